@@ -1,0 +1,72 @@
+"""The artifact of a model: config.json and weights.h5, enough alone to build and run it."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import keras
+
+from cgan_tf import run
+from cgan_tf.errors import UserError
+
+Model = TypeVar("Model", bound=keras.Model)
+
+
+def save_model(model: keras.Model, folder: Path) -> None:
+    """Writes `model` into `folder`, whole or not at all; an older artifact there is replaced.
+
+    Args:
+        model: a built model whose `get_config` gives its constructor's arguments.
+        folder: the artifact's folder; its parent must exist.
+    """
+    building = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    config = {"class": type(model).__name__, "arguments": model.get_config()}
+    run.write_json(building / "config.json", config)
+    with h5py.File(building / "weights.h5", "w") as file:
+        for name, value in _named(model).items():
+            file.create_dataset(name, data=value)
+        file.flush()
+    run.sync_folder(building)
+    if folder.exists():
+        stale = folder.with_name(f".{folder.name}.stale")
+        shutil.rmtree(stale, ignore_errors=True)
+        os.replace(folder, stale)
+        os.replace(building, folder)
+        shutil.rmtree(stale)
+    else:
+        os.replace(building, folder)
+    run.sync_folder(folder.parent)
+
+
+def load_model(cls: type[Model], folder: Path) -> Model:
+    """Builds the model of an artifact, in float32, with its weights.
+
+    Raises:
+        UserError: the artifact is missing, damaged, or of another class.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        if config["class"] != cls.__name__:
+            raise UserError(f"{folder}: holds a {config['class']}, not a {cls.__name__}")
+        model = cls(**config["arguments"])
+        with h5py.File(folder / "weights.h5") as file:
+            values = {name: file[name][()] for name in _named(model)}
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no model there; run the stage that makes it") from None
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise UserError(f"{folder}: damaged model ({error}); make it anew") from None
+    for variable, value in zip(model.weights, values.values(), strict=True):
+        if tuple(variable.shape) != value.shape:
+            raise UserError(f"{folder}: damaged model ({variable.path} has shape {value.shape})")
+        variable.assign(value)
+    return model
+
+
+def _named(model: keras.Model) -> dict[str, Any]:
+    """The weights by position: unlike Keras's paths, it does not depend on what was built before."""
+    return {f"{index:04d}_{weight.name}": weight.numpy() for index, weight in enumerate(model.weights)}

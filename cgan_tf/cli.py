@@ -1,0 +1,121 @@
+"""What every command of the project shares: parse the flags, run, and end in one clear line.
+
+Stands before everything else in the chain: `train_main.py`, `python -m cgan_tf.translate` and
+`python -m export` define their absl flags and hand their `main` to `run`. A mistake of the user
+is one line `error: ...` on stderr and exit code 2; a bug keeps its traceback.
+"""
+
+import difflib
+import errno
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+
+from cgan_tf.errors import Interrupted, UserError
+
+USER_ERROR_CODE = 2
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Parses the flags, calls `main()` and exits the process.
+
+    Args:
+        main: the command; it reads its flags itself. Its return value is the exit code
+            (None: 0).
+
+    Raises:
+        SystemExit: always. 0 for success and --help, 2 for a mistake of the user or a full
+            disk, 130 for Ctrl-C, 128 + the signal's number for `Interrupted`.
+    """
+    app.run(lambda _: _call(main), flags_parser=_parse)
+
+
+def error_line(message: str) -> str:
+    """The one line that the user sees for `message`, which may have been several."""
+    return "error: " + " ".join(message.split())
+
+
+def _call(main: Callable[[], int | None]) -> int:
+    try:
+        return main() or 0
+    except UserError as error:
+        return _fail(str(error), USER_ERROR_CODE)
+    except Interrupted as error:
+        return _fail(str(error) or "interrupted", 128 + error.signum)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`... | head`). Python would complain once more
+        # when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        line = _environment_error(error)
+        if line is None:
+            raise
+        return _fail(line, USER_ERROR_CODE)
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stdout.flush()
+    print(error_line(message), file=sys.stderr, flush=True)
+    return code
+
+
+def _environment_error(error: Exception) -> str | None:
+    """The line for a full disk or a forbidden file, None for anything else (a bug)."""
+    number = getattr(error, "errno", None)
+    where = getattr(error, "filename", None)
+    where = f" ({os.fsdecode(where)})" if isinstance(where, str | bytes | os.PathLike) else ""
+    # TensorFlow and HDF5 report a full disk under other types, with the system's own words.
+    if number in _DISK_FULL or os.strerror(errno.ENOSPC) in str(error):
+        return f"the disk is full{where}: free some space and run the same command again"
+    if isinstance(error, OSError) and number in _DENIED:
+        return f"{os.strerror(number)}{where}: choose a folder that you may write to"
+    return None
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    """absl's parser with --help on stdout and exit 0, and one line for a wrong flag."""
+    if any(argument in ("--help", "-help", "-h", "--h") for argument in argv[1:]):
+        print(_help_text())
+        raise SystemExit(0)
+    try:
+        rest = flags.FLAGS(list(argv), known_only=False)
+    except flags.UnrecognizedFlagError as error:
+        raise SystemExit(_fail(_unknown_flag(error.flagname), USER_ERROR_CODE)) from None
+    except flags.Error as error:
+        message = str(error).removeprefix("flag ")
+        raise SystemExit(_fail(f"{message} (see --help)", USER_ERROR_CODE)) from None
+    if len(rest) > 1:
+        message = f"{rest[1]!r}: not a flag; every option is written --name=value (see --help)"
+        raise SystemExit(_fail(message, USER_ERROR_CODE))
+    return rest
+
+
+def _unknown_flag(name: str) -> str:
+    near = difflib.get_close_matches(name, [flag.name for flag in _own_flags()], n=1)
+    hint = f"; did you mean --{near[0]}?" if near else ""
+    return f"--{name}: unknown flag{hint} (see --help)"
+
+
+def _own_flags() -> list[flags.Flag]:
+    """The flags that the running command defined, not absl's and not other libraries'."""
+    return flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+
+
+def _help_text() -> str:
+    """The command's docstring, then each flag with its default and its one line."""
+    docstring = (sys.modules["__main__"].__doc__ or "").strip()
+    lines = [docstring, "", "Flags:"]
+    for flag in _own_flags():
+        default = "" if flag.default is None else f" (default: {flag.default_as_str})"
+        lines.append(f"  --{flag.name}{default}")
+        lines += textwrap.wrap(flag.help or "", 96, initial_indent=" " * 6,
+                               subsequent_indent=" " * 6)
+    return "\n".join(lines)

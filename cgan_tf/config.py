@@ -1,0 +1,332 @@
+"""The options of one chain: every default in one place, the presets, and their checks.
+
+`Config` is the documentation of the flags: train_main turns each field into one flag.
+A field belongs to the stages named in its metadata; a stage that has begun refuses a change
+of its own fields (see `run.py`).
+"""
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from cgan_tf.errors import UserError
+
+STAGES = ("gan", "regressor", "inversion", "directions", "evaluate", "export")
+# A stage is only as good as those before it: a change of their options makes its result stale.
+NEEDS = {
+    "gan": (),
+    "regressor": (),
+    "inversion": ("gan", "regressor"),
+    "directions": ("gan", "regressor", "inversion"),
+    "evaluate": ("gan", "regressor", "inversion", "directions"),
+    "export": ("gan", "regressor", "inversion", "directions"),
+}
+ALL = STAGES
+
+
+def option(
+    default: Any,
+    help: str,
+    stages: tuple[str, ...],
+    unit: str = "",
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A field of `Config` with what the flag, the checks and the resume rule need to know."""
+    return dataclasses.field(
+        default=default,
+        metadata={
+            "help": help,
+            "stages": stages,
+            "unit": unit,
+            "choices": choices,
+            "minimum": minimum,
+            "above": above,
+            "below": below,
+        },
+    )
+
+
+GAN, REGRESSOR, INVERSION, DIRECTIONS = (("gan",), ("regressor",), ("inversion",), ("directions",))
+EVALUATE, EXPORT = ("evaluate",), ("export",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Every option of the chain. Rates are per second, `kimg` are thousands of images seen."""
+
+    # The run.
+    preset: str = option("", "the preset that the defaults came from", ())
+    seed: int | None = option(None, "seed of everything random; drawn and recorded if not given", ALL)
+    precision: str = option(
+        "auto",
+        "compute type; auto takes mixed_bfloat16 where the CPU or GPU has it",
+        ALL,
+        choices=("auto", "float32", "mixed_bfloat16"),
+    )
+    deterministic: bool = option(True, "deterministic ops: equal seeds give equal weights", ALL)
+    checkpoint_minutes: float = option(2.0, "time between checkpoints", (), "minutes", above=0)
+
+    # Data.
+    data: str = option(
+        "synthetic",
+        "the image source",
+        ALL,
+        choices=("synthetic", "celeba", "celeba_dir", "folder"),
+    )
+    data_dir: str | None = option(None, "folder of celeba_dir, folder, or of TensorFlow Datasets", ())
+    cache_dir: str | None = option(None, "where decoded images are kept between runs", ())
+    cache_gib: float = option(16.0, "larger data sets are decoded anew each time", (), "GiB", 0)
+    resolution: int = option(64, "side of the square images: 32, 64 or 128", ALL, "px")
+    attributes: tuple[str, ...] = option(
+        (), "attributes to learn directions for; the data set's defaults if not given",
+        ("directions", "evaluate", "export"),
+    )
+    synthetic_size: int = option(10000, "number of synthetic faces", ALL, "faces", minimum=100)
+
+    # GAN.
+    kimg: float = option(400.0, "length of the GAN's training", GAN, "kimg", above=0)
+    batch_size: int = option(64, "images a step of the GAN", GAN, "images", minimum=2)
+    z_dim: int = option(128, "size of the latent", GAN, minimum=1)
+    prior: str = option("normal", "distribution of z", GAN, choices=("normal", "uniform"))
+    width: int = option(32, "channels at the finest level of G and D; doubles per level", GAN, minimum=4)
+    g_lr: float = option(3e-4, "Adam's learning rate of G", GAN, above=0)
+    d_lr: float = option(3e-4, "Adam's learning rate of D", GAN, above=0)
+    beta1: float = option(0.0, "Adam's beta1 of G and D", GAN, minimum=0, below=1)
+    beta2: float = option(0.99, "Adam's beta2 of G and D", GAN, minimum=0, below=1)
+    real_label: float = option(1.0, "target of D on reals (0.9: one-sided label smoothing)", GAN, above=0.5)
+    r1_gamma: float = option(0.6, "R1 weight: gamma / 2 * |grad D(x)|^2; 0 turns it off", GAN, minimum=0)
+    r1_interval: int = option(16, "D steps between R1 penalties (lazy R1)", GAN, "steps", minimum=1)
+    d_norm: str = option("none", "normalization in D", GAN, choices=("none", "batch"))
+    minibatch_std: bool = option(True, "minibatch standard deviation channel in D", GAN)
+    ema_kimg: float = option(10.0, "half-life of the averaged G; 0 turns averaging off", GAN, "kimg", 0)
+    flip: bool = option(True, "mirror training photos at random", ("gan", "regressor", "inversion"))
+    grid_kimg: float = option(20.0, "kimg between sample grids", GAN, "kimg", above=0)
+
+    # Regressor.
+    regressor_kimg: float = option(60.0, "length of the regressor's training", REGRESSOR, "kimg", above=0)
+    regressor_batch_size: int = option(32, "images a step", REGRESSOR, "images", minimum=2)
+    regressor_lr: float = option(3e-4, "AdamW's peak learning rate", REGRESSOR, above=0)
+    regressor_resolution: int = option(
+        0, "side of the image that VGG16 sees; 0 is the photos' own", REGRESSOR, "px", minimum=0
+    )
+    regressor_small_fraction: float = option(
+        0.6, "first part of the training that sees photos at half size", REGRESSOR, minimum=0, below=1
+    )
+    class_balance: float = option(
+        0.25,
+        "power of the inverse class frequency that weighs rare positives; corrected in the scores",
+        REGRESSOR,
+        minimum=0,
+    )
+    vgg_weights: str = option(
+        "auto", "VGG16's start: auto, imagenet, none, or a weights file", REGRESSOR
+    )
+    perceptual: str = option(
+        "regressor",
+        "features of the perceptual loss",
+        ("inversion", "directions"),
+        choices=("regressor", "imagenet"),
+    )
+
+    # Inversion.
+    inversion_kimg: float = option(60.0, "length of the encoder's training", INVERSION, "kimg", above=0)
+    inversion_batch_size: int = option(32, "images a step and cycle", INVERSION, "images", minimum=2)
+    inversion_lr: float = option(1e-3, "Adam's peak learning rate", INVERSION, above=0)
+    encoder_width: int = option(48, "channels at the encoder's finest level", INVERSION, minimum=4)
+    photo_weight: float = option(1.0, "weight of the photo cycle's perceptual term", INVERSION, minimum=0)
+    sample_weight: float = option(1.0, "weight of the latent cycle's perceptual term", INVERSION, minimum=0)
+    latent_weight: float = option(1.0, "weight of the latent cycle's L2(z, z')", INVERSION, minimum=0)
+    pixel_weight: float = option(1.0, "weight of the pixels' L2 in both cycles", INVERSION, minimum=0)
+    perceptual_crop: int = option(
+        0, "side of the random crop that VGG16 compares; 0 compares whole images", INVERSION, "px",
+        minimum=0,
+    )
+
+    # Directions.
+    directions_kimg: float = option(20.0, "length of the directions' training", DIRECTIONS, "kimg", above=0)
+    directions_batch_size: int = option(32, "images a step", DIRECTIONS, "images", minimum=2)
+    directions_lr: float = option(2e-2, "Adam's learning rate", DIRECTIONS, above=0)
+    content_weight: float = option(0.5, "weight of the perceptual term", DIRECTIONS, minimum=0)
+    adversarial_weight: float = option(0.02, "weight of D's opinion of the edit", DIRECTIONS, minimum=0)
+    attribute_weight: float = option(10.0, "weight of |alpha + eps - alpha'|, the target", DIRECTIONS, minimum=0)
+    hold_weight: float = option(
+        10.0, "weight of |alpha - alpha'|, the mean over the other attributes", DIRECTIONS, minimum=0
+    )
+    calibrated_change: float = option(
+        0.8, "change of R's mean prediction that strength +1 stands for, if it can be reached",
+        DIRECTIONS, above=0, below=1,
+    )
+
+    # Evaluation.
+    judge_kimg: float = option(150.0, "length of the judge's training", EVALUATE, "kimg", above=0)
+    eval_fakes: int = option(5000, "samples behind fd, kid, precision and recall", EVALUATE, minimum=100)
+    eval_photos: int = option(1000, "test photos to measure, at most", EVALUATE, minimum=10)
+
+    # Export.
+    formats: tuple[str, ...] = option(("saved_model", "tflite"), "formats to export", EXPORT)
+    quantize: tuple[str, ...] = option(("none", "float16"), "TFLite variants to export", EXPORT)
+
+
+# Only what differs from the defaults.
+PRESETS: dict[str, dict[str, Any]] = {
+    "demo": {
+        "data": "synthetic",
+        "seed": 1,
+    },
+    # The recipe of the README that this project started from.
+    "celeba32": {
+        "data": "celeba_dir",
+        "resolution": 32,
+        "prior": "uniform",
+        "z_dim": 100,
+        "width": 32,
+        "batch_size": 128,
+        "g_lr": 2e-4,
+        "d_lr": 2e-4,
+        "beta1": 0.5,
+        "beta2": 0.999,
+        "real_label": 0.9,
+        "r1_gamma": 0.0,
+        "d_norm": "batch",
+        "minibatch_std": False,
+        "ema_kimg": 0.0,
+        "flip": False,
+        "kimg": 2000.0,
+        "grid_kimg": 100.0,
+    },
+    "celeba64": {"data": "celeba_dir"},
+    "celeba128": {"data": "celeba_dir", "resolution": 128, "width": 24, "batch_size": 32},
+}
+RESOLUTIONS = (32, 64, 128)
+FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+_HINTS = typing.get_type_hints(Config)
+
+
+def closest(name: str, known: typing.Iterable[str]) -> str:
+    """" (did you mean X?)" for a near miss of a known name, else an empty text."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def parse(name: str, text: str) -> Any:
+    """The value of field `name` from the text of its flag.
+
+    Raises:
+        UserError: the text is no value of the field's type.
+    """
+    hint = _HINTS[name]
+    try:
+        if hint is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if hint in (int, int | None):
+            return int(text)
+        if hint is float:
+            value = float(text)
+            if not math.isfinite(value):
+                raise ValueError
+            return value
+    except (ValueError, KeyError):
+        kind = "true or false" if hint is bool else "a whole number" if hint is not float else "a number"
+        raise UserError(f"--{name}={text}: give {kind}") from None
+    if hint == tuple[str, ...]:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return text
+
+
+def make(
+    preset: str | None, given: Mapping[str, Any], stored: "Config | None" = None
+) -> Config:
+    """The resolved options: defaults, then the stored ones or the preset, then what was given.
+
+    Args:
+        preset: name of a preset, or None for the stored options or the bare defaults.
+        given: values by field name, already of the fields' types.
+        stored: the options of an existing run folder. A preset given again must be the same.
+
+    Raises:
+        UserError: an unknown preset, or a value outside its field's range.
+    """
+    if preset and preset not in PRESETS:
+        raise UserError(
+            f"--preset={preset}: unknown preset{closest(preset, PRESETS)}; one of {', '.join(PRESETS)}"
+        )
+    if stored is not None:
+        if preset and preset != stored.preset:
+            raise UserError(
+                f"--preset={preset}: this run folder was made with "
+                f"{'preset ' + stored.preset if stored.preset else 'no preset'}; take another --run_dir"
+            )
+        config = dataclasses.replace(stored, **given)
+    else:
+        config = Config(**({"preset": preset or ""} | PRESETS.get(preset or "", {}) | dict(given)))
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Raises a UserError that names the first field whose value makes no sense."""
+    for name, field in FIELDS.items():
+        value, meta = getattr(config, name), field.metadata
+        if value is None:
+            continue
+        if meta["choices"] and value not in meta["choices"]:
+            raise UserError(
+                f"--{name}={value}: unknown value{closest(str(value), meta['choices'])}; "
+                f"one of {', '.join(meta['choices'])}"
+            )
+        low, above, below = meta["minimum"], meta["above"], meta["below"]
+        if low is not None and value < low:
+            raise UserError(f"--{name}={value}: must be at least {low:g}")
+        if above is not None and value <= above:
+            raise UserError(f"--{name}={value}: must be more than {above:g}")
+        if below is not None and value >= below:
+            raise UserError(f"--{name}={value}: must be less than {below:g}")
+    if config.resolution not in RESOLUTIONS:
+        raise UserError(f"--resolution={config.resolution}: one of 32, 64, 128")
+    if config.data in ("celeba_dir", "folder") and not config.data_dir:
+        raise UserError(f"--data_dir: give the folder of the photos (--data={config.data} needs it)")
+    if config.regressor_resolution and (
+        config.regressor_resolution < 32 or config.resolution % config.regressor_resolution
+    ):
+        raise UserError(
+            f"--regressor_resolution={config.regressor_resolution}: at least 32, and a divisor of "
+            f"--resolution={config.resolution}"
+        )
+    if config.perceptual_crop and not 16 <= config.perceptual_crop <= config.resolution:
+        raise UserError(
+            f"--perceptual_crop={config.perceptual_crop}: from 16 to --resolution={config.resolution}"
+        )
+    if config.minibatch_std and config.batch_size % 4:
+        raise UserError(
+            f"--batch_size={config.batch_size}: must be divisible by 4, the group of --minibatch_std"
+        )
+    for name, known in (("formats", ("saved_model", "tflite")), ("quantize", ("none", "float16"))):
+        for value in getattr(config, name):
+            if value not in known:
+                raise UserError(f"--{name}={value}: unknown{closest(value, known)}; one of {', '.join(known)}")
+
+
+def stage_fields(stage: str) -> tuple[str, ...]:
+    """The fields that decide what `stage` makes, in the order of the class."""
+    return tuple(name for name, field in FIELDS.items() if stage in field.metadata["stages"])
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain JSON values of all fields."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(config).items()
+    }
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """The inverse of `to_dict`; fields that are not known are an error of the caller."""
+    return Config(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    )

@@ -1,0 +1,214 @@
+"""Decoded images: kept on disk when they fit the budget, decoded anew at each read when not.
+
+Between a `Source` and `ImageData.read`. A cache is one .npy file of uint8 [N, R, R, 3] and one
+.json that lists the images that could not be decoded (their pixels are zeros and are never read).
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from cgan_tf.data.source import Source
+from cgan_tf.errors import UserError
+
+# Part of every key: raise it when the crop, the filter or the file's layout changes.
+FORMAT = 1
+
+# More undecodable images than this part of the data set are a broken data set.
+MAX_UNDECODABLE = 0.01
+
+_NAMED = 20  # undecodable files named one by one before the rest is only counted
+
+
+class DecodedImages:
+    """Random access to the images of a source; `undecodable` maps index -> reason.
+
+    Memory does not grow with N: reads go through pread, not through a mapping, whose touched pages
+    would count as this process's own.
+    """
+
+    def __init__(self, source: Source, resolution: int, cache_dir: str | None, cache_gib: float,
+                 say: Callable[[str], None]) -> None:
+        """Opens the cache, or decodes everything once. UserError: too many undecodable images,
+        a cache folder that cannot be written, a source that only works with a cache."""
+        self._source = source
+        self._shape = (resolution, resolution, 3)
+        self._bytes = resolution * resolution * 3
+        self._pixels = self._offset = None
+        self._temporary = None
+        if cache_dir is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="cgan_tf-")
+            cache_dir = self._temporary.name
+        folder = pathlib.Path(cache_dir).expanduser()
+        key = _key(source, resolution)
+        stem = folder / f"{source.name}-{resolution}-{key[:16]}"
+        pixels, report = stem.with_suffix(".npy"), stem.with_suffix(".json")
+        keep = self._fits(cache_gib)
+        if not (report.exists() and (pixels.exists() or not keep)):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                if keep:
+                    keep = self._enough_disk(folder, say)
+                self._build(pixels if keep else None, report, say)
+            except OSError as error:
+                raise UserError(
+                    f"--cache_dir={folder}: {error.strerror or error}; give a folder with "
+                    f"{len(source.files) * self._bytes / 2**30:.2f} GiB to spare, or --cache_gib=0"
+                ) from None
+        self.undecodable = {int(i): text for i, text in _read_report(report).items()}
+        _tell_undecodable(self.undecodable, source.files, say, report)
+        if keep:
+            self._open(pixels)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 [n, R, R, 3] for int64 [n] indices that are in range and decodable."""
+        images = np.empty((len(indices), *self._shape), np.uint8)
+        if self._pixels is None:
+            for row, image in zip(images, self._source.stream(indices), strict=True):
+                if isinstance(image, UserError):
+                    raise image
+                row[...] = image
+        else:
+            descriptor = self._pixels.fileno()
+            for row, index in zip(images, indices, strict=True):
+                data = os.pread(descriptor, self._bytes, self._offset + int(index) * self._bytes)
+                row[...] = np.frombuffer(data, np.uint8).reshape(self._shape)
+        return images
+
+    def _fits(self, cache_gib: float) -> bool:
+        need = len(self._source.files) * self._bytes / 2**30
+        if need <= cache_gib:
+            return True
+        if not self._source.random_access:
+            raise UserError(
+                f"--cache_gib={cache_gib:g}: --data={self._source.name} can only be read through "
+                f"the cache, which needs {need:.2f} GiB; raise it, or use --data=celeba_dir"
+            )
+        return False
+
+    def _enough_disk(self, folder: pathlib.Path, say: Callable[[str], None]) -> bool:
+        need, free = len(self._source.files) * self._bytes, shutil.disk_usage(folder).free
+        if need <= free:
+            return True
+        text = f"{folder} has {free / 2**30:.2f} GiB free, the cache needs {need / 2**30:.2f} GiB"
+        if not self._source.random_access:
+            raise UserError(f"--cache_dir: {text}; name a folder on another disk")
+        say(f"data: {text}; images are decoded anew at each read")
+        return False
+
+    def _build(self, pixels: pathlib.Path | None, report: pathlib.Path,
+               say: Callable[[str], None]) -> None:
+        """Decodes everything once, in order; writes the report, and the pixels where wanted."""
+        count = len(self._source.files)
+        doing = "checking" if pixels is None else "caching"
+        say(f"data: {doing} {count:,} images at {self._shape[0]} px ({report.parent})")
+        undecodable: dict[int, str] = {}
+        zeros = np.zeros(self._shape, np.uint8)
+        # A temporary name in the same folder, so that the rename is atomic. Written, not mapped: a
+        # full disk is then an error that can be caught, not a signal that kills the process.
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=report.parent) as building:
+            unfinished = pathlib.Path(building) / "pixels"
+            with open(unfinished, "wb") as file:
+                if pixels is not None:
+                    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *self._shape)}
+                    np.lib.format.write_array_header_1_0(file, header)
+                images = self._source.stream(np.arange(count))
+                for index, image in enumerate(_with_bar(images, count, doing)):
+                    if isinstance(image, UserError):
+                        undecodable[index] = " ".join(str(image).split())
+                        image = zeros
+                    if pixels is not None:
+                        file.write(np.ascontiguousarray(image).data)
+                file.flush()
+                os.fsync(file.fileno())
+            _check_undecodable(undecodable, self._source.files)
+            if pixels is not None:
+                os.replace(unfinished, pixels)
+            listing = pathlib.Path(building) / "report"
+            with open(listing, "w") as file:
+                json.dump({str(index): text for index, text in undecodable.items()}, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(listing, report)  # last: a report vouches for the pixels beside it
+
+    def _open(self, path: pathlib.Path) -> None:
+        self._pixels = open(path, "rb")  # noqa: SIM115 - as long-lived as this object
+        try:
+            version = np.lib.format.read_magic(self._pixels)
+            if version != (1, 0):
+                raise ValueError
+            shape, _, dtype = np.lib.format.read_array_header_1_0(self._pixels)
+            self._offset = self._pixels.tell()
+            size = self._offset + len(self._source.files) * self._bytes
+            if shape != (len(self._source.files), *self._shape) or dtype != np.uint8:
+                raise ValueError
+            if os.fstat(self._pixels.fileno()).st_size != size:
+                raise ValueError
+        except ValueError:
+            raise UserError(f"the image cache {path} is damaged; delete it to have it made anew"
+                            ) from None
+
+
+def _key(source: Source, resolution: int) -> str:
+    """sha256 over all that the cached pixels depend on."""
+    digest = hashlib.sha256()
+    facts = [FORMAT, source.name, source.crop, source.version, resolution, len(source.files)]
+    digest.update(json.dumps(facts).encode())
+    digest.update("\n".join(source.files).encode())
+    digest.update(np.ascontiguousarray(source.sizes, np.int64).data)
+    return digest.hexdigest()
+
+
+def _read_report(path: pathlib.Path) -> dict[str, str]:
+    try:
+        report = json.loads(path.read_text())
+        if not isinstance(report, dict):
+            raise ValueError
+        return report
+    except ValueError:
+        raise UserError(f"the image cache {path} is damaged; delete it to have it made anew"
+                        ) from None
+
+
+def _check_undecodable(undecodable: dict[int, str], files: tuple[str, ...]) -> None:
+    if len(undecodable) > MAX_UNDECODABLE * len(files):
+        first = next(iter(undecodable))
+        raise UserError(
+            f"{len(undecodable):,} of {len(files):,} images cannot be decoded, more than "
+            f"{MAX_UNDECODABLE:.0%} (first: {undecodable[first]}); repair or remove them"
+        )
+
+
+def _tell_undecodable(undecodable: dict[int, str], files: tuple[str, ...],
+                      say: Callable[[str], None], report: pathlib.Path) -> None:
+    if not undecodable:
+        return
+    say(f"data: {len(undecodable):,} of {len(files):,} images cannot be decoded and are skipped:")
+    for text in list(undecodable.values())[:_NAMED]:
+        say(f"  {text}")
+    if len(undecodable) > _NAMED:
+        say(f"  and {len(undecodable) - _NAMED:,} more, listed in {report}")
+
+
+def _with_bar(items, count: int, doing: str):
+    """Yields the items; on a terminal, draws images/s and the time left on stderr meanwhile."""
+    start = shown = time.monotonic()
+    bar = sys.stderr.isatty()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if bar and now - shown > 0.5:
+            shown = now
+            rate = done / (now - start)
+            print(f"\r{doing} {done:,}/{count:,}  {rate:,.0f} images/s  "
+                  f"{(count - done) / rate:.0f} s left ", end="", file=sys.stderr, flush=True)
+    if bar and shown > start:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)

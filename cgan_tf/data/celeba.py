@@ -1,0 +1,202 @@
+"""CelebA: the official files in a folder, or TensorFlow Datasets' `celeb_a`.
+
+A data source: names, labels and splits for `data.open_data`, and the photos cropped to the face.
+"""
+
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from cgan_tf.data import images
+from cgan_tf.data.source import (
+    SPLITS,
+    Source,
+    check_folder,
+    describe_splits,
+    list_images,
+    match_rows,
+    seeded_split,
+    stream_files,
+)
+from cgan_tf.errors import UserError
+
+PHOTOS = "img_align_celeba"
+ATTRIBUTES = "list_attr_celeba.txt"
+PARTITION = "list_eval_partition.txt"
+CROP = "celeba-148-of-178x218"
+
+
+# ---- the official files ------------------------------------------------------------------------
+
+
+def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None]) -> Source:
+    """The official layout: img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt.
+
+    Without the partition file the split is a seeded one, and `say` says so. UserError: a missing
+    part, a malformed line, photos and rows that do not fit each other.
+    """
+    folder = check_folder(data_dir, "celeba_dir")
+    photos = folder / PHOTOS
+    if not photos.is_dir():
+        raise UserError(f"--data_dir={data_dir} has no folder {PHOTOS}/; put the photos there, or "
+                        "use --data=folder for images in another layout")
+    if not (folder / ATTRIBUTES).is_file():
+        raise UserError(f"--data_dir={data_dir} has no labels; put {ATTRIBUTES} there, or use "
+                        "--data=folder for images without labels")
+    found = list_images(photos)
+    if not found:
+        raise UserError(f"{photos} holds no images; put CelebA's aligned photos there")
+    names, files, labels = read_attributes(folder / ATTRIBUTES)
+    match_rows(files, found, ATTRIBUTES, f"{PHOTOS}/")
+    splits = _folder_splits(folder / PARTITION, files, say)
+    paths = [str(photos / file) for file in files]
+
+    def load(index: int) -> np.ndarray:
+        return images.celeba_crop_resize(images.decode_file(paths[index]), resolution)
+
+    return Source(
+        name="celeba_dir",
+        attribute_names=names,
+        labels=labels,
+        splits=splits,
+        files=files,
+        sizes=np.array([found[file][0] for file in files], np.int64),
+        crop=CROP,
+        version=f"{photos.resolve()} {sum(found[file][1] for file in files)}",
+        stream=lambda indices: stream_files(load, indices),
+    )
+
+
+def read_attributes(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
+    """list_attr_celeba.txt: (K attribute names, N files, float32 [N, K] in {0, 1}).
+
+    Either line ending, with or without the first line that counts the rows.
+    """
+    lines = _lines(path)
+    counted = int(lines[0][1][0]) if lines and _is_count(lines[0][1]) else None
+    if counted is not None:
+        lines = lines[1:]
+    if not lines or any(cell in ("-1", "1") for cell in lines[0][1]):
+        raise UserError(f"{path} has no line of attribute names; take the official file")
+    names = tuple(lines[0][1])
+    rows = lines[1:]
+    if counted is not None and counted != len(rows):
+        raise UserError(f"{path} announces {counted:,} rows and has {len(rows):,}; fetch it again, "
+                        "or delete its first line if you have cut it on purpose")
+    values = np.empty((len(rows), len(names)), np.float32)
+    for row, (number, (_, *cells)) in zip(values, rows, strict=True):
+        if len(cells) != len(names) or not {"-1", "1"}.issuperset(cells):
+            raise UserError(f"{path}, line {number}: expected a file and {len(names)} values of "
+                            f"-1 or 1, got {len(cells)} value(s); fetch the file again")
+        row[:] = [cell == "1" for cell in cells]
+    files = tuple(cells[0] for _, cells in rows)
+    _check_unique(files, path)
+    return names, files, values
+
+
+def read_partition(path: pathlib.Path) -> dict[str, int]:
+    """list_eval_partition.txt: {file: 0 (train), 1 (validation) or 2 (test)}; either line ending."""
+    lines = _lines(path)
+    for number, cells in lines:
+        if len(cells) != 2 or cells[1] not in ("0", "1", "2"):
+            raise UserError(f"{path}, line {number}: expected a file and 0, 1 or 2; fetch it again")
+    _check_unique([cells[0] for _, cells in lines], path)
+    return {cells[0]: int(cells[1]) for _, cells in lines}
+
+
+def _folder_splits(path: pathlib.Path, files: tuple[str, ...],
+                   say: Callable[[str], None]) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        splits = seeded_split(len(files))
+        say(f"data: no {PARTITION}; a fixed random split is used: {describe_splits(splits)}")
+        return splits
+    part = read_partition(path)
+    match_rows(part, files, PARTITION, ATTRIBUTES)
+    parts = np.array([part[file] for file in files])
+    splits = {name: np.flatnonzero(parts == code) for code, name in enumerate(SPLITS)}
+    for name, indices in splits.items():
+        if not len(indices):
+            raise UserError(f"{path} leaves the {name} split empty; remove the file to have a "
+                            "random split")
+    return splits
+
+
+def _lines(path: pathlib.Path) -> list[tuple[int, list[str]]]:
+    """The (line number, cells) of a table; blank lines and both line endings are fine."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file; fetch it again") from None
+    numbered = ((number, line.split()) for number, line in enumerate(text.splitlines(), 1))
+    return [(number, cells) for number, cells in numbered if cells]
+
+
+def _is_count(cells: list[str]) -> bool:
+    return len(cells) == 1 and cells[0].isdecimal()
+
+
+def _check_unique(files, path: pathlib.Path) -> None:
+    seen: set[str] = set()
+    for file in files:
+        if file in seen:
+            raise UserError(f"{path} lists {file} more than once; delete the surplus rows")
+        seen.add(file)
+
+
+# ---- TensorFlow Datasets -----------------------------------------------------------------------
+
+
+def open_tfds(data_dir: str | None, resolution: int) -> Source:
+    """TensorFlow Datasets' `celeb_a`, downloaded on first use into data_dir (None: its default).
+
+    UserError where the download fails: how to place the files by hand.
+    """
+    import tensorflow_datasets as tfds  # slow to import, and only this source needs it
+
+    try:
+        builder = tfds.builder("celeb_a", data_dir=data_dir)
+        builder.download_and_prepare()
+    except Exception as error:  # the download fails in many types: no network, quota, checksum
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise UserError(
+            f"--data=celeba: the download failed ({reason[:120]}); place {PHOTOS}/, {ATTRIBUTES} "
+            f"and {PARTITION} from CelebA's site in a folder DIR and use --data=celeba_dir "
+            "--data_dir=DIR"
+        ) from None
+
+    def records(split: str, decoders=None):
+        read = tfds.ReadConfig(interleave_cycle_length=1)  # one shard after another: a fixed order
+        return builder.as_dataset(
+            split=split, shuffle_files=False, read_config=read, decoders=decoders)
+
+    names = tuple(builder.info.features["attributes"].keys())
+    labels, sizes, files, splits = [], [], [], {}
+    for split in SPLITS:
+        start = len(files)
+        encoded = records(split, {"image": tfds.decode.SkipDecoding()})
+        for record in encoded.as_numpy_iterator():
+            labels.append([record["attributes"][name] for name in names])
+            sizes.append(len(record["image"]))
+            files.append(f"{split}/{len(files) - start:06d}")
+        splits[split] = np.arange(start, len(files), dtype=np.int64)
+
+    def stream(indices: np.ndarray) -> Iterator[np.ndarray | UserError]:
+        if not np.array_equal(indices, np.arange(len(files))):
+            raise ValueError("celeb_a is read from its first photo to its last")
+        for split in SPLITS:
+            for record in records(split).as_numpy_iterator():
+                yield images.celeba_crop_resize(record["image"], resolution)
+
+    return Source(
+        name="celeba",
+        attribute_names=names,
+        labels=np.array(labels, np.float32).reshape(-1, len(names)),
+        splits=splits,
+        files=tuple(files),
+        sizes=np.array(sizes, np.int64),
+        crop=CROP,
+        version=str(builder.info.version),
+        stream=stream,
+        random_access=False,
+    )

@@ -1,0 +1,99 @@
+"""Any folder of images, at any depth, of any sizes, with an optional table of labels.
+
+A data source for `data.open_data`: each image is cropped to its centered square. The labels stand
+in `labels.csv` inside the folder: a header `file,Attr1,Attr2,...`, then one row per image, its
+name relative to the folder and values of -1/1 or of 0/1 (one of the two in the whole file).
+"""
+
+import csv
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from cgan_tf.data import images
+from cgan_tf.data.source import (
+    Source,
+    check_folder,
+    describe_splits,
+    list_images,
+    match_rows,
+    seeded_split,
+    stream_files,
+)
+from cgan_tf.errors import UserError
+
+LABELS = "labels.csv"
+CROP = "center-square"
+
+
+def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None]) -> Source:
+    """The images of a folder and, where labels.csv is there, their labels; a fixed random split.
+
+    UserError: a missing or empty folder, a malformed table, images and rows that do not fit.
+    """
+    folder = check_folder(data_dir, "folder")
+    found = list_images(folder)
+    if not found:
+        raise UserError(f"--data_dir={data_dir} holds no images (.jpg, .png, ...); name the folder "
+                        "that holds them")
+    files = tuple(found)
+    names: tuple[str, ...] = ()
+    labels = np.zeros((len(files), 0), np.float32)
+    if (folder / LABELS).is_file():
+        names, rows = read_labels(folder / LABELS)
+        match_rows(rows, files, LABELS, str(data_dir))
+        labels = np.array([rows[file] for file in files], np.float32)
+    else:
+        say(f"data: no {LABELS} in {data_dir}: the images have no labels")
+    splits = seeded_split(len(files))
+    say(f"data: a fixed random split is used: {describe_splits(splits)}")
+    paths = [str(folder / file) for file in files]
+
+    def load(index: int) -> np.ndarray:
+        return images.center_square_resize(images.decode_file(paths[index]), resolution)
+
+    return Source(
+        name="folder",
+        attribute_names=names,
+        labels=labels,
+        splits=splits,
+        files=files,
+        sizes=np.array([size for size, _ in found.values()], np.int64),
+        crop=CROP,
+        version=f"{folder.resolve()} {sum(mtime for _, mtime in found.values())}",
+        stream=lambda indices: stream_files(load, indices),
+    )
+
+
+def read_labels(path: pathlib.Path) -> tuple[tuple[str, ...], dict[str, list[float]]]:
+    """labels.csv: (K attribute names, {file: K values in {0, 1}}); either line ending."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, skipinitialspace=True)
+            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV file ({error}); save it as UTF-8 CSV") from None
+    if not lines or lines[0][1][0] != "file" or len(lines[0][1]) < 2:
+        raise UserError(f"{path} does not begin with file,Attr1,Attr2,...; add that header")
+    names = tuple(lines[0][1][1:])
+    if "" in names or len(set(names)) < len(names):
+        raise UserError(f"{path}: an attribute's column has no name, or two have the same; "
+                        "give each its own")
+    rows: dict[str, list[float]] = {}
+    zero_line = minus_line = None
+    for number, (file, *cells) in lines[1:]:
+        if len(cells) != len(names):
+            raise UserError(f"{path}, line {number}: expected {len(names)} value(s), got "
+                            f"{len(cells)}; every row needs every column")
+        if not {"-1", "0", "1"}.issuperset(cells):
+            raise UserError(f"{path}, line {number}: values are -1 and 1, or 0 and 1")
+        if file in rows:
+            raise UserError(f"{path}, line {number}: {file} stands there twice; delete one row")
+        zero_line = number if "0" in cells and zero_line is None else zero_line
+        minus_line = number if "-1" in cells and minus_line is None else minus_line
+        rows[file] = [float(cell == "1") for cell in cells]
+    if zero_line is not None and minus_line is not None:
+        raise UserError(f"{path} mixes 0 (line {zero_line}) and -1 (line {minus_line}); use one of "
+                        "them for absent")
+    return names, rows

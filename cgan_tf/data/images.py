@@ -1,0 +1,206 @@
+"""Image files and pixel arrays: the edge between the world's uint8 and the library's float32.
+
+First link of the chain: the data sources decode and crop with it, the pipeline converts with it,
+and every stage saves its pictures with it. It is the only place where uint8 becomes float or back.
+"""
+
+import io
+import os
+import pathlib
+import threading
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from cgan_tf.errors import UserError
+
+# 64 million pixels (8,000 x 8,000) is more than any face photo needs and 192 MB as RGB; the header
+# alone decides, so a 20,000 x 20,000 file costs no memory.
+MAX_PIXELS = 64_000_000
+
+# The official aligned photos are 178 x 218; the centered 148 px square holds the face.
+CELEBA_WIDTH, CELEBA_HEIGHT, CELEBA_SQUARE = 178, 218, 148
+
+# Lanczos, whose support Pillow widens with the ratio, so it is antialiased: it keeps the sharpest
+# detail of the usual filters, and it holds for the odd ratios here (148 -> 64, 74 -> 64, 74 -> 128)
+# where a box filter weighs neighboring pixels unevenly or enlarges to blocks.
+_FILTER = Image.Resampling.LANCZOS
+
+_EXIF_ORIENTATION = 0x0112
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Modes without a stated range: what white is in such a file is anybody's guess.
+_UNBOUNDED_MODES = ("I", "F")
+
+# warnings.catch_warnings changes process-wide state; files are decoded by several threads.
+_header_lock = threading.Lock()
+
+
+# ---- uint8 <-> float ---------------------------------------------------------------------------
+
+
+def to_float(pixels: np.ndarray) -> np.ndarray:
+    """uint8 in 0..255 -> float32 in [-1, 1] (x / 127.5 - 1), any shape."""
+    pixels = np.asarray(pixels)
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"to_float takes uint8 pixels, not {pixels.dtype}")
+    return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1.0)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Float in [-1, 1] -> uint8, rounded to the nearest level; what lies outside is clipped.
+
+    Raises ValueError on NaN or infinity: a broken model must not look like a gray picture.
+    """
+    image = np.asarray(image, np.float32)
+    if not np.isfinite(image).all():
+        raise ValueError("the image holds NaN or infinite values")
+    return np.rint(np.clip((image + 1.0) * 127.5, 0.0, 255.0)).astype(np.uint8)
+
+
+# ---- files -> arrays ---------------------------------------------------------------------------
+
+
+def decode_file(path: str | os.PathLike) -> np.ndarray:
+    """The upright RGB picture in a file: uint8 [H, W, 3].
+
+    Gray, palette, CMYK and 16-bit gray become RGB; transparency is composited on white; the EXIF
+    orientation is applied. UserError (one line, names the file) where the file is missing, is no
+    image, is damaged, or is larger than MAX_PIXELS.
+    """
+    try:
+        with open(path, "rb") as file:
+            return decode(file)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except UserError as error:
+        reason = str(error)
+    raise UserError(f"cannot read image {os.fspath(path)}: {reason}")
+
+
+def decode_bytes(data: bytes, name: str) -> np.ndarray:
+    """As decode_file, for an encoded picture in memory; `name` stands in the error."""
+    try:
+        return decode(io.BytesIO(data))
+    except UserError as error:
+        raise UserError(f"cannot read image {name}: {error}") from None
+
+
+def decode(file) -> np.ndarray:
+    """As decode_file, for an open binary file; the UserError holds the bare reason."""
+    try:
+        image, orientation = _open_header(file)
+        with image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UserError(_too_large(f"{width} x {height} px"))
+            rgb = _to_rgb(image)
+        if orientation in _TRANSPOSE:
+            rgb = rgb.transpose(_TRANSPOSE[orientation])
+        return np.asarray(rgb)
+    except UserError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise UserError("not an image file") from None
+    except Image.DecompressionBombError:
+        raise UserError(_too_large("it")) from None
+    except Exception as error:  # Pillow's plugins raise whatever a damaged file makes them trip on
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"damaged or unsupported ({reason})") from None
+
+
+def _too_large(what: str) -> str:
+    return f"{what} is more than the {MAX_PIXELS // 1_000_000} million pixels that are accepted"
+
+
+def _open_header(file) -> tuple[Image.Image, int | None]:
+    """The lazily opened image and its EXIF orientation; silent about what the header looks like."""
+    with _header_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = Image.open(file)
+        return image, image.getexif().get(_EXIF_ORIENTATION)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Loads the pixels (the first frame) and composites transparency on white."""
+    if image.mode in _UNBOUNDED_MODES:
+        raise UserError(f"pixel format {image.mode} has no known range; save it as 8-bit RGB")
+    if image.mode.startswith("I;16"):
+        levels = np.asarray(image, np.uint16)
+        return Image.fromarray((levels // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+# ---- crop and resize ---------------------------------------------------------------------------
+
+
+def center_square_resize(pixels: np.ndarray, resolution: int) -> np.ndarray:
+    """The largest centered square of a uint8 [H, W, 3] picture, as uint8 [R, R, 3]."""
+    height, width = pixels.shape[:2]
+    return _resize_square(pixels, float(min(height, width)), resolution)
+
+
+def celeba_crop_resize(pixels: np.ndarray, resolution: int) -> np.ndarray:
+    """The centered 148 px square of a 178 x 218 px aligned photo, as uint8 [R, R, 3].
+
+    In proportion at other sizes: 74 px of 89 x 109. The square's edge may lie inside a pixel.
+    """
+    height, width = pixels.shape[:2]
+    side = CELEBA_SQUARE * min(width / CELEBA_WIDTH, height / CELEBA_HEIGHT)
+    return _resize_square(pixels, side, resolution)
+
+
+def _resize_square(pixels: np.ndarray, side: float, resolution: int) -> np.ndarray:
+    """The centered square of `side` px, resampled to `resolution` in one step, antialiased."""
+    height, width = pixels.shape[:2]
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    image = Image.fromarray(pixels).resize((resolution, resolution), _FILTER, box=box)
+    return np.asarray(image)
+
+
+# ---- arrays -> files ---------------------------------------------------------------------------
+
+
+def save_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
+    """Writes uint8 [H, W, 3] as PNG, atomically: temporary name, fsync, rename."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            Image.fromarray(np.asarray(pixels)).save(file, format="PNG")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def grid(images: np.ndarray, columns: int) -> np.ndarray:
+    """Tiles [N, H, W, 3] (uint8, or float in [-1, 1]) row by row: uint8 [rows * H, columns * W, 3].
+
+    The last row is filled up with white.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or not len(images) or columns < 1:
+        raise ValueError(f"a grid needs [N, H, W, 3] images and a column, not {images.shape}")
+    if images.dtype != np.uint8:
+        images = to_uint8(images)
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    cells = np.full((rows * columns, height, width, channels), 255, np.uint8)
+    cells[:count] = images
+    cells = cells.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    return cells.reshape(rows * height, columns * width, channels)

@@ -1,0 +1,1 @@
+"""Pure architectures: layers and shapes, no training."""

@@ -1,0 +1,164 @@
+"""DCGAN generator and discriminator (Radford et al. 2015), derived from the resolution.
+
+Both halve or double the side per level between 4 px and the image; the channels double as the
+side halves, from `width` at the level next to the image.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+LOWEST = 4  # px, the side of the coarsest feature map
+SLOPE = 0.2  # of the leaky rectifiers
+
+
+def level_widths(resolution: int, width: int) -> list[int]:
+    """Channels of the feature maps of 4 px, 8 px, ... resolution / 2, coarsest first."""
+    levels = int(math.log2(resolution // LOWEST))
+    return [width * 2 ** (levels - 1 - level) for level in range(levels)]
+
+
+class Generator(keras.Model):
+    """Latent to image: a dense layer to 4 px, then transposed convolutions, batch norm between.
+
+    Args:
+        resolution: side of the image in px, a power of two from 8.
+        z_dim: size of the latent.
+        width: channels at half the resolution.
+        prior: distribution that `sample_prior` draws from, "normal" N(0, I) or "uniform" U(-1, 1).
+        dtype: dtype policy of the computation; the image is float32 in any case.
+
+    Call arguments:
+        latent: float32 `[N, z_dim]`.
+
+    Returns:
+        float32 `[N, resolution, resolution, 3]` in [-1, 1].
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        z_dim: int,
+        width: int,
+        prior: str = "normal",
+        dtype: str = "float32",
+        name: str = "generator",
+    ) -> None:
+        initializer = keras.initializers.RandomNormal(stddev=0.02)
+        widths = level_widths(resolution, width)
+        latent = keras.Input((z_dim,), name="latent")
+        x = layers.Dense(LOWEST * LOWEST * widths[0], use_bias=False,
+                         kernel_initializer=initializer, dtype=dtype)(latent)  # fmt: skip
+        x = layers.Reshape((LOWEST, LOWEST, widths[0]), dtype=dtype)(x)  # [N, 4, 4, C]
+        for channels in widths[1:]:
+            x = layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
+            x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
+            x = layers.Conv2DTranspose(channels, 4, 2, "same", use_bias=False,
+                                       kernel_initializer=initializer, dtype=dtype)(x)  # fmt: skip
+        x = layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
+        x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)  # [N, R/2, R/2, width]
+        x = layers.Conv2DTranspose(3, 4, 2, "same", kernel_initializer=initializer, dtype=dtype)(x)
+        image = layers.Activation("tanh", dtype="float32", name="image")(x)  # [N, R, R, 3]
+        super().__init__(latent, image, name=name)
+
+        self.resolution = resolution
+        self.z_dim = z_dim
+        self.width = width
+        self.prior = prior
+
+    def sample_prior(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
+        """Latents float32 `[count, z_dim]` from the prior."""
+        if self.prior == "uniform":
+            return keras.random.uniform((count, self.z_dim), -1.0, 1.0, seed=seed)
+        return keras.random.normal((count, self.z_dim), seed=seed)
+
+    def get_config(self) -> dict:
+        return {
+            "resolution": self.resolution,
+            "z_dim": self.z_dim,
+            "width": self.width,
+            "prior": self.prior,
+        }
+
+
+class MinibatchStd(layers.Layer):
+    """Appends one channel: how much the images of a group of `group` differ (Karras et al. 2018).
+
+    The batch must be divisible by the group. The statistic is float32.
+    """
+
+    def __init__(self, group: int = 4, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.group = group
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        shape = tf.shape(x)
+        grouped = tf.reshape(tf.cast(x, tf.float32), (self.group, -1, *x.shape[1:]))
+        grouped -= tf.reduce_mean(grouped, axis=0, keepdims=True)
+        deviation = tf.sqrt(tf.reduce_mean(tf.square(grouped), axis=0) + 1e-8)  # [M, H, W, C]
+        statistic = tf.reduce_mean(deviation, axis=(1, 2, 3), keepdims=True)  # [M, 1, 1, 1]
+        statistic = tf.tile(tf.cast(statistic, x.dtype), (self.group, shape[1], shape[2], 1))
+        return tf.concat([x, statistic], axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (*input_shape[:-1], input_shape[-1] + 1)
+
+
+class Discriminator(keras.Model):
+    """Image to logit: strided convolutions down to 4 px, then one dense layer.
+
+    Args:
+        resolution: side of the image in px.
+        width: channels at half the resolution.
+        norm: "none" or "batch" (not on the first layer).
+        minibatch_std: append the minibatch standard deviation before the dense layer.
+        dtype: dtype policy of the computation; the logits are float32 in any case.
+
+    Call arguments:
+        image: float32 `[N, resolution, resolution, 3]` in [-1, 1].
+
+    Returns:
+        Raw logits, float32 `[N, 1]`.
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        width: int,
+        norm: str = "none",
+        minibatch_std: bool = True,
+        dtype: str = "float32",
+        name: str = "discriminator",
+    ) -> None:
+        # Without normalization the initializer must keep the scale of the signal.
+        initializer = keras.initializers.RandomNormal(stddev=0.02) if norm == "batch" else "he_normal"
+        image = keras.Input((resolution, resolution, 3), name="image")
+        x = image
+        for level, channels in enumerate(reversed(level_widths(resolution, width))):
+            normalize = norm == "batch" and level > 0
+            x = layers.Conv2D(channels, 4, 2, "same", use_bias=not normalize,
+                              kernel_initializer=initializer, dtype=dtype)(x)  # fmt: skip
+            if normalize:
+                x = layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
+            x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
+        if minibatch_std:
+            x = MinibatchStd(dtype=dtype)(x)
+        x = layers.Flatten(dtype=dtype)(x)
+        x = layers.Dense(1, kernel_initializer=initializer, dtype=dtype)(x)
+        logits = layers.Activation("linear", dtype="float32", name="logits")(x)  # [N, 1]
+        super().__init__(image, logits, name=name)
+
+        self.resolution = resolution
+        self.width = width
+        self.norm = norm
+        self.minibatch_std = minibatch_std
+
+    def get_config(self) -> dict:
+        return {
+            "resolution": self.resolution,
+            "width": self.width,
+            "norm": self.norm,
+            "minibatch_std": self.minibatch_std,
+        }

@@ -1,0 +1,57 @@
+"""Keeps the start-up chatter of native libraries away from the user.
+
+TensorFlow, its TFLite converter and LiteRT write to file descriptor 2 from C++, in part before
+any log level is read, so neither Python's logging nor TF_CPP_MIN_LOG_LEVEL reaches those lines.
+The commands import TensorFlow, and the exporter converts, inside `native_stderr_held`.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from cgan_tf.errors import UserError
+
+
+@contextlib.contextmanager
+def native_stderr_held() -> Iterator[None]:
+    """Holds back what is written to file descriptor 2 in the block; shows it if the block fails.
+
+    `sys.stderr` goes on reaching the user meanwhile, so Python's own messages are not lost.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # a process without a stderr: nothing to keep quiet
+        yield
+        return
+    python_stderr = sys.stderr
+    with tempfile.TemporaryFile() as held, open(kept, "w", buffering=1) as kept_file:
+        try:
+            with contextlib.suppress(AttributeError, OSError, ValueError, io.UnsupportedOperation):
+                python_stderr.flush()
+                if python_stderr.fileno() == 2:
+                    sys.stderr = kept_file
+            os.dup2(held.fileno(), 2)
+            try:
+                yield
+            finally:
+                os.dup2(kept, 2)
+                if sys.stderr is kept_file:
+                    sys.stderr = python_stderr
+        except UserError:  # has said all that there is to say
+            raise
+        except BaseException:
+            held.seek(0)
+            shutil.copyfileobj(held, kept_file.buffer)
+            raise
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow and lets it find its devices, without their start-up lines."""
+    with native_stderr_held():
+        import tensorflow as tf
+
+        tf.constant(0.0)  # the CPU's and GPUs' lines come with the first tensor

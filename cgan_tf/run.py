@@ -1,0 +1,310 @@
+"""The run folder: where every stage keeps its options, figures, checkpoints and artifacts.
+
+    runs/faces/
+      config.json            the resolved options, what was substituted, the data set's hash
+      gan/ regressor/ inversion/ directions/ evaluate/ export/
+        metadata.json        versions, command line, start and end, kimg, the parents' hashes
+        stats.jsonl          one line per tick
+        checkpoints/         what resuming needs
+        model/               the artifact
+      report.html
+
+Every write is atomic: a temporary name beside the target, fsync, rename.
+"""
+
+import datetime
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cgan_tf import __version__
+from cgan_tf import config as config_module
+from cgan_tf.config import NEEDS, Config
+from cgan_tf.errors import UserError
+
+FORMAT = 1  # of the run folder; a folder of another format is refused
+PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "absl-py", "tensorflow-datasets")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces the file at `path` by `content`, or leaves it as it was: never a torn file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def write_text(path: Path, content: str) -> None:
+    """`write_bytes` of UTF-8 text."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`write_bytes` of indented JSON; NaN is refused, since it is no JSON."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def sync_folder(path: Path) -> None:
+    """Makes a rename in the folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal text."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else (
+            hashlib.sha256(file.read()).hexdigest()
+        )
+
+
+def versions() -> dict[str, str]:
+    """Python's, this library's and its packages' versions."""
+    return {"python": platform.python_version(), "cgan_tf": __version__} | {
+        name: importlib.metadata.version(name) for name in PACKAGES
+    }
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def set_aside(path: Path) -> Path:
+    """Renames `path` to the first free `NAME.old-001`, `NAME.old-002`, ... beside it."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.old-{number:03d}")).exists():
+        number += 1
+    os.replace(path, target)
+    return target
+
+
+class StageFolder:
+    """One stage's sub-folder."""
+
+    def __init__(self, run: "RunFolder", name: str) -> None:
+        self.run = run
+        self.name = name
+        self.path = run.path / name
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model"
+
+    def read_metadata(self) -> dict[str, Any]:
+        """metadata.json, or an empty dict before the stage has begun."""
+        try:
+            return json.loads((self.path / "metadata.json").read_text())
+        except FileNotFoundError:
+            return {}
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            raise UserError(
+                f"{self.path / 'metadata.json'} is damaged; --stage={self.name} --restart moves the "
+                "old stage aside and begins anew"
+            ) from None
+
+    def read_stats(self) -> list[dict[str, Any]]:
+        """The lines of stats.jsonl; a torn last line is left out."""
+        lines = []
+        try:
+            for line in (self.path / "stats.jsonl").read_text().splitlines():
+                try:
+                    lines.append(json.loads(line))
+                except json.JSONDecodeError:
+                    break
+        except FileNotFoundError:
+            pass
+        return lines
+
+    def append_stats(self, line: dict[str, Any]) -> None:
+        """One more line of stats.jsonl."""
+        with open(self.path / "stats.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def rewind_stats(self, kimg: float) -> None:
+        """Drops the lines past `kimg`: the work after the checkpoint will be done again."""
+        kept = [line for line in self.read_stats() if line["kimg"] <= kimg + 1e-9]
+        write_text(self.path / "stats.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+    def finished(self) -> bool:
+        """Whether the stage's artifact is complete."""
+        return self.read_metadata().get("ended") is not None
+
+    def artifact_hash(self) -> str:
+        """SHA-256 over the stage's model files, in the order of their names."""
+        digest = hashlib.sha256()
+        for path in sorted(self.model.iterdir()):
+            digest.update(f"{path.name} {file_hash(path)}\n".encode())
+        return digest.hexdigest()
+
+    def begin(self, config: Config, data_digest: str, say: Callable[[str], None] = print) -> bool:
+        """Opens the stage for work, or says that there is none left.
+
+        Args:
+            config: the resolved options.
+            data_digest: the data set's hash.
+            say: where a line for the user goes.
+
+        Returns:
+            False if the stage has finished.
+
+        Raises:
+            UserError: a stage that this one needs has not finished, or the options, the data or
+                an earlier stage are no longer those that this stage began with.
+        """
+        parents = {}
+        for parent in NEEDS[self.name]:
+            folder = self.run.stage(parent)
+            if not folder.finished():
+                raise UserError(
+                    f"--stage={self.name}: needs the {parent} stage first; run "
+                    f"python train_main.py --stage={parent} --run_dir={self.run.path}"
+                )
+            parents[parent] = folder.artifact_hash()
+        options = config_module.to_dict(config)
+        options = {name: options[name] for name in config_module.stage_fields(self.name)}
+        old = self.read_metadata()
+        if old:
+            changed = [
+                f"--{name}={options[name]} (was {old['options'].get(name)})"
+                for name in options
+                if options[name] != old["options"].get(name)
+            ]
+            if old["data"] != data_digest:
+                changed.append("--data_dir (its photos or labels are not the same)")
+            changed += [
+                f"the {parent} stage (trained anew since)"
+                for parent in parents
+                if parents[parent] != old["parents"].get(parent)
+            ]
+            if changed:
+                raise UserError(
+                    f"--stage={self.name} in {self.run.path} began with other options: "
+                    f"{', '.join(changed)}; take the old ones, another --run_dir, or --restart, "
+                    "which moves the old stage aside"
+                )
+            if old.get("ended"):
+                say(f"{self.name}: finished at {old['ended']}; nothing to do (--restart begins anew)")
+                return False
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(
+            self.path / "metadata.json",
+            {
+                "stage": self.name,
+                "command": sys.argv,
+                "versions": versions(),
+                "started": old.get("started", now()),
+                "resumed": old.get("resumed", []) + ([now()] if old else []),
+                "ended": None,
+                "options": options,
+                "data": data_digest,
+                "parents": parents,
+            },
+        )
+        return True
+
+    def finish(self, **facts: Any) -> None:
+        """Marks the stage as complete, with what is worth keeping about it."""
+        write_json(self.path / "metadata.json", self.read_metadata() | facts | {"ended": now()})
+
+
+class RunFolder:
+    """One chain's folder. Only one process at a time may work in it (`lock`)."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock: Any = None
+
+    def stage(self, name: str) -> StageFolder:
+        """The sub-folder of a stage, whether it exists or not."""
+        return StageFolder(self, name)
+
+    def lock(self) -> None:
+        """Keeps a second process out until this one ends.
+
+        Raises:
+            UserError: another process works in this folder, or it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the end
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise UserError(f"--run_dir={self.path}: {error.strerror}; take another folder") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--run_dir={self.path}: another process is working in it; wait for it, or take "
+                "another folder"
+            ) from None
+
+    def read(self) -> dict[str, Any]:
+        """config.json as it stands: format, options, data, substitutions; empty if there is none.
+
+        Raises:
+            UserError: it is damaged, or of another version.
+        """
+        path = self.path / "config.json"
+        try:
+            content = json.loads(path.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            raise UserError(f"{path} is damaged; restore it, or take another --run_dir") from None
+        if content.get("format") != FORMAT:
+            raise UserError(
+                f"--run_dir={self.path}: a run folder of format {content.get('format')}, this version "
+                f"reads format {FORMAT}; take another --run_dir or the version that made it "
+                f"({content.get('version', 'unknown')})"
+            )
+        unknown = sorted(set(content["options"]) - set(config_module.FIELDS))
+        if unknown:
+            raise UserError(f"{path}: unknown option {unknown[0]}; take the version that made it")
+        return content
+
+    def load_config(self) -> Config:
+        """The resolved options of this run.
+
+        Raises:
+            UserError: this is no run folder.
+        """
+        content = self.read()
+        if not content:
+            raise UserError(f"{self.path}: no run folder (config.json is missing)")
+        return config_module.from_dict(content["options"])
+
+    def save_config(self, config: Config, data: dict[str, Any]) -> None:
+        """Writes the resolved options and what is known of the data set; keeps the substitutions."""
+        old = self.read()
+        write_json(
+            self.path / "config.json",
+            {
+                "format": FORMAT,
+                "version": __version__,
+                "options": config_module.to_dict(config),
+                "data": data,
+                "substitutions": old.get("substitutions", {}),
+            },
+        )
+
+    def substitute(self, name: str, text: str, say: Callable[[str], None] = print) -> None:
+        """Says and records that something was used in the place of what was asked for."""
+        say(f"note: {text}")
+        content = self.read()
+        content["substitutions"][name] = text
+        write_json(self.path / "config.json", content)

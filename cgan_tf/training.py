@@ -1,0 +1,265 @@
+"""The one training loop: every training stage runs its trainer's `train_step` through it.
+
+It counts in images seen, writes a line of statistics per tick, checkpoints by the clock, and
+resumes to the same weights as a run that was never stopped: batches, random numbers and
+learning rates depend on the step alone, and the step is part of the checkpoint.
+"""
+
+import io
+import json
+import math
+import signal
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from cgan_tf import run
+from cgan_tf.config import Config
+from cgan_tf.errors import Interrupted, UserError
+
+TICKS = 200  # lines of statistics in one training, about
+KEPT = 2  # checkpoints: the newest, and the one before in case that it is damaged
+QUIET_SECONDS = 20.0  # between lines of progress where there is no terminal
+
+
+class Trainer(keras.Model):
+    """What the loop trains: a Keras model with a `train_step` and everything that it changes.
+
+    Sub-classes name in `checkpoint_parts` each model, optimizer and seed generator whose
+    variables a training step changes.
+    """
+
+    remedy = "lower the learning rate"  # what to change when a loss is no longer finite
+
+    def checkpoint_parts(self) -> dict[str, Any]:
+        """Objects with `.variables` or `.state`, by a name that stays the same."""
+        raise NotImplementedError
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One step on one batch; returns the losses as scalars."""
+        raise NotImplementedError
+
+
+def compute_policy(config: Config) -> str:
+    """The Keras dtype policy of training: config.precision, with `auto` resolved.
+
+    bfloat16 is taken where the processor multiplies it natively (AVX512-BF16 or AMX on a CPU,
+    compute capability 8.0 on a GPU).
+    """
+    if config.precision != "auto":
+        return config.precision
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0,))
+        return "mixed_bfloat16" if capability[0] >= 8 else "float32"
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        flags = ""
+    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+def seed_everything(config: Config) -> None:
+    """Seeds Keras's initializers and, if asked, makes the kernels deterministic."""
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def _variables(parts: dict[str, Any]) -> dict[str, Any]:
+    """Every variable of the parts under a name that stays the same from run to run."""
+    named = {}
+    for part, owner in parts.items():
+        variables = [owner.state] if isinstance(owner, keras.random.SeedGenerator) else owner.variables
+        for index, variable in enumerate(variables):
+            named[f"{part}/{index:04d}"] = variable
+    return named
+
+
+def save_checkpoint(folder: Path, parts: dict[str, Any], facts: dict[str, Any]) -> Path:
+    """Writes one checkpoint and drops all but the newest `KEPT`.
+
+    Args:
+        folder: the stage's checkpoints folder.
+        parts: see `Trainer.checkpoint_parts`.
+        facts: JSON values; `step` names the file.
+    """
+    arrays = {name: variable.numpy() for name, variable in _variables(parts).items()}
+    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # a zip file: its checksums tell a damaged one
+    path = folder / f"step-{facts['step']:09d}.npz"
+    run.write_bytes(path, buffer.getvalue())
+    for old in sorted(folder.glob("step-*.npz"))[:-KEPT]:
+        old.unlink()
+    return path
+
+
+def restore_checkpoint(
+    folder: Path, parts: dict[str, Any], say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Loads the newest checkpoint that is whole into the parts; returns its facts, or {}.
+
+    A damaged one is said, set aside as NAME.damaged, and the one before it is taken.
+
+    Raises:
+        UserError: there are checkpoints, and all are damaged.
+    """
+    damaged = None
+    for path in sorted(folder.glob("step-*.npz"), reverse=True):
+        variables = _variables(parts)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                values = {name: arrays[name] for name in variables}
+                facts = json.loads(arrays["facts"].tobytes())
+            for name, variable in variables.items():
+                if values[name].shape != tuple(variable.shape):
+                    raise ValueError(f"{name} has shape {values[name].shape}")
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            damaged = path
+            path.rename(path.with_name(f"{path.name}.damaged"))
+            say(f"note: checkpoint {path.name} is damaged ({error}); taking the one before it")
+            continue
+        for name, variable in variables.items():
+            variable.assign(values[name])
+        return facts
+    if damaged is not None:
+        raise UserError(
+            f"{damaged.parent}: no checkpoint is whole; --restart moves the stage aside and begins anew"
+        )
+    return {}
+
+
+class _Signals:
+    """Turns SIGINT and SIGTERM into a flag that the loop reads between two steps."""
+
+    def __enter__(self) -> "_Signals":
+        self.received: int | None = None
+        self._old = {
+            number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self.received = number
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+def train(
+    trainer: Trainer,
+    make_batches: Callable[[int], tf.data.Dataset],
+    kimg: float,
+    batch_size: int,
+    stage: run.StageFolder,
+    config: Config,
+    *,
+    picture: Callable[[int], None] | None = None,
+    picture_kimg: float = math.inf,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Trains until `kimg` thousand images have been seen; goes on from the newest checkpoint.
+
+    Args:
+        trainer: its models are built and its optimizers too (`optimizer.build`).
+        make_batches: the endless batches from a step on.
+        kimg: length of the training, rounded up to whole batches.
+        batch_size: images in one batch.
+        stage: where checkpoints and statistics go.
+        config: for `checkpoint_minutes`.
+        picture: draws the state after so many images; called at the start and every
+            `picture_kimg`, and at the end.
+        picture_kimg: see `picture`.
+        say: where lines for the user go.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; a checkpoint has been written.
+        UserError: a loss is not finite; the last checkpoint is kept.
+    """
+    total = math.ceil(kimg * 1000 / batch_size)
+    tick = max(1, total // TICKS)
+    picture_steps = max(1, round(min(picture_kimg * 1000 / batch_size, total)))
+    parts = trainer.checkpoint_parts()
+    facts = restore_checkpoint(stage.checkpoints, parts, say)
+    step, seconds = facts.get("step", 0), facts.get("seconds", 0.0)
+    stage.rewind_stats(step * batch_size / 1000)
+    if step:
+        say(f"{stage.name}: going on at {step * batch_size / 1000:.1f} of {kimg:g} kimg")
+    elif picture:
+        picture(0)
+    if step >= total:
+        return
+
+    train_step = tf.function(trainer.train_step, autograph=False)
+    batches = iter(make_batches(step))
+    terminal = sys.stderr.isatty()
+    bar = tqdm(
+        total=total * batch_size, initial=step * batch_size, unit=" images", desc=stage.name,
+        disable=not terminal, dynamic_ncols=True, smoothing=0.05,
+    )  # fmt: skip
+    totals: dict[str, float] = {}
+    counted, tick_start = 0, time.perf_counter()
+    saved_at = said_at = time.perf_counter()
+
+    def save() -> Path:
+        elapsed = seconds + time.perf_counter() - tick_start
+        return save_checkpoint(stage.checkpoints, parts, {"step": step, "seconds": elapsed})
+
+    with _Signals() as signals, bar:
+        while step < total:
+            # One step, and its losses into the tick's sums.
+            logs = {name: float(value) for name, value in train_step(next(batches)).items()}
+            step += 1
+            bar.update(batch_size)
+            bad = [name for name, value in logs.items() if not math.isfinite(value)]
+            if bad:
+                raise UserError(
+                    f"{stage.name}: {bad[0]} is {logs[bad[0]]} at {step * batch_size / 1000:.2f} kimg; "
+                    f"the last checkpoint is kept; {trainer.remedy}, with --restart"
+                )
+            for name, value in logs.items():
+                totals[name] = totals.get(name, 0.0) + value
+            counted += 1
+
+            # One line per tick.
+            if step % tick == 0 or step == total:
+                elapsed = time.perf_counter() - tick_start
+                seconds, tick_start = seconds + elapsed, time.perf_counter()
+                rate = counted * batch_size / elapsed
+                line = {"kimg": step * batch_size / 1000, "seconds": seconds, "images_per_second": rate}
+                line |= {name: value / counted for name, value in totals.items()}
+                stage.append_stats(line)
+                means = "  ".join(f"{name} {value / counted:.4g}" for name, value in totals.items())
+                if terminal:
+                    bar.set_postfix_str(means)
+                elif time.perf_counter() - said_at > QUIET_SECONDS or step == total:
+                    left = (total - step) * batch_size / rate
+                    say(
+                        f"{stage.name}: {line['kimg']:.1f}/{kimg:g} kimg  {rate:.0f} images/s  "
+                        f"{left / 60:.1f} min left  {means}"
+                    )
+                    said_at = time.perf_counter()
+                totals, counted = {}, 0
+
+            # Pictures by images seen, checkpoints by the clock.
+            if picture and (step % picture_steps == 0 or step == total):
+                picture(step * batch_size)
+            if signals.received is not None:
+                name = save().name
+                raise Interrupted(
+                    signals.received,
+                    f"saved {name} at {step * batch_size / 1000:.1f} kimg; the same command goes on",
+                )
+            if step == total or time.perf_counter() - saved_at > config.checkpoint_minutes * 60:
+                save()
+                saved_at = time.perf_counter()
