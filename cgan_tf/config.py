@@ -62,7 +62,9 @@ class Config:
 
     # The run.
     preset: str = option("", "the preset that the defaults came from", ())
-    seed: int | None = option(None, "seed of everything random; drawn and recorded if not given", ALL)
+    seed: int | None = option(
+        None, "seed of everything random; drawn and recorded if not given", ALL
+    )
     precision: str = option(
         "auto",
         "compute type; auto takes mixed_bfloat16 where the CPU or GPU has it",
@@ -79,12 +81,15 @@ class Config:
         ALL,
         choices=("synthetic", "celeba", "celeba_dir", "folder"),
     )
-    data_dir: str | None = option(None, "folder of celeba_dir, folder, or of TensorFlow Datasets", ())
+    data_dir: str | None = option(
+        None, "folder of celeba_dir, folder, or of TensorFlow Datasets", ()
+    )
     cache_dir: str | None = option(None, "where decoded images are kept between runs", ())
     cache_gib: float = option(16.0, "larger data sets are decoded anew each time", (), "GiB", 0)
     resolution: int = option(64, "side of the square images: 32, 64 or 128", ALL, "px")
     attributes: tuple[str, ...] = option(
-        (), "attributes to learn directions for; the data set's defaults if not given",
+        (),
+        "attributes to learn directions for; the data set's defaults if not given",
         ("directions", "evaluate", "export"),
     )
     synthetic_size: int = option(10000, "number of synthetic faces", ALL, "faces", minimum=100)
@@ -94,29 +99,43 @@ class Config:
     batch_size: int = option(64, "images a step of the GAN", GAN, "images", minimum=2)
     z_dim: int = option(128, "size of the latent", GAN, minimum=1)
     prior: str = option("normal", "distribution of z", GAN, choices=("normal", "uniform"))
-    width: int = option(32, "channels at the finest level of G and D; doubles per level", GAN, minimum=4)
+    width: int = option(
+        32, "channels at the finest level of G and D; doubles per level", GAN, minimum=4
+    )
     g_lr: float = option(3e-4, "Adam's learning rate of G", GAN, above=0)
     d_lr: float = option(3e-4, "Adam's learning rate of D", GAN, above=0)
     beta1: float = option(0.0, "Adam's beta1 of G and D", GAN, minimum=0, below=1)
     beta2: float = option(0.99, "Adam's beta2 of G and D", GAN, minimum=0, below=1)
-    real_label: float = option(1.0, "target of D on reals (0.9: one-sided label smoothing)", GAN, above=0.5)
-    r1_gamma: float = option(0.6, "R1 weight: gamma / 2 * |grad D(x)|^2; 0 turns it off", GAN, minimum=0)
+    real_label: float = option(
+        1.0, "target of D on reals (0.9: one-sided label smoothing)", GAN, above=0.5
+    )
+    r1_gamma: float = option(
+        0.6, "R1 weight: gamma / 2 * |grad D(x)|^2; 0 turns it off", GAN, minimum=0
+    )
     r1_interval: int = option(16, "D steps between R1 penalties (lazy R1)", GAN, "steps", minimum=1)
     d_norm: str = option("none", "normalization in D", GAN, choices=("none", "batch"))
     minibatch_std: bool = option(True, "minibatch standard deviation channel in D", GAN)
-    ema_kimg: float = option(10.0, "half-life of the averaged G; 0 turns averaging off", GAN, "kimg", 0)
+    ema_kimg: float = option(
+        10.0, "half-life of the averaged G; 0 turns averaging off", GAN, "kimg", 0
+    )
     flip: bool = option(True, "mirror training photos at random", ("gan", "regressor", "inversion"))
     grid_kimg: float = option(20.0, "kimg between sample grids", GAN, "kimg", above=0)
 
     # Regressor.
-    regressor_kimg: float = option(60.0, "length of the regressor's training", REGRESSOR, "kimg", above=0)
+    regressor_kimg: float = option(
+        60.0, "length of the regressor's training", REGRESSOR, "kimg", above=0
+    )
     regressor_batch_size: int = option(32, "images a step", REGRESSOR, "images", minimum=2)
     regressor_lr: float = option(3e-4, "AdamW's peak learning rate", REGRESSOR, above=0)
     regressor_resolution: int = option(
         0, "side of the image that VGG16 sees; 0 is the photos' own", REGRESSOR, "px", minimum=0
     )
     regressor_small_fraction: float = option(
-        0.6, "first part of the training that sees photos at half size", REGRESSOR, minimum=0, below=1
+        0.6,
+        "first part of the training that sees photos at half size",
+        REGRESSOR,
+        minimum=0,
+        below=1,
     )
     class_balance: float = option(
         0.25,
@@ -133,39 +152,73 @@ class Config:
         ("inversion", "directions"),
         choices=("regressor", "imagenet"),
     )
+    perceptual_weights: tuple[float, ...] = option(
+        (1.0, 1.0, 1.0, 1.0),
+        "weights of relu1_2, relu2_2, relu3_3 and relu4_3 in the perceptual loss",
+        ("inversion", "directions"),
+    )
 
     # Inversion.
-    inversion_kimg: float = option(60.0, "length of the encoder's training", INVERSION, "kimg", above=0)
-    inversion_batch_size: int = option(32, "images a step and cycle", INVERSION, "images", minimum=2)
+    inversion_kimg: float = option(
+        60.0, "length of the encoder's training", INVERSION, "kimg", above=0
+    )
+    inversion_batch_size: int = option(
+        32, "images a step and cycle", INVERSION, "images", minimum=2
+    )
     inversion_lr: float = option(1e-3, "Adam's peak learning rate", INVERSION, above=0)
     encoder_width: int = option(48, "channels at the encoder's finest level", INVERSION, minimum=4)
-    photo_weight: float = option(1.0, "weight of the photo cycle's perceptual term", INVERSION, minimum=0)
-    sample_weight: float = option(1.0, "weight of the latent cycle's perceptual term", INVERSION, minimum=0)
-    latent_weight: float = option(1.0, "weight of the latent cycle's L2(z, z')", INVERSION, minimum=0)
-    pixel_weight: float = option(1.0, "weight of the pixels' L2 in both cycles", INVERSION, minimum=0)
+    photo_weight: float = option(
+        1.0, "weight of the photo cycle's perceptual term", INVERSION, minimum=0
+    )
+    sample_weight: float = option(
+        1.0, "weight of the latent cycle's perceptual term", INVERSION, minimum=0
+    )
+    latent_weight: float = option(
+        1.0, "weight of the latent cycle's L2(z, z')", INVERSION, minimum=0
+    )
+    pixel_weight: float = option(
+        1.0, "weight of the pixels' L2 in both cycles", INVERSION, minimum=0
+    )
     perceptual_crop: int = option(
-        0, "side of the random crop that VGG16 compares; 0 compares whole images", INVERSION, "px",
+        0,
+        "side of the random crop that VGG16 compares; 0 compares whole images",
+        INVERSION,
+        "px",
         minimum=0,
     )
 
     # Directions.
-    directions_kimg: float = option(20.0, "length of the directions' training", DIRECTIONS, "kimg", above=0)
+    directions_kimg: float = option(
+        20.0, "length of the directions' training", DIRECTIONS, "kimg", above=0
+    )
     directions_batch_size: int = option(32, "images a step", DIRECTIONS, "images", minimum=2)
     directions_lr: float = option(2e-2, "Adam's learning rate", DIRECTIONS, above=0)
     content_weight: float = option(0.5, "weight of the perceptual term", DIRECTIONS, minimum=0)
-    adversarial_weight: float = option(0.02, "weight of D's opinion of the edit", DIRECTIONS, minimum=0)
-    attribute_weight: float = option(10.0, "weight of |alpha + eps - alpha'|, the target", DIRECTIONS, minimum=0)
+    adversarial_weight: float = option(
+        0.02, "weight of D's opinion of the edit", DIRECTIONS, minimum=0
+    )
+    attribute_weight: float = option(
+        10.0, "weight of |alpha + eps - alpha'|, the target", DIRECTIONS, minimum=0
+    )
     hold_weight: float = option(
-        10.0, "weight of |alpha - alpha'|, the mean over the other attributes", DIRECTIONS, minimum=0
+        10.0,
+        "weight of |alpha - alpha'|, the mean over the other attributes",
+        DIRECTIONS,
+        minimum=0,
     )
     calibrated_change: float = option(
-        0.8, "change of R's mean prediction that strength +1 stands for, if it can be reached",
-        DIRECTIONS, above=0, below=1,
+        0.8,
+        "change of R's mean prediction that strength +1 stands for, if it can be reached",
+        DIRECTIONS,
+        above=0,
+        below=1,
     )
 
     # Evaluation.
     judge_kimg: float = option(150.0, "length of the judge's training", EVALUATE, "kimg", above=0)
-    eval_fakes: int = option(5000, "samples behind fd, kid, precision and recall", EVALUATE, minimum=100)
+    eval_fakes: int = option(
+        5000, "samples behind fd, kid, precision and recall", EVALUATE, minimum=100
+    )
     eval_photos: int = option(1000, "test photos to measure, at most", EVALUATE, minimum=10)
 
     # Export.
@@ -209,7 +262,7 @@ _HINTS = typing.get_type_hints(Config)
 
 
 def closest(name: str, known: typing.Iterable[str]) -> str:
-    """" (did you mean X?)" for a near miss of a known name, else an empty text."""
+    """ " (did you mean X?)" for a near miss of a known name, else an empty text."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near else ""
 
@@ -232,16 +285,26 @@ def parse(name: str, text: str) -> Any:
                 raise ValueError
             return value
     except (ValueError, KeyError):
-        kind = "true or false" if hint is bool else "a whole number" if hint is not float else "a number"
+        kind = (
+            "true or false"
+            if hint is bool
+            else "a whole number"
+            if hint is not float
+            else "a number"
+        )
         raise UserError(f"--{name}={text}: give {kind}") from None
-    if hint == tuple[str, ...]:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if hint in (tuple[str, ...], tuple[float, ...]):
+        parts = tuple(part.strip() for part in text.split(",") if part.strip())
+        if hint == tuple[str, ...]:
+            return parts
+        try:
+            return tuple(float(part) for part in parts)
+        except ValueError:
+            raise UserError(f"--{name}={text}: give numbers with commas between them") from None
     return text
 
 
-def make(
-    preset: str | None, given: Mapping[str, Any], stored: "Config | None" = None
-) -> Config:
+def make(preset: str | None, given: Mapping[str, Any], stored: "Config | None" = None) -> Config:
     """The resolved options: defaults, then the stored ones or the preset, then what was given.
 
     Args:
@@ -290,7 +353,9 @@ def check(config: Config) -> None:
     if config.resolution not in RESOLUTIONS:
         raise UserError(f"--resolution={config.resolution}: one of 32, 64, 128")
     if config.data in ("celeba_dir", "folder") and not config.data_dir:
-        raise UserError(f"--data_dir: give the folder of the photos (--data={config.data} needs it)")
+        raise UserError(
+            f"--data_dir: give the folder of the photos (--data={config.data} needs it)"
+        )
     if config.regressor_resolution and (
         config.regressor_resolution < 32 or config.resolution % config.regressor_resolution
     ):
@@ -302,6 +367,10 @@ def check(config: Config) -> None:
         raise UserError(
             f"--perceptual_crop={config.perceptual_crop}: from 16 to --resolution={config.resolution}"
         )
+    if len(config.perceptual_weights) != 4 or not all(
+        0 <= weight < math.inf for weight in config.perceptual_weights
+    ):
+        raise UserError("--perceptual_weights: give four numbers that are not negative")
     if config.minibatch_std and config.batch_size % 4:
         raise UserError(
             f"--batch_size={config.batch_size}: must be divisible by 4, the group of --minibatch_std"
@@ -309,7 +378,9 @@ def check(config: Config) -> None:
     for name, known in (("formats", ("saved_model", "tflite")), ("quantize", ("none", "float16"))):
         for value in getattr(config, name):
             if value not in known:
-                raise UserError(f"--{name}={value}: unknown{closest(value, known)}; one of {', '.join(known)}")
+                raise UserError(
+                    f"--{name}={value}: unknown{closest(value, known)}; one of {', '.join(known)}"
+                )
 
 
 def stage_fields(stage: str) -> tuple[str, ...]:
@@ -328,5 +399,8 @@ def to_dict(config: Config) -> dict[str, Any]:
 def from_dict(values: Mapping[str, Any]) -> Config:
     """The inverse of `to_dict`; fields that are not known are an error of the caller."""
     return Config(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
     )

@@ -70,8 +70,10 @@ def sync_folder(path: Path) -> None:
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal text."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else (
-            hashlib.sha256(file.read()).hexdigest()
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if sys.version_info >= (3, 11)
+            else (hashlib.sha256(file.read()).hexdigest())
         )
 
 
@@ -84,7 +86,7 @@ def versions() -> dict[str, str]:
 
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def set_aside(path: Path) -> Path:
@@ -94,6 +96,10 @@ def set_aside(path: Path) -> Path:
         number += 1
     os.replace(path, target)
     return target
+
+
+def _flag(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 class StageFolder:
@@ -176,15 +182,9 @@ class StageFolder:
                     f"python train_main.py --stage={parent} --run_dir={self.run.path}"
                 )
             parents[parent] = folder.artifact_hash()
-        options = config_module.to_dict(config)
-        options = {name: options[name] for name in config_module.stage_fields(self.name)}
         old = self.read_metadata()
         if old:
-            changed = [
-                f"--{name}={options[name]} (was {old['options'].get(name)})"
-                for name in options
-                if options[name] != old["options"].get(name)
-            ]
+            changed = self.changed_options(config)
             if old["data"] != data_digest:
                 changed.append("--data_dir (its photos or labels are not the same)")
             changed += [
@@ -192,14 +192,11 @@ class StageFolder:
                 for parent in parents
                 if parents[parent] != old["parents"].get(parent)
             ]
-            if changed:
-                raise UserError(
-                    f"--stage={self.name} in {self.run.path} began with other options: "
-                    f"{', '.join(changed)}; take the old ones, another --run_dir, or --restart, "
-                    "which moves the old stage aside"
-                )
+            self.refuse(changed)
             if old.get("ended"):
-                say(f"{self.name}: finished at {old['ended']}; nothing to do (--restart begins anew)")
+                say(
+                    f"{self.name}: finished at {old['ended']}; nothing to do (--restart begins anew)"
+                )
                 return False
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(
@@ -211,12 +208,36 @@ class StageFolder:
                 "started": old.get("started", now()),
                 "resumed": old.get("resumed", []) + ([now()] if old else []),
                 "ended": None,
-                "options": options,
+                "options": self._options(config),
                 "data": data_digest,
                 "parents": parents,
             },
         )
         return True
+
+    def _options(self, config: Config) -> dict[str, Any]:
+        options = config_module.to_dict(config)
+        return {name: options[name] for name in config_module.stage_fields(self.name)}
+
+    def changed_options(self, config: Config) -> list[str]:
+        """The options of this stage that are not those that it began with, as "--name=new (was old)"."""
+        old = self.read_metadata().get("options")
+        if old is None:
+            return []
+        return [
+            f"--{name}={_flag(value)} (was {_flag(old.get(name))})"
+            for name, value in self._options(config).items()
+            if value != old.get(name)
+        ]
+
+    def refuse(self, changed: list[str]) -> None:
+        """Raises a UserError if anything changed since the stage began."""
+        if changed:
+            raise UserError(
+                f"the {self.name} stage in {self.run.path} began with other options: "
+                f"{', '.join(changed)}; take the old ones or another --run_dir, or give "
+                f"--stage={self.name} --restart, which moves the old stage aside"
+            )
 
     def finish(self, **facts: Any) -> None:
         """Marks the stage as complete, with what is worth keeping about it."""
@@ -244,7 +265,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the end
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise UserError(f"--run_dir={self.path}: {error.strerror}; take another folder") from None
+            raise UserError(
+                f"--run_dir={self.path}: {error.strerror}; take another folder"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -288,9 +311,26 @@ class RunFolder:
             raise UserError(f"{self.path}: no run folder (config.json is missing)")
         return config_module.from_dict(content["options"])
 
+    def restart(self, name: str, say: Callable[[str], None] = print) -> None:
+        """Moves a stage's folder aside, if there is one."""
+        path = self.stage(name).path
+        if path.exists():
+            say(f"{name}: the old stage is now {set_aside(path)}")
+
+    def check_options(self, config: Config, restarted: tuple[str, ...] = ()) -> None:
+        """Raises a UserError if a stage that has begun would not be what config.json says of it.
+
+        Args:
+            config: the resolved options.
+            restarted: stages that begin anew with these options.
+        """
+        for name in config_module.STAGES:
+            if name not in restarted:
+                stage = self.stage(name)
+                stage.refuse(stage.changed_options(config))
+
     def save_config(self, config: Config, data: dict[str, Any]) -> None:
         """Writes the resolved options and what is known of the data set; keeps the substitutions."""
-        old = self.read()
         write_json(
             self.path / "config.json",
             {
@@ -298,7 +338,7 @@ class RunFolder:
                 "version": __version__,
                 "options": config_module.to_dict(config),
                 "data": data,
-                "substitutions": old.get("substitutions", {}),
+                "substitutions": self.read().get("substitutions", {}),
             },
         )
 

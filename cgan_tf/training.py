@@ -40,7 +40,7 @@ class Trainer(keras.Model):
     remedy = "lower the learning rate"  # what to change when a loss is no longer finite
 
     def checkpoint_parts(self) -> dict[str, Any]:
-        """Objects with `.variables` or `.state`, by a name that stays the same."""
+        """Models, optimizers, seed generators or lists of variables, by a name that stays the same."""
         raise NotImplementedError
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -58,7 +58,9 @@ def compute_policy(config: Config) -> str:
         return config.precision
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0,))
+        capability = tf.config.experimental.get_device_details(gpus[0]).get(
+            "compute_capability", (0,)
+        )
         return "mixed_bfloat16" if capability[0] >= 8 else "float32"
     try:
         flags = Path("/proc/cpuinfo").read_text()
@@ -78,7 +80,10 @@ def _variables(parts: dict[str, Any]) -> dict[str, Any]:
     """Every variable of the parts under a name that stays the same from run to run."""
     named = {}
     for part, owner in parts.items():
-        variables = [owner.state] if isinstance(owner, keras.random.SeedGenerator) else owner.variables
+        if isinstance(owner, keras.random.SeedGenerator):
+            variables = [owner.state]
+        else:
+            variables = owner if isinstance(owner, list) else owner.variables
         for index, variable in enumerate(variables):
             named[f"{part}/{index:04d}"] = variable
     return named
@@ -144,7 +149,8 @@ class _Signals:
     def __enter__(self) -> "_Signals":
         self.received: int | None = None
         self._old = {
-            number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, self._receive)
+            for number in (signal.SIGINT, signal.SIGTERM)
         }
         return self
 
@@ -236,7 +242,11 @@ def train(
                 elapsed = time.perf_counter() - tick_start
                 seconds, tick_start = seconds + elapsed, time.perf_counter()
                 rate = counted * batch_size / elapsed
-                line = {"kimg": step * batch_size / 1000, "seconds": seconds, "images_per_second": rate}
+                line = {
+                    "kimg": step * batch_size / 1000,
+                    "seconds": seconds,
+                    "images_per_second": rate,
+                }
                 line |= {name: value / counted for name, value in totals.items()}
                 stage.append_stats(line)
                 means = "  ".join(f"{name} {value / counted:.4g}" for name, value in totals.items())

@@ -133,7 +133,9 @@ class Discriminator(keras.Model):
         name: str = "discriminator",
     ) -> None:
         # Without normalization the initializer must keep the scale of the signal.
-        initializer = keras.initializers.RandomNormal(stddev=0.02) if norm == "batch" else "he_normal"
+        initializer = (
+            keras.initializers.RandomNormal(stddev=0.02) if norm == "batch" else "he_normal"
+        )
         image = keras.Input((resolution, resolution, 3), name="image")
         x = image
         for level, channels in enumerate(reversed(level_widths(resolution, width))):

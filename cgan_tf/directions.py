@@ -1,0 +1,320 @@
+"""Stage 4: one calibrated latent direction per attribute. Leaves directions/model/NAME.json.
+
+After "Enjoy Your Editing" (Zhuang et al. 2021): z' = z + eps * d_k, and R must see the target
+attribute move by eps while the other attributes, the content and the realism stay.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cgan_tf import artifact, losses, training
+from cgan_tf.config import Config, closest
+from cgan_tf.data import ImageData, images, pipeline
+from cgan_tf.errors import UserError
+from cgan_tf.inversion import load_perceptual
+from cgan_tf.networks.dcgan import Discriminator, Generator
+from cgan_tf.networks.encoder import Encoder
+from cgan_tf.networks.vgg import Perceptual, Regressor
+from cgan_tf.run import RunFolder, file_hash, sync_folder, write_json
+
+DEFAULTS = {
+    "synthetic": ("Smiling", "Blond_Hair", "Eyeglasses", "Wearing_Hat", "Pale_Skin"),
+    "celeba": ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male"),
+    "celeba_dir": ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male"),
+}
+CALIBRATION_PHOTOS = 200  # of the validation split, at most, on each side of zero
+# Multiples of the trained step that the calibration tries, then those of the calibrated one.
+SEARCH = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+TABLE = (-1.5, -1.0, -0.5, 0.5, 1.0, 1.5)
+BATCH = 50  # photos in one pass of a measurement
+SHOWN = 6  # photos in the picture of edits
+SHOWN_STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+def choose_attributes(config: Config, dataset: ImageData) -> tuple[str, ...]:
+    """The attributes to edit: --attributes, or the data set's defaults.
+
+    Raises:
+        UserError: an attribute that the data set does not have, or none where there is no default.
+    """
+    chosen = config.attributes or DEFAULTS.get(dataset.name, ())
+    if not chosen:
+        raise UserError(
+            "--attributes: name the attributes to edit; the data has "
+            f"{', '.join(dataset.attribute_names) or 'none: add its CSV'}"
+        )
+    for name in chosen:
+        if name not in dataset.attribute_names:
+            raise UserError(
+                f"--attributes={name}: the data has no such attribute"
+                f"{closest(name, dataset.attribute_names)}; it has {', '.join(dataset.attribute_names)}"
+            )
+    if len(set(chosen)) < len(chosen):
+        raise UserError(f"--attributes={','.join(chosen)}: an attribute is named twice")
+    return chosen
+
+
+class DirectionsTrainer(training.Trainer):
+    """All directions at once, one attribute per photo and step. Only the directions learn.
+
+    loss = content * perceptual(x, x') + adversarial * softplus(-D(x'))
+         + attribute * |clip(alpha_k + eps) - alpha'_k| + hold * mean_j!=k |alpha_j - alpha'_j|
+
+    Args:
+        attributes: the K edited attributes.
+        encoder: E, frozen, as are all networks here.
+        generator: G.
+        discriminator: D.
+        perceptual: the distance, with R as its `regressor`.
+        config: the resolved options.
+    """
+
+    remedy = "lower --directions_lr"
+
+    def __init__(
+        self,
+        attributes: Sequence[str],
+        encoder: Encoder,
+        generator: Generator,
+        discriminator: Discriminator,
+        perceptual: Perceptual,
+        config: Config,
+    ) -> None:
+        super().__init__(name="directions_trainer")
+        self.config = config
+        self.encoder = encoder
+        self.generator = generator
+        self.discriminator = discriminator
+        self.perceptual = perceptual
+        for network in (encoder, generator, discriminator, perceptual.regressor):
+            network.trainable = False
+        names = perceptual.regressor.attribute_names
+        self.columns = tf.constant([names.index(name) for name in attributes])
+        self.directions = self.add_weight(
+            shape=(len(attributes), generator.z_dim),
+            initializer=keras.initializers.RandomNormal(stddev=0.1, seed=config.seed),
+            name="directions",
+        )
+        steps = int(np.ceil(config.directions_kimg * 1000 / config.directions_batch_size))
+        schedule = keras.optimizers.schedules.CosineDecay(config.directions_lr, steps, alpha=0.01)
+        self.optimizer = keras.optimizers.Adam(schedule, beta_2=0.99)
+        self.optimizer.build([self.directions])
+        self.seed_generator = keras.random.SeedGenerator(config.seed)
+        self.built = True
+
+    def checkpoint_parts(self) -> dict:
+        return {
+            "directions": [self.directions],
+            "optimizer": self.optimizer,
+            "seed_generator": self.seed_generator,
+        }
+
+    def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One update on photos float32 `[N, R, R, 3]`."""
+        config, regressor = self.config, self.perceptual.regressor
+        count = config.directions_batch_size
+        chosen = keras.random.randint((count,), 0, len(self.columns), seed=self.seed_generator)
+        eps = keras.random.uniform((count, 1), -1.0, 1.0, seed=self.seed_generator)  # [N, 1]
+        target = tf.one_hot(tf.gather(self.columns, chosen), len(regressor.attribute_names))
+        latent = self.encoder(data, training=False)
+        maps, logits = regressor.features_and_logits(data)
+        alpha = tf.sigmoid(logits)  # [N, all]
+        with tf.GradientTape() as tape:
+            step = tf.gather(tf.convert_to_tensor(self.directions), chosen)  # [N, z]
+            edited = self.generator(latent + eps * step, training=False)
+            edited_maps, edited_logits = regressor.features_and_logits(edited)
+            edited_alpha = tf.sigmoid(edited_logits)
+            error = tf.abs(tf.clip_by_value(alpha + eps * target, 0.0, 1.0) - edited_alpha)
+            others = tf.reduce_sum(error * (1.0 - target), axis=1) / (error.shape[1] - 1)
+            parts = {
+                "content": config.content_weight
+                * tf.reduce_mean(self._perceptual(data, maps, edited, edited_maps)),
+                "adversarial": config.adversarial_weight
+                * losses.non_saturating_generator_loss(self.discriminator(edited, training=False)),
+                "attribute": config.attribute_weight
+                * tf.reduce_mean(tf.reduce_sum(error * target, axis=1)),
+                "hold": config.hold_weight * tf.reduce_mean(others),
+            }
+            loss = tf.add_n(list(parts.values()))
+        self.optimizer.apply(tape.gradient(loss, [self.directions]), [self.directions])
+        return parts | {"loss": loss}
+
+    def _perceptual(
+        self, photos: tf.Tensor, maps: list, edited: tf.Tensor, edited_maps: list
+    ) -> tf.Tensor:
+        """Distances `[N]`; the regressor's own maps serve unless ImageNet's features are asked for."""
+        if self.perceptual.backbone is not None:
+            return self.perceptual(photos, edited)
+        normalize = self.perceptual.normalize
+        return self.perceptual.between(normalize(edited_maps), normalize(maps))
+
+
+def load_networks(folder: RunFolder, config: Config) -> dict:
+    """The frozen networks that `DirectionsTrainer` works with, by the names of its arguments."""
+    regressor = artifact.load_model(Regressor, folder.stage("regressor").model)
+    return {
+        "encoder": artifact.load_model(Encoder, folder.stage("inversion").model),
+        "generator": artifact.load_model(Generator, folder.stage("gan").model),
+        "discriminator": artifact.load_model(
+            Discriminator, folder.stage("gan").path / "discriminator"
+        ),
+        "perceptual": load_perceptual(config, regressor),
+    }
+
+
+class Calibration:
+    """Measures, on validation photos, how far a step along a direction moves R's prediction.
+
+    Args:
+        trainer: its networks, with the directions as trained.
+        dataset: positive steps are measured on photos without the attribute, negative ones on
+            photos with it, at most `CALIBRATION_PHOTOS` of either.
+    """
+
+    def __init__(self, trainer: DirectionsTrainer, dataset: ImageData) -> None:
+        self.trainer = trainer
+        self.dataset = dataset
+        self._score = tf.function(
+            lambda latent: trainer.perceptual.regressor(
+                trainer.generator(latent, training=False), training=False
+            ),
+            autograph=False,
+        )
+
+    def photos(self, column: int, value: int) -> tuple[np.ndarray, np.ndarray]:
+        """Latents `[n, z]` of validation photos whose label is `value`, and R's scores `[n]`."""
+        rows = self.dataset.splits["validation"]
+        rows = rows[self.dataset.labels[rows, column] == value][:CALIBRATION_PHOTOS]
+        if not len(rows):
+            name = self.dataset.attribute_names[column]
+            raise UserError(
+                f"--attributes={name}: no validation photo has it at {value}; nothing to calibrate on"
+            )
+        latents = np.concatenate(
+            [
+                self.trainer.encoder(batch, training=False).numpy()
+                for batch in pipeline.sequential_batches(self.dataset, rows, BATCH)
+            ]
+        )
+        return latents, self.scores(latents, column)
+
+    def scores(self, latents: np.ndarray, column: int) -> np.ndarray:
+        """R's prediction `[n]` of one attribute on the images of the latents `[n, z]`."""
+        return np.concatenate(
+            [
+                self._score(latents[start : start + BATCH]).numpy()[:, column]
+                for start in range(0, len(latents), BATCH)
+            ]
+        )
+
+    def calibrate(self, index: int, asked: float) -> tuple[np.ndarray, list[dict]]:
+        """Scales direction `index` so that +1 changes R's mean prediction by `asked`.
+
+        Returns:
+            The scaled vector `[z]`, and the calibration table. Where the direction does not reach
+            `asked`, +1 stands for the smallest step that gets within 5 % of the largest change.
+        """
+        column = int(self.trainer.columns[index])
+        vector = self.trainer.directions.numpy()[index]
+        sides = {sign: self.photos(column, int(sign < 0)) for sign in (1, -1)}
+
+        def change(step: np.ndarray, strength: float) -> float:
+            latents, scores = sides[1 if strength > 0 else -1]
+            return float(np.mean(self.scores(latents + strength * step, column) - scores))
+
+        multiples, changes = [0.0], [0.0]
+        for multiple in SEARCH:
+            multiples.append(multiple)
+            changes.append(change(vector, multiple))
+            if changes[-1] >= asked:
+                break
+        if max(changes) <= 0:
+            raise UserError(
+                f"directions: {self.dataset.attribute_names[column]} does not move; train longer "
+                "(--directions_kimg) or raise --attribute_weight, with --restart"
+            )
+        level = min(asked, 0.95 * max(changes)) if max(changes) < asked else asked
+        above = next(i for i, value in enumerate(changes) if value >= level)
+        fraction = (level - changes[above - 1]) / (changes[above] - changes[above - 1])
+        unit = multiples[above - 1] + fraction * (multiples[above] - multiples[above - 1])
+        vector = (vector * unit).astype(np.float32)
+        table = [
+            {
+                "strength": strength,
+                "change": change(vector, strength),
+                "n": len(sides[1 if strength > 0 else -1][1]),
+            }
+            for strength in TABLE
+        ]
+        return vector, table
+
+
+def save_directions(folder: Path, entries: dict[str, dict]) -> None:
+    """Writes NAME.json for each entry into `folder`, all or none."""
+    building = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    for name, entry in entries.items():
+        write_json(building / f"{name}.json", entry)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(building, folder)
+    sync_folder(folder.parent)
+
+
+def draw_edits(trainer: DirectionsTrainer, vectors: np.ndarray, photos: np.ndarray) -> np.ndarray:
+    """One block of rows per direction: photo | reconstructions at `SHOWN_STRENGTHS`, uint8."""
+    latents = trainer.encoder(images.to_float(photos), training=False).numpy()
+    cells = []
+    for vector in vectors:
+        columns = [photos] + [
+            images.to_uint8(trainer.generator(latents + strength * vector, training=False).numpy())
+            for strength in SHOWN_STRENGTHS
+        ]
+        cells.append(np.stack(columns, axis=1).reshape(-1, *photos.shape[1:]))
+    return images.grid(np.concatenate(cells), 1 + len(SHOWN_STRENGTHS))
+
+
+def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
+    """Learns and calibrates the directions in `folder`/directions, or goes on, or has finished."""
+    attributes = choose_attributes(config, dataset)
+    stage = folder.stage("directions")
+    if not stage.begin(config, dataset.digest):
+        return
+    training.seed_everything(config)
+    trainer = DirectionsTrainer(attributes, **load_networks(folder, config), config=config)
+    training.train(
+        trainer,
+        lambda step: pipeline.training_batches(
+            dataset, "train", config.directions_batch_size, config.seed, start_step=step,
+            flip=config.flip,
+        ),
+        config.directions_kimg,
+        config.directions_batch_size,
+        stage,
+        config,
+    )  # fmt: skip
+    calibration = Calibration(trainer, dataset)
+    generator = file_hash(folder.stage("gan").model / "weights.h5")
+    entries, vectors = {}, []
+    for index, name in enumerate(attributes):
+        vector, table = calibration.calibrate(index, config.calibrated_change)
+        reached = next(line["change"] for line in table if line["strength"] == 1.0)
+        print(f"directions: {name} +1 raises R's mean prediction by {reached:.2f}")
+        vectors.append(vector)
+        entries[name] = {
+            "attribute": name,
+            "space": "z",
+            "vector": [float(value) for value in vector],
+            "generator": generator,
+            "calibration": table,
+            "seed": config.seed,
+        }
+    shown = dataset.read(dataset.splits["validation"][:SHOWN])
+    images.save_png(stage.path / "edits.png", draw_edits(trainer, np.stack(vectors), shown))
+    save_directions(stage.model, entries)
+    stage.finish(kimg=config.directions_kimg)

@@ -1,0 +1,226 @@
+"""One interface to the three forms of the finished editor: run folder, SavedModel, TFLite file.
+
+Between what the stages and `export` left on disk and its users, `cgan_tf.translate` and the
+exporter's parity check, which call the same signatures of each form and compare.
+"""
+
+import abc
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+from cgan_tf.config import Config
+from cgan_tf.errors import UserError
+from cgan_tf.quiet import native_stderr_held
+from cgan_tf.run import RunFolder
+from cgan_tf.translator import Translator
+
+DESCRIPTION_FORMAT = 1  # of model.json
+DESCRIPTION_NAME = "model.json"  # the file's name, the asset's, and the TFLite metadata's
+ASSETS = "assets.extra"  # where a SavedModel keeps files that its graph does not read
+
+CELEBA_CROP = "celeba"  # the centered 148 px square of 178 x 218 px, in proportion
+SQUARE_CROP = "center_square"  # the largest centered square
+
+
+def training_crop(config: Config) -> str:
+    """Which crop the training photos of a run had."""
+    return CELEBA_CROP if config.data in ("celeba", "celeba_dir") else SQUARE_CROP
+
+
+class Editor(abc.ABC):
+    """A loaded editor. All arrays are float32, images `[N, R, R, 3]` in [-1, 1].
+
+    Attributes:
+        attributes: the K names that the strengths stand for, in order.
+        resolution: side of the images in px.
+        aligned: it has learned from CelebA's aligned photos and their crop, not from the largest
+            centered square.
+    """
+
+    def __init__(self, attributes: tuple[str, ...], resolution: int, crop: str) -> None:
+        self.attributes = attributes
+        self.resolution = resolution
+        self.aligned = crop == CELEBA_CROP
+
+    @abc.abstractmethod
+    def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
+        """The one output of a signature (see the design's table) for inputs of any batch size."""
+
+    def translate(self, image: np.ndarray, strengths: np.ndarray) -> np.ndarray:
+        """The edited images for strengths `[N, K]`."""
+        return self.run("translate", image=image, strengths=strengths)
+
+
+class KerasEditor(Editor):
+    """A `Translator`, run by Keras on the CPU in plain float32 (a GPU may round to TF32)."""
+
+    def __init__(self, translator: Translator, crop: str) -> None:
+        super().__init__(translator.attributes, translator.resolution, crop)
+        self._functions = {
+            "translate": translator.translate,
+            "encode": translator.encode,
+            "generate": translator.generate,
+            "sample": translator.sample,
+            "attributes": translator.score,
+        }
+
+    def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
+        with tf.device("CPU:0"):
+            tensors = {name: tf.constant(value, tf.float32) for name, value in inputs.items()}
+            return self._functions[signature](**tensors).numpy()
+
+
+class SavedModelEditor(Editor):
+    """A SavedModel that `python -m export` wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        description = read_description(folder / ASSETS / DESCRIPTION_NAME, folder)
+        super().__init__(*_essentials(description, folder))
+        try:
+            with native_stderr_held(), tf.device("CPU:0"):
+                self._model = tf.saved_model.load(str(folder))
+        except Exception as error:  # TensorFlow raises whatever a damaged file makes it trip on
+            raise UserError(f"{folder}: damaged SavedModel ({_reason(error)})") from None
+        self._functions = self._model.signatures
+        if "translate" not in self._functions:
+            raise UserError(f"{folder}: a SavedModel without the signature translate; {_REMEDY}")
+
+    def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
+        with tf.device("CPU:0"):
+            tensors = {name: tf.constant(value, tf.float32) for name, value in inputs.items()}
+            (output,) = self._functions[signature](**tensors).values()
+            return output.numpy()
+
+
+class TFLiteEditor(Editor):
+    """A .tflite file that `python -m export` wrote; its batch is 1, so it runs row by row."""
+
+    def __init__(self, path: Path, content: bytes | None = None) -> None:
+        if content is None:
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise UserError(f"{path}: {error.strerror}") from None
+        try:
+            with native_stderr_held():
+                self._interpreter = Interpreter(model_content=content)
+                signatures = self._interpreter.get_signature_list()
+                self._runners = {
+                    name: self._interpreter.get_signature_runner(name) for name in signatures
+                }
+        except Exception as error:  # RuntimeError or ValueError with the runtime's own words
+            raise UserError(f"{path}: damaged or no TFLite model ({_reason(error)})") from None
+        super().__init__(*_essentials(_tflite_description(path, content), path))
+        if "translate" not in self._runners:
+            raise UserError(f"{path}: a TFLite model without the signature translate; {_REMEDY}")
+        strengths = self._runners["translate"].get_input_details().get("strengths")
+        if strengths is None or strengths["shape"][-1] != len(self.attributes):
+            raise UserError(f"{path}: its attribute names are those of another model; {_REMEDY}")
+
+    def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
+        rows = []
+        for index in range(len(next(iter(inputs.values())))):
+            row = {name: np.float32(value[index : index + 1]) for name, value in inputs.items()}
+            (output,) = self._runners[signature](**row).values()
+            rows.append(output)
+        return np.concatenate(rows)
+
+
+def open_editor(path: str) -> Editor:
+    """Loads the editor behind --model: a run folder, a SavedModel folder or a .tflite file.
+
+    Raises:
+        UserError: it is missing, none of the three, unfinished or damaged.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(
+            f"--model={path}: no such file or folder; give a run folder, a SavedModel folder or a "
+            ".tflite file"
+        )
+    if place.is_file():
+        if place.suffix != ".tflite":
+            raise UserError(f"--model={path}: not a model; a file must be a .tflite")
+        return TFLiteEditor(place)
+    if (place / "saved_model.pb").exists():
+        return SavedModelEditor(place)
+    if (place / "config.json").exists():
+        crop = training_crop(RunFolder(place).load_config())
+        return KerasEditor(Translator.from_run(place), crop)
+    if (place / "saved_model" / "saved_model.pb").exists():
+        raise UserError(f"--model={path}: not a model; did you mean {place / 'saved_model'}?")
+    raise UserError(
+        f"--model={path}: not a model; it holds neither config.json (a run folder) nor "
+        "saved_model.pb (a SavedModel)"
+    )
+
+
+# ---- model.json -------------------------------------------------------------------------------
+
+_REMEDY = "export it with python -m export"
+
+
+def read_description(path: Path, owner: Path) -> dict[str, Any]:
+    """A model.json file; UserError that names the model `owner` where it is missing or damaged."""
+    try:
+        return _parse_description(path.read_bytes(), path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{owner}: no attribute names ({path} is missing); put the file back, or {_REMEDY}"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
+def _tflite_description(path: Path, content: bytes) -> dict[str, Any]:
+    """The description inside the file, else the one in the .json beside it."""
+    model = schema.Model.GetRootAs(content, 0)
+    for index in range(model.MetadataLength()):
+        entry = model.Metadata(index)
+        if entry.Name() == DESCRIPTION_NAME.encode():
+            data = model.Buffers(entry.Buffer()).DataAsNumpy()
+            return _parse_description(bytes(data) if np.ndim(data) else b"", path)
+    return read_description(path.with_suffix(".json"), path)
+
+
+def _parse_description(text: bytes, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+        number = content["format"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: damaged description of the model; {_REMEDY}") from None
+    if number != DESCRIPTION_FORMAT:
+        raise UserError(
+            f"{path}: description of format {number}, this version reads {DESCRIPTION_FORMAT}; "
+            f"{_REMEDY}"
+        )
+    return content
+
+
+def _essentials(description: dict[str, Any], path: Path) -> tuple[tuple[str, ...], int, str]:
+    try:
+        names, resolution = description["attributes"], description["resolution"]
+        crop = description["crop"]
+    except KeyError as error:
+        raise UserError(f"{path}: its description lacks {error}; {_REMEDY}") from None
+    if not (
+        isinstance(names, list)
+        and names
+        and all(isinstance(name, str) for name in names)
+        and isinstance(resolution, int)
+        and crop in (CELEBA_CROP, SQUARE_CROP)
+    ):
+        raise UserError(f"{path}: damaged description of the model; {_REMEDY}")
+    return tuple(names), resolution, crop
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a library's error, cut to what one line holds."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:120]

@@ -1,0 +1,293 @@
+"""Stage 5: measures the chain on photos that no stage has trained on. Leaves evaluate/report.json.
+
+    python -m cgan_tf.evaluate --judge_run=RUN_DIR --generator_run=OTHER_RUN_DIR
+
+judges the generators of two runs, of any resolution, by the judge and the photos of the first,
+and leaves evaluate/against_NAME.json there. The stage itself runs from train_main.py.
+
+Layout of report.json; a figure that has no value is null, a part that does not apply is absent:
+
+    version, seed, seconds              seconds: without the judge's training
+    data         name, resolution, digest, n_train, n_validation, n_test
+    judge        features (their number), parameters, kimg
+    generation   features ("judge"), resolution (the generator's), fd, fd_floor, fd_over_floor,
+                 fd_at_32, fd_floor_at_32, kid, kid_std, kid_floor, precision, recall,
+                 n_real, n_fake, n_floor, seed
+    regressor    n, seed; regressor, judge, majority: {accuracy, balanced_accuracy};
+                 attributes: {NAME: {positive, accuracy, balanced_accuracy, judge_accuracy,
+                 judge_balanced_accuracy}}
+    inversion    encoder: {psnr, ssim, perceptual, identity, seconds_per_image,
+                 nearer_than_random, perceptual_random_best, n, n_random, seed}
+    edits        learned, random: {NAME: {strength, target_change, target_change_from_photo,
+                 success, n_success, leakage, ratio, identity, identity_from_photo, n, draws,
+                 seed}}; learned also: ratio_over_random, calibrated_change, achieved_change,
+                 achieved_change_judge, calibration_error, calibration_error_judge, n_calibration
+    edits_mean   learned, random: means over the attributes
+    counterfactual (synthetic data)  {NAME: {psnr, psnr_unedited, psnr_ceiling, judge_agreement,
+                 judge_agreement_target, true_change, true_leakage, nearer, nearer_perceptual,
+                 n_perceptual, n, seed}}
+    pictures     {file name in evaluate/: caption}
+
+fd is a Frechet distance on the judge's features: fakes against validation and test photos; its
+floor puts as many training photos in the fakes' place. Identity is the cosine of the judge's
+features: photo against reconstruction (inversion), reconstruction or photo against the edited
+image (edits). Edits are +1 on test photos whose label is 0. target_change is the judge's mean
+change of probability from reconstruction to edited image, leakage its mean |change| of all other
+attributes, success the share of the n_success reconstructions at or below 0.5 that get above;
+ratio is |target_change| / leakage. calibration_error is |what R sees on test photos - what the
+direction's table, made on validation photos, promises|. In counterfactual, psnr is the edited
+reconstruction against the true edited face, psnr_unedited against the unedited photo, psnr_ceiling
+the true face's own reconstruction against it; nearer is the share of faces with psnr above
+psnr_unedited; true_change and true_leakage are what the judge sees of the true edit.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from absl import flags
+
+from cgan_tf import cli, data, quiet
+from cgan_tf.config import Config
+from cgan_tf.data import images
+from cgan_tf.errors import UserError
+from cgan_tf.run import RunFolder, StageFolder, write_json
+
+if TYPE_CHECKING:  # at run time they would import TensorFlow, with its start-up lines
+    from cgan_tf.measure import Chain, Numbers, Photos
+    from cgan_tf.networks.judge import Judge
+
+VERSION = 1  # of report.json's layout
+SAMPLES = 64  # in samples.png
+RECONSTRUCTIONS = 32  # photos in reconstructions.png
+EDITED = 8  # photos in each edits_NAME.png
+STRENGTHS = (-1.0, -0.5, 0.5, 1.0)  # of the columns of edits_NAME.png
+
+
+def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
+    """Trains the judge and measures the run in `folder`/evaluate, unless that is done.
+
+    Args:
+        config: the resolved options.
+        folder: the run; its gan, regressor, inversion and directions stages have finished.
+        dataset: labels and the three splits.
+
+    Raises:
+        UserError: a stage is missing, or the data has no labels.
+        Interrupted: a signal during the judge's training; it has been saved.
+    """
+    from cgan_tf import judge, training, translator
+
+    stage = folder.stage("evaluate")
+    if not stage.begin(config, dataset.digest):
+        return
+    training.seed_everything(config)
+    judge_model = judge.ensure_judge(config, stage, dataset)
+    editor = translator.Translator.from_run(folder.path, scores=True)
+    entries = translator.read_directions(folder, editor.generator.z_dim)
+    report = measure_all(config, dataset, stage.path, judge_model, editor, entries)
+    write_json(stage.path / "report.json", report)
+    stage.finish(kimg=config.judge_kimg)
+
+
+def measure_all(
+    config: Config,
+    dataset: data.ImageData,
+    folder: Path,
+    judge: "Judge",
+    translator,
+    directions: dict[str, dict],
+) -> "Numbers":
+    """The whole report; draws the pictures into `folder`.
+
+    Args:
+        config: for seed, eval_fakes, eval_photos and judge_kimg.
+        dataset: at the judge's resolution.
+        folder: of the pictures.
+        judge: trained.
+        translator: a `Translator` with its regressor.
+        directions: the direction files by attribute.
+    """
+    from cgan_tf import measure
+
+    start, seed = time.perf_counter(), config.seed
+    chain = measure.Chain(
+        translator, judge, {name: promised(entry) for name, entry in directions.items()}
+    )
+    report: Numbers = {
+        "version": VERSION,
+        "seed": seed,
+        "data": {
+            "name": dataset.name,
+            "resolution": dataset.resolution,
+            "digest": dataset.digest,
+            **{f"n_{name}": len(rows) for name, rows in dataset.splits.items()},
+        },
+        "judge": {
+            "features": judge.head.kernel.shape[0],
+            "parameters": judge.count_params(),
+            "kimg": config.judge_kimg,
+        },
+    }
+    fakes = config.eval_fakes
+    generation = measure.measure_generator(chain.generator, judge, dataset, fakes, seed)
+    report["generation"] = generation
+    print(
+        f"evaluate: fd {generation['fd']:.2f} (floor {generation['fd_floor']:.2f}), "
+        f"precision {generation['precision']:.2f}, recall {generation['recall']:.2f}"
+    )
+    photos = measure.Photos(chain, dataset, config.eval_photos, seed)
+    regressor = report["regressor"] = measure.measure_regressor(chain, photos)
+    print(
+        f"evaluate: accuracy of the regressor {regressor['regressor']['accuracy']:.3f}, "
+        f"of the judge {regressor['judge']['accuracy']:.3f}"
+    )
+    inversion = report["inversion"] = measure.measure_inversion(chain, photos)
+    print(
+        f"evaluate: reconstructions at {inversion['encoder']['psnr']:.1f} dB, nearer than the best "
+        f"random sample {inversion['encoder']['nearer_than_random']:.1%}"
+    )
+    edits = report["edits"] = measure.measure_edits(chain, photos)
+    report["edits_mean"] = measure.edits_mean(edits)
+    for name, entry in edits["learned"].items():
+        print(
+            f"evaluate: {name} +1 changes the judge's mean probability by "
+            f"{_text(entry['target_change'], '+.2f')}, the others' by {_text(entry['leakage'], '.3f')}"
+        )
+    if dataset.name == "synthetic":
+        report["counterfactual"] = measure.measure_counterfactual(chain, photos)
+    report["pictures"] = draw_pictures(chain, photos, folder)
+    report["seconds"] = time.perf_counter() - start
+    return report
+
+
+def promised(entry: dict) -> float:
+    """The change that a direction's calibration table promises at strength +1.
+
+    Raises:
+        UserError: the table has no such line.
+    """
+    for line in entry["calibration"]:
+        if line["strength"] == 1.0:
+            return line["change"]
+    raise UserError(
+        f"direction {entry['attribute']}: its calibration has no line for strength +1; "
+        "run --stage=directions --restart"
+    )
+
+
+def draw_pictures(chain: "Chain", photos: "Photos", folder: Path) -> dict[str, str]:
+    """Saves the stage's pictures; returns their captions by file name."""
+    from cgan_tf import measure
+
+    captions = {}
+
+    def save(name: str, cells: np.ndarray, columns: int, caption: str) -> None:
+        images.save_png(folder / name, images.grid(cells, columns))
+        captions[name] = caption
+
+    z = chain.generator.sample_prior(SAMPLES, seed=photos.seed).numpy()
+    save("samples.png", measure.batched(chain.generate, z), 8, "Samples of the generator")
+
+    pairs = [photos.images[:RECONSTRUCTIONS], photos.reconstructions[:RECONSTRUCTIONS]]
+    rows = [part[start : start + 8] for start in range(0, len(pairs[0]), 8) for part in pairs]
+    whole = [_filled(row, 8) for row in rows]
+    save("reconstructions.png", np.concatenate(whole), 8,
+         "Test photos, and below each row their reconstructions")  # fmt: skip
+
+    for name, direction in chain.directions.items():
+        rows = measure.rows_without(chain, photos, name)[:EDITED]
+        if not len(rows):
+            continue
+        columns = [photos.images[rows], photos.reconstructions[rows]] + [
+            chain.generate(photos.latents[rows] + np.float32(strength) * direction)
+            for strength in STRENGTHS
+        ]
+        cells = np.stack(columns, axis=1).reshape(-1, *photos.images.shape[1:])
+        strengths = ", ".join(f"{strength:+g}" for strength in STRENGTHS)
+        save(f"edits_{name}.png", cells, len(columns),
+             f"{name}: photo, reconstruction, strengths {strengths}")  # fmt: skip
+    return captions
+
+
+def _filled(row: np.ndarray, count: int) -> np.ndarray:
+    """The images of a row, made `count` by white ones."""
+    return np.concatenate([row, np.ones((count - len(row), *row.shape[1:]), row.dtype)])
+
+
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+# ---- python -m cgan_tf.evaluate ----------------------------------------------------------------
+
+
+def compare(judge_run: Path, generator_run: Path) -> "Numbers":
+    """Both runs' generators by the judge and the photos of the first; also written there.
+
+    Returns:
+        {"run": its `generation` block, "other": the other's, "other_run": its path as given}
+
+    Raises:
+        UserError: a run or what it must hold is missing, or the data is not the judge's.
+    """
+    from cgan_tf import artifact, judge, measure, translator
+    from cgan_tf.networks.dcgan import Generator
+    from cgan_tf.networks.judge import Judge
+
+    run_folder, other_folder = RunFolder(judge_run), RunFolder(generator_run)
+    config = run_folder.load_config()
+    other_folder.load_config()
+    stage = translator.finished_stage(run_folder, "evaluate")
+    stages = [translator.finished_stage(run, "gan") for run in (run_folder, other_folder)]
+    generators = [artifact.load_model(Generator, gan.model) for gan in stages]
+    judge_model = artifact.load_model(Judge, stage.path / judge.FOLDER)
+    dataset = data.open_data(config)
+    if stage.read_metadata()["data"] != dataset.digest:
+        raise UserError(
+            f"--judge_run={judge_run}: its photos or labels are no longer those that it was "
+            "evaluated on; put them back, or evaluate anew with --restart"
+        )
+    blocks = [
+        measure.measure_generator(generator, judge_model, dataset, config.eval_fakes, config.seed)
+        for generator in generators
+    ]
+    result = {"run": blocks[0], "other": blocks[1], "other_run": str(generator_run)}
+    write_json(against_path(stage, generator_run), result)
+    return result
+
+
+def against_path(stage: StageFolder, generator_run: Path) -> Path:
+    """Where `compare` leaves its figures."""
+    return stage.path / f"against_{generator_run.resolve().name}.json"
+
+
+def read_comparisons(stage: StageFolder) -> dict[str, "Numbers"]:
+    """What `compare` has left in an evaluate stage, by the other run's name."""
+    return {
+        path.stem.removeprefix("against_"): json.loads(path.read_text())
+        for path in sorted(stage.path.glob("against_*.json"))
+    }
+
+
+def main() -> None:
+    """The command: a table of both generators."""
+    quiet.import_tensorflow()
+    result = compare(Path(flags.FLAGS.judge_run), Path(flags.FLAGS.generator_run))
+    keys = ("resolution", "fd", "fd_floor", "fd_at_32", "fd_floor_at_32", "precision", "recall")
+    print(f"{'':16}{'--judge_run':>14}{'--generator_run':>18}{'first / second':>18}")
+    for key in keys:
+        first, second = result["run"][key], result["other"][key]
+        share = f"{first / second:18.3f}" if key in ("fd", "fd_at_32") and second else ""
+        print(f"{key:16}{first:14.4g}{second:18.4g}{share}")
+    print(f"n_real {result['run']['n_real']}, n_fake {result['run']['n_fake']}, "
+          f"seed {result['run']['seed']}, features of the judge of --judge_run")  # fmt: skip
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("judge_run", None, "run folder whose judge and photos decide")
+    flags.DEFINE_string("generator_run", None, "run folder whose generator is judged beside it")
+    flags.mark_flags_as_required(["judge_run", "generator_run"])
+    cli.run(main)

@@ -1,0 +1,153 @@
+"""Stage 3: an encoder that inverts the generator. Leaves inversion/model."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cgan_tf import artifact, training
+from cgan_tf.config import Config
+from cgan_tf.data import ImageData, images, pipeline
+from cgan_tf.networks.dcgan import Generator
+from cgan_tf.networks.encoder import Encoder
+from cgan_tf.networks.vgg import Perceptual, Regressor, build_backbone, load_imagenet
+from cgan_tf.run import RunFolder
+
+WARMUP = 0.05
+SHOWN = 16  # photos in a reconstruction grid
+MEAN_SAMPLES = 10_000  # latents behind the mean
+
+
+def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
+    """The perceptual distance that --perceptual names.
+
+    Raises:
+        UserError: ImageNet's features are asked for and cannot be had.
+    """
+    backbone = None
+    if config.perceptual == "imagenet":
+        backbone = build_backbone()
+        load_imagenet(backbone)
+        backbone.trainable = False
+    return Perceptual(regressor, backbone, config.perceptual_weights)
+
+
+class InversionTrainer(training.Trainer):
+    """Both cycles of the inversion in one pass: photos, and samples whose latents are known.
+
+    On photos x: perceptual(x, G(E(x))). On latents z with x = G(z): perceptual(x, G(E(x))) and
+    L2(z, E(x)). On both a pixel L2. Only the encoder learns.
+
+    Args:
+        encoder: what is trained.
+        generator: the averaged generator, frozen.
+        perceptual: the distance; its networks are frozen.
+        config: the resolved options.
+    """
+
+    remedy = "lower --inversion_lr"
+
+    def __init__(
+        self, encoder: Encoder, generator: Generator, perceptual: Perceptual, config: Config
+    ) -> None:
+        super().__init__(name="inversion_trainer")
+        self.config = config
+        self.encoder = encoder
+        self.generator = generator
+        generator.trainable = False
+        self.perceptual = perceptual
+        perceptual.regressor.trainable = False
+        steps = int(np.ceil(config.inversion_kimg * 1000 / config.inversion_batch_size))
+        warmup = max(1, int(WARMUP * steps))
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0, steps - warmup, warmup_target=config.inversion_lr, warmup_steps=warmup, alpha=0.01
+        )
+        self.optimizer = keras.optimizers.Adam(schedule, beta_2=0.99, global_clipnorm=10.0)
+        self.optimizer.build(encoder.trainable_variables)
+        self.seed_generator = keras.random.SeedGenerator(config.seed)
+        self.built = True
+
+    def checkpoint_parts(self) -> dict:
+        return {
+            "encoder": self.encoder,
+            "optimizer": self.optimizer,
+            "seed_generator": self.seed_generator,
+        }
+
+    def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One update on photos float32 `[N, R, R, 3]` and as many samples."""
+        config = self.config
+        count = config.inversion_batch_size
+        latent = self.generator.sample_prior(count, self.seed_generator)
+        targets = tf.concat([data, self.generator(latent, training=False)], axis=0)  # [2N, R, R, 3]
+        offset = self._crop_offset()
+        target_features = self.perceptual.features(self._crop(targets, offset))
+        with tf.GradientTape() as tape:
+            predicted = self.encoder(targets, training=True)  # [2N, latent]
+            outputs = self.generator(predicted, training=False)
+            features = self.perceptual.features(self._crop(outputs, offset))
+            distances = self.perceptual.between(features, target_features)  # [2N]
+            losses = {
+                "photo": config.photo_weight * tf.reduce_mean(distances[:count]),
+                "sample": config.sample_weight * tf.reduce_mean(distances[count:]),
+                "latent": config.latent_weight
+                * tf.reduce_mean(tf.square(predicted[count:] - latent)),
+                "pixel": config.pixel_weight * tf.reduce_mean(tf.square(outputs - targets)),
+            }
+            loss = tf.add_n(list(losses.values()))
+        gradients = tape.gradient(loss, self.encoder.trainable_variables)
+        self.optimizer.apply(gradients, self.encoder.trainable_variables)
+        return losses | {"loss": loss}
+
+    def _crop_offset(self) -> tf.Tensor:
+        """The corner of this step's crop, int32 `[2]`, drawn anew each step."""
+        side = self.config.perceptual_crop or self.config.resolution
+        return keras.random.randint(
+            (2,), 0, self.config.resolution - side + 1, seed=self.seed_generator
+        )
+
+    def _crop(self, images: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+        side = self.config.perceptual_crop
+        if not side:
+            return images
+        return images[:, offset[0] : offset[0] + side, offset[1] : offset[1] + side]
+
+
+def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
+    """Trains the encoder in `folder`/inversion, or goes on, or says that it has finished."""
+    stage = folder.stage("inversion")
+    if not stage.begin(config, dataset.digest):
+        return
+    training.seed_everything(config)
+    generator = artifact.load_model(Generator, folder.stage("gan").model)
+    regressor = artifact.load_model(Regressor, folder.stage("regressor").model)
+    encoder = Encoder(
+        config.resolution, generator.z_dim, config.encoder_width, training.compute_policy(config)
+    )
+    mean = tf.reduce_mean(generator.sample_prior(MEAN_SAMPLES, seed=config.seed), axis=0)
+    encoder.add_mean.mean.assign(mean)
+    trainer = InversionTrainer(encoder, generator, load_perceptual(config, regressor), config)
+    shown = dataset.read(dataset.splits["validation"][:SHOWN])
+
+    def picture(seen: int) -> None:
+        outputs = generator(encoder(images.to_float(shown), training=False), training=False)
+        pairs = np.stack([shown, images.to_uint8(outputs.numpy())], axis=1)  # input | output
+        images.save_png(
+            stage.path / f"reconstructions{round(seen / 1000):06d}.png",
+            images.grid(pairs.reshape(-1, *shown.shape[1:]), 8),
+        )
+
+    training.train(
+        trainer,
+        lambda step: pipeline.training_batches(
+            dataset, "train", config.inversion_batch_size, config.seed, start_step=step,
+            flip=config.flip,
+        ),
+        config.inversion_kimg,
+        config.inversion_batch_size,
+        stage,
+        config,
+        picture=picture,
+        picture_kimg=config.inversion_kimg / 10,
+    )  # fmt: skip
+    artifact.save_model(encoder, stage.model)
+    stage.finish(kimg=config.inversion_kimg)

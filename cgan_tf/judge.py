@@ -1,0 +1,109 @@
+"""Trains the judge, the evaluate stage's own attribute network. Leaves evaluate/judge.
+
+First step of the evaluate stage, after the training stages and before any measurement. It goes
+through the same loop as they do, so it checkpoints and resumes as they do.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from cgan_tf import artifact, augment, training
+from cgan_tf.config import Config
+from cgan_tf.data import ImageData, pipeline
+from cgan_tf.errors import UserError
+from cgan_tf.networks.judge import Judge
+from cgan_tf.run import StageFolder
+
+FOLDER = "judge"  # under evaluate/
+SEED_OFFSET = 1_000_003  # from the run's seed: the regressor starts, and sees photos, from that one
+BATCH_SIZE = 128
+LEARNING_RATE = 2e-3  # AdamW's peak
+WEIGHT_DECAY = 0.05
+WARMUP = 0.1  # of the training: the learning rate rises linearly
+
+
+class JudgeTrainer(training.Trainer):
+    """Binary cross-entropy over all attributes on augmented photos, AdamW with a cosine schedule.
+
+    Args:
+        model: the judge.
+        steps: length of the schedule.
+        seed: of the augmentation.
+    """
+
+    remedy = "try another --seed"
+
+    def __init__(self, model: Judge, steps: int, seed: int) -> None:
+        super().__init__(name="judge_trainer")
+        self.model = model
+        warmup = max(1, int(WARMUP * steps))
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0,
+            max(1, steps - warmup),
+            warmup_target=LEARNING_RATE,
+            warmup_steps=warmup,
+            alpha=0.01,
+        )
+        self.optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
+        self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        self.optimizer.build(model.trainable_variables)
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def checkpoint_parts(self) -> dict:
+        return {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "seed_generator": self.seed_generator,
+        }
+
+    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One update on photos float32 `[N, R, R, 3]` and labels float32 `[N, K]`."""
+        photos, labels = data
+        photos = augment.jitter(photos, self.seed_generator)
+        with tf.GradientTape() as tape:
+            logits = self.model.logits(photos, training=True)
+            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))
+        gradients = tape.gradient(loss, self.model.trainable_variables)
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+        accuracy = tf.reduce_mean(tf.cast((logits > 0) == (labels > 0.5), tf.float32))
+        return {"loss": loss, "accuracy": accuracy}
+
+
+def ensure_judge(config: Config, stage: StageFolder, dataset: ImageData) -> Judge:
+    """The judge of the evaluate stage in float32; trains it first if it is not there.
+
+    Args:
+        config: the resolved options.
+        stage: the evaluate stage, begun.
+        dataset: its train split teaches the judge.
+
+    Raises:
+        UserError: the data has no labels.
+        Interrupted: SIGINT or SIGTERM while training; a checkpoint has been written.
+    """
+    folder = stage.path / FOLDER
+    if not (folder / "weights.h5").exists():
+        if not dataset.attribute_names:
+            raise UserError(
+                f"--data={config.data}: the judge needs labels; add labels.csv to --data_dir"
+            )
+        seed = config.seed + SEED_OFFSET
+        keras.utils.set_random_seed(seed % 2**32)
+        policy = training.compute_policy(config)
+        model = Judge(dataset.attribute_names, dataset.resolution, dtype=policy)
+        steps = math.ceil(config.judge_kimg * 1000 / BATCH_SIZE)
+        training.train(
+            JudgeTrainer(model, steps, seed),
+            lambda step: pipeline.training_batches(
+                dataset, "train", BATCH_SIZE, seed, start_step=step, labels=True
+            ),
+            config.judge_kimg,
+            BATCH_SIZE,
+            stage,
+            config,
+        )
+        artifact.save_model(model, folder)
+    return artifact.load_model(Judge, folder)

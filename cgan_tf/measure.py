@@ -1,0 +1,492 @@
+"""The measurements of the evaluate stage: each function makes one block of evaluate/report.json.
+
+Between the finished models of a run and `cgan_tf.evaluate`, which calls these functions, writes
+the report and holds its layout. `cgan_tf.metrics` has the formulas. Everything runs in batches
+and draws from a seed; nothing here is trained.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cgan_tf import metrics
+from cgan_tf.data import ImageData, pipeline, synthetic, synthetic_source
+from cgan_tf.data.images import to_float
+from cgan_tf.networks.judge import Judge
+from cgan_tf.networks.vgg import Perceptual
+from cgan_tf.translator import Translator
+
+BATCH = 100  # images
+REALS = 2000  # photos on each side of the Frechet distance's floor, at most
+BLUR_SIDE = 32  # px: the distance "at 32" does not see finer detail
+RANDOM_SAMPLES = 1000  # that a reconstruction must beat
+RANDOM_DRAWS = 4  # random directions per attribute
+VGG_PHOTOS = 250  # per attribute, where VGG16 must see every image: it costs 30 times the judge
+FEATURE_BYTES = 2 * 2**30  # perceptual features of random samples that are held at once
+
+EDIT_FIGURES = ("target_change", "target_change_from_photo", "success", "leakage", "identity",
+                "identity_from_photo")  # fmt: skip
+
+Numbers = dict[str, Any]
+
+
+def batched(
+    function: Callable[..., Any], *arrays: np.ndarray, batch: int = BATCH
+) -> np.ndarray | tuple[np.ndarray, ...]:
+    """`function` of the arrays' rows, `batch` at a time, with its outputs joined again."""
+    parts = [
+        function(*(array[start : start + batch] for array in arrays))
+        for start in range(0, len(arrays[0]), batch)
+    ]
+    if isinstance(parts[0], tuple):
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    return np.concatenate(parts)
+
+
+def compiled(function: Callable[..., Any], *shapes: tuple[int, ...]) -> Callable[..., Any]:
+    """`function` as one graph for batches of any size; takes and gives NumPy arrays.
+
+    Args:
+        function: of float32 tensors, one per shape; returns a tensor or a tuple of them.
+        shapes: of one row of each argument.
+    """
+    signature = [tf.TensorSpec((None, *shape), tf.float32) for shape in shapes]
+    graph = tf.function(function, input_signature=signature, autograph=False)
+
+    def call(*arrays: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        output = graph(*(tf.constant(array, tf.float32) for array in arrays))
+        return tuple(part.numpy() for part in output) if isinstance(output, tuple) else output.numpy()
+
+    return call
+
+
+def resize(images: tf.Tensor, side: int) -> tf.Tensor:
+    """Images `[N, R, R, 3]` as `[N, side, side, 3]`: averaged down, or enlarged bilinearly."""
+    current = images.shape[1]
+    if side < current:
+        return tf.nn.avg_pool2d(images, current // side, current // side, "VALID")
+    return tf.image.resize(images, (side, side), "bilinear") if side > current else images
+
+
+class Chain:
+    """The models of a run and its judge, as NumPy functions on batches.
+
+    Args:
+        translator: generator, encoder, directions and regressor.
+        judge: see `cgan_tf.judge`.
+        calibrated: change that each direction's table promises at strength +1, by attribute.
+    """
+
+    def __init__(
+        self, translator: Translator, judge: Judge, calibrated: Mapping[str, float]
+    ) -> None:
+        self.translator = translator
+        self.judge_model = judge
+        self.calibrated = calibrated
+        self.generator = translator.generator
+        self.attributes = translator.attributes
+        self.directions = dict(zip(self.attributes, translator.directions.numpy(), strict=True))
+        self.names = judge.attribute_names
+        image, latent = (judge.resolution, judge.resolution, 3), (self.generator.z_dim,)
+        perceptual = Perceptual(translator.regressor)
+        self.encode = compiled(translator.encode, image)
+        self.generate = compiled(translator.sample, latent)
+        self.judge = compiled(judge.features_and_probabilities, image)
+        self.score = compiled(translator.score, image)
+        self.flat_features = compiled(lambda images: flatten(perceptual.features(images)), image)
+        self.distance = compiled(perceptual, image, image)
+
+
+def flatten(maps: list[tf.Tensor]) -> tf.Tensor:
+    """Perceptual maps as rows `[N, D]` whose squared distance is the perceptual distance."""
+    return tf.concat(
+        [
+            tf.reshape(features, (-1, np.prod(features.shape[1:])))
+            / (features.shape[1] * features.shape[2]) ** 0.5  # the mean over positions
+            for features in maps
+        ],
+        axis=1,
+    )
+
+
+# ---- generation -------------------------------------------------------------------------------
+
+
+def measure_generator(
+    generator: keras.Model, judge: Judge, dataset: ImageData, fakes: int, seed: int
+) -> Numbers:
+    """The `generation` block: how near a generator's samples are to real photos.
+
+    Reals are photos of the validation and test splits; the floor compares as many photos of the
+    training split with them. `at 32` averages both sides down to 32 px and enlarges them again,
+    so that generators of 32 px and more are compared without their sharpness.
+
+    Args:
+        generator: of any resolution; its images are resized to the judge's.
+        judge: its features are compared.
+        dataset: at the judge's resolution.
+        fakes: number of samples.
+        seed: of the samples and of the choice of photos.
+    """
+    side = judge.resolution
+    see = compiled(
+        lambda images: (
+            judge.features(images),
+            judge.features(resize(resize(images, min(BLUR_SIDE, side)), side)),
+        ),
+        (side, side, 3),
+    )
+    sample = compiled(lambda z: resize(generator(z, training=False), side), (generator.z_dim,))
+    held_out = np.concatenate([dataset.splits["validation"], dataset.splits["test"]])
+    reals = choose(held_out, REALS, seed)
+    others = choose(dataset.splits["train"], len(reals), seed)
+    latents = generator.sample_prior(fakes, seed=seed).numpy()
+    real, real_32 = _photo_features(see, dataset, reals)
+    other, other_32 = _photo_features(see, dataset, others)
+    fake, fake_32 = batched(lambda z: see(sample(z)), latents)
+
+    fd, floor = metrics.frechet_distance(fake, real), metrics.frechet_distance(other, real)
+    kid, kid_std = metrics.kernel_distance(fake, real, seed)
+    precision, recall = metrics.precision_recall(real, fake[: len(real)])
+    return {
+        "features": "judge",
+        "resolution": generator.resolution,
+        "fd": fd,
+        "fd_floor": floor,
+        "fd_over_floor": ratio(fd, floor),
+        "fd_at_32": metrics.frechet_distance(fake_32, real_32),
+        "fd_floor_at_32": metrics.frechet_distance(other_32, real_32),
+        "kid": kid,
+        "kid_std": kid_std,
+        "kid_floor": metrics.kernel_distance(other, real, seed)[0],
+        "precision": precision,
+        "recall": recall,
+        "n_real": len(real),
+        "n_fake": len(fake),
+        "n_floor": len(other),
+        "seed": seed,
+    }
+
+
+def choose(indices: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """At most `count` of the indices, a seeded choice, in ascending order."""
+    if len(indices) <= count:
+        return np.sort(indices)
+    return np.sort(np.random.default_rng(seed).choice(indices, count, replace=False))
+
+
+def _photo_features(
+    see: Callable[..., Any], dataset: ImageData, indices: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    return batched(lambda rows: see(to_float(dataset.read(rows))), indices)
+
+
+# ---- regressor and inversion ------------------------------------------------------------------
+
+
+class Photos:
+    """What every block after `generation` needs of the test photos, computed once.
+
+    Args:
+        chain: the models.
+        dataset: its test split is used.
+        count: photos at most; a seeded choice of more.
+        seed: of the choice, and of whatever else the blocks draw.
+    """
+
+    def __init__(self, chain: Chain, dataset: ImageData, count: int, seed: int) -> None:
+        self.seed = seed
+        self.indices = choose(dataset.splits["test"], count, seed)
+        self.labels = dataset.labels[self.indices]  # [N, all]
+        self.base_rates = dataset.labels[dataset.splits["train"]].mean(axis=0)  # [all]
+        self.images = np.concatenate(
+            list(pipeline.sequential_batches(dataset, self.indices, BATCH))
+        )  # [N, R, R, 3]
+        self.latents = batched(chain.encode, self.images)  # [N, z]
+        self.reconstructions = batched(chain.generate, self.latents)
+        self.features, self.probabilities = batched(chain.judge, self.images)
+        self.reconstructed_features, self.reconstructed_probabilities = batched(
+            chain.judge, self.reconstructions
+        )
+
+
+def measure_regressor(chain: Chain, photos: Photos) -> Numbers:
+    """The `regressor` block: accuracy of the regressor, the judge and of always the majority."""
+    labels = photos.labels
+    majority = np.broadcast_to(photos.base_rates > 0.5, labels.shape)
+    answers = {
+        "regressor": batched(chain.score, photos.images),
+        "judge": photos.probabilities,
+        "majority": majority.astype(np.float32),
+    }
+    accuracy = {who: metrics.accuracy(scores, labels) for who, scores in answers.items()}
+    balanced = {who: metrics.balanced_accuracy(scores, labels) for who, scores in answers.items()}
+    block: Numbers = {"n": len(labels), "seed": photos.seed}
+    for who in answers:
+        block[who] = {
+            "accuracy": mean(accuracy[who]),
+            "balanced_accuracy": mean(balanced[who]),
+        }
+    block["attributes"] = {
+        name: {
+            "positive": number(labels[:, column].mean()),
+            "accuracy": number(accuracy["regressor"][column]),
+            "balanced_accuracy": number(balanced["regressor"][column]),
+            "judge_accuracy": number(accuracy["judge"][column]),
+            "judge_balanced_accuracy": number(balanced["judge"][column]),
+        }
+        for column, name in enumerate(chain.names)
+    }
+    return block
+
+
+def measure_inversion(
+    chain: Chain, photos: Photos, samples: int = RANDOM_SAMPLES
+) -> Numbers:
+    """The `inversion` block of the encoder: how near reconstructions are to their photos.
+
+    Args:
+        chain: the models.
+        photos: the test photos.
+        samples: random samples; each photo's nearest is what its reconstruction must beat.
+    """
+    own = batched(chain.distance, photos.images, photos.reconstructions)
+    best = nearest_sample(chain, photos, samples)
+    start = time.perf_counter()  # everything has been traced before
+    batched(lambda images: chain.generate(chain.encode(images)), photos.images)
+    seconds = time.perf_counter() - start
+    return {
+        "encoder": {
+            "psnr": mean(metrics.psnr(photos.images, photos.reconstructions)),
+            "ssim": mean(metrics.ssim(photos.images, photos.reconstructions)),
+            "perceptual": mean(own),
+            "identity": mean(metrics.cosine(photos.features, photos.reconstructed_features)),
+            "seconds_per_image": seconds / len(photos.images),
+            "nearer_than_random": mean(own < best),
+            "perceptual_random_best": mean(best),
+            "n": len(photos.images),
+            "n_random": samples,
+            "seed": photos.seed,
+        }
+    }
+
+
+def nearest_sample(chain: Chain, photos: Photos, samples: int) -> np.ndarray:
+    """Perceptual distance of each photo to the nearest of `samples` random samples, `[N]`.
+
+    The samples' features are computed once, in blocks that fit `FEATURE_BYTES`; each block meets
+    all photos by matrix products.
+    """
+    latents = chain.generator.sample_prior(samples, seed=photos.seed).numpy()
+    width = chain.flat_features(photos.images[:1]).shape[1]
+    size = max(BATCH, FEATURE_BYTES // (4 * width) // BATCH * BATCH)
+    best = np.full(len(photos.images), np.inf, np.float32)
+    for first in range(0, samples, size):
+        block = latents[first : first + size]
+        features = np.empty((len(block), width), np.float32)
+        for start in range(0, len(block), BATCH):
+            drawn = chain.generate(block[start : start + BATCH])
+            features[start : start + BATCH] = chain.flat_features(drawn)
+        squares = np.einsum("md,md->m", features, features)
+        for start in range(0, len(best), BATCH):
+            rows = chain.flat_features(photos.images[start : start + BATCH])
+            distances = np.einsum("nd,nd->n", rows, rows)[:, None] + squares - 2 * rows @ features.T
+            part = best[start : start + BATCH]
+            np.minimum(part, distances.min(axis=1), out=part)
+    return best
+
+
+# ---- edits ------------------------------------------------------------------------------------
+
+
+def measure_edits(chain: Chain, photos: Photos, draws: int = RANDOM_DRAWS) -> Numbers:
+    """The `edits` block: what +1 along each direction does to photos without the attribute.
+
+    Args:
+        chain: the models.
+        photos: the test photos.
+        draws: random directions per attribute, of the learned one's length: the baseline.
+    """
+    learned, random = {}, {}
+    generator = np.random.default_rng(photos.seed)
+    for name, direction in chain.directions.items():
+        learned[name] = _edit(chain, photos, name, [direction], True) | _calibration(chain, photos, name)
+        others = generator.standard_normal((draws, len(direction))).astype(np.float32)
+        others *= np.linalg.norm(direction) / np.linalg.norm(others, axis=1, keepdims=True)
+        random[name] = _edit(chain, photos, name, list(others), False)
+        learned[name]["ratio_over_random"] = ratio(learned[name]["ratio"], random[name]["ratio"])
+    return {"learned": learned, "random": random}
+
+
+def edits_mean(edits: Numbers) -> Numbers:
+    """The `edits_mean` block: each method's plain means over the attributes."""
+    keys = (*EDIT_FIGURES, "ratio")
+    means = {}
+    for method, attributes in edits.items():
+        chosen = keys + (("calibration_error",) if method == "learned" else ())
+        means[method] = {
+            key: mean(
+                [entry[key] for entry in attributes.values() if entry.get(key) is not None]
+            )
+            for key in chosen
+        }
+    return means
+
+
+def rows_without(chain: Chain, photos: Photos, name: str) -> np.ndarray:
+    """Rows of the test photos whose label of the attribute is 0."""
+    return np.flatnonzero(photos.labels[:, chain.names.index(name)] < 0.5)
+
+
+def _edit(
+    chain: Chain, photos: Photos, name: str, directions: list[np.ndarray], signed: bool
+) -> Numbers:
+    """One attribute's figures, means over the directions.
+
+    Args:
+        signed: False takes the size of each direction's mean change: a random direction has no
+            sign of its own.
+    """
+    rows, column = rows_without(chain, photos, name), chain.names.index(name)
+    before, photo = photos.reconstructed_probabilities[rows], photos.probabilities[rows, column]
+    below = before[:, column] <= 0.5
+    figures: dict[str, list[float | None]] = {key: [] for key in EDIT_FIGURES}
+    for direction in directions if len(rows) else ():
+        features, after = batched(
+            lambda z, step=direction: chain.judge(chain.generate(z + step)), photos.latents[rows]
+        )
+        change = np.mean(after[:, column] - before[:, column])
+        from_photo = np.mean(after[:, column] - photo)
+        figures["target_change"].append(change if signed else abs(change))
+        figures["target_change_from_photo"].append(from_photo if signed else abs(from_photo))
+        figures["success"].append(mean(after[below, column] > 0.5))
+        figures["leakage"].append(mean(np.delete(np.abs(after - before), column, axis=1)))
+        figures["identity"].append(_identity(photos.reconstructed_features[rows], features))
+        figures["identity_from_photo"].append(_identity(photos.features[rows], features))
+    means = {key: mean([v for v in values if v is not None]) for key, values in figures.items()}
+    change = means["target_change"]
+    return means | {
+        "strength": 1.0,
+        "ratio": ratio(None if change is None else abs(change), means["leakage"]),
+        "n": len(rows),
+        "n_success": int(below.sum()),
+        "draws": len(directions),
+        "seed": photos.seed,
+    }
+
+
+def _identity(before: np.ndarray, after: np.ndarray) -> float | None:
+    """Mean cosine; a row of zeros, which an untrained judge may give, has none."""
+    whole = (np.abs(before).sum(axis=1) > 0) & (np.abs(after).sum(axis=1) > 0)
+    return mean(metrics.cosine(before[whole], after[whole])) if whole.any() else None
+
+
+def _calibration(chain: Chain, photos: Photos, name: str) -> Numbers:
+    """What a direction's table promises at +1, and what comes of it on the test photos.
+
+    Measured as the table was: the mean change of R's prediction from the reconstruction to the
+    edited image, on photos without the attribute.
+    """
+    rows, column = rows_without(chain, photos, name)[:VGG_PHOTOS], chain.names.index(name)
+    promised = chain.calibrated[name]
+    achieved = achieved_judge = None
+    if len(rows):
+        edited = batched(chain.generate, photos.latents[rows] + chain.directions[name])
+        change = batched(chain.score, edited) - batched(chain.score, photos.reconstructions[rows])
+        achieved = mean(change[:, column])
+        _, after = batched(chain.judge, edited)
+        achieved_judge = mean(after[:, column] - photos.reconstructed_probabilities[rows, column])
+    return {
+        "calibrated_change": promised,
+        "achieved_change": achieved,
+        "achieved_change_judge": achieved_judge,
+        "calibration_error": None if achieved is None else abs(achieved - promised),
+        "calibration_error_judge": None if achieved is None else abs(achieved_judge - promised),
+        "n_calibration": len(rows),
+    }
+
+
+# ---- the true edit, which only drawn faces have ------------------------------------------------
+
+
+def measure_counterfactual(chain: Chain, photos: Photos) -> Numbers:
+    """The `counterfactual` block: edited test faces against the same faces drawn with the attribute.
+
+    Args:
+        chain: the models.
+        photos: test photos of the synthetic data.
+    """
+    rows = {name: rows_without(chain, photos, name) for name in chain.attributes}
+    faces = [
+        synthetic.counterfactual(synthetic_source.face(photos.indices[row]), name, True)
+        for name in chain.attributes
+        for row in rows[name]
+    ]
+    side = chain.judge_model.resolution
+    drawn = synthetic.render_many(faces, side, os.cpu_count() or 1)
+    block, start = {}, 0
+    for name in chain.attributes:
+        truth = to_float(drawn[start : start + len(rows[name])])
+        start += len(rows[name])
+        if len(truth):
+            block[name] = _counterfactual(chain, photos, name, rows[name], truth)
+        else:
+            block[name] = {"n": 0, "seed": photos.seed}
+    return block
+
+
+def _counterfactual(
+    chain: Chain, photos: Photos, name: str, rows: np.ndarray, truth: np.ndarray
+) -> Numbers:
+    column, unedited = chain.names.index(name), photos.images[rows]
+    edited = batched(chain.generate, photos.latents[rows] + chain.directions[name])
+    _, seen = batched(chain.judge, edited)
+    _, wanted = batched(chain.judge, truth)
+    ceiling = batched(lambda images: chain.generate(chain.encode(images)), truth)
+    to_truth, to_unedited = metrics.psnr(edited, truth), metrics.psnr(edited, unedited)
+    agree = (seen > 0.5) == (wanted > 0.5)
+    asked = slice(0, VGG_PHOTOS)
+    nearer = batched(chain.distance, edited[asked], truth[asked]) < batched(
+        chain.distance, edited[asked], unedited[asked]
+    )
+    change = wanted - photos.probabilities[rows]
+    return {
+        "psnr": mean(to_truth),
+        "psnr_unedited": mean(to_unedited),
+        "psnr_ceiling": mean(metrics.psnr(ceiling, truth)),
+        "judge_agreement": mean(agree),
+        "judge_agreement_target": mean(agree[:, column]),
+        "true_change": mean(change[:, column]),
+        "true_leakage": mean(np.delete(np.abs(change), column, axis=1)),
+        "nearer": mean(to_truth > to_unedited),
+        "nearer_perceptual": mean(nearer),
+        "n_perceptual": len(nearer),
+        "n": len(rows),
+        "seed": photos.seed,
+    }
+
+
+# ---- numbers that JSON can hold ----------------------------------------------------------------
+
+
+def number(value: Any) -> float | None:
+    """A plain float, or None for what has no value."""
+    value = float(value)
+    return value if np.isfinite(value) else None
+
+
+def mean(values: Any) -> float | None:
+    """Mean of the values that are numbers; None if there are none."""
+    values = np.asarray(values, np.float64)
+    values = values[~np.isnan(values)]
+    return number(values.mean()) if values.size else None
+
+
+def ratio(above: float | None, below: float | None) -> float | None:
+    """above / below, or None where it has no value."""
+    return None if above is None or not below else number(above / below)

@@ -1,0 +1,70 @@
+"""The encoder: image to latent, as an offset from the mean latent (Richardson et al. 2021)."""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from cgan_tf.networks.dcgan import SLOPE, level_widths
+
+
+class AddMean(layers.Layer):
+    """Adds the mean latent, a weight that training does not change."""
+
+    def build(self, input_shape: tuple) -> None:
+        self.mean = self.add_weight(
+            shape=(input_shape[-1],), initializer="zeros", trainable=False, name="mean"
+        )
+
+    def call(self, offset: tf.Tensor) -> tf.Tensor:
+        return offset + self.mean
+
+
+class Encoder(keras.Model):
+    """Strided convolutions with batch norm down to 4 px, then two dense layers.
+
+    Args:
+        resolution: side of the image in px.
+        latent_dim: size of the latent.
+        width: channels at half the resolution.
+        dtype: dtype policy of the computation; the latent is float32 in any case.
+
+    Call arguments:
+        image: float32 `[N, resolution, resolution, 3]` in [-1, 1].
+
+    Returns:
+        latent float32 `[N, latent_dim]`.
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        latent_dim: int,
+        width: int,
+        dtype: str = "float32",
+        name: str = "encoder",
+    ) -> None:
+        image = keras.Input((resolution, resolution, 3), name="image")
+        x = image
+        for channels in reversed(level_widths(resolution, width)):
+            x = layers.Conv2D(channels, 4, 2, "same", use_bias=False,
+                              kernel_initializer="he_normal", dtype=dtype)(x)  # fmt: skip
+            x = layers.BatchNormalization(momentum=0.95, dtype=dtype)(x)
+            x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
+        x = layers.Flatten(dtype=dtype)(x)  # [N, 4 * 4 * C]
+        x = layers.Dense(4 * latent_dim, kernel_initializer="he_normal", dtype=dtype)(x)
+        x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
+        offset = layers.Dense(latent_dim, dtype="float32", name="offset")(x)
+        add_mean = AddMean(dtype="float32", name="latent")
+        super().__init__(image, add_mean(offset), name=name)
+
+        self.add_mean = add_mean
+        self.resolution = resolution
+        self.latent_dim = latent_dim
+        self.width = width
+
+    def get_config(self) -> dict:
+        return {
+            "resolution": self.resolution,
+            "latent_dim": self.latent_dim,
+            "width": self.width,
+        }

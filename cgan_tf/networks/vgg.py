@@ -1,0 +1,209 @@
+"""VGG16 (Simonyan & Zisserman 2014) as attribute regressor and as perceptual distance.
+
+The regressor's convolution blocks are the perceptual features of the inversion and directions
+stages; ImageNet's can take their place.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from cgan_tf.errors import UserError
+
+# relu1_2, relu2_2, relu3_3, relu4_3: Keras's convolutions include their rectifier.
+FEATURE_LAYERS = ("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3")
+IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)  # of keras.applications' "caffe" preprocessing
+# He's initializer expects inputs of unit scale; VGG's inputs have a standard deviation of 64.
+SCRATCH_INPUT_SCALE = 1 / 64
+EPSILON = 1e-8
+
+
+def preprocess(images: tf.Tensor) -> tf.Tensor:
+    """Images in [-1, 1], RGB, to what VGG16's weights expect: [0, 255], BGR, ImageNet's mean off."""
+    return (images[..., ::-1] + 1.0) * 127.5 - tf.constant(IMAGENET_BGR_MEAN)
+
+
+def build_backbone(dtype: str = "float32") -> keras.Model:
+    """VGG16 without its head: preprocessed images `[N, H, W, 3]` to five maps.
+
+    The maps are those of `FEATURE_LAYERS`, then the last pooling's `[N, H/32, W/32, 512]`. The
+    weights are He's (2015): Glorot's, Keras's default, shrink the signal from layer to layer, so
+    that thirteen rectified convolutions hardly train.
+    """
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype)
+    try:
+        vgg = keras.applications.VGG16(include_top=False, weights=None, input_shape=(None, None, 3))
+    finally:
+        keras.config.set_dtype_policy(policy)
+    initializer = keras.initializers.HeNormal(seed=keras.random.SeedGenerator(
+        int(np.random.randint(2**31))))  # fmt: skip
+    for layer in vgg.layers:
+        if isinstance(layer, layers.Conv2D):
+            layer.kernel.assign(initializer(layer.kernel.shape))
+    outputs = [vgg.get_layer(name).output for name in FEATURE_LAYERS]
+    return keras.Model(vgg.input, [*outputs, vgg.output], name="vgg16")
+
+
+def load_imagenet(backbone: keras.Model) -> None:
+    """Puts ImageNet's weights into the backbone.
+
+    Raises:
+        UserError: they are not on this machine and cannot be downloaded.
+    """
+    try:
+        source = keras.applications.VGG16(include_top=False, weights="imagenet")
+    except Exception as error:  # keras.utils.get_file raises a bare Exception without a network
+        raise UserError(
+            f"--vgg_weights=imagenet: the weights cannot be had ({' '.join(str(error).split())[:120]}); "
+            "connect to the network once, or give a file, or none"
+        ) from None
+    backbone.set_weights(source.get_weights())
+
+
+def load_file(backbone: keras.Model, path: str) -> None:
+    """Puts the weights of a Keras VGG16 file (with or without the top) into the backbone.
+
+    Raises:
+        UserError: no file, or its weights are not VGG16's.
+    """
+    try:
+        source = keras.applications.VGG16(include_top=False, weights=None)
+        source.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"--vgg_weights={path}: no VGG16 weights without top ({' '.join(str(error).split())[:120]}); "
+            "give auto, imagenet, none or such a file"
+        ) from None
+    backbone.set_weights(source.get_weights())
+
+
+class Regressor(keras.Model):
+    """VGG16 with one sigmoid per attribute.
+
+    Args:
+        attribute_names: all attributes of the data set, in order.
+        resolution: side of the images.
+        vgg_resolution: side of what VGG16 sees; images are averaged down to it.
+        input_scale: factor after VGG's preprocessing, 1 for ImageNet's weights.
+        offsets: subtracted from the logits, one per attribute: undoes the weight that rare
+            positives had in the loss, so that the scores are probabilities.
+        dtype: dtype policy of the computation.
+
+    Call arguments:
+        images: float32 `[N, resolution, resolution, 3]` in [-1, 1].
+
+    Returns:
+        float32 `[N, K]` probabilities.
+    """
+
+    def __init__(
+        self,
+        attribute_names: Sequence[str],
+        resolution: int,
+        vgg_resolution: int,
+        input_scale: float = 1.0,
+        offsets: Sequence[float] | None = None,
+        dtype: str = "float32",
+        name: str = "regressor",
+    ) -> None:
+        super().__init__(name=name)
+        self.attribute_names = tuple(attribute_names)
+        self.resolution = resolution
+        self.vgg_resolution = vgg_resolution
+        self.input_scale = input_scale
+        self.offsets = list(offsets) if offsets is not None else [0.0] * len(self.attribute_names)
+        self.backbone = build_backbone(dtype)
+        self.dropout = layers.Dropout(0.5, dtype="float32")
+        self.head = layers.Dense(len(self.attribute_names), dtype="float32", name="head")
+        self.head.build((None, 512))
+        self.built = True
+
+    def backbone_input(self, images: tf.Tensor) -> tf.Tensor:
+        """What VGG16 sees of images `[N, R, R, 3]`; smaller images, as crops are, stay as they are."""
+        factor = self.resolution // self.vgg_resolution
+        if factor > 1:
+            images = tf.nn.avg_pool2d(images, factor, factor, "VALID")
+        return preprocess(images) * self.input_scale
+
+    def features_and_logits(
+        self, images: tf.Tensor, training: bool = False
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """The four perceptual maps (not normalized) and the logits `[N, K]`, in one pass."""
+        *maps, pooled = self.backbone(self.backbone_input(images), training=training)
+        pooled = tf.cast(tf.reduce_mean(pooled, axis=(1, 2)), tf.float32)  # [N, 512]
+        logits = self.head(self.dropout(pooled, training=training))
+        return maps, logits - tf.constant(self.offsets, tf.float32)
+
+    def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Raw logits, float32 `[N, K]`."""
+        return self.features_and_logits(images, training)[1]
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return tf.sigmoid(self.logits(images, training))
+
+    def get_config(self) -> dict:
+        return {
+            "attribute_names": list(self.attribute_names),
+            "resolution": self.resolution,
+            "vgg_resolution": self.vgg_resolution,
+            "input_scale": self.input_scale,
+            "offsets": self.offsets,
+        }
+
+
+class Perceptual:
+    """Distance between images in VGG16's features, as LPIPS (Zhang et al. 2018) without its fit.
+
+    d(x, y) = sum over layers l of w_l * mean over positions of |f_l(x) - f_l(y)|^2, where the
+    channels of f_l are normalized to unit length at each position.
+
+    Args:
+        regressor: its `backbone_input` and backbone are used, unless `backbone` is given.
+        backbone: another VGG16 backbone, with ImageNet's weights, as `build_backbone` makes it.
+        weights: w_l, one per layer of `FEATURE_LAYERS`.
+    """
+
+    def __init__(
+        self,
+        regressor: Regressor,
+        backbone: keras.Model | None = None,
+        weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+    ) -> None:
+        self.regressor = regressor
+        self.backbone = backbone
+        self.weights = tuple(weights)
+        # Without the last block, which no map needs.
+        whole = backbone or regressor.backbone
+        self.network = keras.Model(whole.input, whole.outputs[:-1])
+
+    def normalize(self, maps: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Maps to unit channels times sqrt(w_l): the distance is then a plain squared one."""
+        normalized = []
+        for features, weight in zip(maps, self.weights, strict=True):
+            features = tf.cast(features, tf.float32)
+            norm = tf.sqrt(tf.reduce_sum(tf.square(features), axis=-1, keepdims=True) + EPSILON)
+            normalized.append(features / norm * weight**0.5)
+        return normalized
+
+    def features(self, images: tf.Tensor) -> list[tf.Tensor]:
+        """The normalized maps of images float32 `[N, H, W, 3]` in [-1, 1]."""
+        if self.backbone is not None:
+            return self.normalize(self.network(preprocess(images), training=False))
+        return self.normalize(self.network(self.regressor.backbone_input(images), training=False))
+
+    def between(self, x: Sequence[tf.Tensor], y: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Distances `[N]` between two lists of normalized maps."""
+        return tf.add_n(
+            [
+                tf.reduce_mean(tf.reduce_sum(tf.square(a - b), axis=-1), axis=(1, 2))
+                for a, b in zip(x, y, strict=True)
+            ]
+        )
+
+    def __call__(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """Distances `[N]` between images x and y, float32 `[N, H, W, 3]` in [-1, 1]."""
+        return self.between(self.features(x), self.features(y))

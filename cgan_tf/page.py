@@ -1,0 +1,516 @@
+"""How a self-contained page is made: escaping elements, tables, pictures, line charts, style.
+
+Under `report.py`, which says what stands on the page. No script, and nothing that a browser
+would have to fetch: pictures are data URIs, charts are inline SVG.
+"""
+
+import base64
+import dataclasses
+import html
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any
+
+DASH = "–"  # what stands for a figure that is not there
+SERIES = 6  # lines that one chart can tell apart: as many as STYLE has --s0, --s1, ...
+_DASHES = ("", "7 2", "2 2", "9 3 2 3", "4 3", "1 3")
+_VOID = ("meta", "link", "img", "br", "line", "path", "circle", "rect")
+
+
+# ---- elements ------------------------------------------------------------------------------------
+
+
+class Html(str):
+    """Text that is markup already; everything else is escaped when it becomes a child."""
+
+
+def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
+    """One element.
+
+    Args:
+        name: of the element.
+        *children: `Html` goes in as it is, None is left out, lists are flattened, and anything
+            else is escaped text.
+        **attributes: escaped values; `class_` is class and `_` is `-` otherwise. None leaves an
+            attribute out.
+    """
+    words = [name]
+    for key, value in attributes.items():
+        if value is not None:
+            words.append(f'{key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"')
+    if name in _VOID:
+        return Html(f"<{' '.join(words)}/>")
+    return Html(f"<{' '.join(words)}>{join(children)}</{name}>")
+
+
+def join(children: Iterable[Any]) -> Html:
+    """The children of one element as markup; see `tag`."""
+    parts = []
+    for child in children:
+        if isinstance(child, Html):
+            parts.append(child)
+        elif isinstance(child, list | tuple):
+            parts.append(join(child))
+        elif child is not None:
+            parts.append(html.escape(str(child)))
+    return Html("".join(parts))
+
+
+def document(title: str, *body: Any) -> str:
+    """The whole file. Its policy forbids every request, so that a slip cannot cause one."""
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}"/>'),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("link", rel="icon", href="data:,"),
+        tag("style", Html(STYLE)),
+    )
+    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', *body), lang='en')}\n"
+
+
+# ---- figures as text -----------------------------------------------------------------------------
+
+
+def finite(value: Any) -> bool:
+    """Whether the value is a number that can be shown and drawn."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(value: Any, signed: bool = False) -> str:
+    """Three significant digits; whole numbers whole, with thousands; a dash for what is none."""
+    if not finite(value):
+        return DASH
+    if isinstance(value, int) or (abs(value) >= 1000 and abs(value) < 1e15):
+        text = f"{round(value):,}"
+    elif value and not 1e-4 <= abs(value) < 1000:
+        text = f"{value:.2e}"
+    else:
+        decimals = 2 - math.floor(math.log10(abs(value))) if value else 0
+        text = f"{value:.{min(max(decimals, 0), 6)}f}"
+    if signed and value > 0:
+        text = f"+{text}"
+    return text.replace("-", "−", 1) if text.startswith("-") else text
+
+
+def fixed(value: Any, decimals: int = 2, signed: bool = False) -> str:
+    """So many decimals, which lines up in a column; a dash for what is no number."""
+    if not finite(value):
+        return DASH
+    text = f"{value:{'+' if signed else ''},.{decimals}f}"
+    if float(text.replace(",", "")) == 0:
+        text = text.lstrip("+-")  # no sign on a zero
+    return text.replace("-", "−", 1)
+
+
+def percent(value: Any) -> str:
+    """A share as per cent with one decimal."""
+    return f"{100 * value:.1f} %" if finite(value) else DASH
+
+
+def duration(seconds: Any) -> str:
+    """Seconds in the two units that a reader would use."""
+    if not finite(seconds) or seconds < 0:
+        return DASH
+    if seconds < 59.5:
+        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.2g} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes < 10:
+        return f"{minutes} min {seconds} s" if seconds else f"{minutes} min"
+    hours, minutes = divmod(minutes + (seconds >= 30), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def size(count: Any) -> str:
+    """Bytes in decimal kB or MB."""
+    if not finite(count):
+        return DASH
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def plain(value: Any) -> str:
+    """Any JSON value for a reader: numbers whole or in full, lists with commas."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(part) for part in value) or DASH
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {plain(part)}" for key, part in value.items()) or DASH
+    return str(value) if str(value) else DASH
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def table(
+    caption: str, head: Sequence[Any], rows: Iterable[Sequence[Any]], text_columns: int = 1
+) -> Html:
+    """A table whose rows are named by their first cell.
+
+    Args:
+        caption: what the table shows; read out first.
+        head: names of the columns.
+        rows: cells, as many as `head`.
+        text_columns: the first so many are words, aligned left; the others are figures.
+    """
+    kinds = ["words" if index < text_columns else "figure" for index in range(len(head))]
+    top = [tag("th", cell, scope="col", class_=kind) for cell, kind in zip(head, kinds, strict=True)]
+    body = []
+    for row in rows:
+        cells = [
+            tag("td", cell, class_=kind) if index else tag("th", cell, scope="row", class_=kind)
+            for index, (cell, kind) in enumerate(zip(row, kinds, strict=True))
+        ]
+        body.append(tag("tr", cells))
+    content = tag(
+        "table", tag("caption", caption), tag("thead", tag("tr", top)), tag("tbody", body)
+    )
+    # Wide tables scroll in their own box, also by keyboard; the page never does.
+    return tag("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def details(summary: str, *children: Any) -> Html:
+    """A part that is folded away until the reader asks for it."""
+    return tag("details", tag("summary", summary), *children)
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A PNG file's content and its width and height in pixels."""
+
+    content: bytes
+    width: int
+    height: int
+
+
+def figure(
+    picture: Picture, alt: str, caption: Any, room: int, columns: Sequence[str] = ()
+) -> Html:
+    """A picture enlarged by the largest whole factor that fits, never wider than the window.
+
+    Args:
+        picture: what to show.
+        alt: what it shows, in words.
+        caption: text under it, or None.
+        room: width that it may take, in CSS pixels.
+        columns: a heading above each of the picture's equal columns.
+    """
+    factor = max(1, room // picture.width)
+    width = factor * picture.width
+    source = "data:image/png;base64," + base64.b64encode(picture.content).decode("ascii")
+    image = tag(
+        "img", src=source, alt=alt, width=width, height=factor * picture.height,
+        class_="enlarged" if factor > 1 else None,
+    )  # fmt: skip
+    heads = None
+    if columns:
+        heads = tag(
+            "div", [tag("span", name) for name in columns], class_="columns",
+            style=f"grid-template-columns: repeat({len(columns)}, 1fr)", aria_hidden="true",
+        )  # fmt: skip
+    below = tag("figcaption", caption) if caption else None
+    return tag("figure", heads, image, below, style=f"max-width: {width}px")
+
+
+# ---- charts --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """One line: a name, and x and y of equal length. A y that is no number leaves a gap."""
+
+    name: str
+    x: Sequence[Any]
+    y: Sequence[Any]
+
+    def points(self) -> list[tuple[float, float] | None]:
+        return [
+            (float(x), float(y)) if finite(x) and finite(y) else None
+            for x, y in zip(self.x, self.y, strict=True)
+        ]
+
+
+_WIDTH, _HEIGHT = 400, 236
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 388, 12, 194  # of the plot in the picture
+_LOG_SPAN = 30.0  # positive values that differ by more are drawn on a log axis
+
+
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    note: str = "",
+    y_range: tuple[float, float] | None = None,
+    markers: bool = False,
+    signed: bool = False,
+) -> Html:
+    """A chart of up to `SERIES` lines, as a figure with its legend and last values.
+
+    Args:
+        title: what is shown.
+        series: the lines; those without a single point are left out of the plot.
+        x_label: name and unit of the horizontal axis.
+        y_label: name and unit of the vertical axis.
+        note: a sentence that explains the chart.
+        y_range: fixed ends of the vertical axis.
+        markers: a dot with its values (as a tooltip) at every point, a line at y = 0.
+        signed: y is a change: written with its sign.
+    """
+    if len(series) > SERIES:
+        raise ValueError(f"{len(series)} lines in one chart; split them by {SERIES}")
+    lines = [(index, line.name, line.points()) for index, line in enumerate(series)]
+    lines = [(index, name, points) for index, name, points in lines if any(points)]
+    heading = tag("strong", title)
+    if not lines:
+        return tag("figure", tag("figcaption", heading, " has no figures yet."), class_="chart")
+    known = [point for _, _, points in lines for point in points if point]
+    x_axis = _Axis.around([x for x, _ in known], _LEFT, _RIGHT, zero=not markers)
+    if y_range:
+        y_axis = _Axis(*y_range, _BOTTOM, _TOP, log=False)
+    else:
+        y_axis = _Axis.around([y for _, y in known], _BOTTOM, _TOP, log=not markers, pad=0.05)
+
+    legend, drawn, spoken = [], [], []
+    for index, name, points in lines:
+        first, last = ([point for point in points if point][end] for end in (0, -1))
+        key = tag(
+            "svg",
+            tag("line", x1=0, y1=5, x2=26, y2=5, class_=f"line s{index}",
+                stroke_dasharray=_DASHES[index] or None),
+            viewBox="0 0 26 10", class_="key", aria_hidden="true",
+        )  # fmt: skip
+        end = "" if markers else f" {number(last[1], signed)}"
+        legend.append(tag("li", key, tag("span", name), tag("b", end) if end else None))
+        drawn.append(_line(index, points, x_axis, y_axis))
+        dots = [point for point in points if point] if markers else [last]
+        for x, y in dots:
+            value = f"{name}: {number(y, signed)} at {number(x)}"
+            drawn.append(
+                tag("g", tag("title", value),
+                    tag("circle", cx=_px(x_axis(x)), cy=_px(y_axis(y)), r=3, class_=f"dot s{index}"))
+            )  # fmt: skip
+        spoken.append(
+            f"{name} goes from {number(first[1], signed)} at {number(first[0])} "
+            f"to {number(last[1], signed)} at {number(last[0])}"
+        )
+    alt = f"{title}: {y_label} over {x_label}. " + "; ".join(spoken) + "."
+    plot = tag(
+        "svg", tag("title", alt), _grid(x_axis, y_axis, markers), drawn,
+        tag("text", x_label, x=(_LEFT + _RIGHT) // 2, y=_HEIGHT - 6, text_anchor="middle"),
+        tag("text", y_label + (" (log scale)" if y_axis.log else ""), text_anchor="middle",
+            transform=f"translate(12 {(_TOP + _BOTTOM) // 2}) rotate(-90)"),
+        viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", class_="plot",
+    )  # fmt: skip
+    words = tag("figcaption", heading, " " + note if note else None)
+    return tag("figure", words, plot, tag("ul", legend, class_="legend"), class_="chart")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    """Maps low..high to start..end, in proportion or by logarithms."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool
+
+    @classmethod
+    def around(
+        cls, values: Sequence[float], start: float, end: float,
+        zero: bool = False, log: bool = False, pad: float = 0.0,
+    ) -> "_Axis":  # fmt: skip
+        """An axis that holds all the values, and 0 where they come near it or `zero` asks."""
+        low, high = min(values), max(values)
+        if log and low > 0 and high / low > _LOG_SPAN:
+            return cls(low / 1.15, high * 1.15, start, end, log=True)
+        if low == high:
+            pad, low, high = 0.0, low - (abs(low) / 2 or 1), high + (abs(high) / 2 or 1)
+        margin = pad * (high - low)
+        if 0 <= low and (zero or (pad and low < 0.4 * high)):
+            low = 0.0
+        else:
+            low -= margin
+        return cls(low, high + margin, start, end, log=False)
+
+    def __call__(self, value: float) -> float:
+        low, high = self.low, self.high
+        if self.log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        share = min(max((value - low) / (high - low), 0.0), 1.0)
+        return self.start + share * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        """Four to eight round values inside the axis."""
+        if self.log:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            span = math.log10(self.high / self.low)
+            steps = (1, 2, 5) if span < 2.5 else (1,)
+            stride = max(1, round(span / 6))
+            values = [step * 10.0**decade for decade in decades[::stride] for step in steps]
+            return [value for value in values if self.low <= value <= self.high]
+        rough = (self.high - self.low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= rough * 0.999)
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        return [index * step for index in range(first, last + 1)]
+
+
+def _grid(x_axis: _Axis, y_axis: _Axis, zero: bool) -> list[Html]:
+    """Lines and labels of both axes."""
+    parts = []
+    for value in y_axis.ticks():
+        y = _px(y_axis(value))
+        parts.append(tag("line", x1=_LEFT, y1=y, x2=_RIGHT, y2=y, class_="rule"))
+        parts.append(tag("text", f"{value:g}".replace("-", "−"), x=_LEFT - 6, y=_px(y_axis(value) + 4),
+                         text_anchor="end"))  # fmt: skip
+    for value in x_axis.ticks():
+        x = _px(x_axis(value))
+        parts.append(tag("line", x1=x, y1=_BOTTOM, x2=x, y2=_BOTTOM + 4, class_="axis"))
+        parts.append(tag("text", f"{value:g}".replace("-", "−"), x=x, y=_BOTTOM + 18,
+                         text_anchor="middle"))  # fmt: skip
+    parts.append(tag("line", x1=_LEFT, y1=_BOTTOM, x2=_RIGHT, y2=_BOTTOM, class_="axis"))
+    if zero and y_axis.low < 0 < y_axis.high:
+        y = _px(y_axis(0))
+        parts.append(tag("line", x1=_LEFT, y1=y, x2=_RIGHT, y2=y, class_="axis"))
+    return parts
+
+
+def _line(index: int, points: Sequence[Any], x_axis: _Axis, y_axis: _Axis) -> Html:
+    """The line through the points, broken where there is none."""
+    steps, pen = [], "M"
+    for point in points:
+        if point is None:
+            pen = "M"
+            continue
+        steps.append(f"{pen}{_px(x_axis(point[0]))} {_px(y_axis(point[1]))}")
+        pen = "L"
+    return tag("path", d="".join(steps), class_=f"line s{index}",
+               stroke_dasharray=_DASHES[index] or None)  # fmt: skip
+
+
+def _px(value: float) -> str:
+    return f"{value:.1f}"
+
+
+# ---- style ---------------------------------------------------------------------------------------
+
+# The line colors are darkened (light page) and lightened (dark page) from Okabe and Ito's
+# palette for color-blind readers; the dashes tell them apart without any color.
+STYLE = """
+:root { color-scheme: light dark;
+  --ground: #ffffff; --panel: #f5f6f8; --ink: #16191d; --soft: #545b66; --edge: #d8dce2;
+  --accent: #005a9c; --good: #00704f; --note: #fff6dd;
+  --s0: #0067ad; --s1: #bf4400; --s2: #007a59; --s3: #a23b81; --s4: #7d5d00; --s5: #3f4650; }
+@media (prefers-color-scheme: dark) { :root {
+  --ground: #14171b; --panel: #1e2329; --ink: #eceff3; --soft: #a9b2be; --edge: #363d47;
+  --accent: #7cc0f7; --good: #52d3a6; --note: #322a12;
+  --s0: #6db6ef; --s1: #ff9159; --s2: #45cfa2; --s3: #e79bcb; --s4: #e3c04a; --s5: #c9d0d9; } }
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; }
+body { margin: 0; background: var(--ground); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+header, nav, main, footer { max-width: 1180px; margin: 0 auto; padding: 0 20px; }
+header { padding-top: 36px; }
+h1, h2, h3 { line-height: 1.2; text-wrap: balance; }
+h1 { margin: 0 0 6px; font-size: clamp(26px, 4.4vw, 38px); letter-spacing: -0.015em; }
+h2 { margin: 0 0 10px; font-size: 25px; letter-spacing: -0.01em; }
+h3 { margin: 34px 0 8px; font-size: 18px; overflow-wrap: anywhere; }
+p { margin: 0 0 12px; max-width: 74ch; }
+section { padding: 40px 0 6px; }
+section + section { border-top: 1px solid var(--edge); margin-top: 34px; }
+a { color: var(--accent); }
+code { font: 0.88em ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  overflow-wrap: anywhere; }
+.lead, figcaption, caption, .soft { color: var(--soft); }
+.lead { margin: 0 0 4px; }
+nav ul { display: flex; flex-wrap: wrap; gap: 6px 18px; list-style: none; margin: 18px 0 0;
+  padding: 10px 0; border-block: 1px solid var(--edge); }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+
+.stages { display: grid; grid-template-columns: repeat(auto-fit, minmax(164px, 1fr)); gap: 10px;
+  list-style: none; margin: 20px 0 0; padding: 0; }
+.stages li { padding: 10px 12px; border: 1px solid var(--edge); border-radius: 8px; }
+.stages .done { border-left: 4px solid var(--good); }
+.stages .open { border-style: dashed; }
+.stages b, .stages span { display: block; }
+.stages span { font-size: 13.5px; line-height: 1.4; color: var(--soft); }
+.notes { margin: 16px 0 0; padding: 10px 14px; border-radius: 8px; background: var(--note); }
+.notes p { max-width: none; margin: 0; overflow-wrap: anywhere; }
+
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 255px), 1fr));
+  gap: 12px; margin: 16px 0 10px; }
+.tile { padding: 14px 16px; border-radius: 10px; background: var(--panel); }
+.tile h3 { margin: 0; font-size: 15px; }
+.tile .value { margin: 2px 0 4px; font-size: 32px; font-weight: 650; line-height: 1.15;
+  font-variant-numeric: tabular-nums; }
+.tile .value small { font-size: 15px; font-weight: 500; }
+.tile p:last-child { margin: 0; font-size: 13.5px; line-height: 1.45; color: var(--soft); }
+
+figure { margin: 0 0 18px; min-width: 0; }
+figcaption { margin-top: 6px; font-size: 14px; line-height: 1.45; }
+img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
+@media (min-width: 700px) { img.enlarged { image-rendering: pixelated; } }
+.columns { display: grid; margin-bottom: 4px; font-size: 13px; text-align: center;
+  color: var(--soft); }
+.edit { display: grid; grid-template-columns: minmax(0, auto) minmax(250px, 1fr); gap: 8px 32px;
+  align-items: start; }
+.edit .scroll { margin-top: 18px; }
+.row { display: flex; flex-wrap: wrap; gap: 10px 20px; align-items: flex-start; }
+.row > figure { flex: 0 1 auto; }
+.early { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(46%, 220px), 256px));
+  gap: 10px 20px; }
+@media (max-width: 820px) { .edit { grid-template-columns: minmax(0, 1fr); }
+  .edit .scroll { margin-top: 0; } }
+
+.charts { display: grid; gap: 12px; margin: 12px 0 4px;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); }
+.chart { margin: 0; padding: 14px 14px 8px; border-radius: 10px; background: var(--panel); }
+.chart figcaption { margin: 0 0 8px; }
+.chart strong { color: var(--ink); }
+.plot { display: block; width: 100%; height: auto; overflow: visible; }
+.plot text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
+.rule { stroke: var(--edge); stroke-width: 1; }
+.axis { stroke: var(--soft); stroke-width: 1; }
+.line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+.dot { stroke: none; }
+.s0 { stroke: var(--s0); } .s1 { stroke: var(--s1); } .s2 { stroke: var(--s2); }
+.s3 { stroke: var(--s3); } .s4 { stroke: var(--s4); } .s5 { stroke: var(--s5); }
+.dot.s0 { fill: var(--s0); } .dot.s1 { fill: var(--s1); } .dot.s2 { fill: var(--s2); }
+.dot.s3 { fill: var(--s3); } .dot.s4 { fill: var(--s4); } .dot.s5 { fill: var(--s5); }
+.legend { display: flex; flex-wrap: wrap; gap: 2px 16px; list-style: none; margin: 4px 0 0;
+  padding: 0; font-size: 13px; }
+.legend li { display: flex; align-items: center; gap: 6px; overflow-wrap: anywhere; }
+.legend b { font-weight: 600; font-variant-numeric: tabular-nums; }
+.key { flex: none; width: 26px; height: 10px; }
+
+.scroll { overflow-x: auto; margin: 0 0 16px; }
+table { border-collapse: collapse; font-size: 14.5px; line-height: 1.4; }
+caption { padding: 0 0 8px; text-align: left; font-size: 14px; }
+th, td { padding: 6px 14px 6px 0; border-bottom: 1px solid var(--edge); vertical-align: top; }
+th { font-weight: 600; text-align: left; }
+thead th { vertical-align: bottom; color: var(--soft); font-size: 13px; }
+.words { text-align: left; }
+.figure { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th.figure { white-space: normal; }
+tr:last-child th, tr:last-child td { border-bottom: 0; }
+thead tr:last-child th { border-bottom: 1px solid var(--soft); }
+.missing { padding: 12px 14px; border: 1px dashed var(--soft); border-radius: 8px;
+  max-width: none; }
+details { margin: 0 0 14px; }
+summary { cursor: pointer; padding: 6px 0; font-weight: 600; }
+footer { padding-block: 30px 50px; color: var(--soft); font-size: 14px; }
+@media print { .tile, .chart { border: 1px solid var(--edge); } section { break-inside: auto; } }
+"""

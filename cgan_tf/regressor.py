@@ -1,0 +1,160 @@
+"""Stage 2: a VGG16 regressor of all attributes. Leaves regressor/model."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cgan_tf import artifact, augment, training
+from cgan_tf.config import Config
+from cgan_tf.data import ImageData, pipeline
+from cgan_tf.errors import UserError
+from cgan_tf.networks import vgg
+from cgan_tf.run import RunFolder
+
+WARMUP = 0.05  # of the training: the learning rate rises linearly
+WEIGHT_DECAY = 1e-2
+
+
+class RegressorTrainer(training.Trainer):
+    """Weighted binary cross-entropy on augmented photos, first at half size, then at full size.
+
+    Photos of half the side cost a quarter, and VGG16 is convolutional: what it learns from them
+    holds for the full size.
+
+    Args:
+        model: the regressor; its offsets are the logarithms of the positives' weights.
+        config: the resolved options.
+    """
+
+    remedy = "lower --regressor_lr"
+
+    def __init__(self, model: vgg.Regressor, config: Config) -> None:
+        super().__init__(name="regressor_trainer")
+        self.model = model
+        self.positive_weights = tf.exp(tf.constant(model.offsets, tf.float32))
+        steps = int(np.ceil(config.regressor_kimg * 1000 / config.regressor_batch_size))
+        # A side of less than 32 px leaves nothing after VGG16's five poolings.
+        half = model.vgg_resolution >= 64
+        self.small_steps = int(config.regressor_small_fraction * steps) if half else 0
+        warmup = max(1, int(WARMUP * steps))
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0, steps - warmup, warmup_target=config.regressor_lr, warmup_steps=warmup, alpha=0.01
+        )
+        self.optimizer = keras.optimizers.AdamW(
+            schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0
+        )
+        self.optimizer.build(model.trainable_variables)
+        self.seed_generator = keras.random.SeedGenerator(config.seed)
+        self.built = True
+
+    def checkpoint_parts(self) -> dict:
+        return {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "seed_generator": self.seed_generator,
+            "dropout": self.model.dropout.seed_generator,
+        }
+
+    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One update on photos float32 `[N, R, R, 3]` and labels float32 `[N, K]`."""
+        photos, labels = data
+        photos = augment.jitter(photos, self.seed_generator)
+        if self.small_steps:
+            loss, accuracy, gradients = tf.cond(
+                self.optimizer.iterations < self.small_steps,
+                lambda: self._gradients(tf.nn.avg_pool2d(photos, 2, 2, "VALID"), labels),
+                lambda: self._gradients(photos, labels),
+            )
+        else:
+            loss, accuracy, gradients = self._gradients(photos, labels)
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+        return {"loss": loss, "accuracy": accuracy}
+
+    def _gradients(self, photos: tf.Tensor, labels: tf.Tensor) -> tuple:
+        variables = [variable.value for variable in self.model.trainable_variables]
+        with tf.GradientTape() as tape:
+            logits = self.model.logits(photos, training=True)
+            # The loss sees the logits with the weights' logarithms still in them.
+            loss = tf.reduce_mean(
+                tf.nn.weighted_cross_entropy_with_logits(
+                    labels, logits + tf.math.log(self.positive_weights), self.positive_weights
+                )
+            )
+        accuracy = tf.reduce_mean(tf.cast((logits > 0) == (labels > 0.5), tf.float32))
+        return loss, accuracy, tape.gradient(loss, variables)
+
+
+def build(config: Config, dataset: ImageData, policy: str) -> tuple[vgg.Regressor, str]:
+    """A fresh regressor with the start that --vgg_weights asks for.
+
+    Returns:
+        The model, and a line on what was substituted (empty if nothing was).
+    """
+    labels = dataset.labels[dataset.splits["train"]]
+    # A constant column would ask for infinite logits.
+    rate = np.clip(labels.mean(axis=0), 1e-3, 1 - 1e-3)
+    offsets = config.class_balance * np.log((1 - rate) / rate)
+    pretrained, note = config.vgg_weights != "none", ""
+    side = config.regressor_resolution or config.resolution
+
+    def fresh(scale: float) -> vgg.Regressor:
+        return vgg.Regressor(
+            dataset.attribute_names, config.resolution, side, scale, offsets.tolist(), policy
+        )
+
+    model = fresh(1.0 if pretrained else vgg.SCRATCH_INPUT_SCALE)
+    if config.vgg_weights in ("auto", "imagenet"):
+        try:
+            vgg.load_imagenet(model.backbone)
+        except UserError:
+            if config.vgg_weights == "imagenet":
+                raise
+            note = "ImageNet's VGG16 weights cannot be had here; the regressor starts from scratch"
+            model = fresh(vgg.SCRATCH_INPUT_SCALE)
+    elif pretrained:
+        vgg.load_file(model.backbone, config.vgg_weights)
+    # The first scores are the base rates, as the loss weighs them.
+    model.head.bias.assign(np.log(rate / (1 - rate)) + offsets)
+    model.head.kernel.assign(model.head.kernel * 0.1)
+    return model, note
+
+
+def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
+    """Trains the regressor in `folder`/regressor, or goes on, or says that it has finished."""
+    if not dataset.attribute_names:
+        raise UserError(
+            f"--data={config.data}: the regressor needs labels; add the CSV (see --help of data_dir)"
+        )
+    stage = folder.stage("regressor")
+    if not stage.begin(config, dataset.digest):
+        return
+    training.seed_everything(config)
+    model, note = build(config, dataset, training.compute_policy(config))
+    if note:
+        folder.substitute("vgg_weights", note)
+    trainer = RegressorTrainer(model, config)
+    training.train(
+        trainer,
+        lambda step: pipeline.training_batches(
+            dataset, "train", config.regressor_batch_size, config.seed, start_step=step,
+            flip=config.flip, labels=True,
+        ),
+        config.regressor_kimg,
+        config.regressor_batch_size,
+        stage,
+        config,
+    )  # fmt: skip
+    validation = dataset.splits["validation"]
+    scores = np.concatenate(
+        [
+            model(photos, training=False).numpy()
+            for photos in pipeline.sequential_batches(dataset, validation, 64)
+        ]
+    )
+    accuracy = ((scores > 0.5) == (dataset.labels[validation] > 0.5)).mean(axis=0)
+    print(f"regressor: mean accuracy on {len(validation)} validation photos {accuracy.mean():.4f}")
+    artifact.save_model(model, stage.model)
+    stage.finish(
+        kimg=config.regressor_kimg,
+        validation_accuracy=dict(zip(dataset.attribute_names, accuracy.tolist(), strict=True)),
+    )

@@ -1,0 +1,843 @@
+"""Writes report.html: pictures and figures of the whole chain in one file that opens anywhere.
+
+    python -m cgan_tf.report --run_dir=RUN_DIR
+
+Called after every stage, so each part shows what there is, and says what is not there yet and
+which command makes it. Reads only what the stages left in the run folder.
+"""
+
+import dataclasses
+import io
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from PIL import Image, UnidentifiedImageError
+
+from cgan_tf import cli, run
+from cgan_tf.config import FIELDS, STAGES
+from cgan_tf.errors import UserError
+from cgan_tf.page import (
+    DASH,
+    SERIES,
+    Html,
+    Picture,
+    Series,
+    details,
+    document,
+    duration,
+    figure,
+    finite,
+    fixed,
+    line_chart,
+    number,
+    percent,
+    plain,
+    size,
+    table,
+    tag,
+)
+
+NAME = "report.html"
+ROOM = 1140  # px: width of the page's content
+EARLIER = 5  # sample grids from before the last one
+CORNER = 4  # of those, the first so many rows and columns
+LONG_TABLE = 12  # rows; a longer one is folded away
+
+TITLES = {
+    "gan": "Generator and discriminator",
+    "regressor": "Attribute regressor",
+    "inversion": "Encoder",
+    "directions": "Directions",
+    "evaluate": "Evaluation",
+    "export": "Export",
+}
+SOURCES = {
+    "synthetic": "Synthetic faces",
+    "celeba": "CelebA faces",
+    "celeba_dir": "CelebA faces",
+    "folder": "Own photos",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """Which figures of stats.jsonl share a chart."""
+
+    names: tuple[str, ...]
+    title: str
+    unit: str
+    note: str
+    y_range: tuple[float, float] | None = None
+
+
+_LOSS_PARTS = "Weighted parts of the loss and their sum; lower is better."
+CHARTS = {
+    "gan": (
+        Chart(("g_loss", "d_loss"), "Losses of the game", "loss (nats)",
+              "Generator and discriminator hold each other: steady is good, near zero is not."),
+        Chart(("d_real", "d_fake"), "What the discriminator believes", "mean probability",
+              "Its belief that photos and samples are real; 0.5 for both if it cannot tell.",
+              (0.0, 1.0)),
+        Chart(("r1",), "R1 penalty", "squared gradient norm",
+              "How steeply its opinion changes around photos, before the weight."),
+    ),
+    "regressor": (
+        Chart(("loss",), "Loss", "weighted cross-entropy (nats)", "On the training batches."),
+        Chart(("accuracy",), "Accuracy", "share of labels right", "On the training batches."),
+    ),
+    "inversion": (
+        Chart(("photo", "sample", "latent", "pixel", "loss"), "Loss", "weighted loss", _LOSS_PARTS),
+    ),
+    "directions": (
+        Chart(("content", "adversarial", "attribute", "hold", "loss"), "Loss", "weighted loss",
+              _LOSS_PARTS),
+    ),
+    "evaluate": (
+        Chart(("loss",), "The judge's loss", "cross-entropy (nats)", "On the training batches."),
+        Chart(("accuracy",), "The judge's accuracy", "share of labels right",
+              "On the training batches."),
+    ),
+}  # fmt: skip
+_SPEED = Chart(("images_per_second",), "Speed", "images a second", "Training, pictures included.")
+
+_GENERATION = {
+    "fd": "Fréchet distance between samples and photos (fd)",
+    "fd_floor": "its floor: photos against other photos",
+    "fd_over_floor": "times the floor",
+    "fd_at_32": "fd with both sides averaged down to 32 px",
+    "fd_floor_at_32": "its floor",
+    "kid": "Kernel distance (kid)",
+    "kid_std": "its standard deviation over subsets",
+    "kid_floor": "its floor",
+    "precision": "Precision: share of samples that look like photos",
+    "recall": "Recall: share of photos that samples come near",
+    "n_real": "photos",
+    "n_fake": "samples",
+    "n_floor": "photos behind the floor",
+}
+
+
+def write(folder: run.RunFolder) -> Path:
+    """Writes RUN_DIR/report.html, whole or not at all, and returns its path.
+
+    Raises:
+        UserError: config.json or a metadata.json is damaged or of another version.
+    """
+    path = folder.path / NAME
+    run.write_text(path, render(folder))
+    return path
+
+
+def render(folder: run.RunFolder) -> str:
+    """The page as HTML text; see `write`."""
+    chain = _Chain(folder)
+    sections = (
+        ("headline", "Headline figures", _headline(chain)),
+        ("edits", "Edited faces", _edits(chain)),
+        ("reconstructions", "Reconstructions", _reconstructions(chain)),
+        ("samples", "Samples over time", _samples(chain)),
+        ("curves", "Training curves", _curves(chain)),
+        ("figures", "All measurements", _measurements(chain)),
+        ("export", "Exported models", _export(chain)),
+        ("options", "Options and versions", _options(chain)),
+    )
+    links = [tag("li", tag("a", title, href=f"#{name}")) for name, title, _ in sections]
+    body = [
+        tag("section", tag("h2", title), *parts, id=name) for name, title, parts in sections
+    ]
+    footer = tag(
+        "footer", f"Written {_date(run.now())} by cgan_tf {run.__version__}. This file holds "
+        "everything that it shows; write it again with ", tag("code", chain.command()), ".",
+    )  # fmt: skip
+    return document(
+        chain.title(), _header(chain), tag("nav", tag("ul", links), aria_label="Contents"),
+        tag("main", body), footer,
+    )  # fmt: skip
+
+
+class _Chain:
+    """What the run folder holds, read once."""
+
+    def __init__(self, folder: run.RunFolder) -> None:
+        self.path = folder.path
+        content = folder.read()
+        self.options: dict[str, Any] = content.get("options", {})
+        self.data: dict[str, Any] = _mapping(content.get("data"))
+        self.substitutions: dict[str, Any] = _mapping(content.get("substitutions"))
+        self.stages = {name: folder.stage(name) for name in STAGES}
+        self.metadata = {name: stage.read_metadata() for name, stage in self.stages.items()}
+        self.stats = {
+            name: [line for line in stage.read_stats() if isinstance(line, dict)]
+            for name, stage in self.stages.items()
+        }
+        self.notes: list[str] = []  # what could not be read
+        self.evaluation = self._json(self.stages["evaluate"].path / "report.json")
+        self.exported = self._json(self.stages["export"].path / "report.json")
+        self.directions = self._directions()
+        self.attributes = self._attributes()
+
+    def _json(self, path: Path) -> dict[str, Any]:
+        """A JSON object, or an empty one where there is none or it is damaged (then noted)."""
+        try:
+            return _mapping(json.loads(path.read_text()))
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            self.notes.append(f"{path.relative_to(self.path)} is damaged and is left out.")
+            return {}
+
+    def _directions(self) -> dict[str, dict[str, Any]]:
+        """The direction files by attribute."""
+        found = {}
+        for path in sorted(self.stages["directions"].model.glob("*.json")):
+            content = self._json(path)
+            if "calibration" in content:
+                found[str(content.get("attribute", path.stem))] = content
+        return found
+
+    def _attributes(self) -> list[str]:
+        """The edited attributes: as asked for, then whatever else the stages have made."""
+        pictured = [
+            path.stem.removeprefix("edits_")
+            for path in sorted(self.stages["evaluate"].path.glob("edits_*.png"))
+        ]
+        measured = [name for method in self.edits().values() for name in method]
+        given = list(self.options.get("attributes") or [])
+        return list(dict.fromkeys([*given, *measured, *self.directions, *pictured]))
+
+    def edits(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Figures by method and attribute."""
+        return {
+            method: {name: _mapping(figures) for name, figures in _mapping(block).items()}
+            for method, block in _mapping(self.evaluation.get("edits")).items()
+        }
+
+    def picture(self, path: Path) -> Picture | None:
+        """A PNG of the run folder; a damaged one is noted."""
+        try:
+            content = path.read_bytes()
+            with Image.open(io.BytesIO(content)) as image:
+                image.load()
+                return Picture(content, image.width, image.height)
+        except FileNotFoundError:
+            return None
+        except (OSError, UnidentifiedImageError, SyntaxError):
+            self.notes.append(f"{path.relative_to(self.path)} is damaged and is left out.")
+            return None
+
+    def resolution(self) -> int:
+        return self.options.get("resolution") or 64
+
+    def columns(self, picture: Picture) -> int:
+        """How many images stand side by side in a grid, 0 if it is none of this resolution."""
+        return 0 if picture.width % self.resolution() else picture.width // self.resolution()
+
+    def command(self, stage: str | None = None) -> str:
+        """The command that makes a stage, or this page."""
+        what = "-m cgan_tf.report" if stage is None else f"train_main.py --stage={stage}"
+        return f"python {what} --run_dir={shlex.quote(str(self.path))}"
+
+    def missing(self, stage: str, what: str) -> Html:
+        """Says that `what` is not there yet and which command makes it."""
+        begun = bool(self.metadata[stage])
+        if self.metadata[stage].get("ended"):
+            return tag("p", f"The {stage} stage has finished without {what}.", class_="missing")
+        state = f"the {stage} stage has not finished" if begun else f"it comes from the {stage} stage"
+        return tag(
+            "p", f"No {what} yet: {state}. ", "Go on with " if begun else "Make it with ",
+            tag("code", self.command(stage)), class_="missing",
+        )  # fmt: skip
+
+    def title(self) -> str:
+        if not self.options:
+            return "A run that has not begun"
+        source = SOURCES.get(self.options.get("data"), str(self.options.get("data")))
+        return f"{source}, {self.resolution()} px"
+
+
+# ---- top of the page -----------------------------------------------------------------------------
+
+
+def _header(chain: _Chain) -> Html:
+    options, started = chain.options, [m["started"] for m in chain.metadata.values() if "started" in m]
+    facts = []
+    if chain.data.get("size"):
+        facts.append(f"{number(chain.data['size'])} images")
+    if options.get("preset"):
+        facts.append(f"preset {options['preset']}")
+    if options:
+        facts.append(f"seed {plain(options.get('seed'))}")
+    if started:
+        facts.append(f"begun {_date(min(started))}")
+    ended = [m["ended"] for m in chain.metadata.values() if m.get("ended")]
+    if ended:
+        facts.append(f"last stage finished {_date(max(ended))}")
+    if chain.attributes:
+        learned = [tag("p", "Edits ", ", ".join(chain.attributes), class_="lead")]
+    elif chain.data.get("attribute_names") == []:
+        learned = [tag("p", "The images have no labels: only the gan stage can be run.", class_="lead")]
+    else:
+        learned = []
+    notes = [f"Used in the place of what was asked for: {plain(text)}."
+             for text in chain.substitutions.values()] + chain.notes  # fmt: skip
+    return tag(
+        "header",
+        tag("h1", chain.title()),
+        learned,
+        tag("p", " · ".join(facts), class_="lead") if facts else None,
+        tag("ol", [_stage(chain, name) for name in STAGES], class_="stages", aria_label="Stages"),
+        tag("div", [tag("p", note) for note in notes], class_="notes") if notes else None,
+    )
+
+
+def _stage(chain: _Chain, name: str) -> Html:
+    """One stage's box: its state, time and length."""
+    metadata, stats = chain.metadata[name], chain.stats[name]
+    seconds = _seconds(metadata, stats)
+    seen = stats[-1].get("kimg") if stats else None
+    if not metadata:
+        return tag("li", tag("b", name), tag("span", "not begun"), class_="open")
+    if metadata.get("ended"):
+        words = f"done in {duration(seconds)}" if seconds is not None else "done"
+    else:
+        words = "not finished" + (f", {duration(seconds)} so far" if seconds is not None else "")
+    asked = chain.options.get("judge_kimg" if name == "evaluate" else
+                              "kimg" if name == "gan" else f"{name}_kimg")  # fmt: skip
+    length = None
+    if finite(seen):
+        whole = "" if metadata.get("ended") or not finite(asked) else f" of {number(asked)}"
+        length = f"{number(seen)}{whole} kimg" + (" (the judge)" if name == "evaluate" else "")
+    return tag(
+        "li", tag("b", name), tag("span", words), tag("span", length) if length else None,
+        class_="done" if metadata.get("ended") else "begun",
+    )  # fmt: skip
+
+
+def _seconds(metadata: Mapping[str, Any], stats: Sequence[Mapping[str, Any]]) -> float | None:
+    """Time of a stage: by the clock, or of its training alone where it was interrupted."""
+    if metadata.get("ended") and metadata.get("started") and not metadata.get("resumed"):
+        try:
+            started, ended = (datetime.fromisoformat(metadata[key]) for key in ("started", "ended"))
+            return (ended - started).total_seconds()
+        except (ValueError, TypeError):
+            pass
+    return stats[-1].get("seconds") if stats else None
+
+
+def _headline(chain: _Chain) -> list[Html]:
+    evaluation = chain.evaluation
+    if not evaluation:
+        return [chain.missing("evaluate", "headline figures")]
+    tiles = []
+    made = _mapping(evaluation.get("generation"))
+    if made:
+        tiles.append(_tile(
+            "Samples: Fréchet distance", number(made.get("fd")), "",
+            f"{number(made.get('fd_over_floor'))} times the floor of {number(made.get('fd_floor'))} "
+            f"that photos have against other photos. {_n(made, 'n_fake')} samples, "
+            f"{_n(made, 'n_real')} photos, seed {plain(made.get('seed'))}.",
+        ))  # fmt: skip
+    seen = _mapping(evaluation.get("regressor"))
+    if seen:
+        own, always = _mapping(seen.get("regressor")), _mapping(seen.get("majority"))
+        tiles.append(_tile(
+            "Attributes recognized", percent(own.get("accuracy")), "right",
+            f"Mean over {len(_mapping(seen.get('attributes')))} attributes; always the more "
+            f"frequent answer: {percent(always.get('accuracy'))}. Balanced accuracy "
+            f"{percent(own.get('balanced_accuracy'))}. {_n(seen)} test photos, "
+            f"seed {plain(seen.get('seed'))}.",
+        ))  # fmt: skip
+    encoder = _mapping(_mapping(evaluation.get("inversion")).get("encoder"))
+    if encoder:
+        tiles.append(_tile(
+            "Reconstructions", percent(encoder.get("nearer_than_random")), "nearer",
+            f"to their photo than the best of {_n(encoder, 'n_random')} random samples. "
+            f"PSNR {number(encoder.get('psnr'))} dB. {_n(encoder)} test photos, "
+            f"seed {plain(encoder.get('seed'))}.",
+        ))  # fmt: skip
+    learned = chain.edits().get("learned", {})
+    for name in [name for name in chain.attributes if name in learned]:
+        edit = learned[name]
+        tiles.append(_tile(
+            name, fixed(edit.get("target_change"), signed=True), "in probability",
+            f"at strength {number(edit.get('strength'), signed=True)}; the other attributes move by "
+            f"{fixed(edit.get('leakage'), 3)} (leakage). {_n(edit)} test photos without it, "
+            f"seed {plain(edit.get('seed'))}.",
+        ))  # fmt: skip
+    judge = _mapping(evaluation.get("judge"))
+    about = (
+        "Measured on test photos that no stage has trained on. Probabilities and distances are the "
+        "judge's: an attribute network of its own, which no stage trains against"
+    )
+    if judge:
+        about += f" ({number(judge.get('parameters'))} weights, {number(judge.get('kimg'))} kimg)"
+    return [tag("p", about + "."), tag("div", tiles, class_="tiles")]
+
+
+def _tile(name: str, value: str, unit: str, text: str) -> Html:
+    shown = tag("p", value, " ", tag("small", unit) if unit else None, class_="value")
+    return tag("div", tag("h3", name), shown, tag("p", text), class_="tile")
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+
+def _edits(chain: _Chain) -> list[Html]:
+    evaluate, parts = chain.stages["evaluate"], []
+    learned = chain.edits().get("learned", {})
+    for name in chain.attributes:
+        picture = chain.picture(evaluate.path / f"edits_{name}.png")
+        if not picture:
+            continue
+        caption = _mapping(chain.evaluation.get("pictures")).get(f"edits_{name}.png")
+        heads = ()
+        if chain.columns(picture) == 6:
+            heads = ("photo", "rebuilt", "−1", "−0.5", "+0.5", "+1")
+        shown = figure(
+            picture, f"Test photos, their reconstructions and edits of {name} at four strengths",
+            None if heads else caption, 800, heads,
+        )  # fmt: skip
+        beside = _edit_figures(name, learned[name]) if name in learned else None
+        parts += [tag("h3", name), tag("div", shown, beside, class_="edit")]
+    if parts:
+        about = (
+            "One row per test photo. First the photo, then its reconstruction (encoded, and drawn "
+            "again unchanged), then the same latent moved along the attribute's direction: to the "
+            "left less of the attribute, to the right more."
+        )
+        return [tag("p", about), *parts]
+    path = chain.stages["directions"].path / "edits.png"
+    if picture := chain.picture(path):
+        names = ", ".join(chain.attributes)
+        about = "Photos by row, strengths by column, from less to more of the attribute; one block "
+        about += "per attribute" + (f", in the order {names}." if names else ".")
+        return [
+            tag("p", about),
+            figure(picture, f"Edited photos at rising strengths: {names}", None, ROOM),
+            chain.missing("evaluate", "edits of test photos"),
+        ]
+    return [chain.missing("directions", "edited faces")]
+
+
+def _edit_figures(name: str, edit: Mapping[str, Any]) -> Html:
+    """The figures beside an attribute's picture."""
+    rows = [
+        ("Target change", fixed(edit.get("target_change"), signed=True)),
+        ("Crossed the line (success)", percent(edit.get("success"))),
+        ("Leakage to other attributes", fixed(edit.get("leakage"), 3)),
+        ("Change over leakage", number(edit.get("ratio"))),
+        ("… times a random direction's", number(edit.get("ratio_over_random"))),
+        ("Identity kept (cosine)", fixed(edit.get("identity"), 3)),
+        ("Promised by the calibration", fixed(edit.get("calibrated_change"), signed=True)),
+        ("Kept on test photos", fixed(edit.get("achieved_change"), signed=True)),
+    ]
+    caption = (
+        f"{name} at strength {number(edit.get('strength'), signed=True)}: "
+        f"n = {_n(edit)}, seed {plain(edit.get('seed'))}"
+    )
+    return table(caption, ("Measured", "Value"), rows)
+
+
+def _reconstructions(chain: _Chain) -> list[Html]:
+    inversion = chain.stages["inversion"]
+    about = tag("p", "The encoder finds a latent for each photo; the generator draws it again.")
+    picture = chain.picture(chain.stages["evaluate"].path / "reconstructions.png")
+    if picture:
+        given = _mapping(chain.evaluation.get("pictures")).get("reconstructions.png")
+        caption = str(given) if given else "Test photos above their reconstructions."
+        shown = figure(picture, "Test photos and their reconstructions", caption, ROOM)
+        return [about, shown, _inversion_table(chain)]
+    newest = _numbered(inversion.path, "reconstructions")
+    if newest and (picture := chain.picture(newest[-1][1])):
+        columns = chain.columns(picture)
+        heads = ("input", "output") * (columns // 2) if columns and columns % 2 == 0 else ()
+        caption = f"Validation photos after {number(newest[-1][0])} kimg of the inversion stage."
+        shown = figure(picture, "Photos, each beside its reconstruction", caption, ROOM, heads)
+        return [about, shown, chain.missing("evaluate", "reconstructions of test photos")]
+    return [about, chain.missing("inversion", "reconstructions")]
+
+
+def _inversion_table(chain: _Chain) -> Html | None:
+    modes = {name: _mapping(block) for name, block in _mapping(chain.evaluation.get("inversion")).items()}
+    if not modes:
+        return None
+    head = ("Way of inverting", "PSNR (dB)", "SSIM", "Perceptual distance", "… best random sample",
+            "Nearer than random", "Identity (cosine)", "Time per image", "n", "Seed")  # fmt: skip
+    rows = [
+        (name, fixed(mode.get("psnr")), fixed(mode.get("ssim"), 3), number(mode.get("perceptual")),
+         number(mode.get("perceptual_random_best")), percent(mode.get("nearer_than_random")),
+         fixed(mode.get("identity"), 3), _brief(mode.get("seconds_per_image")), _n(mode),
+         plain(mode.get("seed")))
+        for name, mode in modes.items()
+    ]  # fmt: skip
+    return table("How near the reconstructions are to their photos", head, rows)
+
+
+def _samples(chain: _Chain) -> list[Html]:
+    gan, parts = chain.stages["gan"], []
+    grids = _numbered(gan.path, "fakes")
+    last = chain.picture(grids[-1][1]) if grids else None
+    if not last:
+        return [chain.missing("gan", "samples")]
+    pair = []
+    if reals := chain.picture(gan.path / "reals.png"):
+        pair.append(figure(reals, "A grid of training photos", "Training photos.", ROOM // 2 - 10))
+    when = number(grids[-1][0])
+    caption = f"Samples after {when} kimg, drawn from random latents."
+    pair.append(figure(last, f"A grid of samples after {when} kimg", caption, ROOM // 2 - 10))
+    parts.append(tag("div", pair, class_="row"))
+    earlier = []
+    for kimg, path in _spread(grids[:-1], EARLIER):
+        picture = chain.picture(path)
+        if picture:
+            corner = _corner(picture, CORNER * chain.resolution())
+            caption = f"{number(kimg)} kimg"
+            earlier.append(figure(corner, f"Samples after {caption}", caption, 256))
+    if earlier:
+        text = "How it got there: the first faces of that grid, always from the same latents."
+        parts += [tag("h3", "On the way"), tag("p", text), tag("div", earlier, class_="early")]
+    if not chain.metadata["gan"].get("ended"):
+        parts.append(chain.missing("gan", "final samples"))
+    return parts
+
+
+def _numbered(folder: Path, stem: str) -> list[tuple[int, Path]]:
+    """The pictures STEMnnnnnn.png with their kimg, from first to last."""
+    found = []
+    for path in folder.glob(f"{stem}*.png"):
+        match = re.fullmatch(rf"{stem}(\d+)", path.stem)
+        if match:
+            found.append((int(match[1]), path))
+    return sorted(found)
+
+
+def _spread(items: Sequence[Any], count: int) -> list[Any]:
+    """At most `count` of the items, the first one among them, closer together at the start,
+    where training changes most."""
+    if len(items) <= count:
+        return list(items)
+    places = [round((index / (count - 1)) ** 2 * (len(items) - 1)) for index in range(count)]
+    for index in range(1, count):
+        places[index] = max(places[index], places[index - 1] + 1)
+    return [items[min(place, len(items) - 1)] for place in places]
+
+
+def _corner(picture: Picture, side: int) -> Picture:
+    """The top left square of a picture."""
+    if picture.width <= side and picture.height <= side:
+        return picture
+    with Image.open(io.BytesIO(picture.content)) as image:
+        corner = image.crop((0, 0, min(side, image.width), min(side, image.height)))
+    buffer = io.BytesIO()
+    corner.save(buffer, "PNG")
+    return Picture(buffer.getvalue(), corner.width, corner.height)
+
+
+# ---- curves --------------------------------------------------------------------------------------
+
+
+def _curves(chain: _Chain) -> list[Html]:
+    text = "Means over the images between two points; kimg are thousands of training images seen."
+    parts = [tag("p", text)]
+    for stage in STAGES:
+        stats = chain.stats[stage]
+        if stats:
+            charts = list(_stage_charts(stage, stats))
+            parts += [tag("h3", f"{TITLES[stage]} ({stage})"), tag("div", charts, class_="charts")]
+        elif stage in ("gan", "regressor", "inversion", "directions"):
+            parts += [tag("h3", f"{TITLES[stage]} ({stage})"), chain.missing(stage, "curves")]
+    return parts
+
+
+def _stage_charts(stage: str, stats: Sequence[Mapping[str, Any]]) -> Iterator[Html]:
+    """The known charts, one for each figure that no known chart has, and the speed."""
+    names = list(dict.fromkeys(name for line in stats for name, value in line.items() if finite(value)))
+    names = [name for name in names if name not in ("kimg", "seconds")]
+    known = (*CHARTS.get(stage, ()), _SPEED)
+    taken = {name for chart in known for name in chart.names}
+    others = [Chart((name,), name, "", "") for name in names if name not in taken]
+    x = [line.get("kimg") for line in stats]
+    for chart in (*known[:-1], *others, known[-1]):
+        series = [
+            Series(name, x, [line.get(name) for line in stats])
+            for name in chart.names
+            if name in names
+        ]
+        if series:
+            yield line_chart(chart.title, series, "kimg", chart.unit or chart.title, chart.note, chart.y_range)
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def _measurements(chain: _Chain) -> list[Html]:
+    parts = []
+    if chain.evaluation:
+        for block in (_generation, _regressor, _edit_tables, _counterfactual):
+            parts += block(chain)
+    else:
+        parts.append(chain.missing("evaluate", "measurements"))
+    parts += _calibration(chain)
+    if chain.evaluation:
+        rows = [(tag("code", name), plain(value)) for name, value in _flat(chain.evaluation)]
+        every = table("As they stand in evaluate/report.json", ("Name", "Value"), rows, 2)
+        parts.append(details("Every figure of the evaluation", every))
+    return parts
+
+
+def _generation(chain: _Chain) -> list[Html]:
+    made = _mapping(chain.evaluation.get("generation"))
+    if not made:
+        return []
+    rows = [
+        (label, percent(made[key]) if key in ("precision", "recall") else number(made[key]))
+        for key, label in _GENERATION.items()
+        if key in made
+    ]
+    text = (
+        "Distances compare the features that the judge sees in samples and in photos; 0 would be no "
+        "difference, and the floor is what is left between photos and other photos."
+    )
+    caption = f"Samples against photos at {plain(made.get('resolution'))} px, seed {plain(made.get('seed'))}"
+    return [tag("h3", "Generated samples"), tag("p", text), table(caption, ("Measured", "Value"), rows)]
+
+
+def _regressor(chain: _Chain) -> list[Html]:
+    seen = _mapping(chain.evaluation.get("regressor"))
+    if not seen:
+        return []
+    means = [
+        (label, percent(block.get("accuracy")), percent(block.get("balanced_accuracy")))
+        for key, label in (("regressor", "Regressor"), ("judge", "Judge"),
+                           ("majority", "Always the more frequent answer"))
+        if (block := _mapping(seen.get(key)))
+    ]  # fmt: skip
+    each = {name: _mapping(block) for name, block in _mapping(seen.get("attributes")).items()}
+    rows = [
+        (name, percent(one.get("positive")), percent(one.get("accuracy")),
+         percent(one.get("balanced_accuracy")), percent(one.get("judge_accuracy")),
+         percent(one.get("judge_balanced_accuracy")))
+        for name, one in each.items()
+    ]  # fmt: skip
+    n = f"n = {_n(seen)} test photos, seed {plain(seen.get('seed'))}"
+    text = (
+        "How often the networks name an attribute rightly. Balanced accuracy counts photos with and "
+        "without the attribute alike, so always giving the same answer is worth 50 %."
+    )
+    head = ("Attribute", "Photos that have it", "Regressor: accuracy", "… balanced",
+            "Judge: accuracy", "… balanced")  # fmt: skip
+    per_attribute = table(f"Per attribute, {n}", head, rows)
+    if len(rows) > LONG_TABLE:
+        per_attribute = details(f"Each of the {len(rows)} attributes", per_attribute)
+    return [
+        tag("h3", "Recognized attributes"),
+        tag("p", text),
+        table(f"Mean over the attributes, {n}", ("Network", "Accuracy", "Balanced"), means),
+        per_attribute if rows else None,
+    ]
+
+
+def _edit_tables(chain: _Chain) -> list[Html]:
+    edits = chain.edits()
+    if not edits:
+        return []
+    head = ("Attribute", "Method", "Strength", "Target change", "… from the photo", "Success",
+            "Leakage", "Change / leakage", "… over random", "Identity", "Promised", "Achieved",
+            "Calibration error", "n", "Seed")  # fmt: skip
+    rows = []
+    known = list(dict.fromkeys(name for block in edits.values() for name in block))
+    for name in sorted(known, key=lambda name: (name not in chain.attributes, known.index(name))):
+        rows += [_edit_row(name, method, block[name]) for method, block in edits.items() if name in block]
+    for method, mean in _mapping(chain.evaluation.get("edits_mean")).items():
+        rows.append(_edit_row("Mean", method, _mapping(mean)))
+    text = (
+        "Target change is the rise of the judge's mean probability from the reconstruction to its "
+        "edit, on photos without the attribute; success the share that it then says has it; "
+        "leakage the mean absolute change of all other attributes; identity the cosine of the "
+        "judge's features before and after. Promised is the direction's own calibration, achieved "
+        "what the regressor sees on test photos. Random directions of the same length show what "
+        "would happen by chance."
+    )
+    table_ = table("Edits of test photos by attribute and method", head, rows, 2)
+    return [tag("h3", "Edits"), tag("p", text), table_]
+
+
+def _edit_row(name: str, method: str, edit: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        name, method, number(edit.get("strength"), signed=True),
+        fixed(edit.get("target_change"), 3, signed=True),
+        fixed(edit.get("target_change_from_photo"), 3, signed=True), percent(edit.get("success")),
+        fixed(edit.get("leakage"), 3), number(edit.get("ratio")),
+        number(edit.get("ratio_over_random")), fixed(edit.get("identity"), 3),
+        fixed(edit.get("calibrated_change"), 3, signed=True),
+        fixed(edit.get("achieved_change"), 3, signed=True), fixed(edit.get("calibration_error"), 3),
+        _n(edit), plain(edit.get("seed")),
+    )  # fmt: skip
+
+
+def _counterfactual(chain: _Chain) -> list[Html]:
+    block = _mapping(chain.evaluation.get("counterfactual"))
+    if not block:
+        return []
+    head = ("Attribute", "Nearer to the true edit", "… perceptually", "PSNR to the true edit (dB)",
+            "… to the unedited face", "… ceiling", "Judge agrees", "… on the attribute", "n", "Seed")
+    rows = [
+        (name, percent(one.get("nearer")), percent(one.get("nearer_perceptual")),
+         fixed(one.get("psnr")), fixed(one.get("psnr_unedited")), fixed(one.get("psnr_ceiling")),
+         percent(one.get("judge_agreement")), percent(one.get("judge_agreement_target")), _n(one),
+         plain(one.get("seed")))
+        for name, one in ((name, _mapping(one)) for name, one in block.items())
+    ]  # fmt: skip
+    text = (
+        "Synthetic faces can be drawn again with one attribute changed, so the true answer is "
+        "known. Nearer is the share of faces whose edit is nearer to that answer than to the "
+        "unedited face; the ceiling is the reconstruction of the answer itself, which no edit can "
+        "be expected to beat."
+    )
+    caption = "Edited reconstructions against the truly edited faces"
+    return [tag("h3", "Against the true edit"), tag("p", text), table(caption, head, rows)]
+
+
+def _calibration(chain: _Chain) -> list[Html]:
+    heading = tag("h3", "Calibration of the strengths")
+    tables = {
+        name: [point for point in content["calibration"] if isinstance(point, dict)]
+        for name, content in chain.directions.items()
+        if isinstance(content["calibration"], list)
+    }
+    tables = {name: tables[name] for name in chain.attributes if tables.get(name)}
+    if not tables:
+        return [heading, chain.missing("directions", "calibration")]
+    names = list(tables)
+    groups = [names[start : start + SERIES] for start in range(0, len(names), SERIES)]
+    charts = []
+    for group in groups:
+        series = [
+            # No edit is no change: the point that every curve goes through.
+            Series(name, *zip(*sorted([(point.get("strength"), point.get("change"))
+                                       for point in tables[name]
+                                       if finite(point.get("strength"))] + [(0, 0)]), strict=True))
+            for name in group
+        ]  # fmt: skip
+        charts.append(line_chart(
+            "Strength and what it does", series, "strength", "change of R's mean prediction",
+            markers=True, signed=True,
+        ))  # fmt: skip
+    rows = [
+        (name, number(point.get("strength"), signed=True),
+         fixed(point.get("change"), 3, signed=True), _n(point))
+        for name in names
+        for point in tables[name]
+    ]  # fmt: skip
+    text = (
+        "How far the regressor's mean prediction moves on validation photos at each strength: up "
+        "on photos without the attribute, down on photos with it."
+    )
+    head = ("Attribute", "Strength", "Mean change", "n")
+    return [
+        heading, tag("p", text), tag("div", charts, class_="charts"),
+        details("As a table", table("Calibration of each direction", head, rows)),
+    ]  # fmt: skip
+
+
+def _export(chain: _Chain) -> list[Html]:
+    report = chain.exported
+    if not report:
+        return [chain.missing("export", "exported models")]
+    rows = [(tag("code", name), plain(value)) for name, value in _flat(report)]
+    every = table("As they stand in export/report.json", ("Name", "Value"), rows, 2)
+    return [details("Every figure of the export", every)]
+
+
+def _options(chain: _Chain) -> list[Html]:
+    parts = []
+    if chain.options:
+        rows = []
+        for name, value in chain.options.items():
+            meta = FIELDS[name].metadata
+            own = value != (list(FIELDS[name].default) if isinstance(value, list) else FIELDS[name].default)
+            shown = plain(value) + (f" {meta['unit']}" if meta["unit"] and value is not None else "")
+            rows.append((tag("code", f"--{name}"), tag("strong", shown) if own else shown, meta["help"]))
+        caption = "All options; those that differ from their defaults are bold"
+        parts.append(details(f"All {len(rows)} options", table(caption, ("Flag", "Value", "Meaning"), rows, 3)))
+    else:
+        parts.append(chain.missing("gan", "options"))
+    begun = {name: metadata for name, metadata in chain.metadata.items() if metadata}
+    if begun:
+        versions = {name: _mapping(metadata.get("versions")) for name, metadata in begun.items()}
+        packages = list(dict.fromkeys(package for block in versions.values() for package in block))
+        rows = [(package, _by_stage(package, versions)) for package in packages]
+        parts.append(table("Versions that the stages ran with", ("Package", "Version"), rows, 2))
+        records = [
+            (f"{stage}: {key}", plain(value))
+            for stage, metadata in begun.items()
+            for key, value in metadata.items()
+            if key not in ("stage", "versions", "options")
+        ]
+        table_ = table("What each stage recorded", ("Stage and fact", "Value"), records, 2)
+        parts.append(details("Records of the stages", table_))
+    return parts
+
+
+def _by_stage(package: str, versions: Mapping[str, Mapping[str, Any]]) -> str:
+    """The version of a package, or each with its stages where they differ."""
+    stages: dict[str, list[str]] = {}
+    for stage, block in versions.items():
+        if package in block:
+            stages.setdefault(plain(block[package]), []).append(stage)
+    if len(stages) == 1:
+        return next(iter(stages))
+    return "; ".join(f"{version} ({', '.join(names)})" for version, names in stages.items())
+
+
+# ---- small parts ---------------------------------------------------------------------------------
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every figure of nested JSON objects as (dotted name, value)."""
+    if isinstance(value, dict) and value:
+        for key, part in value.items():
+            yield from _flat(part, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        for index, part in enumerate(value):
+            yield from _flat(part, f"{name}[{index}]")
+    else:
+        yield name, value
+
+
+def _n(block: Mapping[str, Any], key: str = "n") -> str:
+    return number(block.get(key))
+
+
+def _brief(seconds: Any) -> str:
+    return f"{number(1000 * seconds)} ms" if finite(seconds) else DASH
+
+
+def _date(text: str) -> str:
+    """2025-03-31 14:05 UTC of an ISO 8601 time in UTC."""
+    return f"{text[:10]} {text[11:16]} UTC" if len(text) >= 16 else text
+
+
+def _main() -> int:
+    if not flags.FLAGS.run_dir:
+        raise UserError("--run_dir: give the run folder whose report is to be written")
+    folder = run.RunFolder(flags.FLAGS.run_dir)
+    folder.load_config()
+    print(write(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("run_dir", None, "the run folder; the page is written into it")
+    cli.run(_main)

@@ -1,0 +1,159 @@
+"""The whole chain as one model: x' = G(E(x) + sum_k eps_k d_k).
+
+Takes what the gan, inversion and directions stages left in a run folder and puts it together;
+`editors` offers it to `cgan_tf.translate`, and `export` writes it as SavedModel and TFLite.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cgan_tf import artifact
+from cgan_tf.errors import UserError
+from cgan_tf.networks.dcgan import Generator
+from cgan_tf.networks.encoder import Encoder
+from cgan_tf.networks.vgg import Regressor
+from cgan_tf.run import RunFolder, StageFolder, file_hash
+
+
+class Translator(keras.Model):
+    """Encodes a photo, moves its latent along the attributes' directions, and draws the result.
+
+    Args:
+        generator: latent `[N, z_dim]` -> image.
+        encoder: image -> latent.
+        directions: one float32 vector of the latent's shape per attribute, in the order of the
+            strengths; strength 1 moves by one vector.
+        regressor: image -> scores `[N, all attributes]` in [0, 1], if the scores are wanted.
+    """
+
+    def __init__(
+        self,
+        generator: keras.Model,
+        encoder: keras.Model,
+        directions: Mapping[str, np.ndarray],
+        regressor: keras.Model | None = None,
+    ) -> None:
+        super().__init__(name="translator")
+        self.generator = generator
+        self.encoder = encoder
+        self.regressor = regressor
+        self.attributes = tuple(directions)
+        vectors = np.stack([np.asarray(vector, np.float32) for vector in directions.values()])
+        self.directions = self.add_weight(
+            shape=vectors.shape, initializer="zeros", trainable=False, name="directions"
+        )  # [K, z_dim]
+        self.directions.assign(vectors)
+        self.built = True
+
+    @property
+    def resolution(self) -> int:
+        """Side of the images in px."""
+        return self.generator.resolution
+
+    def encode(self, image: tf.Tensor) -> tf.Tensor:
+        """The latent, float32 `[N, z_dim]`, of images float32 `[N, R, R, 3]` in [-1, 1]."""
+        return self.encoder(image, training=False)
+
+    def generate(self, latent: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
+        """Images `[N, R, R, 3]` in [-1, 1] of latents moved by strengths float32 `[N, K]`."""
+        return self.generator(latent + tf.matmul(strengths, self.directions), training=False)
+
+    def translate(self, image: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
+        """The edited images `[N, R, R, 3]`; strengths of 0 give the reconstruction."""
+        return self.generate(self.encode(image), strengths)
+
+    def sample(self, z: tf.Tensor) -> tf.Tensor:
+        """Images `[N, R, R, 3]` of latents `[N, z_dim]` drawn from the generator's prior."""
+        return self.generator(z, training=False)
+
+    def score(self, image: tf.Tensor) -> tf.Tensor:
+        """The regressor's scores `[N, all attributes]` in [0, 1]."""
+        return self.regressor(image, training=False)
+
+    def call(self, image: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
+        """Same as `translate`."""
+        return self.translate(image, strengths)
+
+    @classmethod
+    def from_run(cls, path: str | Path, scores: bool = False) -> "Translator":
+        """Puts a run folder's models together, in float32.
+
+        Args:
+            path: the run folder.
+            scores: load the regressor too.
+
+        Raises:
+            UserError: no run folder, a stage that has not finished (the message has its command),
+                a damaged model, or directions of another generator.
+        """
+        run = RunFolder(path)
+        run.load_config()
+        names = ("gan", "inversion", "directions") + (("regressor",) if scores else ())
+        stages = {name: finished_stage(run, name) for name in names}
+        for name in ("inversion", "directions"):
+            if stages[name].read_metadata()["parents"].get("gan") != stages["gan"].artifact_hash():
+                raise UserError(
+                    f"{run.path}: the {name} stage belongs to another generator than the gan "
+                    f"stage's; run python train_main.py --stage={name} --restart --run_dir={run.path}"
+                )
+        generator = artifact.load_model(Generator, stages["gan"].model)
+        directions = read_directions(run, generator.z_dim)
+        return cls(
+            generator,
+            artifact.load_model(Encoder, stages["inversion"].model),
+            {name: entry["vector"] for name, entry in directions.items()},
+            artifact.load_model(Regressor, stages["regressor"].model) if scores else None,
+        )
+
+
+def finished_stage(run: RunFolder, name: str) -> StageFolder:
+    """The folder of a stage that has finished; UserError with the stage's command if it has not."""
+    stage = run.stage(name)
+    if not stage.finished():
+        raise UserError(
+            f"{run.path}: the {name} stage has not finished; run "
+            f"python train_main.py --stage={name} --run_dir={run.path}"
+        )
+    return stage
+
+
+def read_directions(run: RunFolder, z_dim: int) -> dict[str, dict[str, Any]]:
+    """The direction files of a run by attribute, in the order of the run's --attributes.
+
+    Args:
+        run: a run folder whose directions stage has finished.
+        z_dim: size that each vector must have.
+
+    Raises:
+        UserError: a file is missing or damaged, or belongs to another generator.
+    """
+    folder = run.stage("directions").model
+    asked = run.load_config().attributes
+    names = asked or sorted(path.stem for path in folder.glob("*.json"))
+    generator = file_hash(run.stage("gan").model / "weights.h5")
+    remedy = f"run python train_main.py --stage=directions --restart --run_dir={run.path}"
+    directions = {}
+    for name in names:
+        path = folder / f"{name}.json"
+        try:
+            entry = json.loads(path.read_text())
+            vector = np.asarray(entry["vector"], np.float32)
+            owner = entry["generator"]
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing; {remedy}") from None
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path} is damaged; {remedy}") from None
+        if owner != generator:
+            raise UserError(f"{path} belongs to another generator than {run.path}/gan; {remedy}")
+        if vector.shape != (z_dim,) or not np.isfinite(vector).all():
+            raise UserError(f"{path} is damaged (not {z_dim} finite numbers); {remedy}")
+        directions[name] = entry
+    if not directions:
+        raise UserError(f"{folder}: no directions there; {remedy}")
+    return directions

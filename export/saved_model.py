@@ -1,0 +1,113 @@
+"""Writes the translator as a SavedModel, for servers (free batch) or for the TFLite converter.
+
+Only `ExportArchive.add_endpoint` is used: tracking the model as well, or `model.export`, would
+write every weight twice, and saving a `tf.Module` that holds a Keras model loses them.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cgan_tf import run
+from cgan_tf.editors import ASSETS, DESCRIPTION_NAME
+from cgan_tf.quiet import native_stderr_held
+from cgan_tf.translator import Translator
+
+# The first one is also served as `serving_default`.
+DEVICE_SIGNATURES = ("translate", "encode", "generate")
+SERVER_SIGNATURES = (*DEVICE_SIGNATURES, "sample", "attributes")
+
+
+def endpoints(
+    translator: Translator, batch: int | None
+) -> dict[str, tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]]:
+    """Function and input specs of each signature; the names are those of the exported files."""
+    side = translator.resolution
+
+    def spec(name: str, *shape: int) -> tf.TensorSpec:
+        return tf.TensorSpec((batch, *shape), tf.float32, name=name)
+
+    def translate(image, strengths):
+        return {"image": translator.translate(image, strengths)}
+
+    def encode(image):
+        return {"latent": translator.encode(image)}
+
+    def generate(latent, strengths):
+        return {"image": translator.generate(latent, strengths)}
+
+    def sample(z):
+        return {"image": translator.sample(z)}
+
+    def attributes(image):
+        return {"scores": translator.score(image)}
+
+    image = spec("image", side, side, 3)
+    latent = spec("latent", translator.generator.z_dim)
+    strengths = spec("strengths", len(translator.attributes))
+    return {
+        "translate": (translate, [image, strengths]),
+        "encode": (encode, [image]),
+        "generate": (generate, [latent, strengths]),
+        "sample": (sample, [spec("z", translator.generator.z_dim)]),
+        "attributes": (attributes, [image]),
+    }
+
+
+def write(
+    translator: Translator,
+    folder: Path,
+    signatures: Sequence[str] = SERVER_SIGNATURES,
+    batch: int | None = None,
+    description: dict[str, Any] | None = None,
+) -> None:
+    """Writes a SavedModel.
+
+    Args:
+        translator: built; with its regressor if `attributes` is among the signatures.
+        folder: where to; must not exist.
+        signatures: names from `endpoints`; the first becomes `serving_default` too.
+        batch: the fixed batch size, None for any.
+        description: put inside as an extra asset.
+    """
+    available = endpoints(translator, batch)
+    archive = keras.export.ExportArchive()
+    for name in signatures:
+        archive.add_endpoint(name, *available[name])
+    with native_stderr_held():
+        archive.write_out(str(folder), verbose=False)
+    if description is not None:
+        run.write_json(folder / ASSETS / DESCRIPTION_NAME, description)
+
+
+def weight_bytes(models: Sequence[keras.Model | keras.Variable]) -> int:
+    """Bytes that the weights of the models take when each is stored once."""
+    weights = {
+        id(weight): weight
+        for model in models
+        for weight in (model.weights if isinstance(model, keras.Model) else [model])
+    }
+    return sum(int(np.prod(w.shape)) * np.dtype(w.dtype).itemsize for w in weights.values())
+
+
+def stored_bytes(folder: Path) -> int:
+    """Bytes of all variables that a SavedModel holds."""
+    reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    types = reader.get_variable_to_dtype_map()
+    return sum(
+        int(np.prod(shape)) * types[name].size
+        for name, shape in reader.get_variable_to_shape_map().items()
+        if types[name] != tf.string  # the object graph
+    )
+
+
+def check_weights(folder: Path, expected: int) -> str | None:
+    """None if the SavedModel holds `expected` bytes of weights, else what is wrong in words."""
+    stored = stored_bytes(folder)
+    if stored == expected:
+        return None
+    return f"holds {stored:,} bytes of weights instead of {expected:,}: not each weight once"

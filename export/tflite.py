@@ -1,0 +1,121 @@
+"""Converts the translator to TFLite files for devices, and reads a file's insides to check it.
+
+The converter can succeed and leave a file that cannot run on a device, or that runs and says NaN;
+so nothing here is trusted: `check_file` reads the operators and the weights from the flatbuffer,
+and `parity` runs it.
+"""
+
+import collections
+import hashlib
+from pathlib import Path
+
+import flatbuffers
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+
+from cgan_tf.editors import DESCRIPTION_NAME
+from cgan_tf.quiet import native_stderr_held
+from export.saved_model import DEVICE_SIGNATURES
+
+IDENTIFIER = b"TFL3"
+WEIGHT_ITEMSIZE = {"none": 4, "float16": 2}  # bytes of one stored weight, by --quantize
+NAMES = {"none": "translator_float32", "float16": "translator_float16"}
+
+# These need memory between calls or a runtime with TensorFlow in it.
+_FORBIDDEN = ("CUSTOM", "DELEGATE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
+_FORBIDDEN_PREFIX = "STABLEHLO_"  # builtin by number, but not in the runtimes of devices
+_OPERATORS = {
+    number: name
+    for name, number in vars(schema.BuiltinOperator).items()
+    if isinstance(number, int) and not name.startswith("_")
+}
+_SMALL = 16 * 1024  # bytes; equal biases (all zero) or shapes are no repeated weights
+_CONSTANTS = 64 * 1024  # bytes that shapes and folded scalars may add to the weights
+
+
+def convert(saved_model: Path, quantize: str, description: str) -> bytes:
+    """A .tflite file with the device signatures and the description inside.
+
+    Args:
+        saved_model: a SavedModel with a static batch of 1.
+        quantize: "none" (float32) or "float16" (weights only, computed in float32).
+        description: text of model.json.
+    """
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(saved_model), signature_keys=list(DEVICE_SIGNATURES)
+    )
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if quantize == "float16":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    with native_stderr_held():
+        content = converter.convert()
+    return add_metadata(content, DESCRIPTION_NAME, description.encode())
+
+
+def add_metadata(content: bytes, name: str, data: bytes) -> bytes:
+    """The file with one more named metadata buffer."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(data, np.uint8)
+    model.buffers.append(buffer)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = name, len(model.buffers) - 1
+    model.metadata = [*(model.metadata or []), entry]
+    builder = flatbuffers.Builder(len(content) + len(data))
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def operators(content: bytes) -> list[str]:
+    """Names of the operators in the file, sorted; a custom one as CUSTOM:its name."""
+    model = schema.Model.GetRootAs(content, 0)
+    names = set()
+    for index in range(model.OperatorCodesLength()):
+        code = model.OperatorCodes(index)
+        # Old files keep the number in the 8-bit field alone.
+        name = _OPERATORS[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        custom = code.CustomCode()
+        names.add(f"{name}:{custom.decode()}" if custom else name)
+    return sorted(names)
+
+
+def constants(content: bytes) -> list[bytes]:
+    """The data of all tensors that are part of the file (weights, shapes), not its metadata."""
+    model = schema.Model.GetRootAs(content, 0)
+    used = {
+        graph.Tensors(number).Buffer()
+        for graph in map(model.Subgraphs, range(model.SubgraphsLength()))
+        for number in range(graph.TensorsLength())
+    }
+    found = (model.Buffers(index).DataAsNumpy() for index in sorted(used))
+    return [data.tobytes() for data in found if np.ndim(data)]
+
+
+def check_file(content: bytes, shapes: list[tuple[int, ...]], itemsize: int) -> str | None:
+    """None if the file is fit for a device, else what is wrong in words.
+
+    Args:
+        content: the .tflite file.
+        shapes: shapes of the weights that it was made from.
+        itemsize: bytes that one weight should take.
+    """
+    bad = [
+        name
+        for name in operators(content)
+        if name.split(":")[0] in _FORBIDDEN or name.startswith(_FORBIDDEN_PREFIX)
+    ]
+    if bad:
+        return f"needs operators outside the TFLite builtins: {', '.join(bad)}"
+    data = constants(content)
+    copies = collections.Counter(hashlib.sha256(d).digest() for d in data if len(d) > _SMALL)
+    if copies and max(copies.values()) > 1:
+        return "holds a weight more than once"
+    # Batch norm folds into its neighbor's kernel, so only the kernels must all be there.
+    kernels = sum(int(np.prod(shape)) for shape in shapes if len(shape) > 1) * itemsize
+    everything = sum(int(np.prod(shape)) for shape in shapes) * itemsize + _CONSTANTS
+    stored = sum(map(len, data))
+    if not kernels <= stored <= everything:
+        return f"holds {stored:,} bytes of weights, expected {kernels:,} to {everything:,}"
+    return None

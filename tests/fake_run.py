@@ -1,0 +1,74 @@
+"""A finished but untrained run folder for tests: real models, real stage notes, seconds to make."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from cgan_tf import artifact, data, run
+from cgan_tf.config import Config
+from cgan_tf.networks.dcgan import Generator
+from cgan_tf.networks.encoder import Encoder
+from cgan_tf.networks.vgg import Regressor
+
+ATTRIBUTES = ("Smiling", "Blond_Hair", "Eyeglasses")
+
+
+def make_config(cache: Path, **options) -> Config:
+    """32 px, 100 drawn faces."""
+    return Config(
+        **{
+            "seed": 7,
+            "resolution": 32,
+            "z_dim": 24,
+            "width": 16,
+            "attributes": ATTRIBUTES,
+            "synthetic_size": 100,
+            "cache_dir": str(cache),
+        }
+        | options
+    )
+
+
+def make_run(path: Path, config: Config) -> run.RunFolder:
+    """A run whose stages up to directions have finished."""
+    keras.utils.set_random_seed(config.seed)
+    folder = run.RunFolder(path)
+    photos = data.open_data(config, say=lambda line: None)
+    folder.save_config(config, {"digest": photos.digest})
+    generator = Generator(config.resolution, config.z_dim, config.width, config.prior)
+    regressor = Regressor(photos.attribute_names, config.resolution, config.resolution)
+    encoder = Encoder(config.resolution, config.z_dim, 16)
+    shake(generator)
+    shake(encoder)
+    for name, model in (("gan", generator), ("regressor", regressor), ("inversion", encoder)):
+        stage = folder.stage(name)
+        stage.begin(config, photos.digest)
+        artifact.save_model(model, stage.model)
+        stage.finish()
+    stage = folder.stage("directions")
+    stage.begin(config, photos.digest)
+    owner = run.file_hash(folder.stage("gan").model / "weights.h5")
+    draw = np.random.Generator(np.random.PCG64(config.seed))
+    for name in config.attributes:
+        entry = {
+            "attribute": name,
+            "space": "z",
+            "vector": draw.standard_normal(config.z_dim).tolist(),
+            "generator": owner,
+            "calibration": [{"strength": 1.0, "change": 0.5, "n": 10}],
+        }
+        run.write_text(stage.model / f"{name}.json", json.dumps(entry))
+    stage.finish()
+    return folder
+
+
+def shake(model: keras.Model) -> None:
+    """Moves every weight off its initial value: fresh batch norm, biases and means are the identity."""
+    draw = np.random.Generator(np.random.PCG64(1))
+    for weight in model.weights:
+        value = weight.numpy()
+        spread = 0.1 if value.ndim < 2 else value.std()
+        weight.assign(value + np.abs(draw.normal(0, spread, value.shape)).astype(np.float32)
+                      if value.ndim < 2 else value * 2)  # fmt: skip

@@ -1,0 +1,160 @@
+"""cgan_tf.networks.judge and cgan_tf.judge: shapes, cost, artifact, training and resuming."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from fake_run import make_config
+from keras import layers
+
+from cgan_tf import artifact, data, judge, run
+from cgan_tf.data import pipeline
+from cgan_tf.networks.judge import FEATURES, Judge
+from cgan_tf.networks.vgg import Regressor
+
+NAMES = ("Smiling", "Eyeglasses", "Male")
+
+
+def images(count, side, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (count, side, side, 3)).astype(np.float32)
+
+
+def macs(model):
+    """Multiplications of one image's convolutions."""
+    return sum(
+        int(np.prod(layer.output.shape[1:3])) * int(np.prod(layer.kernel.shape))
+        for layer in model.backbone.layers
+        if isinstance(layer, layers.Conv2D)
+    )
+
+
+@pytest.mark.parametrize("side", [16, 32, 64, 128])
+def test_shapes_and_ranges(side):
+    model = Judge(NAMES, side)
+    photos = images(2, side)
+    features, probabilities = model.features_and_probabilities(photos)
+    assert features.shape == (2, FEATURES) and features.dtype == tf.float32
+    assert probabilities.shape == (2, 3) and probabilities.dtype == tf.float32
+    assert np.all(features >= 0) and np.all((probabilities > 0) & (probabilities < 1))
+    np.testing.assert_allclose(features, model.features(photos))
+    np.testing.assert_allclose(probabilities, model(photos, training=False), rtol=1e-6)
+    np.testing.assert_allclose(probabilities, tf.sigmoid(model.logits(photos)), rtol=1e-6)
+
+
+def test_size_and_cost_are_pinned():
+    model = Judge(tuple(f"attribute_{index}" for index in range(40)), 64)
+    assert model.count_params() == 731872
+    assert macs(model) == 37_232_640
+    assert macs(Judge(NAMES, 128)) < 1.2 * macs(model)
+
+
+def test_is_no_relative_of_the_regressor():
+    sides = {layer.kernel.shape for layer in Judge(NAMES, 32).backbone.layers
+             if isinstance(layer, layers.Conv2D)}  # fmt: skip
+    vgg = {layer.kernel.shape for layer in Regressor(NAMES, 32, 32).backbone.layers
+           if isinstance(layer, layers.Conv2D)}  # fmt: skip
+    assert not sides & vgg
+
+
+def test_artifact_gives_the_same_answers(tmp_path):
+    model = Judge(NAMES, 16)
+    for weight in model.weights:  # batch norm starts as the identity
+        value = weight.numpy()
+        weight.assign(np.abs(value + np.random.default_rng(1).normal(0, 0.1, value.shape)))
+    artifact.save_model(model, tmp_path / "judge")
+    loaded = artifact.load_model(Judge, tmp_path / "judge")
+    photos = images(3, 16)
+    assert loaded.attribute_names == NAMES and loaded.resolution == 16
+    for before, after in zip(
+        model.features_and_probabilities(photos),
+        loaded.features_and_probabilities(photos),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_half_precision_answers_in_float32():
+    model = Judge(NAMES, 32, dtype="mixed_bfloat16")
+    features, probabilities = model.features_and_probabilities(images(2, 32))
+    assert features.dtype == probabilities.dtype == tf.float32
+    assert all(weight.dtype == "float32" for weight in model.weights)
+
+
+def bright_or_dark(count, seed):
+    """Photos whose only attribute is whether they are bright."""
+    labels = (np.random.default_rng(seed).random((count, 1)) < 0.5).astype(np.float32)
+    photos = images(count, 16, seed) * 0.3 + (labels - 0.5)[:, :, None, None]
+    return photos.astype(np.float32), labels
+
+
+def test_learns_what_is_there_to_learn():
+    tf.keras.utils.set_random_seed(0)
+    model = Judge(("Bright",), 16)
+    trainer = judge.JudgeTrainer(model, steps=40, seed=0)
+    step = tf.function(trainer.train_step, autograph=False)
+    losses = [float(step(bright_or_dark(32, seed))["loss"]) for seed in range(40)]
+    photos, labels = bright_or_dark(200, 1000)
+    assert np.mean(losses[-5:]) < 0.3 < losses[0]
+    assert np.mean((model(photos, training=False) > 0.5) == (labels > 0.5)) > 0.95
+
+
+def test_checkpoint_holds_every_variable_that_a_step_changes():
+    model = Judge(("Bright",), 16)
+    trainer = judge.JudgeTrainer(model, steps=10, seed=3)
+    parts = trainer.checkpoint_parts()
+    held = {id(v) for part in ("model", "optimizer") for v in parts[part].variables}
+    held.add(id(parts["seed_generator"].state))
+    variables = {id(v): v for v in [*trainer.variables, trainer.seed_generator.state]}
+    before = {key: variable.numpy() for key, variable in variables.items()}
+    for seed in range(2):  # the warm-up begins at a rate of 0
+        trainer.train_step(bright_or_dark(8, seed))
+    changed = {k for k, v in variables.items() if not np.array_equal(before[k], v.numpy())}
+    assert len(changed) == len(model.weights) + 1 and changed <= held
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    config = make_config(tmp_path_factory.mktemp("cache"), judge_kimg=0.5, precision="float32")
+    return config, data.open_data(config, say=lambda line: None)
+
+
+def stage_of(path, config, dataset):
+    stage = run.RunFolder(path).stage("evaluate")
+    stage.path.mkdir(parents=True)
+    return stage
+
+
+def test_is_trained_once_and_reproducibly(tmp_path, photos):
+    config, dataset = photos
+    stage = stage_of(tmp_path / "first", config, dataset)
+    first = judge.ensure_judge(config, stage, dataset)
+    written = (stage.path / "judge" / "weights.h5").stat().st_mtime_ns
+    assert first.attribute_names == dataset.attribute_names
+    assert [line["kimg"] for line in stage.read_stats()] == [0.128, 0.256, 0.384, 0.512]
+    again = judge.ensure_judge(config, stage, dataset)
+    assert (stage.path / "judge" / "weights.h5").stat().st_mtime_ns == written
+    other = judge.ensure_judge(config, stage_of(tmp_path / "other", config, dataset), dataset)
+    for one, two, three in zip(first.weights, again.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+        np.testing.assert_array_equal(one.numpy(), three.numpy())
+
+
+def test_resumes_to_the_same_weights(tmp_path, photos, monkeypatch):
+    config, dataset = photos
+    whole = judge.ensure_judge(config, stage_of(tmp_path / "whole", config, dataset), dataset)
+    stage = stage_of(tmp_path / "cut", config, dataset)
+    batches = pipeline.training_batches
+
+    def cut(*args, **kwargs):
+        return batches(*args, **kwargs).take(2)
+
+    # A checkpoint after every step, and the batches end after two: a process that is killed.
+    monkeypatch.setattr(judge.pipeline, "training_batches", cut)
+    frequent = make_config(config.cache_dir, judge_kimg=0.5, precision="float32",
+                           checkpoint_minutes=1e-9)  # fmt: skip
+    with pytest.raises(StopIteration):
+        judge.ensure_judge(frequent, stage, dataset)
+    assert not (stage.path / "judge").exists()
+    monkeypatch.setattr(judge.pipeline, "training_batches", batches)
+    resumed = judge.ensure_judge(config, stage, dataset)
+    for one, two in zip(whole.weights, resumed.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), two.numpy())

@@ -1,0 +1,115 @@
+"""Train, evaluate and export an attribute editor, stage by stage or all at once.
+
+    python train_main.py --stage=all --run_dir=runs/faces --preset=demo
+    python train_main.py --stage=gan --run_dir=runs/mine --data=folder --data_dir=photos
+
+The same command again goes on where it stopped. A run folder remembers its options: later
+commands need only --stage and --run_dir.
+"""
+
+import dataclasses
+import json
+import os
+import secrets
+
+from absl import flags
+
+from cgan_tf import cli, config
+from cgan_tf.config import FIELDS, STAGES, Config
+from cgan_tf.errors import UserError
+from cgan_tf.run import RunFolder
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("stage", None, f"One of {', '.join(STAGES)}, or all.")
+flags.DEFINE_string("run_dir", None, "Folder of this chain: options, figures, models, report.")
+flags.DEFINE_bool("dry_run", False, "Print the resolved options and stop.")
+flags.DEFINE_bool("restart", False, "Move the stage's old folder aside and begin it anew.")
+for _name, _field in FIELDS.items():
+    _unit = f" [{_field.metadata['unit']}]" if _field.metadata["unit"] else ""
+    _choices = (
+        f" One of {', '.join(_field.metadata['choices'])}." if _field.metadata["choices"] else ""
+    )
+    _default = "" if _field.default in (None, "") else f" Default: {_field.default}."
+    if _name == "preset":
+        _choices = f" One of {', '.join(config.PRESETS)}."
+    flags.DEFINE_string(_name, None, f"{_field.metadata['help']}{_unit}.{_choices}{_default}")
+
+
+def resolve(run: RunFolder) -> Config:
+    """The options of this command: a new run's, or an existing run's with what was given.
+
+    Raises:
+        UserError: a flag's value makes no sense, or the run folder is not ours.
+    """
+    given = {
+        name: config.parse(name, getattr(FLAGS, name))
+        for name in FIELDS
+        if name != "preset" and getattr(FLAGS, name) is not None
+    }
+    content = run.read()
+    stored = config.from_dict(content["options"]) if content else None
+    resolved = config.make(FLAGS.preset, given, stored)
+    if resolved.seed is None:
+        resolved = dataclasses.replace(resolved, seed=secrets.randbelow(2**31))
+    if resolved.cache_dir is None:
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        resolved = dataclasses.replace(resolved, cache_dir=os.path.join(cache, "cgan_tf"))
+    return resolved
+
+
+def chosen_stages() -> tuple[str, ...]:
+    """The stages that --stage names, in order."""
+    if FLAGS.stage == "all":
+        return STAGES
+    if FLAGS.stage not in STAGES:
+        raise UserError(
+            f"--stage={FLAGS.stage}: one of {', '.join(STAGES)}, or all"
+            f"{config.closest(FLAGS.stage or '', (*STAGES, 'all'))}"
+        )
+    return (FLAGS.stage,)
+
+
+def main() -> None:
+    stages = chosen_stages()
+    if not FLAGS.run_dir:
+        raise UserError("--run_dir: give the folder of this chain, e.g. --run_dir=runs/faces")
+    run = RunFolder(FLAGS.run_dir)
+    options = resolve(run)
+    if FLAGS.dry_run:
+        print(json.dumps(config.to_dict(options), indent=2))
+        return
+    from cgan_tf import quiet
+
+    quiet.import_tensorflow()
+    import export
+    from cgan_tf import data, directions, evaluate, gan, inversion, regressor, report
+
+    run.lock()
+    dataset = data.open_data(options)
+    if dataset.attribute_names and set(stages) & {"directions", "evaluate", "export"}:
+        options = dataclasses.replace(
+            options, attributes=directions.choose_attributes(options, dataset)
+        )
+    run.check_options(options, stages if FLAGS.restart else ())
+    if FLAGS.restart:
+        for stage in stages:
+            run.restart(stage)
+    run.save_config(
+        options, {"name": dataset.name, "size": len(dataset.files), "digest": dataset.digest}
+    )
+    work = {
+        "gan": gan.run,
+        "regressor": regressor.run,
+        "inversion": inversion.run,
+        "directions": directions.run,
+        "evaluate": evaluate.run,
+        "export": export.run,
+    }
+    for stage in stages:
+        work[stage](options, run, dataset)
+        page = report.write(run)
+    print(f"report: {page}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
