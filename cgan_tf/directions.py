@@ -218,7 +218,8 @@ class Calibration:
 
         Returns:
             The scaled vector `[z]`, and the calibration table. Where the direction does not reach
-            `asked`, +1 stands for the smallest step that gets within 5 % of the largest change.
+            `asked`, +1 stands for the step that gets within 5 % of the largest change; where R's
+            prediction never rises, for the step as it was trained.
         """
         column = int(self.trainer.columns[index])
         vector = self.trainer.directions.numpy()[index]
@@ -234,15 +235,10 @@ class Calibration:
             changes.append(change(vector, multiple))
             if changes[-1] >= asked:
                 break
-        if max(changes) <= 0:
-            raise UserError(
-                f"directions: {self.dataset.attribute_names[column]} does not move; train longer "
-                "(--directions_kimg) or raise --attribute_weight, with --restart"
-            )
-        level = min(asked, 0.95 * max(changes)) if max(changes) < asked else asked
-        above = next(i for i, value in enumerate(changes) if value >= level)
-        fraction = (level - changes[above - 1]) / (changes[above] - changes[above - 1])
-        unit = multiples[above - 1] + fraction * (multiples[above] - multiples[above - 1])
+        peak = int(np.argmax(changes))  # 0 if R's prediction never rises
+        level = asked if changes[-1] >= asked else 0.95 * max(changes)
+        rising = np.maximum.accumulate(changes[: peak + 1])
+        unit = float(np.interp(level, rising, multiples[: peak + 1])) if peak else 1.0
         vector = (vector * unit).astype(np.float32)
         table = [
             {
@@ -304,7 +300,13 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     for index, name in enumerate(attributes):
         vector, table = calibration.calibrate(index, config.calibrated_change)
         reached = next(line["change"] for line in table if line["strength"] == 1.0)
-        print(f"directions: {name} +1 raises R's mean prediction by {reached:.2f}")
+        print(f"directions: {name} +1 changes R's mean prediction by {reached:+.2f}")
+        if reached < 0.9 * config.calibrated_change:
+            folder.substitute(
+                f"calibration of {name}",
+                f"{name} +1 stands for {reached:+.2f}, not --calibrated_change="
+                f"{config.calibrated_change:g}, which the direction does not reach",
+            )
         vectors.append(vector)
         entries[name] = {
             "attribute": name,

@@ -110,6 +110,7 @@ class TFLiteEditor(Editor):
         try:
             with native_stderr_held():
                 self._interpreter = Interpreter(model_content=content)
+                self._interpreter.allocate_tensors()  # says which delegate it has made
                 signatures = self._interpreter.get_signature_list()
                 self._runners = {
                     name: self._interpreter.get_signature_runner(name) for name in signatures

@@ -87,12 +87,21 @@ def number(value: Any, signed: bool = False) -> str:
     if isinstance(value, int) or (abs(value) >= 1000 and abs(value) < 1e15):
         text = f"{round(value):,}"
     elif value and not 1e-4 <= abs(value) < 1000:
-        text = f"{value:.2e}"
+        text = _power(f"{value:.2e}")
     else:
         decimals = 2 - math.floor(math.log10(abs(value))) if value else 0
         text = f"{value:.{min(max(decimals, 0), 6)}f}"
     if signed and value > 0:
         text = f"+{text}"
+    return text.replace("-", "−", 1) if text.startswith("-") else text
+
+
+def short(value: Any, signed: bool = False) -> str:
+    """A round value without idle zeros: strengths, kimg, ticks."""
+    if not finite(value):
+        return DASH
+    text = f"{value:.6g}" if abs(value) < 1e6 else f"{value:.3g}"
+    text = f"+{text}" if signed and value > 0 else text
     return text.replace("-", "−", 1) if text.startswith("-") else text
 
 
@@ -106,9 +115,21 @@ def fixed(value: Any, decimals: int = 2, signed: bool = False) -> str:
     return text.replace("-", "−", 1)
 
 
+def tiny(value: Any) -> str:
+    """A small difference in powers of ten."""
+    return _power(f"{value:.1e}").replace("-", "−") if finite(value) else DASH
+
+
+def _power(text: str) -> str:
+    """1.2e-05 as 1.2 × 10⁻⁵."""
+    digits, power = text.split("e")
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digits} × 10{raised}"
+
+
 def percent(value: Any) -> str:
-    """A share as per cent with one decimal."""
-    return f"{100 * value:.1f} %" if finite(value) else DASH
+    """A share as per cent with one decimal, kept on one line."""
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if finite(value) else DASH
 
 
 def duration(seconds: Any) -> str:
@@ -161,7 +182,9 @@ def table(
         text_columns: the first so many are words, aligned left; the others are figures.
     """
     kinds = ["words" if index < text_columns else "figure" for index in range(len(head))]
-    top = [tag("th", cell, scope="col", class_=kind) for cell, kind in zip(head, kinds, strict=True)]
+    top = [
+        tag("th", cell, scope="col", class_=kind) for cell, kind in zip(head, kinds, strict=True)
+    ]
     body = []
     for row in rows:
         cells = [
@@ -250,6 +273,7 @@ def line_chart(
     series: Sequence[Series],
     x_label: str,
     y_label: str,
+    label: str = "",
     note: str = "",
     y_range: tuple[float, float] | None = None,
     markers: bool = False,
@@ -262,6 +286,7 @@ def line_chart(
         series: the lines; those without a single point are left out of the plot.
         x_label: name and unit of the horizontal axis.
         y_label: name and unit of the vertical axis.
+        label: a word above the title.
         note: a sentence that explains the chart.
         y_range: fixed ends of the vertical axis.
         markers: a dot with its values (as a tooltip) at every point, a line at y = 0.
@@ -271,7 +296,7 @@ def line_chart(
         raise ValueError(f"{len(series)} lines in one chart; split them by {SERIES}")
     lines = [(index, line.name, line.points()) for index, line in enumerate(series)]
     lines = [(index, name, points) for index, name, points in lines if any(points)]
-    heading = tag("strong", title)
+    heading = [tag("span", label, class_="label") if label else None, tag("strong", title)]
     if not lines:
         return tag("figure", tag("figcaption", heading, " has no figures yet."), class_="chart")
     known = [point for _, _, points in lines for point in points if point]
@@ -295,14 +320,12 @@ def line_chart(
         drawn.append(_line(index, points, x_axis, y_axis))
         dots = [point for point in points if point] if markers else [last]
         for x, y in dots:
-            value = f"{name}: {number(y, signed)} at {number(x)}"
-            drawn.append(
-                tag("g", tag("title", value),
-                    tag("circle", cx=_px(x_axis(x)), cy=_px(y_axis(y)), r=3, class_=f"dot s{index}"))
-            )  # fmt: skip
+            value = f"{name}: {number(y, signed)} at {short(x)}"
+            dot = tag("circle", cx=_px(x_axis(x)), cy=_px(y_axis(y)), r=3, class_=f"dot s{index}")
+            drawn.append(tag("g", tag("title", value), dot))
         spoken.append(
-            f"{name} goes from {number(first[1], signed)} at {number(first[0])} "
-            f"to {number(last[1], signed)} at {number(last[0])}"
+            f"{name} goes from {number(first[1], signed)} at {short(first[0])} "
+            f"to {number(last[1], signed)} at {short(last[0])}"
         )
     alt = f"{title}: {y_label} over {x_label}. " + "; ".join(spoken) + "."
     plot = tag(
@@ -312,8 +335,11 @@ def line_chart(
             transform=f"translate(12 {(_TOP + _BOTTOM) // 2}) rotate(-90)"),
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", class_="plot",
     )  # fmt: skip
-    words = tag("figcaption", heading, " " + note if note else None)
-    return tag("figure", words, plot, tag("ul", legend, class_="legend"), class_="chart")
+    # The note stands last, so that the plots of a row are level.
+    return tag(
+        "figure", tag("figcaption", heading), plot, tag("ul", legend, class_="legend"),
+        tag("p", note) if note else None, class_="chart",
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,7 +382,7 @@ class _Axis:
         if self.log:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             span = math.log10(self.high / self.low)
-            steps = (1, 2, 5) if span < 2.5 else (1,)
+            steps = (1, 2, 5) if span < 3 else (1,)
             stride = max(1, round(span / 6))
             values = [step * 10.0**decade for decade in decades[::stride] for step in steps]
             return [value for value in values if self.low <= value <= self.high]
@@ -374,13 +400,13 @@ def _grid(x_axis: _Axis, y_axis: _Axis, zero: bool) -> list[Html]:
     for value in y_axis.ticks():
         y = _px(y_axis(value))
         parts.append(tag("line", x1=_LEFT, y1=y, x2=_RIGHT, y2=y, class_="rule"))
-        parts.append(tag("text", f"{value:g}".replace("-", "−"), x=_LEFT - 6, y=_px(y_axis(value) + 4),
-                         text_anchor="end"))  # fmt: skip
+        parts.append(
+            tag("text", short(value), x=_LEFT - 6, y=_px(y_axis(value) + 4), text_anchor="end")
+        )
     for value in x_axis.ticks():
         x = _px(x_axis(value))
         parts.append(tag("line", x1=x, y1=_BOTTOM, x2=x, y2=_BOTTOM + 4, class_="axis"))
-        parts.append(tag("text", f"{value:g}".replace("-", "−"), x=x, y=_BOTTOM + 18,
-                         text_anchor="middle"))  # fmt: skip
+        parts.append(tag("text", short(value), x=x, y=_BOTTOM + 18, text_anchor="middle"))
     parts.append(tag("line", x1=_LEFT, y1=_BOTTOM, x2=_RIGHT, y2=_BOTTOM, class_="axis"))
     if zero and y_axis.low < 0 < y_axis.high:
         y = _px(y_axis(0))
@@ -421,7 +447,8 @@ STYLE = """
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--ground); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial,
+    sans-serif; }
 header, nav, main, footer { max-width: 1180px; margin: 0 auto; padding: 0 20px; }
 header { padding-top: 36px; }
 h1, h2, h3 { line-height: 1.2; text-wrap: balance; }
@@ -435,9 +462,9 @@ a { color: var(--accent); }
 code { font: 0.88em ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
   overflow-wrap: anywhere; }
 .lead, figcaption, caption, .soft { color: var(--soft); }
-.lead { margin: 0 0 4px; }
+.lead { margin: 0 0 4px; max-width: none; }
 nav ul { display: flex; flex-wrap: wrap; gap: 6px 18px; list-style: none; margin: 18px 0 0;
-  padding: 10px 0; border-block: 1px solid var(--edge); }
+  padding: 10px 0; border-block: 1px solid var(--edge); font-size: 15px; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 
 .stages { display: grid; grid-template-columns: repeat(auto-fit, minmax(164px, 1fr)); gap: 10px;
@@ -468,19 +495,24 @@ img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
 .edit { display: grid; grid-template-columns: minmax(0, auto) minmax(250px, 1fr); gap: 8px 32px;
   align-items: start; }
 .edit .scroll { margin-top: 18px; }
+.edit table { width: 100%; }
 .row { display: flex; flex-wrap: wrap; gap: 10px 20px; align-items: flex-start; }
 .row > figure { flex: 0 1 auto; }
-.early { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(46%, 220px), 256px));
+.early { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(46%, 240px), 1fr));
   gap: 10px 20px; }
-@media (max-width: 820px) { .edit { grid-template-columns: minmax(0, 1fr); }
+@media (max-width: 820px) { .edit, .beside { grid-template-columns: minmax(0, 1fr); }
   .edit .scroll { margin-top: 0; } }
 
 .charts { display: grid; gap: 12px; margin: 12px 0 4px;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); }
-.chart { margin: 0; padding: 14px 14px 8px; border-radius: 10px; background: var(--panel); }
+.chart { margin: 0; padding: 14px 14px 10px; border-radius: 10px; background: var(--panel); }
 .chart figcaption { margin: 0 0 8px; }
+.chart p { margin: 6px 0 0; font-size: 13.5px; line-height: 1.4; color: var(--soft); }
+.chart .label { display: block; font-size: 12.5px; color: var(--accent); }
 .chart strong { color: var(--ink); }
 .plot { display: block; width: 100%; height: auto; overflow: visible; }
+.beside { display: grid; grid-template-columns: minmax(0, 372px) minmax(0, 1fr); gap: 8px 32px;
+  align-items: start; margin: 12px 0; }
 .plot text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 .rule { stroke: var(--edge); stroke-width: 1; }
 .axis { stroke: var(--soft); stroke-width: 1; }
@@ -505,6 +537,8 @@ thead th { vertical-align: bottom; color: var(--soft); font-size: 13px; }
 .words { text-align: left; }
 .figure { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th.figure { white-space: normal; }
+th:last-child, td:last-child { padding-right: 0; }
+tr > :first-child { position: sticky; left: 0; background: var(--ground); }
 tr:last-child th, tr:last-child td { border-bottom: 0; }
 thead tr:last-child th { border-bottom: 1px solid var(--soft); }
 .missing { padding: 12px 14px; border: 1px dashed var(--soft); border-radius: 8px;

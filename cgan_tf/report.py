@@ -38,14 +38,20 @@ from cgan_tf.page import (
     number,
     percent,
     plain,
+    short,
     size,
     table,
     tag,
+    tiny,
 )
 
 NAME = "report.html"
 ROOM = 1140  # px: width of the page's content
-EARLIER = 5  # sample grids from before the last one
+# Headings of the columns of evaluate/edits_NAME.png and of directions/edits.png, as these stages
+# draw them.
+TEST_COLUMNS = ("photo", "rebuilt", "−1", "−0.5", "+0.5", "+1")
+VALIDATION_COLUMNS = ("photo", "−1", "−0.5", "0", "+0.5", "+1")
+EARLIER = 4  # sample grids from before the last one
 CORNER = 4  # of those, the first so many rows and columns
 LONG_TABLE = 12  # rows; a longer one is folded away
 
@@ -104,22 +110,21 @@ CHARTS = {
               "On the training batches."),
     ),
 }  # fmt: skip
-_SPEED = Chart(("images_per_second",), "Speed", "images a second", "Training, pictures included.")
 
 _GENERATION = {
     "fd": "Fréchet distance between samples and photos (fd)",
-    "fd_floor": "its floor: photos against other photos",
-    "fd_over_floor": "times the floor",
+    "fd_floor": "Floor of fd: photos against other photos",
+    "fd_over_floor": "fd over its floor",
     "fd_at_32": "fd with both sides averaged down to 32 px",
-    "fd_floor_at_32": "its floor",
-    "kid": "Kernel distance (kid)",
-    "kid_std": "its standard deviation over subsets",
-    "kid_floor": "its floor",
+    "fd_floor_at_32": "Floor of fd at 32 px",
+    "kid": "Kernel distance between them (kid)",
+    "kid_std": "Standard deviation of kid over subsets",
+    "kid_floor": "Floor of kid",
     "precision": "Precision: share of samples that look like photos",
     "recall": "Recall: share of photos that samples come near",
-    "n_real": "photos",
-    "n_fake": "samples",
-    "n_floor": "photos behind the floor",
+    "n_real": "Number of photos",
+    "n_fake": "Number of samples",
+    "n_floor": "Number of photos behind the floors",
 }
 
 
@@ -248,11 +253,9 @@ class _Chain:
         begun = bool(self.metadata[stage])
         if self.metadata[stage].get("ended"):
             return tag("p", f"The {stage} stage has finished without {what}.", class_="missing")
-        state = f"the {stage} stage has not finished" if begun else f"it comes from the {stage} stage"
-        return tag(
-            "p", f"No {what} yet: {state}. ", "Go on with " if begun else "Make it with ",
-            tag("code", self.command(stage)), class_="missing",
-        )  # fmt: skip
+        state = "has not finished. Go on with " if begun else "has not begun. Begin it with "
+        text = f"No {what} yet: the {stage} stage {state}"
+        return tag("p", text, tag("code", self.command(stage)), class_="missing")
 
     def title(self) -> str:
         if not self.options:
@@ -265,27 +268,27 @@ class _Chain:
 
 
 def _header(chain: _Chain) -> Html:
-    options, started = chain.options, [m["started"] for m in chain.metadata.values() if "started" in m]
-    facts = []
+    options, facts = chain.options, []
     if chain.data.get("size"):
         facts.append(f"{number(chain.data['size'])} images")
     if options.get("preset"):
         facts.append(f"preset {options['preset']}")
     if options:
         facts.append(f"seed {plain(options.get('seed'))}")
-    if started:
-        facts.append(f"begun {_date(min(started))}")
-    ended = [m["ended"] for m in chain.metadata.values() if m.get("ended")]
-    if ended:
-        facts.append(f"last stage finished {_date(max(ended))}")
+    for word, times, choose in (("begun", "started", min), ("last finished", "ended", max)):
+        known = [str(record[times]) for record in chain.metadata.values() if record.get(times)]
+        if known:
+            facts.append(f"{word} {_date(choose(known))}")
     if chain.attributes:
         learned = [tag("p", "Edits ", ", ".join(chain.attributes), class_="lead")]
     elif chain.data.get("attribute_names") == []:
-        learned = [tag("p", "The images have no labels: only the gan stage can be run.", class_="lead")]
+        text = "The images have no labels, so there is nothing to edit: only the gan stage runs."
+        learned = [tag("p", text, class_="lead")]
     else:
         learned = []
     notes = [f"Used in the place of what was asked for: {plain(text)}."
-             for text in chain.substitutions.values()] + chain.notes  # fmt: skip
+             for text in chain.substitutions.values()]  # fmt: skip
+    notes += dict.fromkeys(chain.notes)
     return tag(
         "header",
         tag("h1", chain.title()),
@@ -311,10 +314,13 @@ def _stage(chain: _Chain, name: str) -> Html:
                               "kimg" if name == "gan" else f"{name}_kimg")  # fmt: skip
     length = None
     if finite(seen):
-        whole = "" if metadata.get("ended") or not finite(asked) else f" of {number(asked)}"
-        length = f"{number(seen)}{whole} kimg" + (" (the judge)" if name == "evaluate" else "")
+        whole = "" if metadata.get("ended") or not finite(asked) else f" of {short(asked)}"
+        length = f"{short(round(seen, 1))}{whole} kimg" + (" (judge)" if name == "evaluate" else "")
+    rates = [line["images_per_second"] for line in stats if finite(line.get("images_per_second"))]
+    rate = f"{number(round(sum(rates) / len(rates)))} images/s" if rates else None
     return tag(
         "li", tag("b", name), tag("span", words), tag("span", length) if length else None,
+        tag("span", rate) if rate else None,
         class_="done" if metadata.get("ended") else "begun",
     )  # fmt: skip
 
@@ -339,8 +345,9 @@ def _headline(chain: _Chain) -> list[Html]:
     if made:
         tiles.append(_tile(
             "Samples: Fréchet distance", number(made.get("fd")), "",
-            f"{number(made.get('fd_over_floor'))} times the floor of {number(made.get('fd_floor'))} "
-            f"that photos have against other photos. {_n(made, 'n_fake')} samples, "
+            f"{number(made.get('fd_over_floor'))} times the floor of "
+            f"{number(made.get('fd_floor'))} that photos have against other photos. "
+            f"{_n(made, 'n_fake')} samples, "
             f"{_n(made, 'n_real')} photos, seed {plain(made.get('seed'))}.",
         ))  # fmt: skip
     seen = _mapping(evaluation.get("regressor"))
@@ -366,8 +373,8 @@ def _headline(chain: _Chain) -> list[Html]:
         edit = learned[name]
         tiles.append(_tile(
             name, fixed(edit.get("target_change"), signed=True), "in probability",
-            f"at strength {number(edit.get('strength'), signed=True)}; the other attributes move by "
-            f"{fixed(edit.get('leakage'), 3)} (leakage). {_n(edit)} test photos without it, "
+            f"at strength {short(edit.get('strength'), signed=True)}; the other attributes move "
+            f"by {fixed(edit.get('leakage'), 3)} (leakage). {_n(edit)} test photos without it, "
             f"seed {plain(edit.get('seed'))}.",
         ))  # fmt: skip
     judge = _mapping(evaluation.get("judge"))
@@ -376,7 +383,7 @@ def _headline(chain: _Chain) -> list[Html]:
         "judge's: an attribute network of its own, which no stage trains against"
     )
     if judge:
-        about += f" ({number(judge.get('parameters'))} weights, {number(judge.get('kimg'))} kimg)"
+        about += f" ({number(judge.get('parameters'))} weights, {short(judge.get('kimg'))} kimg)"
     return [tag("p", about + "."), tag("div", tiles, class_="tiles")]
 
 
@@ -395,14 +402,11 @@ def _edits(chain: _Chain) -> list[Html]:
         picture = chain.picture(evaluate.path / f"edits_{name}.png")
         if not picture:
             continue
-        caption = _mapping(chain.evaluation.get("pictures")).get(f"edits_{name}.png")
-        heads = ()
-        if chain.columns(picture) == 6:
-            heads = ("photo", "rebuilt", "−1", "−0.5", "+0.5", "+1")
-        shown = figure(
-            picture, f"Test photos, their reconstructions and edits of {name} at four strengths",
-            None if heads else caption, 800, heads,
-        )  # fmt: skip
+        heads, caption = TEST_COLUMNS, None
+        if chain.columns(picture) != len(heads):
+            heads, caption = (), _mapping(chain.evaluation.get("pictures")).get(f"edits_{name}.png")
+        alt = f"Test photos, their reconstructions and edits of {name} at four strengths"
+        shown = figure(picture, alt, caption, 800, heads)
         beside = _edit_figures(name, learned[name]) if name in learned else None
         parts += [tag("h3", name), tag("div", shown, beside, class_="edit")]
     if parts:
@@ -412,17 +416,31 @@ def _edits(chain: _Chain) -> list[Html]:
             "left less of the attribute, to the right more."
         )
         return [tag("p", about), *parts]
-    path = chain.stages["directions"].path / "edits.png"
-    if picture := chain.picture(path):
-        names = ", ".join(chain.attributes)
-        about = "Photos by row, strengths by column, from less to more of the attribute; one block "
-        about += "per attribute" + (f", in the order {names}." if names else ".")
-        return [
-            tag("p", about),
-            figure(picture, f"Edited photos at rising strengths: {names}", None, ROOM),
-            chain.missing("evaluate", "edits of test photos"),
-        ]
-    return [chain.missing("directions", "edited faces")]
+    picture = chain.picture(chain.stages["directions"].path / "edits.png")
+    if not picture:
+        return [chain.missing("directions", "edited faces")]
+    about = (
+        "One row per validation photo: the photo, then its latent drawn again at strengths from "
+        "less of the attribute to more; 0 is the plain reconstruction."
+    )
+    parts.append(tag("p", about))
+    names = list(chain.options.get("attributes") or [])
+    for name, block in _blocks(picture, names):
+        heads = VALIDATION_COLUMNS if chain.columns(block) == len(VALIDATION_COLUMNS) else ()
+        alt = f"Validation photos and edits of {name} at rising strengths"
+        parts += [tag("h3", name), figure(block, alt, None, 800, heads)]
+    return [*parts, chain.missing("evaluate", "edits of test photos")]
+
+
+def _blocks(picture: Picture, names: Sequence[str]) -> list[tuple[str, Picture]]:
+    """The equal parts of a picture from top to bottom, one per name, if it can be cut so."""
+    if not names or picture.height % len(names):
+        return [(", ".join(names) or "Edits", picture)]
+    height = picture.height // len(names)
+    return [
+        (name, _cut(picture, (0, index * height, picture.width, (index + 1) * height)))
+        for index, name in enumerate(names)
+    ]
 
 
 def _edit_figures(name: str, edit: Mapping[str, Any]) -> Html:
@@ -438,7 +456,7 @@ def _edit_figures(name: str, edit: Mapping[str, Any]) -> Html:
         ("Kept on test photos", fixed(edit.get("achieved_change"), signed=True)),
     ]
     caption = (
-        f"{name} at strength {number(edit.get('strength'), signed=True)}: "
+        f"{name} at strength {short(edit.get('strength'), signed=True)}: "
         f"n = {_n(edit)}, seed {plain(edit.get('seed'))}"
     )
     return table(caption, ("Measured", "Value"), rows)
@@ -464,7 +482,8 @@ def _reconstructions(chain: _Chain) -> list[Html]:
 
 
 def _inversion_table(chain: _Chain) -> Html | None:
-    modes = {name: _mapping(block) for name, block in _mapping(chain.evaluation.get("inversion")).items()}
+    measured = _mapping(chain.evaluation.get("inversion"))
+    modes = {name: _mapping(block) for name, block in measured.items()}
     if not modes:
         return None
     head = ("Way of inverting", "PSNR (dB)", "SSIM", "Perceptual distance", "… best random sample",
@@ -496,7 +515,8 @@ def _samples(chain: _Chain) -> list[Html]:
     for kimg, path in _spread(grids[:-1], EARLIER):
         picture = chain.picture(path)
         if picture:
-            corner = _corner(picture, CORNER * chain.resolution())
+            side = CORNER * chain.resolution()
+            corner = _cut(picture, (0, 0, side, side))
             caption = f"{number(kimg)} kimg"
             earlier.append(figure(corner, f"Samples after {caption}", caption, 256))
     if earlier:
@@ -528,15 +548,13 @@ def _spread(items: Sequence[Any], count: int) -> list[Any]:
     return [items[min(place, len(items) - 1)] for place in places]
 
 
-def _corner(picture: Picture, side: int) -> Picture:
-    """The top left square of a picture."""
-    if picture.width <= side and picture.height <= side:
-        return picture
+def _cut(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
+    """The part of a picture from left, top to right, bottom, as far as the picture goes."""
     with Image.open(io.BytesIO(picture.content)) as image:
-        corner = image.crop((0, 0, min(side, image.width), min(side, image.height)))
+        part = image.crop((*box[:2], min(box[2], image.width), min(box[3], image.height)))
     buffer = io.BytesIO()
-    corner.save(buffer, "PNG")
-    return Picture(buffer.getvalue(), corner.width, corner.height)
+    part.save(buffer, "PNG")
+    return Picture(buffer.getvalue(), part.width, part.height)
 
 
 # ---- curves --------------------------------------------------------------------------------------
@@ -544,33 +562,34 @@ def _corner(picture: Picture, side: int) -> Picture:
 
 def _curves(chain: _Chain) -> list[Html]:
     text = "Means over the images between two points; kimg are thousands of training images seen."
-    parts = [tag("p", text)]
+    charts, missing = [], []
     for stage in STAGES:
-        stats = chain.stats[stage]
-        if stats:
-            charts = list(_stage_charts(stage, stats))
-            parts += [tag("h3", f"{TITLES[stage]} ({stage})"), tag("div", charts, class_="charts")]
+        if chain.stats[stage]:
+            charts += _stage_charts(stage, chain.stats[stage])
         elif stage in ("gan", "regressor", "inversion", "directions"):
-            parts += [tag("h3", f"{TITLES[stage]} ({stage})"), chain.missing(stage, "curves")]
-    return parts
+            missing.append(chain.missing(stage, f"curves of the {stage} stage"))
+    return [tag("p", text), tag("div", charts, class_="charts") if charts else None, *missing]
 
 
 def _stage_charts(stage: str, stats: Sequence[Mapping[str, Any]]) -> Iterator[Html]:
-    """The known charts, one for each figure that no known chart has, and the speed."""
-    names = list(dict.fromkeys(name for line in stats for name, value in line.items() if finite(value)))
-    names = [name for name in names if name not in ("kimg", "seconds")]
-    known = (*CHARTS.get(stage, ()), _SPEED)
+    """The known charts, and one for each figure that no known chart has."""
+    found = dict.fromkeys(name for line in stats for name, value in line.items() if finite(value))
+    names = [name for name in found if name not in ("kimg", "seconds", "images_per_second")]
+    known = CHARTS.get(stage, ())
     taken = {name for chart in known for name in chart.names}
-    others = [Chart((name,), name, "", "") for name in names if name not in taken]
+    others = [Chart((name,), name, name, "") for name in names if name not in taken]
     x = [line.get("kimg") for line in stats]
-    for chart in (*known[:-1], *others, known[-1]):
+    for chart in (*known, *others):
         series = [
             Series(name, x, [line.get(name) for line in stats])
             for name in chart.names
             if name in names
         ]
         if series:
-            yield line_chart(chart.title, series, "kimg", chart.unit or chart.title, chart.note, chart.y_range)
+            yield line_chart(
+                chart.title, series, "kimg", chart.unit, label=f"{stage} · {TITLES[stage]}",
+                note=chart.note, y_range=chart.y_range,
+            )  # fmt: skip
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -601,11 +620,12 @@ def _generation(chain: _Chain) -> list[Html]:
         if key in made
     ]
     text = (
-        "Distances compare the features that the judge sees in samples and in photos; 0 would be no "
-        "difference, and the floor is what is left between photos and other photos."
+        "Distances compare the features that the judge sees in samples and in photos; 0 would be "
+        "no difference, and the floor is what is left between photos and other photos."
     )
-    caption = f"Samples against photos at {plain(made.get('resolution'))} px, seed {plain(made.get('seed'))}"
-    return [tag("h3", "Generated samples"), tag("p", text), table(caption, ("Measured", "Value"), rows)]
+    px, seed = plain(made.get("resolution")), plain(made.get("seed"))
+    shown = table(f"Samples against photos at {px} px, seed {seed}", ("Measured", "Value"), rows)
+    return [tag("h3", "Generated samples"), tag("p", text), shown]
 
 
 def _regressor(chain: _Chain) -> list[Html]:
@@ -627,8 +647,8 @@ def _regressor(chain: _Chain) -> list[Html]:
     ]  # fmt: skip
     n = f"n = {_n(seen)} test photos, seed {plain(seen.get('seed'))}"
     text = (
-        "How often the networks name an attribute rightly. Balanced accuracy counts photos with and "
-        "without the attribute alike, so always giving the same answer is worth 50 %."
+        "How often the networks name an attribute rightly. Balanced accuracy counts photos with "
+        "and without the attribute alike, so always giving the same answer is worth a half."
     )
     head = ("Attribute", "Photos that have it", "Regressor: accuracy", "… balanced",
             "Judge: accuracy", "… balanced")  # fmt: skip
@@ -653,7 +673,9 @@ def _edit_tables(chain: _Chain) -> list[Html]:
     rows = []
     known = list(dict.fromkeys(name for block in edits.values() for name in block))
     for name in sorted(known, key=lambda name: (name not in chain.attributes, known.index(name))):
-        rows += [_edit_row(name, method, block[name]) for method, block in edits.items() if name in block]
+        for method, block in edits.items():
+            if name in block:
+                rows.append(_edit_row(name, method, block[name]))
     for method, mean in _mapping(chain.evaluation.get("edits_mean")).items():
         rows.append(_edit_row("Mean", method, _mapping(mean)))
     text = (
@@ -670,7 +692,7 @@ def _edit_tables(chain: _Chain) -> list[Html]:
 
 def _edit_row(name: str, method: str, edit: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        name, method, number(edit.get("strength"), signed=True),
+        name, method, short(edit.get("strength"), signed=True),
         fixed(edit.get("target_change"), 3, signed=True),
         fixed(edit.get("target_change_from_photo"), 3, signed=True), percent(edit.get("success")),
         fixed(edit.get("leakage"), 3), number(edit.get("ratio")),
@@ -686,19 +708,21 @@ def _counterfactual(chain: _Chain) -> list[Html]:
     if not block:
         return []
     head = ("Attribute", "Nearer to the true edit", "… perceptually", "PSNR to the true edit (dB)",
-            "… to the unedited face", "… ceiling", "Judge agrees", "… on the attribute", "n", "Seed")
+            "… to the unedited face", "… ceiling", "Judge agrees", "… on the attribute",
+            "True change", "True leakage", "n", "Seed")  # fmt: skip
     rows = [
         (name, percent(one.get("nearer")), percent(one.get("nearer_perceptual")),
          fixed(one.get("psnr")), fixed(one.get("psnr_unedited")), fixed(one.get("psnr_ceiling")),
-         percent(one.get("judge_agreement")), percent(one.get("judge_agreement_target")), _n(one),
-         plain(one.get("seed")))
+         percent(one.get("judge_agreement")), percent(one.get("judge_agreement_target")),
+         fixed(one.get("true_change"), 3, signed=True), fixed(one.get("true_leakage"), 3),
+         _n(one), plain(one.get("seed")))
         for name, one in ((name, _mapping(one)) for name, one in block.items())
     ]  # fmt: skip
     text = (
         "Synthetic faces can be drawn again with one attribute changed, so the true answer is "
         "known. Nearer is the share of faces whose edit is nearer to that answer than to the "
         "unedited face; the ceiling is the reconstruction of the answer itself, which no edit can "
-        "be expected to beat."
+        "be expected to beat. True change and leakage are what the judge sees of the answer."
     )
     caption = "Edited reconstructions against the truly edited faces"
     return [tag("h3", "Against the true edit"), tag("p", text), table(caption, head, rows)]
@@ -729,43 +753,81 @@ def _calibration(chain: _Chain) -> list[Html]:
             "Strength and what it does", series, "strength", "change of R's mean prediction",
             markers=True, signed=True,
         ))  # fmt: skip
-    rows = [
-        (name, number(point.get("strength"), signed=True),
-         fixed(point.get("change"), 3, signed=True), _n(point))
-        for name in names
-        for point in tables[name]
-    ]  # fmt: skip
     text = (
         "How far the regressor's mean prediction moves on validation photos at each strength: up "
         "on photos without the attribute, down on photos with it."
     )
-    head = ("Attribute", "Strength", "Mean change", "n")
     return [
-        heading, tag("p", text), tag("div", charts, class_="charts"),
-        details("As a table", table("Calibration of each direction", head, rows)),
+        heading, tag("p", text),
+        tag("div", tag("div", charts), _calibration_table(tables), class_="beside"),
     ]  # fmt: skip
+
+
+def _calibration_table(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Html:
+    """Change of each attribute (rows) at each strength (columns)."""
+    points = [point for table_ in tables.values() for point in table_]
+    strengths = sorted({point["strength"] for point in points if finite(point.get("strength"))})
+    rows = []
+    for name, table_ in tables.items():
+        change = {point.get("strength"): point.get("change") for point in table_}
+        counts = dict.fromkeys(_n(point) for point in table_)
+        cells = [fixed(change.get(strength), signed=True) for strength in strengths]
+        rows.append((name, *cells, " / ".join(counts)))
+    head = ("Attribute", *(short(strength, signed=True) for strength in strengths), "n")
+    return table("Mean change by strength; n photos at each", head, rows)
 
 
 def _export(chain: _Chain) -> list[Html]:
     report = chain.exported
     if not report:
         return [chain.missing("export", "exported models")]
-    rows = [(tag("code", name), plain(value)) for name, value in _flat(report)]
-    every = table("As they stand in export/report.json", ("Name", "Value"), rows, 2)
-    return [details("Every figure of the export", every)]
+    variants = {name: _mapping(one) for name, one in _mapping(report.get("variants")).items()}
+    signatures = list(dict.fromkeys(
+        signature for one in variants.values() for signature in _mapping(one.get("signatures"))
+    ))  # fmt: skip
+    rows = [_variant_row(name, one, signatures) for name, one in variants.items()]
+    photos, drawn = _mapping(report.get("photos")), _mapping(report.get("strengths"))
+    text = (
+        "The same editor for servers (SavedModel) and devices (TFLite). Each signature's output is "
+        "compared with the trained model's on the same inputs: the largest absolute difference of "
+        "any value, where images go from −1 to 1. Nothing above its bound is published."
+    )
+    caption = (
+        f"Largest difference per signature on {_n(photos)} {plain(photos.get('split'))} photos, "
+        f"strengths of seed {plain(drawn.get('seed'))}"
+    )
+    head = ("Variant", "File", "Size", "Weights in it", "Verdict", "Bound", *signatures)
+    reasons = [
+        tag("p", f"{name} did not pass: {one['reason']}", class_="missing")
+        for name, one in variants.items()
+        if one.get("reason")
+    ]
+    every = [(tag("code", name), plain(value)) for name, value in _flat(report)]
+    return [
+        tag("p", text), *reasons, table(caption, head, rows, 2) if rows else None,
+        details("Every figure of the export",
+                table("As they stand in export/report.json", ("Name", "Value"), every, 2)),
+    ]  # fmt: skip
+
+
+def _variant_row(name: str, variant: Mapping[str, Any], signatures: Sequence[str]) -> tuple:
+    measured = _mapping(variant.get("signatures"))
+    differences = [_mapping(measured.get(key)).get("max_difference") for key in signatures]
+    verdict = {True: "passed", False: "failed"}.get(variant.get("passed"), DASH)
+    return (
+        name, plain(variant.get("path")), size(variant.get("bytes")),
+        size(variant.get("weight_bytes")), verdict, tiny(variant.get("bound")),
+        *(tiny(difference) for difference in differences),
+    )  # fmt: skip
 
 
 def _options(chain: _Chain) -> list[Html]:
     parts = []
     if chain.options:
-        rows = []
-        for name, value in chain.options.items():
-            meta = FIELDS[name].metadata
-            own = value != (list(FIELDS[name].default) if isinstance(value, list) else FIELDS[name].default)
-            shown = plain(value) + (f" {meta['unit']}" if meta["unit"] and value is not None else "")
-            rows.append((tag("code", f"--{name}"), tag("strong", shown) if own else shown, meta["help"]))
+        rows = [_option_row(name, value) for name, value in chain.options.items()]
         caption = "All options; those that differ from their defaults are bold"
-        parts.append(details(f"All {len(rows)} options", table(caption, ("Flag", "Value", "Meaning"), rows, 3)))
+        head = ("Flag", "Value", "Meaning")
+        parts.append(details(f"All {len(rows)} options", table(caption, head, rows, 3)))
     else:
         parts.append(chain.missing("gan", "options"))
     begun = {name: metadata for name, metadata in chain.metadata.items() if metadata}
@@ -783,6 +845,16 @@ def _options(chain: _Chain) -> list[Html]:
         table_ = table("What each stage recorded", ("Stage and fact", "Value"), records, 2)
         parts.append(details("Records of the stages", table_))
     return parts
+
+
+def _option_row(name: str, value: Any) -> tuple[Html, Any, str]:
+    field = FIELDS[name]
+    default = list(field.default) if isinstance(field.default, tuple) else field.default
+    shown = plain(value)
+    if field.metadata["unit"] and value is not None:
+        shown += f" {field.metadata['unit']}"
+    marked = shown if value == default else tag("strong", shown)
+    return tag("code", f"--{name}"), marked, field.metadata["help"]
 
 
 def _by_stage(package: str, versions: Mapping[str, Mapping[str, Any]]) -> str:

@@ -83,6 +83,9 @@ def compare(
 ) -> dict[str, dict[str, Any]]:
     """Per signature: n, whether all is finite, and the max and mean absolute difference.
 
+    Images and scores lie in [-1, 1]. A latent has no such range, so differences are divided by
+    the largest absolute value that Keras gives, where it is more than 1 (`scale`).
+
     Args:
         reference: the Keras editor's outputs for `inputs`, by signature.
         candidate: the exported editor.
@@ -96,10 +99,12 @@ def compare(
         if output.shape != expected.shape:
             raise ValueError(f"{signature}: output {output.shape}, not {expected.shape}")
         finite = bool(np.isfinite(output).all())
-        difference = np.abs(np.float64(output) - expected)
+        scale = max(1.0, float(np.abs(expected).max()))
+        difference = np.abs(np.float64(output) - expected) / scale
         figures[signature] = {
             "n": len(output),
             "finite": finite,
+            "scale": scale,
             "max_difference": float(difference.max()) if finite else None,
             "mean_difference": float(difference.mean()) if finite else None,
         }

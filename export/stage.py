@@ -254,11 +254,8 @@ def _refuse_failures(report: dict[str, Any], folder: Path) -> None:
     """UserError if a variant did not pass; those that did are published all the same."""
     failed = [name for name, variant in report["variants"].items() if not variant["passed"]]
     if failed:
-        reason = report["variants"][failed[0]]["reason"]
-        raise UserError(
-            f"export: {', '.join(failed)} did not pass and is not published: {failed[0]} {reason}; "
-            f"see {folder / REPORT}"
-        )
+        reasons = "; ".join(f"{name}: {report['variants'][name]['reason']}" for name in failed)
+        raise UserError(f"export: not published: {reasons} (see {folder / REPORT})")
 
 
 # ---- what is already there ---------------------------------------------------------------------

@@ -40,8 +40,8 @@ def make_run(path: Path, config: Config) -> run.RunFolder:
     generator = Generator(config.resolution, config.z_dim, config.width, config.prior)
     regressor = Regressor(photos.attribute_names, config.resolution, config.resolution)
     encoder = Encoder(config.resolution, config.z_dim, 16)
-    shake(generator)
-    shake(encoder)
+    shake(generator, gain=14)  # its initial images are all but gray
+    shake(encoder, gain=1.2)
     for name, model in (("gan", generator), ("regressor", regressor), ("inversion", encoder)):
         stage = folder.stage(name)
         stage.begin(config, photos.digest)
@@ -64,11 +64,12 @@ def make_run(path: Path, config: Config) -> run.RunFolder:
     return folder
 
 
-def shake(model: keras.Model) -> None:
-    """Moves every weight off its initial value: fresh batch norm, biases and means are the identity."""
+def shake(model: keras.Model, gain: float) -> None:
+    """Moves every weight off its initial value: fresh batch norm, biases and means do nothing."""
     draw = np.random.Generator(np.random.PCG64(1))
     for weight in model.weights:
         value = weight.numpy()
-        spread = 0.1 if value.ndim < 2 else value.std()
-        weight.assign(value + np.abs(draw.normal(0, spread, value.shape)).astype(np.float32)
-                      if value.ndim < 2 else value * 2)  # fmt: skip
+        if value.ndim > 1:
+            weight.assign(value * gain)
+        else:
+            weight.assign(value + np.abs(draw.normal(0, 0.1, value.shape)))

@@ -563,8 +563,8 @@ def _ramp(colors: Sequence[np.ndarray], share: float) -> np.ndarray:
 
 
 # Pale and other skin lie apart, so that no light makes one look like the other.
-_SKIN = (_rgb(231, 180, 140), _rgb(217, 158, 114), _rgb(190, 129, 89), _rgb(154, 99, 68),
-         _rgb(116, 73, 51))
+_SKIN = (_rgb(231, 180, 140), _rgb(217, 158, 114), _rgb(190, 129, 89), _rgb(156, 101, 70),
+         _rgb(124, 79, 56))
 _PALE = (_rgb(255, 234, 221), _rgb(250, 224, 206))
 _IRIS = (_rgb(58, 36, 24), _rgb(104, 66, 34), _rgb(122, 112, 56), _rgb(72, 118, 92),
          _rgb(74, 122, 168), _rgb(108, 132, 150))
@@ -576,7 +576,7 @@ _HAIR = {
     "gray": (_rgb(142, 142, 148), _rgb(184, 184, 188)),
 }
 _FRAMES = (_rgb(24, 24, 28), _rgb(66, 36, 22), _rgb(120, 24, 36), _rgb(26, 46, 96))
-_LIPSTICK = (_rgb(200, 24, 40), _rgb(176, 16, 60), _rgb(208, 36, 92), _rgb(146, 20, 48))
+_LIPSTICK = (_rgb(214, 20, 40), _rgb(192, 12, 62), _rgb(222, 36, 100), _rgb(164, 14, 50))
 
 
 def _skin_color(face: Face) -> np.ndarray:
@@ -622,7 +622,8 @@ def _hair_field(scene: _Scene, color: np.ndarray) -> np.ndarray:
     x, y = scene.x - np.float32(0.25 * face.hair_part), scene.y + np.float32(1.35)
     if face.hair_style == "curly":
         bend_x, bend_y = 2.2 * np.sin(8 * scene.y + phase), 2.2 * np.sin(9 * scene.x - phase)
-        strands = 1.2 * np.sin(17 * scene.x + bend_x) * np.sin(15 * scene.y + bend_y)
+        strands = 0.9 * np.sin(17 * scene.x + bend_x) * np.sin(15 * scene.y + bend_y)
+        strands += 0.4 * np.sin(31 * scene.x - bend_x) * np.sin(27 * scene.y - bend_y)
     else:
         angle = np.arctan2(x, y)
         if face.hair_style == "wavy":
@@ -632,7 +633,8 @@ def _hair_field(scene: _Scene, color: np.ndarray) -> np.ndarray:
         if scene.resolution > 96:  # finer than a pixel below
             strands += 0.35 * np.sin(117 * angle + 3 * phase)
     radius = np.sqrt(scene.x * scene.x + 0.9 * scene.y * scene.y)
-    band = np.exp(-((radius - 0.92) * (1 / 0.11)) ** 2) * (scene.y < 0.3)
+    band = np.exp(-((radius - 0.92) * (1 / 0.11)) ** 2)
+    band *= np.minimum(np.maximum(0.9 - 1.5 * scene.y, 0), 1)
     lit = np.minimum(np.maximum(0.35 + 0.9 * scene.x * scene.light[0] - 0.45 * scene.y, 0), 1)
     # Light hair keeps its warmth in the shade, where black would turn it olive.
     shadow = (0.62, 0.50, 0.38) if face.blond_hair else (0.48, 0.44, 0.44)
@@ -679,8 +681,9 @@ def _draw_back_hair(scene: _Scene) -> None:
         return
     wide = 0.82 + volume
     flare = {"bob": 0.05, "curly": 0.02}.get(style, 0.09)
+    temple = 0.82 if face.wearing_hat else wide - 0.06
     x, y = _curve(_mirrored([
-        [0, crown], [0.48, crown + 0.09], [wide - 0.06, -0.62], [wide, -0.2], [wide + 0.01, 0.2],
+        [0, crown], [0.48, crown + 0.09], [temple, -0.62], [wide, -0.2], [wide + 0.01, 0.2],
         [wide + flare * 0.6, 0.6 * end], [wide + flare, end - 0.06], [0.62, end + 0.04],
         [0, end]]), True)
     scene.fill(scene.head(x + np.sign(x) * _wave(face, y), y, -0.2), color=dark)
@@ -759,7 +762,7 @@ def _draw_mouth(scene: _Scene) -> None:
     t = _span(17)
     arch = 1 - t * t
     # How far the corners are up, how far the lips are apart, and where the lips' edges run.
-    smile = 0.72 + 0.40 * face.smile_strength if face.smiling else -0.18 + 0.26 * face.mouth_rest
+    smile = 0.72 + 0.40 * face.smile_strength if face.smiling else -0.12 + 0.24 * face.mouth_rest
     opening = 0.60 + 0.40 * face.mouth_opening if face.mouth_slightly_open else 0.0
     grin = 1.0 if face.smiling else 0.0
     half = 0.235 + 0.04 * face.mouth_width + (0.075 if face.smiling else -0.045 * opening)
@@ -779,7 +782,7 @@ def _draw_mouth(scene: _Scene) -> None:
     if face.wearing_lipstick:
         lip = _ramp(_LIPSTICK, face.lipstick_color)
     else:
-        lip = _mix(_shadow(scene, 0.88, 0.66, 0.63), _rgb(206, 96, 94), 0.32)
+        lip = _mix(_shadow(scene, 0.88, 0.69, 0.66), _rgb(202, 108, 100), 0.30)
     scene.glow(scene.on_face(0.0, bottom[8] + 0.055, 0.03), 0.16, 0.04, shadow, 0.42)
     if face.smiling:
         fold = _curve([[0.20, 0.36], [half + 0.045, 0.46], [half + 0.065, line[0] + 0.03]])
@@ -861,17 +864,17 @@ def _draw_eyes(scene: _Scene) -> None:
 
 def _draw_brows(scene: _Scene) -> None:
     face = scene.face
-    color = _mix(_rgb(36, 25, 20), _rgb(90, 60, 42), face.brow_tone)
+    color = _mix(_rgb(30, 21, 18), _rgb(76, 50, 36), face.brow_tone)
     bushy = face.bushy_eyebrows
     thick = 0.105 + 0.035 * face.brow_thickness if bushy else 0.036 + 0.016 * face.brow_thickness
-    y = -0.215 - 0.03 * face.brow_height
-    arch = 0.02 + 0.045 * face.brow_arch
+    y = -0.222 - 0.03 * face.brow_height
+    arch = 0.02 + 0.035 * face.brow_arch
     x, y = _curve([[0.14, y], [0.28, y - arch * 0.7], [0.43, y - arch], [0.57, y + 0.045]],
-                  False, 8)
+                  False, 9)
     along = np.linspace(0, 1, len(x))
     width = thick * np.interp(along, [0, 0.08, 0.55, 1], [0.55, 0.95, 0.95, 0.22])
     if bushy:  # a ragged edge: single hairs
-        width *= 1 + 0.10 * np.cos(np.arange(len(x)) * math.pi)
+        width *= 1 + 0.06 * np.sin(2.3 * np.arange(len(x)))
     scene.stroke(scene.on_face(_BOTH * x, y, 0.02), width, color, 0.95 if bushy else 0.80)
 
 
@@ -937,7 +940,7 @@ def _bangs(scene: _Scene) -> np.ndarray:
     """A fringe over the forehead that ends above the brows, with an uneven edge."""
     face = scene.face
     x = 0.66 * _span(31)
-    y = -0.385 + 0.04 * face.bangs_length + 0.13 * face.bangs_sweep * x - 0.10 * x * x
+    y = -0.375 + 0.04 * face.bangs_length + 0.10 * face.bangs_sweep * x - 0.08 * x * x
     y = y - 0.05 * np.abs(np.sin(5.5 * x + 6.28 * face.hair_phase)) ** 4
     y = y + 0.45 * np.maximum(np.abs(x) - 0.52, 0)
     depth = 0.60 * np.sqrt(1 - (x / 0.85) ** 2)
@@ -946,7 +949,7 @@ def _bangs(scene: _Scene) -> np.ndarray:
     return scene.head(x * _head_wide(face), y, z)
 
 
-_LENS = {"round": (1.0, 0.250, 0.225), "square": (0.55, 0.255, 0.190), "cat": (0.75, 0.260, 0.200)}
+_LENS = {"round": (1.0, 0.235, 0.210), "square": (0.55, 0.250, 0.182), "cat": (0.75, 0.250, 0.190)}
 
 
 def _draw_temples(scene: _Scene) -> None:
@@ -973,7 +976,7 @@ def _draw_glasses(scene: _Scene) -> None:
 
     def at(x, y, side=_BOTH):
         """Glasses are nearly flat: a plane in front of the face, bent a little."""
-        return scene.head(side * x, y + 0.03, 0.66 - 0.22 * x * x)
+        return scene.head(side * x, y + 0.04, 0.66 - 0.22 * x * x)
 
     middle, width = 0.335, 0.048
     window, rim = scene.mask(at(middle + (size + width / rx) * x, (size + width / ry) * y))
@@ -986,7 +989,7 @@ def _draw_glasses(scene: _Scene) -> None:
     scene.stroke(at(*_curve([[-gap, 0.0], [0, -0.045], [gap, 0.0]]), 1.0), 0.045, frame)
 
 
-_HAT_EDGE = -0.52  # where a hat ends on the forehead; bangs end lower
+_HAT_EDGE = -0.565  # where a hat ends on the forehead; bangs end lower
 
 
 def _draw_hat(scene: _Scene) -> None:
@@ -1042,7 +1045,7 @@ def _draw_cap(scene: _Scene, color, cloth, crown: np.ndarray, top: float) -> Non
     # The visor comes towards the viewer; seen from the front it is a crescent.
     bow = np.sqrt(np.maximum(0, 1 - t * t))
     back = scene.head(0.80 * t, _HAT_EDGE + 0.05 - 0.27 * bow, 0.10 + 0.50 * bow)
-    rim = scene.head(0.87 * t, _HAT_EDGE + 0.07 + 0.02 * bow, 0.10 + 0.85 * bow)
+    rim = scene.head(0.87 * t, _HAT_EDGE + 0.07 - 0.01 * bow, 0.10 + 0.72 * bow)
     top_side = scene.ball(color * np.float32(0.86), 0, _HAT_EDGE + 0.08, 1.1, 0.5,
                           shadow=(0.50, 0.48, 0.54))
     scene.fill(_join(back, rim[::-1]), color=top_side)

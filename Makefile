@@ -1,0 +1,35 @@
+# make demo: the whole chain on faces that it draws itself. make test: the tests.
+# Both make .venv on their first run and reuse it afterwards. PYTHON chooses the interpreter.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+DEMO := runs/demo
+
+.PHONY: demo test test-slow
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	$(RUN) train_main.py --stage=all --preset=demo --run_dir=$(DEMO)
+	$(RUN) -m cgan_tf.data.synthetic --seed=7 --resolution=256 --output=$(DEMO)/face.png
+	$(RUN) -m cgan_tf.translate --model=$(DEMO) --image=$(DEMO)/face.png --overwrite \
+	    --edit=Smiling=+1,Eyeglasses=+1 --strip --output=$(DEMO)/strip.png
+	@echo "report: $(CURDIR)/$(DEMO)/report.html"
+	@echo "strip:  $(CURDIR)/$(DEMO)/strip.png"
+
+test: $(VENV)/installed-tests
+	$(RUN) -m ruff check .
+	$(RUN) -m pytest -m "not slow"
+
+test-slow: $(VENV)/installed-tests
+	$(RUN) -m pytest -m slow
+
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13) and \
+	    "error: Python 3.10 to 3.13 is needed; give one by make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-tests: $(VENV)/installed tests/requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@

@@ -1,0 +1,196 @@
+"""Prints a run's measured figures beside the project's bars.
+
+    python -m cgan_tf.figures --run_dir=RUN_DIR
+
+Reads what the evaluate and export stages left (evaluate/report.json, evaluate/against_NAME.json
+of `python -m cgan_tf.evaluate`, export/report.json) and measures nothing itself. Photos and drawn
+faces have bars of their own; a figure without one is printed for information.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from cgan_tf import cli
+from cgan_tf.errors import UserError
+from cgan_tf.evaluate import read_comparisons
+from cgan_tf.run import RunFolder, StageFolder
+
+PHOTO_SOURCES = ("celeba", "celeba_dir")
+FD_OVER_FLOOR, FD_32_RATIO = 12.0, 0.6
+MEAN_ACCURACY = 0.875
+ACCURACIES = {"Smiling": 0.90, "Male": 0.93, "Eyeglasses": 0.965}
+NEARER_THAN_RANDOM = 0.95
+PHOTO_CHANGE, PHOTO_LEAKAGE, PHOTO_RATIO = 0.4, 0.10, 3.0
+PHOTO_TARGETS = ("Smiling", "Blond_Hair", "Male")  # the attributes that the change is asked of
+DRAWN_CHANGE, DRAWN_LEAKAGE, DRAWN_NEARER = 0.6, 0.05, 0.80
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One figure: `at_least` and `at_most` are its bar, if it has one; n is what it was taken on."""
+
+    name: str
+    value: float | None
+    at_least: float | None = None
+    at_most: float | None = None
+    n: int | None = None
+
+    @property
+    def verdict(self) -> str:
+        """"met", "MISSED", or nothing where there is no bar."""
+        if self.at_least is None and self.at_most is None:
+            return ""
+        if self.value is None:
+            return "MISSED"
+        low = self.at_least is None or self.value >= self.at_least
+        high = self.at_most is None or self.value <= self.at_most
+        return "met" if low and high else "MISSED"
+
+    @property
+    def bar(self) -> str:
+        if self.at_least is not None:
+            return f">= {self.at_least:.4g}"
+        return f"<= {self.at_most:.4g}" if self.at_most is not None else ""
+
+
+def evaluation_rows(report: dict[str, Any], comparisons: dict[str, dict[str, Any]]) -> list[Row]:
+    """The rows of evaluate/report.json and of the comparisons with other runs' generators."""
+    photos = report["data"]["name"] in PHOTO_SOURCES
+    drawn = report["data"]["name"] == "synthetic"
+    generation, encoder = report["generation"], report["inversion"]["encoder"]
+    fakes = generation["n_fake"]
+    rows = [
+        Row("fd", generation["fd"], n=fakes),
+        Row("fd, floor", generation["fd_floor"], n=generation["n_floor"]),
+        Row("fd / floor", generation["fd_over_floor"],
+            at_most=FD_OVER_FLOOR if photos else None, n=fakes),
+        Row("fd at 32 px", generation["fd_at_32"], n=fakes),
+    ]  # fmt: skip
+    for name, blocks in comparisons.items():
+        other = blocks["other"]["fd_at_32"]
+        rows.append(Row(f"fd at 32 px / that of {name}",
+                        blocks["run"]["fd_at_32"] / other if other else None,
+                        at_most=FD_32_RATIO if photos else None,
+                        n=blocks["other"]["n_fake"]))  # fmt: skip
+    rows += [
+        Row("precision", generation["precision"], n=generation["n_real"]),
+        Row("recall", generation["recall"], n=generation["n_real"]),
+    ]
+
+    regressor = report["regressor"]
+    count = regressor["n"]
+    rows.append(Row("regressor, mean accuracy", regressor["regressor"]["accuracy"],
+                    at_least=MEAN_ACCURACY if photos else None, n=count))  # fmt: skip
+    for name, bound in ACCURACIES.items() if photos else ():
+        entry = regressor["attributes"].get(name)
+        if entry:
+            rows.append(Row(f"regressor, {name}", entry["accuracy"], at_least=bound, n=count))
+    rows.append(Row("judge, mean accuracy", regressor["judge"]["accuracy"], n=count))
+
+    rows += [
+        Row("inversion, nearer than random", encoder["nearer_than_random"],
+            at_least=NEARER_THAN_RANDOM if photos else None, n=encoder["n"]),
+        Row("inversion, psnr", encoder["psnr"], n=encoder["n"]),
+        Row("inversion, ssim", encoder["ssim"], n=encoder["n"]),
+        Row("inversion, identity", encoder["identity"], n=encoder["n"]),
+    ]  # fmt: skip
+    for name, entry in report["edits"]["learned"].items():
+        rows += _edit_rows(name, entry, photos, drawn)
+    for name, entry in report.get("counterfactual", {}).items():
+        rows.append(Row(f"{name}, nearer to the true edit", entry.get("nearer"),
+                        at_least=DRAWN_NEARER, n=entry["n"]))  # fmt: skip
+    return rows
+
+
+def _edit_rows(name: str, entry: dict[str, Any], photos: bool, drawn: bool) -> list[Row]:
+    barred = photos and name in PHOTO_TARGETS
+    change = PHOTO_CHANGE if barred else DRAWN_CHANGE if drawn else None
+    leakage = PHOTO_LEAKAGE if barred else DRAWN_LEAKAGE if drawn else None
+    count = entry["n"]
+    return [
+        Row(f"{name}, target change", entry["target_change"], at_least=change, n=count),
+        Row(f"{name}, leakage", entry["leakage"], at_most=leakage, n=count),
+        Row(f"{name}, ratio / random's", entry["ratio_over_random"],
+            at_least=PHOTO_RATIO if barred else None, n=count),
+    ]  # fmt: skip
+
+
+def export_rows(report: dict[str, Any]) -> list[Row]:
+    """The rows of export/report.json: the largest difference from Keras of each variant."""
+    rows = []
+    for name, variant in report["variants"].items():
+        signatures = variant.get("signatures", {}).values()
+        differences = [figure["max_difference"] for figure in signatures]
+        finite = differences and None not in differences
+        rows.append(Row(f"{name}, largest difference", max(differences) if finite else None,
+                        at_most=variant.get("bound"), n=report["photos"]["n"]))  # fmt: skip
+        if not variant["passed"] and rows[-1].verdict != "MISSED":
+            rows.append(Row(f"{name}: {variant['reason']}", None, at_least=1))
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as aligned text."""
+    width = max(len(row.name) for row in rows)
+    lines = [f"{'figure':{width}}  {'value':>9}  {'bar':>9}  {'':6}  {'n':>5}"]
+    for row in rows:
+        value = "-" if row.value is None else f"{row.value:.4g}"
+        count = "" if row.n is None else str(row.n)
+        lines.append(f"{row.name:{width}}  {value:>9}  {row.bar:>9}  {row.verdict:6}  {count:>5}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def read_report(stage: StageFolder) -> dict[str, Any] | None:
+    """A stage's report.json, or None if there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = stage.path / "report.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise UserError(
+            f"{path} is damaged; python train_main.py --stage={stage.name} --restart "
+            f"--run_dir={stage.run.path} makes it anew"
+        ) from None
+
+
+def collect(run_dir: Path) -> str:
+    """What the command prints.
+
+    Raises:
+        UserError: no run folder, or nothing measured yet.
+    """
+    folder = RunFolder(run_dir)
+    config = folder.load_config()
+    evaluate, export = folder.stage("evaluate"), folder.stage("export")
+    evaluation, exported = read_report(evaluate), read_report(export)
+    if evaluation is None and exported is None:
+        raise UserError(
+            f"--run_dir={run_dir}: nothing measured yet; run "
+            f"python train_main.py --stage=evaluate --run_dir={run_dir}"
+        )
+    rows = [] if evaluation is None else evaluation_rows(evaluation, read_comparisons(evaluate))
+    rows += [] if exported is None else export_rows(exported)
+    missed = sum(row.verdict == "MISSED" for row in rows)
+    barred = sum(row.verdict != "" for row in rows)
+    head = f"{run_dir}: {config.data}, {config.resolution} px, seed {config.seed}"
+    return f"{head}\n{table(rows)}\n{barred - missed} of {barred} bars met"
+
+
+def main() -> None:
+    """The command."""
+    print(collect(Path(flags.FLAGS.run_dir)))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("run_dir", None, "run folder to report on")
+    flags.mark_flag_as_required("run_dir")
+    cli.run(main)

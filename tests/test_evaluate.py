@@ -1,0 +1,519 @@
+"""cgan_tf.measure, cgan_tf.evaluate and cgan_tf.figures on an untrained run of 32 px."""
+
+import json
+
+import fake_run
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cgan_tf import artifact, data, evaluate, figures, judge, measure, metrics, translator
+from cgan_tf.data import synthetic, synthetic_source
+from cgan_tf.data.images import decode_file, to_float
+from cgan_tf.errors import UserError
+from cgan_tf.networks.dcgan import Generator
+from cgan_tf.networks.judge import Judge
+
+OPTIONS = {"judge_kimg": 0.256, "eval_fakes": 120, "eval_photos": 10, "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that the stage has evaluated: (config, run folder, data set, report)."""
+    place = tmp_path_factory.mktemp("evaluate")
+    config = fake_run.make_config(place / "cache", **OPTIONS)
+    folder = fake_run.make_run(place / "run", config)
+    dataset = data.open_data(config, say=lambda line: None)
+    evaluate.run(config, folder, dataset)
+    report = json.loads((folder.path / "evaluate" / "report.json").read_text())
+    return config, folder, dataset, report
+
+
+@pytest.fixture(scope="module")
+def chain(finished):
+    config, folder, _, _ = finished
+    editor = translator.Translator.from_run(folder.path, scores=True)
+    model = artifact.load_model(Judge, folder.path / "evaluate" / judge.FOLDER)
+    return measure.Chain(editor, model, dict.fromkeys(fake_run.ATTRIBUTES, 0.5))
+
+
+@pytest.fixture(scope="module")
+def photos(finished, chain):
+    config, _, dataset, _ = finished
+    return measure.Photos(chain, dataset, 10, config.seed)
+
+
+# ---- the stage ---------------------------------------------------------------------------------
+
+EDIT = {"strength", "target_change", "target_change_from_photo", "success", "n_success", "leakage",
+        "ratio", "identity", "identity_from_photo", "n", "draws", "seed"}  # fmt: skip
+LEARNED = EDIT | {"ratio_over_random", "calibrated_change", "achieved_change", "n_calibration",
+                  "achieved_change_judge", "calibration_error", "calibration_error_judge"}  # fmt: skip
+
+
+def test_report_has_exactly_the_documented_layout(finished):
+    config, _, dataset, report = finished
+    assert set(report) == {"version", "seed", "seconds", "data", "judge", "generation", "regressor",
+                           "inversion", "edits", "edits_mean", "counterfactual", "pictures"}  # fmt: skip
+    assert report["seed"] == 7
+    assert report["data"] == {"name": "synthetic", "resolution": 32, "digest": dataset.digest,
+                              "n_train": 80, "n_validation": 10, "n_test": 10}  # fmt: skip
+    assert set(report["judge"]) == {"features", "parameters", "kimg"}
+    assert report["judge"]["features"] == 192
+    assert set(report["generation"]) == {
+        "features", "resolution", "fd", "fd_floor", "fd_over_floor", "fd_at_32", "fd_floor_at_32",
+        "kid", "kid_std", "kid_floor", "precision", "recall", "n_real", "n_fake", "n_floor", "seed",
+    }  # fmt: skip
+    assert set(report["regressor"]) == {"n", "seed", "regressor", "judge", "majority", "attributes"}
+    assert tuple(report["regressor"]["attributes"]) == synthetic.ATTRIBUTES
+    assert set(report["inversion"]) == {"encoder"}
+    assert set(report["inversion"]["encoder"]) == {
+        "psnr", "ssim", "perceptual", "identity", "seconds_per_image", "nearer_than_random",
+        "perceptual_random_best", "n", "n_random", "seed",
+    }  # fmt: skip
+    assert {method: tuple(block) for method, block in report["edits"].items()} == {
+        "learned": fake_run.ATTRIBUTES, "random": fake_run.ATTRIBUTES}  # fmt: skip
+    for name in fake_run.ATTRIBUTES:
+        assert set(report["edits"]["learned"][name]) == LEARNED
+        assert set(report["edits"]["random"][name]) == EDIT
+        assert set(report["counterfactual"][name]) == {
+            "psnr", "psnr_unedited", "psnr_ceiling", "judge_agreement", "judge_agreement_target",
+            "true_change", "true_leakage", "nearer", "nearer_perceptual", "n_perceptual", "n",
+            "seed",
+        }  # fmt: skip
+    assert set(report["edits_mean"]) == {"learned", "random"}
+
+
+def test_every_figure_carries_its_n_and_seed(finished):
+    _, _, dataset, report = finished
+    generation = report["generation"]
+    counts = {key: generation[key] for key in ("n_real", "n_fake", "n_floor", "seed")}
+    assert counts == {"n_real": 20, "n_fake": 120, "n_floor": 20, "seed": 7}
+    blocks = [report["regressor"], report["inversion"]["encoder"], *report["edits"]["learned"].values(),
+              *report["edits"]["random"].values(), *report["counterfactual"].values()]  # fmt: skip
+    assert all(block["seed"] == 7 for block in blocks)
+    labels = dataset.labels[dataset.splits["test"]]
+    for name in fake_run.ATTRIBUTES:
+        without = int(np.sum(labels[:, dataset.attribute_names.index(name)] == 0))
+        assert report["edits"]["learned"][name]["n"] == without
+        assert report["edits"]["random"][name]["draws"] == measure.RANDOM_DRAWS
+        assert report["counterfactual"][name]["n"] == without
+
+
+def test_pictures_are_there_and_of_the_stated_size(finished):
+    _, folder, _, report = finished
+    names = ["samples.png", "reconstructions.png", *(f"edits_{a}.png" for a in fake_run.ATTRIBUTES)]
+    assert list(report["pictures"]) == names
+    evaluated = folder.path / "evaluate"
+    assert sorted(path.name for path in evaluated.glob("*.png")) == sorted(names)
+    assert decode_file(evaluated / "samples.png").shape == (8 * 32, 8 * 32, 3)
+    assert decode_file(evaluated / "reconstructions.png").shape == (4 * 32, 8 * 32, 3)
+    rows = min(evaluate.EDITED, report["edits"]["learned"]["Smiling"]["n"])
+    assert decode_file(evaluated / "edits_Smiling.png").shape == (rows * 32, 6 * 32, 3)
+
+
+def test_a_finished_stage_does_nothing(finished, capsys):
+    config, folder, dataset, _ = finished
+    written = (folder.path / "evaluate" / "report.json").stat().st_mtime_ns
+    evaluate.run(config, folder, dataset)
+    assert "nothing to do" in capsys.readouterr().out
+    assert (folder.path / "evaluate" / "report.json").stat().st_mtime_ns == written
+
+
+def test_measuring_again_gives_the_same_figures(finished, tmp_path):
+    config, folder, dataset, report = finished
+    editor = translator.Translator.from_run(folder.path, scores=True)
+    model = artifact.load_model(Judge, folder.path / "evaluate" / judge.FOLDER)
+    entries = translator.read_directions(folder, editor.generator.z_dim)
+    again = json.loads(json.dumps(
+        evaluate.measure_all(config, dataset, tmp_path, model, editor, entries)))  # fmt: skip
+    for result in (report, again):
+        result = json.loads(json.dumps(result))
+    for key in set(report) - {"seconds", "inversion"}:
+        assert again[key] == report[key]
+    timed = {"seconds_per_image"}
+    for key in set(report["inversion"]["encoder"]) - timed:
+        assert again["inversion"]["encoder"][key] == report["inversion"]["encoder"][key]
+
+
+def test_a_missing_stage_is_named(tmp_path, finished):
+    config, _, dataset, _ = finished
+    empty = fake_run.run.RunFolder(tmp_path / "empty")
+    with pytest.raises(UserError, match="--stage=gan"):
+        evaluate.run(config, empty, dataset)
+
+
+def test_a_table_without_strength_one_is_refused():
+    entry = {"attribute": "Smiling", "calibration": [{"strength": 0.5, "change": 0.2, "n": 3}]}
+    with pytest.raises(UserError, match="Smiling"):
+        evaluate.promised(entry)
+
+
+# ---- generation --------------------------------------------------------------------------------
+
+
+class Replay:
+    """A generator whose samples are given photos: latent i asks for photo i."""
+
+    z_dim = 1
+
+    def __init__(self, photos, resolution):
+        self.photos = tf.constant(photos)
+        self.resolution = resolution
+
+    def sample_prior(self, count, seed):
+        return tf.reshape(tf.range(count, dtype=tf.float32) % len(self.photos), (-1, 1))
+
+    def __call__(self, z, training):
+        return tf.gather(self.photos, tf.cast(z[:, 0], tf.int32))
+
+
+def test_photos_as_fakes_are_at_distance_zero(finished, chain):
+    _, _, dataset, _ = finished
+    held_out = np.concatenate([dataset.splits["validation"], dataset.splits["test"]])
+    replay = Replay(to_float(dataset.read(held_out)), 32)
+    block = measure.measure_generator(replay, chain.judge_model, dataset, 20, seed=1)
+    assert block["fd"] == pytest.approx(0.0, abs=1e-6)
+    assert block["fd_at_32"] == pytest.approx(0.0, abs=1e-6)
+    assert block["fd_floor"] > 100 * block["fd"]
+    assert (block["precision"], block["recall"]) == (1.0, 1.0)
+
+
+def test_a_generator_of_another_resolution_is_judged_without_its_blur(tmp_path):
+    """At 64 px: photos averaged down to 32 px are off in fd, and at 0 in fd_at_32."""
+    config = fake_run.make_config(tmp_path, resolution=64)
+    dataset = data.open_data(config, say=lambda line: None)
+    held_out = np.concatenate([dataset.splits["validation"], dataset.splits["test"]])
+    small = measure.resize(tf.constant(to_float(dataset.read(held_out))), 32)
+    model = Judge(dataset.attribute_names, 64)
+    block = measure.measure_generator(Replay(small, 32), model, dataset, 20, seed=1)
+    assert block["resolution"] == 32
+    assert block["fd_at_32"] == pytest.approx(0.0, abs=1e-5)
+    assert block["fd"] > 0.001
+    assert block["fd_floor"] > 10 * block["fd_at_32"]
+
+
+def test_resize():
+    image = tf.reshape(tf.range(16, dtype=tf.float32), (1, 4, 4, 1))
+    np.testing.assert_allclose(measure.resize(image, 2)[0, ..., 0], [[2.5, 4.5], [10.5, 12.5]])
+    assert measure.resize(image, 4) is image
+    larger = measure.resize(image, 8)
+    assert larger.shape == (1, 8, 8, 1)
+    assert float(larger[0, 0, 0, 0]) == 0.0 and float(larger[0, 7, 7, 0]) == 15.0
+    assert float(larger[0, 0, 1, 0]) == pytest.approx(0.25)
+
+
+def test_choose_is_seeded_and_within():
+    indices = np.arange(100, 200)
+    assert np.array_equal(measure.choose(indices[::-1], 100, 0), indices)
+    chosen = measure.choose(indices, 10, 1)
+    assert len(set(chosen)) == 10 and set(chosen) <= set(indices)
+    assert np.array_equal(chosen, np.sort(chosen))
+    assert np.array_equal(chosen, measure.choose(indices, 10, 1))
+    assert not np.array_equal(chosen, measure.choose(indices, 10, 2))
+
+
+# ---- inversion ---------------------------------------------------------------------------------
+
+
+def test_flat_features_have_the_perceptual_distance(chain, photos):
+    flat = chain.flat_features(photos.images[:4]), chain.flat_features(photos.reconstructions[:4])
+    expected = chain.distance(photos.images[:4], photos.reconstructions[:4])
+    np.testing.assert_allclose(np.sum((flat[0] - flat[1]) ** 2, axis=1), expected, rtol=1e-4)
+    assert np.all(expected > 0)
+
+
+def test_nearest_sample_is_the_minimum_over_all_pairs(chain, photos, monkeypatch):
+    best = measure.nearest_sample(chain, photos, 30)
+    samples = chain.generate(chain.generator.sample_prior(30, seed=photos.seed).numpy())
+    for row in range(3):
+        photo = np.repeat(photos.images[row : row + 1], 30, axis=0)
+        assert best[row] == pytest.approx(chain.distance(photo, samples).min(), rel=1e-3)
+    # In blocks, as where the features of all samples do not fit.
+    monkeypatch.setattr(measure, "BATCH", 7)
+    monkeypatch.setattr(measure, "FEATURE_BYTES", 1)
+    np.testing.assert_allclose(measure.nearest_sample(chain, photos, 30), best, rtol=1e-4)
+
+
+def test_a_perfect_inversion_is_told(chain, photos):
+    perfect = measure.Photos.__new__(measure.Photos)
+    perfect.__dict__ |= photos.__dict__
+    perfect.reconstructions, perfect.reconstructed_features = photos.images, photos.features
+    block = measure.measure_inversion(chain, perfect, samples=20)["encoder"]
+    assert block["nearer_than_random"] == 1.0
+    assert block["identity"] == pytest.approx(1.0)
+    assert block["ssim"] == pytest.approx(1.0)
+    assert block["perceptual"] == pytest.approx(0.0, abs=1e-6)
+    assert block["psnr"] is None  # infinite
+
+
+# ---- edits -------------------------------------------------------------------------------------
+
+
+class Script:
+    """A chain whose judge reads probabilities off the latent: every figure is known."""
+
+    names = ("A", "B", "C")
+    attributes = ("A",)
+    calibrated = {"A": 0.4}
+
+    def __init__(self, direction):
+        self.directions = {"A": np.array(direction, np.float32)}
+
+    def generate(self, z):
+        return z
+
+    def judge(self, z):
+        return np.concatenate([z, np.ones((len(z), 1))], axis=1).astype(np.float32), z
+
+    def score(self, z):
+        return z
+
+
+def scripted_photos(latents, labels):
+    photos = measure.Photos.__new__(measure.Photos)
+    photos.seed, photos.labels = 0, np.array(labels, np.float32)
+    photos.latents = photos.reconstructions = np.array(latents, np.float32)
+    photos.reconstructed_features, photos.reconstructed_probabilities = Script([0] * 3).judge(
+        photos.latents
+    )
+    photos.features = photos.reconstructed_features[:, ::-1]
+    photos.probabilities = photos.reconstructed_probabilities - np.float32([0.1, 0, 0])
+    return photos
+
+
+def test_edits_by_hand():
+    chain = Script([0.3, 0.1, -0.05])
+    photos = scripted_photos(
+        [[0.1, 0.2, 0.5], [0.3, 0.2, 0.5], [0.6, 0.2, 0.5], [0.4, 0.9, 0.9]],
+        [[0, 0, 1], [0, 1, 0], [0, 0, 0], [1, 0, 0]],
+    )
+    learned = measure.measure_edits(chain, photos, draws=2)["learned"]["A"]
+    expected = {
+        "strength": 1.0,
+        "target_change": 0.3,
+        "target_change_from_photo": 0.4,
+        "success": 0.5,  # of the two at or below 0.5, 0.1 -> 0.4 and 0.3 -> 0.6
+        "n_success": 2,
+        "leakage": (0.1 + 0.05) / 2,
+        "ratio": 0.3 / 0.075,
+        "calibrated_change": 0.4,
+        "achieved_change": 0.3,
+        "achieved_change_judge": 0.3,
+        "calibration_error": 0.1,
+        "calibration_error_judge": 0.1,
+        "n_calibration": 3,
+        "n": 3,
+        "draws": 1,
+    }
+    assert {key: learned[key] for key in expected} == pytest.approx(expected, rel=1e-4)
+    rows = photos.reconstructed_features[:3].astype(np.float64)
+    edited = rows + [0.3, 0.1, -0.05, 0.0]
+    assert learned["identity"] == pytest.approx(metrics.cosine(rows, edited).mean(), rel=1e-5)
+    flipped = metrics.cosine(rows[:, ::-1], edited).mean()
+    assert learned["identity_from_photo"] == pytest.approx(flipped, rel=1e-5)
+
+
+def test_random_directions_have_the_learned_length_and_no_sign():
+    chain, lengths = Script([0.3, 0.0, 0.4]), []
+    judged = chain.judge
+
+    def judge_and_note(z):
+        lengths.append(np.linalg.norm(z - photos.latents[:2], axis=1))
+        return judged(z)
+
+    photos = scripted_photos([[0.1, 0.2, 0.5], [0.3, 0.2, 0.5]], [[0, 0, 1], [0, 1, 0]])
+    chain.judge = judge_and_note
+    edits = measure.measure_edits(chain, photos, draws=6)
+    np.testing.assert_allclose(lengths, 0.5, rtol=1e-4)
+    random = edits["random"]["A"]
+    assert random["draws"] == 6 and random["target_change"] > 0
+    assert random["ratio"] == pytest.approx(random["target_change"] / random["leakage"])
+    learned = edits["learned"]["A"]
+    assert learned["ratio_over_random"] == pytest.approx(learned["ratio"] / random["ratio"])
+
+
+def test_an_attribute_that_every_test_photo_has_gives_no_figure():
+    photos = scripted_photos([[0.1, 0.2, 0.5]], [[1, 0, 0]])
+    edits = measure.measure_edits(Script([0.3, 0.1, 0.0]), photos)
+    learned = edits["learned"]["A"]
+    assert learned["n"] == learned["n_success"] == learned["n_calibration"] == 0
+    for key in ("target_change", "success", "leakage", "ratio", "identity", "calibration_error"):
+        assert learned[key] is None
+    assert measure.edits_mean(edits)["learned"]["target_change"] is None
+
+
+def test_means_over_attributes_leave_out_what_has_no_value():
+    keys = (*measure.EDIT_FIGURES, "ratio", "calibration_error")
+    one, two = dict.fromkeys(keys, 0.2), dict.fromkeys(keys, 0.6)
+    two["success"] = None
+    means = measure.edits_mean({"learned": {"A": one, "B": two}})["learned"]
+    assert means["target_change"] == pytest.approx(0.4)
+    assert means["success"] == pytest.approx(0.2)
+
+
+# ---- the true edit -----------------------------------------------------------------------------
+
+
+def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, monkeypatch):
+    name = "Eyeglasses"
+    rows = measure.rows_without(chain, photos, name)
+    faces = [synthetic_source.face(photos.indices[row]) for row in rows]
+    truth = to_float(np.stack(
+        [synthetic.render(synthetic.counterfactual(face, name, True), 32) for face in faces]))  # fmt: skip
+    unedited = to_float(np.stack([synthetic.render(face, 32) for face in faces]))
+    np.testing.assert_array_equal(unedited, photos.images[rows])
+    monkeypatch.setattr(chain, "attributes", (name,))
+    rest = chain.generate
+
+    def answer(pictures):
+        # The first call is for the edited images; the ceiling comes after it.
+        calls = iter([pictures])
+        return lambda z: next(calls, None) if len(z) == len(rows) else rest(z)
+
+    for pictures, share in ((truth, 1.0), (unedited, 0.0)):
+        reply = [pictures]
+        monkeypatch.setattr(
+            chain, "generate", lambda z, reply=reply: reply.pop() if reply else rest(z)
+        )
+        block = measure.measure_counterfactual(chain, photos)[name]
+        assert block["nearer"] == block["nearer_perceptual"] == share
+        assert block["n"] == block["n_perceptual"] == len(rows)
+    assert block["true_leakage"] >= 0
+
+
+# ---- regressor ---------------------------------------------------------------------------------
+
+
+def test_regressor_block_by_hand(finished, chain, photos):
+    _, _, dataset, _ = finished
+    block = measure.measure_regressor(chain, photos)
+    labels = dataset.labels[dataset.splits["test"]]
+    scores = chain.score(photos.images)
+    assert block["n"] == 10
+    assert block["regressor"]["accuracy"] == pytest.approx(np.mean((scores > 0.5) == labels))
+    majority = dataset.labels[dataset.splits["train"]].mean(axis=0) > 0.5
+    assert block["majority"]["accuracy"] == pytest.approx(np.mean(majority == labels))
+    smiling = block["attributes"]["Smiling"]
+    assert smiling["positive"] == pytest.approx(labels[:, 0].mean())
+    assert smiling["judge_accuracy"] == pytest.approx(
+        np.mean((photos.probabilities[:, 0] > 0.5) == labels[:, 0])
+    )
+
+
+# ---- the two commands --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_run(finished, tmp_path):
+    """A run of 32 px whose generator has other weights."""
+    config, _, _, _ = finished
+    other = fake_run.make_run(tmp_path / "other", config)
+    stage = other.stage("gan")
+    model = artifact.load_model(Generator, stage.model)
+    for weight in model.trainable_weights:
+        weight.assign(weight * 0.5)
+    artifact.save_model(model, stage.model)
+    return other
+
+
+def test_compare_judges_both_generators_alike(finished, other_run):
+    config, folder, dataset, report = finished
+    result = evaluate.compare(folder.path, other_run.path)
+    assert result["run"] == pytest.approx(report["generation"], rel=1e-4, abs=1e-6)
+    assert result["other"]["fd_floor"] == pytest.approx(result["run"]["fd_floor"])
+    assert result["other"]["fd"] != pytest.approx(result["run"]["fd"], rel=1e-3)
+    stored = evaluate.read_comparisons(folder.stage("evaluate"))
+    assert stored == {"other": json.loads(json.dumps(result))}
+    text = figures.collect(folder.path)
+    assert "fd at 32 px / that of other" in text
+    (folder.path / "evaluate" / "against_other.json").unlink()
+
+
+def test_compare_wants_an_evaluated_run(other_run):
+    with pytest.raises(UserError, match="--stage=evaluate"):
+        evaluate.compare(other_run.path, other_run.path)
+
+
+def test_figures_of_a_run(finished):
+    config, folder, _, report = finished
+    text = figures.collect(folder.path)
+    assert "synthetic, 32 px, seed 7" in text
+    lines = {line.split("  ")[0]: line for line in text.splitlines()}
+    change = report["edits"]["learned"]["Smiling"]["target_change"]
+    assert f"{change:.4g}" in lines["Smiling, target change"]
+    assert "MISSED" in lines["Smiling, target change"]  # nothing has been trained
+    assert text.splitlines()[-1].endswith("bars met")
+
+
+def test_figures_of_nothing(tmp_path, finished):
+    config, _, _, _ = finished
+    with pytest.raises(UserError, match="no run folder"):
+        figures.collect(tmp_path)
+    bare = fake_run.make_run(tmp_path / "bare", config)
+    with pytest.raises(UserError, match="--stage=evaluate"):
+        figures.collect(bare.path)
+    bare.stage("evaluate").path.mkdir()
+    (bare.stage("evaluate").path / "report.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        figures.collect(bare.path)
+
+
+@pytest.mark.parametrize(
+    "value, bars, verdict",
+    [
+        (0.4, {"at_least": 0.4}, "met"),
+        (0.39, {"at_least": 0.4}, "MISSED"),
+        (0.1, {"at_most": 0.1}, "met"),
+        (0.11, {"at_most": 0.1}, "MISSED"),
+        (None, {"at_most": 0.1}, "MISSED"),
+        (None, {}, ""),
+    ],
+)
+def test_verdicts(value, bars, verdict):
+    assert figures.Row("x", value, **bars).verdict == verdict
+
+
+def test_bars_of_photos_and_of_drawn_faces(finished):
+    report = finished[3]
+    photos = json.loads(json.dumps(report))
+    photos["data"]["name"] = "celeba_dir"
+    del photos["counterfactual"]
+    barred = {row.name: row.bar for row in figures.evaluation_rows(photos, {}) if row.verdict}
+    assert barred == {
+        "fd / floor": "<= 12",
+        "regressor, mean accuracy": ">= 0.875",
+        "regressor, Smiling": ">= 0.9",
+        "regressor, Eyeglasses": ">= 0.965",
+        "inversion, nearer than random": ">= 0.95",
+        "Smiling, target change": ">= 0.4",
+        "Smiling, leakage": "<= 0.1",
+        "Smiling, ratio / random's": ">= 3",
+        "Blond_Hair, target change": ">= 0.4",
+        "Blond_Hair, leakage": "<= 0.1",
+        "Blond_Hair, ratio / random's": ">= 3",
+    }
+    barred = {row.name: row.bar for row in figures.evaluation_rows(report, {}) if row.verdict}
+    assert len(barred) == 9
+    assert barred["Eyeglasses, leakage"] == "<= 0.05"
+    assert barred["Eyeglasses, nearer to the true edit"] == ">= 0.8"
+
+
+def test_export_rows():
+    report = {
+        "photos": {"n": 64},
+        "variants": {
+            "saved_model": {
+                "passed": True, "reason": None, "bound": 1e-4,
+                "signatures": {"encode": {"max_difference": 1e-6},
+                               "translate": {"max_difference": 3e-6}},
+            },
+            "translator_float16": {"passed": False, "reason": "encode gives NaN", "bound": 2e-2,
+                                   "signatures": {"encode": {"max_difference": None}}},
+            "translator_float32": {"passed": False, "reason": "cannot be converted", "path": None},
+        },
+    }  # fmt: skip
+    rows = figures.export_rows(report)
+    assert [(row.value, row.verdict) for row in rows] == [
+        (3e-6, "met"), (None, "MISSED"), (None, ""), (None, "MISSED")]  # fmt: skip
+    assert "cannot be converted" in rows[3].name
