@@ -86,7 +86,8 @@ def main() -> None:
 
     run.lock()
     dataset = data.open_data(options)
-    if dataset.attribute_names and set(stages) & {"directions", "evaluate", "export"}:
+    edits = bool(set(stages) & {"directions", "evaluate", "export"})
+    if dataset.attribute_names and (options.attributes or edits):
         options = dataclasses.replace(
             options, attributes=directions.choose_attributes(options, dataset)
         )
@@ -95,7 +96,13 @@ def main() -> None:
         for stage in stages:
             run.restart(stage)
     run.save_config(
-        options, {"name": dataset.name, "size": len(dataset.files), "digest": dataset.digest}
+        options,
+        {
+            "name": dataset.name,
+            "size": len(dataset.files),
+            "digest": dataset.digest,
+            "attribute_names": list(dataset.attribute_names),
+        },
     )
     work = {
         "gan": gan.run,
@@ -103,11 +110,13 @@ def main() -> None:
         "inversion": inversion.run,
         "directions": directions.run,
         "evaluate": evaluate.run,
-        "export": export.run,
+        "export": lambda options, run, _: export.run(options, run),
     }
     for stage in stages:
-        work[stage](options, run, dataset)
-        page = report.write(run)
+        try:
+            work[stage](options, run, dataset)
+        finally:
+            page = report.write(run)
     print(f"report: {page}")
 
 

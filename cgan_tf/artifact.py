@@ -23,24 +23,26 @@ def save_model(model: keras.Model, folder: Path) -> None:
         folder: the artifact's folder; its parent must exist.
     """
     building = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(building, ignore_errors=True)
+    stale = folder.with_name(f".{folder.name}.stale")
+    for leftover in (building, stale):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     building.mkdir(parents=True)
-    config = {"class": type(model).__name__, "arguments": model.get_config()}
-    run.write_json(building / "config.json", config)
-    with h5py.File(building / "weights.h5", "w") as file:
-        for name, value in _named(model).items():
-            file.create_dataset(name, data=value)
-        file.flush()
-    run.sync_folder(building)
-    if folder.exists():
-        stale = folder.with_name(f".{folder.name}.stale")
-        shutil.rmtree(stale, ignore_errors=True)
-        os.replace(folder, stale)
+    try:
+        config = {"class": type(model).__name__, "arguments": model.get_config()}
+        run.write_json(building / "config.json", config)
+        with h5py.File(building / "weights.h5", "w") as file:
+            for name, value in _named(model).items():
+                file.create_dataset(name, data=value)
+        with open(building / "weights.h5", "rb") as file:
+            os.fsync(file.fileno())
+        run.sync_folder(building)
+        if folder.exists():
+            os.replace(folder, stale)
         os.replace(building, folder)
-        shutil.rmtree(stale)
-    else:
-        os.replace(building, folder)
-    run.sync_folder(folder.parent)
+        run.sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    shutil.rmtree(stale, ignore_errors=True)
 
 
 def load_model(cls: type[Model], folder: Path) -> Model:
@@ -58,7 +60,7 @@ def load_model(cls: type[Model], folder: Path) -> Model:
             values = {name: file[name][()] for name in _named(model)}
     except FileNotFoundError:
         raise UserError(f"{folder}: no model there; run the stage that makes it") from None
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: damaged model ({error}); make it anew") from None
     for variable, value in zip(model.weights, values.values(), strict=True):
         if tuple(variable.shape) != value.shape:

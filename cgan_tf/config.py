@@ -110,7 +110,7 @@ class Config:
         1.0, "target of D on reals (0.9: one-sided label smoothing)", GAN, above=0.5
     )
     r1_gamma: float = option(
-        0.6, "R1 weight: gamma / 2 * |grad D(x)|^2; 0 turns it off", GAN, minimum=0
+        0.1, "R1 weight: gamma / 2 * |grad D(x)|^2; 0 turns it off", GAN, minimum=0
     )
     r1_interval: int = option(16, "D steps between R1 penalties (lazy R1)", GAN, "steps", minimum=1)
     d_norm: str = option("none", "normalization in D", GAN, choices=("none", "batch"))
@@ -228,9 +228,20 @@ class Config:
 
 # Only what differs from the defaults.
 PRESETS: dict[str, dict[str, Any]] = {
+    # A quarter of an hour on four cores, with the installation.
     "demo": {
-        "data": "synthetic",
         "seed": 1,
+        "synthetic_size": 8000,
+        "kimg": 160.0,
+        "vgg_weights": "none",
+        "regressor_resolution": 32,
+        "regressor_kimg": 20.0,
+        "inversion_kimg": 30.0,
+        "encoder_width": 32,
+        "directions_kimg": 6.0,
+        "judge_kimg": 50.0,
+        "eval_fakes": 2000,
+        "eval_photos": 400,
     },
     # The recipe of the README that this project started from.
     "celeba32": {
@@ -253,7 +264,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "kimg": 2000.0,
         "grid_kimg": 100.0,
     },
-    "celeba64": {"data": "celeba_dir"},
+    "celeba64": {"data": "celeba_dir", "width": 48, "kimg": 480.0, "regressor_kimg": 140.0},
     "celeba128": {"data": "celeba_dir", "resolution": 128, "width": 24, "batch_size": 32},
 }
 RESOLUTIONS = (32, 64, 128)
@@ -352,6 +363,10 @@ def check(config: Config) -> None:
             raise UserError(f"--{name}={value}: must be less than {below:g}")
     if config.resolution not in RESOLUTIONS:
         raise UserError(f"--resolution={config.resolution}: one of 32, 64, 128")
+    if config.seed is not None and not 0 <= config.seed < 2**32:
+        raise UserError(f"--seed={config.seed}: from 0 to {2**32 - 1}")
+    if config.real_label > 1:
+        raise UserError(f"--real_label={config.real_label}: must be at most 1")
     if config.data in ("celeba_dir", "folder") and not config.data_dir:
         raise UserError(
             f"--data_dir: give the folder of the photos (--data={config.data} needs it)"
@@ -371,10 +386,12 @@ def check(config: Config) -> None:
         0 <= weight < math.inf for weight in config.perceptual_weights
     ):
         raise UserError("--perceptual_weights: give four numbers that are not negative")
-    if config.minibatch_std and config.batch_size % 4:
-        raise UserError(
-            f"--batch_size={config.batch_size}: must be divisible by 4, the group of --minibatch_std"
-        )
+    for name in ("batch_size", "directions_batch_size"):  # D judges both
+        if config.minibatch_std and getattr(config, name) % 4:
+            raise UserError(
+                f"--{name}={getattr(config, name)}: must be divisible by 4, the group of "
+                "--minibatch_std"
+            )
     for name, known in (("formats", ("saved_model", "tflite")), ("quantize", ("none", "float16"))):
         for value in getattr(config, name):
             if value not in known:

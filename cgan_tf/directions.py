@@ -24,7 +24,7 @@ from cgan_tf.networks.vgg import Perceptual, Regressor
 from cgan_tf.run import RunFolder, file_hash, sync_folder, write_json
 
 DEFAULTS = {
-    "synthetic": ("Smiling", "Blond_Hair", "Eyeglasses", "Wearing_Hat", "Pale_Skin"),
+    "synthetic": ("Smiling", "Eyeglasses", "Wearing_Hat", "Pale_Skin", "Bangs"),
     "celeba": ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male"),
     "celeba_dir": ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male"),
 }
@@ -131,7 +131,7 @@ class DirectionsTrainer(training.Trainer):
             edited_maps, edited_logits = regressor.features_and_logits(edited)
             edited_alpha = tf.sigmoid(edited_logits)
             error = tf.abs(tf.clip_by_value(alpha + eps * target, 0.0, 1.0) - edited_alpha)
-            others = tf.reduce_sum(error * (1.0 - target), axis=1) / (error.shape[1] - 1)
+            others = tf.reduce_sum(error * (1.0 - target), axis=1) / max(1, error.shape[1] - 1)
             parts = {
                 "content": config.content_weight
                 * tf.reduce_mean(self._perceptual(data, maps, edited, edited_maps)),
@@ -297,6 +297,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     calibration = Calibration(trainer, dataset)
     generator = file_hash(folder.stage("gan").model / "weights.h5")
     entries, vectors = {}, []
+    folder.retract("calibration of ")
     for index, name in enumerate(attributes):
         vector, table = calibration.calibrate(index, config.calibrated_change)
         reached = next(line["change"] for line in table if line["strength"] == 1.0)

@@ -117,7 +117,7 @@ class TFLiteEditor(Editor):
                 }
         except Exception as error:  # RuntimeError or ValueError with the runtime's own words
             raise UserError(f"{path}: damaged or no TFLite model ({_reason(error)})") from None
-        super().__init__(*_essentials(_tflite_description(path, content), path))
+        super().__init__(*_essentials(tflite_description(path, content), path))
         if "translate" not in self._runners:
             raise UserError(f"{path}: a TFLite model without the signature translate; {_REMEDY}")
         strengths = self._runners["translate"].get_input_details().get("strengths")
@@ -179,7 +179,7 @@ def read_description(path: Path, owner: Path) -> dict[str, Any]:
         raise UserError(f"{path}: {error.strerror}") from None
 
 
-def _tflite_description(path: Path, content: bytes) -> dict[str, Any]:
+def tflite_description(path: Path, content: bytes) -> dict[str, Any]:
     """The description inside the file, else the one in the .json beside it."""
     model = schema.Model.GetRootAs(content, 0)
     for index in range(model.MetadataLength()):

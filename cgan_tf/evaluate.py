@@ -152,10 +152,8 @@ def measure_all(
     edits = report["edits"] = measure.measure_edits(chain, photos)
     report["edits_mean"] = measure.edits_mean(edits)
     for name, entry in edits["learned"].items():
-        print(
-            f"evaluate: {name} +1 changes the judge's mean probability by "
-            f"{_text(entry['target_change'], '+.2f')}, the others' by {_text(entry['leakage'], '.3f')}"
-        )
+        change, leakage = _text(entry["target_change"], "+.2f"), _text(entry["leakage"], ".3f")
+        print(f"evaluate: {name} +1 changes its probability by {change}, the others by {leakage}")
     if dataset.name == "synthetic":
         report["counterfactual"] = measure.measure_counterfactual(chain, photos)
     report["pictures"] = draw_pictures(chain, photos, folder)

@@ -31,7 +31,7 @@ DRAWN_CHANGE, DRAWN_LEAKAGE, DRAWN_NEARER = 0.6, 0.05, 0.80
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One figure: `at_least` and `at_most` are its bar, if it has one; n is what it was taken on."""
+    """One figure, taken on n; `at_least` or `at_most` is its bar, if it has one."""
 
     name: str
     value: float | None

@@ -28,6 +28,7 @@ class GAN(training.Trainer):
     def __init__(self, config: Config, policy: str) -> None:
         super().__init__(name="gan")
         self.config = config
+        self.period = config.r1_interval if config.r1_gamma else 1
         generator = (config.resolution, config.z_dim, config.width, config.prior)
         self.generator = Generator(*generator, dtype=policy)
         self.discriminator = Discriminator(

@@ -60,7 +60,9 @@ def compiled(function: Callable[..., Any], *shapes: tuple[int, ...]) -> Callable
 
     def call(*arrays: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         output = graph(*(tf.constant(array, tf.float32) for array in arrays))
-        return tuple(part.numpy() for part in output) if isinstance(output, tuple) else output.numpy()
+        if isinstance(output, tuple):
+            return tuple(part.numpy() for part in output)
+        return output.numpy()
 
     return call
 
@@ -134,21 +136,21 @@ def measure_generator(
         seed: of the samples and of the choice of photos.
     """
     side = judge.resolution
-    see = compiled(
-        lambda images: (
-            judge.features(images),
-            judge.features(resize(resize(images, min(BLUR_SIDE, side)), side)),
-        ),
-        (side, side, 3),
-    )
-    sample = compiled(lambda z: resize(generator(z, training=False), side), (generator.z_dim,))
+
+    def see(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # From the image's own resolution: to enlarge before averaging would blur it once more.
+        small = resize(images, min(BLUR_SIDE, images.shape[1]))
+        return judge.features(resize(images, side)), judge.features(resize(small, side))
+
+    see_photos = compiled(see, (side, side, 3))
+    see_samples = compiled(lambda z: see(generator(z, training=False)), (generator.z_dim,))
     held_out = np.concatenate([dataset.splits["validation"], dataset.splits["test"]])
     reals = choose(held_out, REALS, seed)
     others = choose(dataset.splits["train"], len(reals), seed)
     latents = generator.sample_prior(fakes, seed=seed).numpy()
-    real, real_32 = _photo_features(see, dataset, reals)
-    other, other_32 = _photo_features(see, dataset, others)
-    fake, fake_32 = batched(lambda z: see(sample(z)), latents)
+    real, real_32 = _photo_features(see_photos, dataset, reals)
+    other, other_32 = _photo_features(see_photos, dataset, others)
+    fake, fake_32 = batched(see_samples, latents)
 
     fd, floor = metrics.frechet_distance(fake, real), metrics.frechet_distance(other, real)
     kid, kid_std = metrics.kernel_distance(fake, real, seed)
@@ -315,7 +317,8 @@ def measure_edits(chain: Chain, photos: Photos, draws: int = RANDOM_DRAWS) -> Nu
     learned, random = {}, {}
     generator = np.random.default_rng(photos.seed)
     for name, direction in chain.directions.items():
-        learned[name] = _edit(chain, photos, name, [direction], True) | _calibration(chain, photos, name)
+        learned[name] = _edit(chain, photos, name, [direction], True)
+        learned[name] |= _calibration(chain, photos, name)
         others = generator.standard_normal((draws, len(direction))).astype(np.float32)
         others *= np.linalg.norm(direction) / np.linalg.norm(others, axis=1, keepdims=True)
         random[name] = _edit(chain, photos, name, list(others), False)
@@ -415,7 +418,7 @@ def _calibration(chain: Chain, photos: Photos, name: str) -> Numbers:
 
 
 def measure_counterfactual(chain: Chain, photos: Photos) -> Numbers:
-    """The `counterfactual` block: edited test faces against the same faces drawn with the attribute.
+    """The `counterfactual` block: edited faces against the same faces drawn with the attribute.
 
     Args:
         chain: the models.

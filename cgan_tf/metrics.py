@@ -74,9 +74,8 @@ def kernel_distance(
     for _ in range(subsets):
         x = a[generator.choice(len(a), size, replace=False)]
         y = b[generator.choice(len(b), size, replace=False)]
-        within = sum(
-            np.sum(kernel) - np.trace(kernel) for kernel in (_cubic_kernel(x, x), _cubic_kernel(y, y))
-        )
+        kernels = _cubic_kernel(x, x), _cubic_kernel(y, y)
+        within = sum(np.sum(kernel) - np.trace(kernel) for kernel in kernels)
         values.append(within / (size * (size - 1)) - 2.0 * np.mean(_cubic_kernel(x, y)))
     return float(np.mean(values)), float(np.std(values))
 
@@ -139,7 +138,7 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     a, b = _images(a, b)
     if min(a.shape[1:3]) < SSIM_SIDE:
-        raise ValueError(f"images of {a.shape[1]} x {a.shape[2]} px: at least {SSIM_SIDE} px needed")
+        raise ValueError(f"images of {a.shape[1:3]} px: at least {SSIM_SIDE} px a side needed")
     c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
     mean_a, mean_b = _blur(a), _blur(b)
     variance_a = _blur(a * a) - mean_a**2
@@ -238,19 +237,15 @@ def _cubic_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _within(points: np.ndarray, manifold: np.ndarray, neighbors: int, chunk: int) -> float:
     """Share of the points that lie in a ball of the manifold."""
-    rows = range(0, len(manifold), chunk)
-    # A point's own distance, 0, is the first of its sorted row: index k is the k-th other.
-    radii = np.concatenate(
-        [
-            np.partition(squared_distances(manifold[row : row + chunk], manifold), neighbors, axis=1)[
-                :, neighbors
-            ]
-            for row in rows
-        ]
-    )
+    radii = []
+    for start in range(0, len(manifold), chunk):
+        distances = squared_distances(manifold[start : start + chunk], manifold)
+        # A point's own distance, 0, comes first in its sorted row: index k is the k-th other.
+        radii.append(np.partition(distances, neighbors, axis=1)[:, neighbors])
+    radius = np.concatenate(radii)
     inside = [
-        np.any(squared_distances(points[row : row + chunk], manifold) <= radii, axis=1)
-        for row in range(0, len(points), chunk)
+        np.any(squared_distances(points[start : start + chunk], manifold) <= radius, axis=1)
+        for start in range(0, len(points), chunk)
     ]
     return float(np.mean(np.concatenate(inside)))
 

@@ -7,6 +7,7 @@ would have to fetch: pictures are data URIs, charts are inline SVG.
 import base64
 import dataclasses
 import html
+import json
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Real
@@ -100,8 +101,9 @@ def short(value: Any, signed: bool = False) -> str:
     """A round value without idle zeros: strengths, kimg, ticks."""
     if not finite(value):
         return DASH
-    text = f"{value:.6g}" if abs(value) < 1e6 else f"{value:.3g}"
-    text = f"+{text}" if signed and value > 0 else text
+    if abs(value) >= 1e6:
+        return number(value, signed)
+    text = f"{value:{'+' if signed and value else ''}.6g}"
     return text.replace("-", "−", 1) if text.startswith("-") else text
 
 
@@ -117,7 +119,9 @@ def fixed(value: Any, decimals: int = 2, signed: bool = False) -> str:
 
 def tiny(value: Any) -> str:
     """A small difference in powers of ten."""
-    return _power(f"{value:.1e}").replace("-", "−") if finite(value) else DASH
+    if not finite(value):
+        return DASH
+    return _power(f"{value:.1e}").replace("-", "−") if value else "0"
 
 
 def _power(text: str) -> str:
@@ -197,6 +201,20 @@ def table(
     )
     # Wide tables scroll in their own box, also by keyboard; the page never does.
     return tag("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def raw(caption: str, content: Any) -> Html:
+    """A JSON value as it stands in its file; NaN as null."""
+    text = json.dumps(_without_nan(content), indent=2, ensure_ascii=False, allow_nan=False)
+    return tag("pre", text, tabindex="0", role="region", aria_label=caption)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def details(summary: str, *children: Any) -> Html:
@@ -503,7 +521,7 @@ img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
 @media (max-width: 820px) { .edit, .beside { grid-template-columns: minmax(0, 1fr); }
   .edit .scroll { margin-top: 0; } }
 
-.charts { display: grid; gap: 12px; margin: 12px 0 4px;
+.charts { display: grid; gap: 12px; margin: 12px 0 16px;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); }
 .chart { margin: 0; padding: 14px 14px 10px; border-radius: 10px; background: var(--panel); }
 .chart figcaption { margin: 0 0 8px; }
@@ -535,12 +553,18 @@ th, td { padding: 6px 14px 6px 0; border-bottom: 1px solid var(--edge); vertical
 th { font-weight: 600; text-align: left; }
 thead th { vertical-align: bottom; color: var(--soft); font-size: 13px; }
 .words { text-align: left; }
+th.words code { overflow-wrap: normal; }
+th.words span { display: block; font-weight: 400; }
+td.words { min-width: 5em; overflow-wrap: anywhere; }
 .figure { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th.figure { white-space: normal; }
 th:last-child, td:last-child { padding-right: 0; }
 tr > :first-child { position: sticky; left: 0; background: var(--ground); }
 tr:last-child th, tr:last-child td { border-bottom: 0; }
 thead tr:last-child th { border-bottom: 1px solid var(--soft); }
+.command { display: block; padding-top: 4px; white-space: pre-wrap; }
+pre { max-height: 30em; overflow: auto; margin: 0; padding: 12px 14px; border-radius: 8px;
+  background: var(--panel); font: 13px/1.5 ui-monospace, Menlo, Consolas, monospace; }
 .missing { padding: 12px 14px; border: 1px dashed var(--soft); border-radius: 8px;
   max-width: none; }
 details { margin: 0 0 14px; }

@@ -84,8 +84,17 @@ class RegressorTrainer(training.Trainer):
         return loss, accuracy, tape.gradient(loss, variables)
 
 
-def build(config: Config, dataset: ImageData, policy: str) -> tuple[vgg.Regressor, str]:
-    """A fresh regressor with the start that --vgg_weights asks for.
+def build(
+    config: Config, dataset: ImageData, policy: str, began_with: str | None = None
+) -> tuple[vgg.Regressor, str]:
+    """A regressor with the start that --vgg_weights asks for.
+
+    Args:
+        config: the resolved options.
+        dataset: its train labels give the offsets.
+        policy: dtype policy of the computation.
+        began_with: where a checkpoint will fill in the weights, the note that this gave when the
+            training began: the network may have come or gone since, the start must be the same.
 
     Returns:
         The model, and a line on what was substituted (empty if nothing was).
@@ -94,7 +103,7 @@ def build(config: Config, dataset: ImageData, policy: str) -> tuple[vgg.Regresso
     # A constant column would ask for infinite logits.
     rate = np.clip(labels.mean(axis=0), 1e-3, 1 - 1e-3)
     offsets = config.class_balance * np.log((1 - rate) / rate)
-    pretrained, note = config.vgg_weights != "none", ""
+    pretrained, note = config.vgg_weights != "none" and not began_with, began_with or ""
     side = config.regressor_resolution or config.resolution
 
     def fresh(scale: float) -> vgg.Regressor:
@@ -103,6 +112,8 @@ def build(config: Config, dataset: ImageData, policy: str) -> tuple[vgg.Regresso
         )
 
     model = fresh(1.0 if pretrained else vgg.SCRATCH_INPUT_SCALE)
+    if began_with is not None:
+        return model, note
     if config.vgg_weights in ("auto", "imagenet"):
         try:
             vgg.load_imagenet(model.backbone)
@@ -129,9 +140,14 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     if not stage.begin(config, dataset.digest):
         return
     training.seed_everything(config)
-    model, note = build(config, dataset, training.compute_policy(config))
-    if note:
-        folder.substitute("vgg_weights", note)
+    began_with = None
+    if any(stage.checkpoints.glob("step-*.npz")):
+        began_with = folder.read()["substitutions"].get("vgg_weights", "")
+    model, note = build(config, dataset, training.compute_policy(config), began_with)
+    if began_with is None:
+        folder.retract("vgg_weights")
+        if note:
+            folder.substitute("vgg_weights", note)
     trainer = RegressorTrainer(model, config)
     training.train(
         trainer,

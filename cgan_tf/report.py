@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cgan_tf import cli, run
-from cgan_tf.config import FIELDS, STAGES
+from cgan_tf.config import FIELDS, NEEDS, STAGES
 from cgan_tf.errors import UserError
 from cgan_tf.page import (
     DASH,
@@ -38,6 +38,7 @@ from cgan_tf.page import (
     number,
     percent,
     plain,
+    raw,
     short,
     size,
     table,
@@ -153,12 +154,11 @@ def render(folder: run.RunFolder) -> str:
         ("options", "Options and versions", _options(chain)),
     )
     links = [tag("li", tag("a", title, href=f"#{name}")) for name, title, _ in sections]
-    body = [
-        tag("section", tag("h2", title), *parts, id=name) for name, title, parts in sections
-    ]
+    body = [tag("section", tag("h2", title), *parts, id=name) for name, title, parts in sections]
     footer = tag(
         "footer", f"Written {_date(run.now())} by cgan_tf {run.__version__}. This file holds "
-        "everything that it shows; write it again with ", tag("code", chain.command()), ".",
+        "everything that it shows; write it again with",
+        tag("code", chain.command(), class_="command"),
     )  # fmt: skip
     return document(
         chain.title(), _header(chain), tag("nav", tag("ul", links), aria_label="Contents"),
@@ -181,11 +181,29 @@ class _Chain:
             name: [line for line in stage.read_stats() if isinstance(line, dict)]
             for name, stage in self.stages.items()
         }
-        self.notes: list[str] = []  # what could not be read
+        self.notes = self._stale()  # what the reader has to know before the figures
         self.evaluation = self._json(self.stages["evaluate"].path / "report.json")
         self.exported = self._json(self.stages["export"].path / "report.json")
         self.directions = self._directions()
         self.attributes = self._attributes()
+
+    def _stale(self) -> list[str]:
+        """A line for each stage that was made from an earlier state of the stages before it."""
+        notes = []
+        for stage, parents in NEEDS.items():
+            started = self.metadata[stage].get("started")
+            newer = [
+                parent
+                for parent in parents
+                if started and (self.metadata[parent].get("ended") or "9999") > started
+            ]
+            if newer:
+                notes.append(
+                    f"The {stage} stage was made from an earlier {' and '.join(newer)}; its "
+                    f"pictures and figures no longer hold. Make it anew with "
+                    f"{self.command(stage)} --restart"
+                )
+        return notes
 
     def _json(self, path: Path) -> dict[str, Any]:
         """A JSON object, or an empty one where there is none or it is damaged (then noted)."""
@@ -232,7 +250,7 @@ class _Chain:
                 return Picture(content, image.width, image.height)
         except FileNotFoundError:
             return None
-        except (OSError, UnidentifiedImageError, SyntaxError):
+        except (OSError, SyntaxError):  # Pillow's words for a damaged file
             self.notes.append(f"{path.relative_to(self.path)} is damaged and is left out.")
             return None
 
@@ -253,9 +271,10 @@ class _Chain:
         begun = bool(self.metadata[stage])
         if self.metadata[stage].get("ended"):
             return tag("p", f"The {stage} stage has finished without {what}.", class_="missing")
-        state = "has not finished. Go on with " if begun else "has not begun. Begin it with "
+        state = "has not finished. Go on with" if begun else "has not begun. Begin it with"
         text = f"No {what} yet: the {stage} stage {state}"
-        return tag("p", text, tag("code", self.command(stage)), class_="missing")
+        command = tag("code", self.command(stage), class_="command")
+        return tag("p", text, command, class_="missing")
 
     def title(self) -> str:
         if not self.options:
@@ -286,9 +305,7 @@ def _header(chain: _Chain) -> Html:
         learned = [tag("p", text, class_="lead")]
     else:
         learned = []
-    notes = [f"Used in the place of what was asked for: {plain(text)}."
-             for text in chain.substitutions.values()]  # fmt: skip
-    notes += dict.fromkeys(chain.notes)
+    notes = [f"Note: {plain(text)}." for text in chain.substitutions.values()] + chain.notes
     return tag(
         "header",
         tag("h1", chain.title()),
@@ -567,8 +584,11 @@ def _curves(chain: _Chain) -> list[Html]:
         if chain.stats[stage]:
             charts += _stage_charts(stage, chain.stats[stage])
         elif stage in ("gan", "regressor", "inversion", "directions"):
-            missing.append(chain.missing(stage, f"curves of the {stage} stage"))
-    return [tag("p", text), tag("div", charts, class_="charts") if charts else None, *missing]
+            missing.append(stage)
+    parts = [tag("p", text), tag("div", charts, class_="charts") if charts else None]
+    if missing:
+        parts.append(chain.missing(missing[0], f"curves of {', '.join(missing)}"))
+    return parts
 
 
 def _stage_charts(stage: str, stats: Sequence[Mapping[str, Any]]) -> Iterator[Html]:
@@ -604,9 +624,8 @@ def _measurements(chain: _Chain) -> list[Html]:
         parts.append(chain.missing("evaluate", "measurements"))
     parts += _calibration(chain)
     if chain.evaluation:
-        rows = [(tag("code", name), plain(value)) for name, value in _flat(chain.evaluation)]
-        every = table("As they stand in evaluate/report.json", ("Name", "Value"), rows, 2)
-        parts.append(details("Every figure of the evaluation", every))
+        every = raw("evaluate/report.json", chain.evaluation)
+        parts.append(details("Every figure: evaluate/report.json", every))
     return parts
 
 
@@ -731,7 +750,11 @@ def _counterfactual(chain: _Chain) -> list[Html]:
 def _calibration(chain: _Chain) -> list[Html]:
     heading = tag("h3", "Calibration of the strengths")
     tables = {
-        name: [point for point in content["calibration"] if isinstance(point, dict)]
+        name: [
+            point
+            for point in content["calibration"]
+            if isinstance(point, dict) and finite(point.get("strength"))
+        ]
         for name, content in chain.directions.items()
         if isinstance(content["calibration"], list)
     }
@@ -742,15 +765,13 @@ def _calibration(chain: _Chain) -> list[Html]:
     groups = [names[start : start + SERIES] for start in range(0, len(names), SERIES)]
     charts = []
     for group in groups:
-        series = [
-            # No edit is no change: the point that every curve goes through.
-            Series(name, *zip(*sorted([(point.get("strength"), point.get("change"))
-                                       for point in tables[name]
-                                       if finite(point.get("strength"))] + [(0, 0)]), strict=True))
-            for name in group
-        ]  # fmt: skip
+        series = []
+        for name in group:
+            known = {point["strength"]: point.get("change") for point in tables[name]}
+            known = dict(sorted(({0.0: 0.0} | known).items()))  # no edit is no change
+            series.append(Series(name, list(known), list(known.values())))
         charts.append(line_chart(
-            "Strength and what it does", series, "strength", "change of R's mean prediction",
+            "Strength and what it does", series, "strength", "change of the prediction",
             markers=True, signed=True,
         ))  # fmt: skip
     text = (
@@ -766,10 +787,10 @@ def _calibration(chain: _Chain) -> list[Html]:
 def _calibration_table(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Html:
     """Change of each attribute (rows) at each strength (columns)."""
     points = [point for table_ in tables.values() for point in table_]
-    strengths = sorted({point["strength"] for point in points if finite(point.get("strength"))})
+    strengths = sorted({point["strength"] for point in points})
     rows = []
     for name, table_ in tables.items():
-        change = {point.get("strength"): point.get("change") for point in table_}
+        change = {point["strength"]: point.get("change") for point in table_}
         counts = dict.fromkeys(_n(point) for point in table_)
         cells = [fixed(change.get(strength), signed=True) for strength in strengths]
         rows.append((name, *cells, " / ".join(counts)))
@@ -790,34 +811,33 @@ def _export(chain: _Chain) -> list[Html]:
     text = (
         "The same editor for servers (SavedModel) and devices (TFLite). Each signature's output is "
         "compared with the trained model's on the same inputs: the largest absolute difference of "
-        "any value, where images go from −1 to 1. Nothing above its bound is published."
+        "any value, where images go from −1 to 1 and latents are taken relative to their largest "
+        "value. Nothing above its bound is published."
     )
     caption = (
         f"Largest difference per signature on {_n(photos)} {plain(photos.get('split'))} photos, "
         f"strengths of seed {plain(drawn.get('seed'))}"
     )
-    head = ("Variant", "File", "Size", "Weights in it", "Verdict", "Bound", *signatures)
+    head = ("File", "Size", "Weights in it", "Verdict", "Bound", *signatures)
     reasons = [
         tag("p", f"{name} did not pass: {one['reason']}", class_="missing")
         for name, one in variants.items()
         if one.get("reason")
     ]
-    every = [(tag("code", name), plain(value)) for name, value in _flat(report)]
     return [
-        tag("p", text), *reasons, table(caption, head, rows, 2) if rows else None,
-        details("Every figure of the export",
-                table("As they stand in export/report.json", ("Name", "Value"), every, 2)),
+        tag("p", text), *reasons, table(caption, head, rows) if rows else None,
+        details("Every figure: export/report.json", raw("export/report.json", report)),
     ]  # fmt: skip
 
 
 def _variant_row(name: str, variant: Mapping[str, Any], signatures: Sequence[str]) -> tuple:
     measured = _mapping(variant.get("signatures"))
     differences = [_mapping(measured.get(key)).get("max_difference") for key in signatures]
-    verdict = {True: "passed", False: "failed"}.get(variant.get("passed"), DASH)
+    passed = variant.get("passed")
+    verdict = "passed" if passed is True else "failed" if passed is False else DASH
     return (
-        name, plain(variant.get("path")), size(variant.get("bytes")),
-        size(variant.get("weight_bytes")), verdict, tiny(variant.get("bound")),
-        *(tiny(difference) for difference in differences),
+        variant.get("path") or name, size(variant.get("bytes")), size(variant.get("weight_bytes")),
+        verdict, tiny(variant.get("bound")), *(tiny(difference) for difference in differences),
     )  # fmt: skip
 
 
@@ -826,8 +846,8 @@ def _options(chain: _Chain) -> list[Html]:
     if chain.options:
         rows = [_option_row(name, value) for name, value in chain.options.items()]
         caption = "All options; those that differ from their defaults are bold"
-        head = ("Flag", "Value", "Meaning")
-        parts.append(details(f"All {len(rows)} options", table(caption, head, rows, 3)))
+        shown = table(caption, ("Flag", "Value"), rows, 2)
+        parts.append(details(f"All {len(rows)} options", shown))
     else:
         parts.append(chain.missing("gan", "options"))
     begun = {name: metadata for name, metadata in chain.metadata.items() if metadata}
@@ -836,25 +856,23 @@ def _options(chain: _Chain) -> list[Html]:
         packages = list(dict.fromkeys(package for block in versions.values() for package in block))
         rows = [(package, _by_stage(package, versions)) for package in packages]
         parts.append(table("Versions that the stages ran with", ("Package", "Version"), rows, 2))
-        records = [
-            (f"{stage}: {key}", plain(value))
+        records = {
+            stage: {key: value for key, value in metadata.items() if key != "options"}
             for stage, metadata in begun.items()
-            for key, value in metadata.items()
-            if key not in ("stage", "versions", "options")
-        ]
-        table_ = table("What each stage recorded", ("Stage and fact", "Value"), records, 2)
-        parts.append(details("Records of the stages", table_))
+        }
+        parts.append(details("Records of the stages: metadata.json", raw("metadata.json", records)))
     return parts
 
 
-def _option_row(name: str, value: Any) -> tuple[Html, Any, str]:
+def _option_row(name: str, value: Any) -> tuple[list[Html], str | Html]:
     field = FIELDS[name]
     default = list(field.default) if isinstance(field.default, tuple) else field.default
     shown = plain(value)
     if field.metadata["unit"] and value is not None:
         shown += f" {field.metadata['unit']}"
     marked = shown if value == default else tag("strong", shown)
-    return tag("code", f"--{name}"), marked, field.metadata["help"]
+    meaning = tag("span", field.metadata["help"], class_="soft")
+    return [tag("code", f"--{name}"), meaning], marked
 
 
 def _by_stage(package: str, versions: Mapping[str, Mapping[str, Any]]) -> str:
@@ -874,18 +892,6 @@ def _by_stage(package: str, versions: Mapping[str, Mapping[str, Any]]) -> str:
 def _mapping(value: Any) -> dict[str, Any]:
     """The value if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every figure of nested JSON objects as (dotted name, value)."""
-    if isinstance(value, dict) and value:
-        for key, part in value.items():
-            yield from _flat(part, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
-        for index, part in enumerate(value):
-            yield from _flat(part, f"{name}[{index}]")
-    else:
-        yield name, value
 
 
 def _n(block: Mapping[str, Any], key: str = "n") -> str:

@@ -86,7 +86,7 @@ def versions() -> dict[str, str]:
 
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def set_aside(path: Path) -> Path:
@@ -115,10 +115,13 @@ class StageFolder:
     def read_metadata(self) -> dict[str, Any]:
         """metadata.json, or an empty dict before the stage has begun."""
         try:
-            return json.loads((self.path / "metadata.json").read_text())
+            content = json.loads((self.path / "metadata.json").read_text())
+            if not isinstance(content, dict):
+                raise ValueError("not what begin() wrote")
+            return content
         except FileNotFoundError:
             return {}
-        except (json.JSONDecodeError, UnicodeDecodeError):
+        except ValueError:
             raise UserError(
                 f"{self.path / 'metadata.json'} is damaged; --stage={self.name} --restart moves the "
                 "old stage aside and begins anew"
@@ -285,9 +288,11 @@ class RunFolder:
         path = self.path / "config.json"
         try:
             content = json.loads(path.read_text())
+            if not isinstance(content, dict):
+                raise ValueError("not what save_config() wrote")
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        except (json.JSONDecodeError, UnicodeDecodeError):
+        except ValueError:
             raise UserError(f"{path} is damaged; restore it, or take another --run_dir") from None
         if content.get("format") != FORMAT:
             raise UserError(
@@ -348,3 +353,14 @@ class RunFolder:
         content = self.read()
         content["substitutions"][name] = text
         write_json(self.path / "config.json", content)
+
+    def retract(self, prefix: str) -> None:
+        """Forgets the substitutions whose names begin so: what they noted is being made anew."""
+        content = self.read()
+        kept = {
+            name: text
+            for name, text in content["substitutions"].items()
+            if not name.startswith(prefix)
+        }
+        if kept != content["substitutions"]:
+            write_json(self.path / "config.json", content | {"substitutions": kept})

@@ -28,6 +28,9 @@ from cgan_tf.errors import Interrupted, UserError
 TICKS = 200  # lines of statistics in one training, about
 KEPT = 2  # checkpoints: the newest, and the one before in case that it is damaged
 QUIET_SECONDS = 20.0  # between lines of progress where there is no terminal
+# What reading a damaged checkpoint raises: zipfile also takes a changed header for a zip of a kind
+# that it does not know, or for an encrypted one.
+DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
 
 
 class Trainer(keras.Model):
@@ -38,6 +41,7 @@ class Trainer(keras.Model):
     """
 
     remedy = "lower the learning rate"  # what to change when a loss is no longer finite
+    period = 1  # steps after which the kinds of losses repeat; a tick is a whole number of these
 
     def checkpoint_parts(self) -> dict[str, Any]:
         """Models, optimizers, seed generators or lists of variables, by a name that stays the same."""
@@ -118,27 +122,27 @@ def restore_checkpoint(
     Raises:
         UserError: there are checkpoints, and all are damaged.
     """
-    damaged = None
+    for leftover in folder.glob(".step-*.tmp"):  # of a process that was killed while it wrote
+        leftover.unlink()
     for path in sorted(folder.glob("step-*.npz"), reverse=True):
         variables = _variables(parts)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 values = {name: arrays[name] for name in variables}
                 facts = json.loads(arrays["facts"].tobytes())
             for name, variable in variables.items():
                 if values[name].shape != tuple(variable.shape):
                     raise ValueError(f"{name} has shape {values[name].shape}")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            damaged = path
+        except DAMAGE as error:
             path.rename(path.with_name(f"{path.name}.damaged"))
             say(f"note: checkpoint {path.name} is damaged ({error}); taking the one before it")
             continue
         for name, variable in variables.items():
             variable.assign(values[name])
         return facts
-    if damaged is not None:
+    if any(folder.glob("step-*.npz.damaged")):  # now, or by the command before this one
         raise UserError(
-            f"{damaged.parent}: no checkpoint is whole; --restart moves the stage aside and begins anew"
+            f"{folder}: no checkpoint is whole; --restart moves the stage aside and begins anew"
         )
     return {}
 
@@ -190,10 +194,10 @@ def train(
 
     Raises:
         Interrupted: SIGINT or SIGTERM; a checkpoint has been written.
-        UserError: a loss is not finite; the last checkpoint is kept.
+        UserError: a loss or a weight is not finite; the last checkpoint is kept.
     """
     total = math.ceil(kimg * 1000 / batch_size)
-    tick = max(1, total // TICKS)
+    tick = max(1, total // TICKS // trainer.period) * trainer.period
     picture_steps = max(1, round(min(picture_kimg * 1000 / batch_size, total)))
     parts = trainer.checkpoint_parts()
     facts = restore_checkpoint(stage.checkpoints, parts, say)
@@ -217,7 +221,16 @@ def train(
     counted, tick_start = 0, time.perf_counter()
     saved_at = said_at = time.perf_counter()
 
+    def stop(what: str) -> UserError:
+        return UserError(
+            f"{stage.name}: {what} at {step * batch_size / 1000:.2f} kimg; "
+            f"the last checkpoint is kept; {trainer.remedy}, with --restart"
+        )
+
     def save() -> Path:
+        # A finite loss may still have had an infinite gradient: the next step would tell too late.
+        if not all(np.isfinite(variable.numpy()).all() for variable in _variables(parts).values()):
+            raise stop("a weight is not finite")
         elapsed = seconds + time.perf_counter() - tick_start
         return save_checkpoint(stage.checkpoints, parts, {"step": step, "seconds": elapsed})
 
@@ -229,10 +242,7 @@ def train(
             bar.update(batch_size)
             bad = [name for name, value in logs.items() if not math.isfinite(value)]
             if bad:
-                raise UserError(
-                    f"{stage.name}: {bad[0]} is {logs[bad[0]]} at {step * batch_size / 1000:.2f} kimg; "
-                    f"the last checkpoint is kept; {trainer.remedy}, with --restart"
-                )
+                raise stop(f"{bad[0]} is {logs[bad[0]]}")
             for name, value in logs.items():
                 totals[name] = totals.get(name, 0.0) + value
             counted += 1

@@ -99,8 +99,8 @@ class Translator(keras.Model):
         for name in ("inversion", "directions"):
             if stages[name].read_metadata()["parents"].get("gan") != stages["gan"].artifact_hash():
                 raise UserError(
-                    f"{run.path}: the {name} stage belongs to another generator than the gan "
-                    f"stage's; run python train_main.py --stage={name} --restart --run_dir={run.path}"
+                    f"{run.path}: the {name} stage belongs to another generator than the gan stage "
+                    f"left; run python train_main.py --stage={name} --restart --run_dir={run.path}"
                 )
         generator = artifact.load_model(Generator, stages["gan"].model)
         directions = read_directions(run, generator.z_dim)

@@ -5,13 +5,22 @@ Imports cgan_tf, never the reverse. Importing this package does not import Tenso
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cgan_tf.config import Config
 from cgan_tf.run import RunFolder
 
+if TYPE_CHECKING:
+    from cgan_tf.data import ImageData
 
-def run(config: Config, run: RunFolder, say: Callable[[str], None] = print) -> None:
-    """The export stage, into RUN_DIR/export; see `export.stage.run`."""
+
+def run(
+    config: Config,
+    folder: RunFolder,
+    dataset: "ImageData | None" = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """The export stage, into `folder`/export; see `export.stage.run`."""
     from export import stage
 
-    stage.run(config, run, say)
+    stage.run(config, folder, dataset, say)

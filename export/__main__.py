@@ -13,7 +13,7 @@ from absl import flags
 from cgan_tf import cli, quiet
 from cgan_tf import config as config_module
 from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder, set_aside
+from cgan_tf.run import RunFolder
 
 
 def define_flags() -> None:
@@ -50,9 +50,9 @@ def main() -> int:
         stage.export_to(config, run, output, options.restart)
         return 0
     run.lock()
-    folder = run.stage("export").path
-    if options.restart and folder.exists():
-        print(f"export: the old export was moved to {set_aside(folder)}")
+    run.check_options(config, ("export",) if options.restart else ())
+    if options.restart:
+        run.restart("export")
     run.save_config(config, run.read()["data"])
     stage.run(config, run)
     return 0

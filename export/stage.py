@@ -39,27 +39,33 @@ _FAILED = "failed"
 _BUILDING = ".building-"
 
 
-def run(config: Config, run: RunFolder, say: Callable[[str], None] = print) -> None:
-    """The stage: exports into RUN_DIR/export.
+def run(
+    config: Config,
+    folder: RunFolder,
+    dataset: data.ImageData | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """The stage: exports into `folder`/export.
 
     Args:
         config: the run's resolved options; `formats` and `quantize` say what to write.
-        run: the run folder, locked.
+        folder: the run folder, locked.
+        dataset: its test photos are what is compared; opened here if not given.
         say: where lines for the user go.
 
     Raises:
         UserError: a stage that this one needs has not finished, or a variant did not pass.
     """
     _check_options(config)
-    stage = run.stage("export")
-    photos = data.open_data(config, say)
+    stage = folder.stage("export")
+    dataset = dataset or data.open_data(config, say)
     if stage.path.exists() and not stage.finished() and _has_content(stage.path):
-        say(f"export: the unfinished export was moved to {run_module.set_aside(stage.path)}")
-    if not stage.begin(config, photos.digest, say):
+        say(f"export: the unfinished export is now {run_module.set_aside(stage.path)}")
+    if not stage.begin(config, dataset.digest, say):
         return
     building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=stage.path))
     try:
-        report = build(config, run, photos, building, say)
+        report = build(config, folder, dataset, building, say)
         # The report comes last: with it the export is whole.
         for entry in sorted(building.iterdir(), key=lambda entry: entry.name == REPORT):
             os.replace(entry, stage.path / entry.name)
@@ -67,12 +73,12 @@ def run(config: Config, run: RunFolder, say: Callable[[str], None] = print) -> N
     finally:
         shutil.rmtree(building, ignore_errors=True)
     _refuse_failures(report, stage.path)
-    stage.finish(variants=report["variants"])
+    stage.finish()
 
 
 def export_to(
     config: Config,
-    run: RunFolder,
+    folder: RunFolder,
     output: Path,
     restart: bool = False,
     say: Callable[[str], None] = print,
@@ -81,7 +87,7 @@ def export_to(
 
     Args:
         config: the run's resolved options; `formats` and `quantize` say what to write.
-        run: the run folder.
+        folder: the run folder.
         output: the folder; an export that is already there is kept.
         restart: move an export that is already there aside.
         say: where lines for the user go.
@@ -91,8 +97,8 @@ def export_to(
     """
     _check_options(config)
     for name in ("gan", "regressor", "inversion", "directions"):
-        finished_stage(run, name)
-    if not _make_room(config, run, output, restart, say):
+        finished_stage(folder, name)
+    if not _make_room(config, folder, output, restart, say):
         return
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +106,7 @@ def export_to(
     except OSError as error:
         raise UserError(f"--output={output}: {error.strerror}; choose another folder") from None
     try:
-        report = build(config, run, data.open_data(config, say), building, say)
+        report = build(config, folder, data.open_data(config, say), building, say)
         building.chmod(0o755)  # mkdtemp's own is private
         os.replace(building, output)
         run_module.sync_folder(output.parent)
@@ -111,22 +117,22 @@ def export_to(
 
 def build(
     config: Config,
-    run: RunFolder,
-    photos: data.ImageData,
-    folder: Path,
+    folder: RunFolder,
+    dataset: data.ImageData,
+    output: Path,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Writes and checks every variant in an empty folder; returns what report.json says.
+    """Writes and checks every variant in the empty folder `output`; returns what report.json says.
 
-    A variant that does not pass is in the folder's `failed/`, and the report has the reason.
+    A variant that does not pass is in its `failed/`, and the report has the reason.
     """
-    translator = Translator.from_run(run.path, scores=True)
-    description = describe(run, config, translator)
+    translator = Translator.from_run(folder.path, scores=True)
+    description = describe(folder, config, translator)
     keras_editor = KerasEditor(translator, description["crop"])
-    chosen = photos.splits["test"][:PHOTOS]
+    chosen = dataset.splits["test"][:PHOTOS]
     inputs = parity.make_inputs(
         keras_editor,
-        images.to_float(photos.read(chosen)),
+        images.to_float(dataset.read(chosen)),
         description["z_dim"],
         description["prior"],
         config.seed,
@@ -138,30 +144,30 @@ def build(
     variants: dict[str, dict[str, Any]] = {}
     if "saved_model" in config.formats:
         variants["saved_model"] = _build_saved_model(
-            translator, description, folder, reference, inputs
+            translator, description, output, reference, inputs
         )
         _say_variant("saved_model", variants["saved_model"], say)
     if "tflite" in config.formats:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=_BUILDING) as temporary:
+        with tempfile.TemporaryDirectory(dir=output, prefix=_BUILDING) as temporary:
             device = Path(temporary) / "batch1"
             saved_model.write(translator, device, saved_model.DEVICE_SIGNATURES, batch=1)
             for quantize in dict.fromkeys(config.quantize):
                 name = tflite.NAMES[quantize]
                 variants[name] = _build_tflite(
-                    translator, description, device, quantize, folder, reference, inputs
+                    translator, description, device, quantize, output, reference, inputs
                 )
                 _say_variant(name, variants[name], say)
-    run_module.write_json(folder / DESCRIPTION_NAME, description)
+    run_module.write_json(output / DESCRIPTION_NAME, description)
     report = {
         "created": run_module.now(),
         "versions": run_module.versions(),
-        "request": _request(config, run),
-        "photos": {"data": photos.name, "split": "test", "n": len(chosen)},
+        "request": _request(config, folder),
+        "photos": {"data": dataset.name, "split": "test", "n": len(chosen)},
         "strengths": {"distribution": "U(-1, 1)", "seed": config.seed},
         "variants": variants,
         "passed": all(variant["passed"] for variant in variants.values()),
     }
-    run_module.write_json(folder / REPORT, report)
+    run_module.write_json(output / REPORT, report)
     return report
 
 
@@ -171,11 +177,11 @@ def build(
 def _build_saved_model(
     translator: Translator,
     description: dict[str, Any],
-    folder: Path,
+    output: Path,
     reference: dict[str, np.ndarray],
     inputs: parity.Inputs,
 ) -> dict[str, Any]:
-    path = folder / "saved_model"
+    path = output / "saved_model"
     saved_model.write(translator, path, description=description)
     expected = saved_model.weight_bytes([translator])
     reason = saved_model.check_weights(path, expected)
@@ -187,7 +193,7 @@ def _build_saved_model(
         reason = parity.verdict(figures, BOUNDS["none"])
     size = sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
     facts = {"bytes": size, "weight_bytes": expected, "bound": BOUNDS["none"]}
-    return _settle([path], folder, reason, facts | {"signatures": figures})
+    return _settle([path], output, reason, facts | {"signatures": figures})
 
 
 def _build_tflite(
@@ -195,17 +201,16 @@ def _build_tflite(
     description: dict[str, Any],
     device: Path,
     quantize: str,
-    folder: Path,
+    output: Path,
     reference: dict[str, np.ndarray],
     inputs: parity.Inputs,
 ) -> dict[str, Any]:
-    path = folder / f"{tflite.NAMES[quantize]}.tflite"
+    path = output / f"{tflite.NAMES[quantize]}.tflite"
     text = json.dumps(description, indent=2, allow_nan=False) + "\n"
     try:
         content = tflite.convert(device, quantize, text)
-    except Exception as error:  # the converter raises whatever an unsupported graph makes it
-        reason = f"cannot be converted: {' '.join(str(error).split())[:300]}"
-        return {"passed": False, "reason": reason, "path": None}
+    except UserError as error:
+        return {"passed": False, "reason": str(error), "path": None}
     run_module.write_bytes(path, content)
     run_module.write_text(path.with_suffix(".json"), text)
     models = (translator.generator, translator.encoder)
@@ -224,17 +229,17 @@ def _build_tflite(
         "bound": BOUNDS[quantize],
         "signatures": figures,
     }
-    return _settle([path, path.with_suffix(".json")], folder, reason, facts)
+    return _settle([path, path.with_suffix(".json")], output, reason, facts)
 
 
 def _settle(
-    paths: list[Path], folder: Path, reason: str | None, facts: dict[str, Any]
+    paths: list[Path], output: Path, reason: str | None, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """The variant's entry in the report; puts its files aside if there is a reason to."""
     if reason is not None:
-        (folder / _FAILED).mkdir(exist_ok=True)
+        (output / _FAILED).mkdir(exist_ok=True)
         for path in paths:
-            os.replace(path, folder / _FAILED / path.name)
+            os.replace(path, output / _FAILED / path.name)
     place = Path(_FAILED, paths[0].name) if reason is not None else Path(paths[0].name)
     return {"passed": reason is None, "reason": reason, "path": place.as_posix()} | facts
 
@@ -275,17 +280,17 @@ def _has_content(folder: Path) -> bool:
     return any(entry.name != "metadata.json" for entry in folder.iterdir())
 
 
-def _request(config: Config, run: RunFolder) -> dict[str, Any]:
+def _request(config: Config, folder: RunFolder) -> dict[str, Any]:
     """What decides an export's content: equal requests make equal exports."""
     return {
         "formats": sorted(set(config.formats)),
         "quantize": sorted(set(config.quantize)),
-        "hashes": model_hashes(run),
+        "hashes": model_hashes(folder),
     }
 
 
 def _make_room(
-    config: Config, run: RunFolder, output: Path, restart: bool, say: Callable[[str], None]
+    config: Config, folder: RunFolder, output: Path, restart: bool, say: Callable[[str], None]
 ) -> bool:
     """Whether there is something to do; an export in the way is moved aside if it may be."""
     if not output.exists():
@@ -302,12 +307,12 @@ def _make_room(
             f"--output={output}: is not empty and holds no export; choose another folder"
         ) from None
     if passed and not restart:
-        if request == _request(config, run):
+        if request == _request(config, folder):
             say(f"export: {output} is finished; nothing to do (--restart begins anew)")
             return False
         raise UserError(
             f"--output={output}: holds an export of other models or formats; choose another "
             "folder, or --restart, which moves the old one aside"
         )
-    say(f"export: the old export was moved to {run_module.set_aside(output)}")
+    say(f"export: the old export is now {run_module.set_aside(output)}")
     return True

@@ -15,6 +15,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from cgan_tf.editors import DESCRIPTION_NAME
+from cgan_tf.errors import UserError
 from cgan_tf.quiet import native_stderr_held
 from export.saved_model import DEVICE_SIGNATURES
 
@@ -41,16 +42,23 @@ def convert(saved_model: Path, quantize: str, description: str) -> bytes:
         saved_model: a SavedModel with a static batch of 1.
         quantize: "none" (float32) or "float16" (weights only, computed in float32).
         description: text of model.json.
+
+    Raises:
+        UserError: the converter cannot; the message is its own.
     """
-    converter = tf.lite.TFLiteConverter.from_saved_model(
-        str(saved_model), signature_keys=list(DEVICE_SIGNATURES)
-    )
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if quantize == "float16":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_types = [tf.float16]
     with native_stderr_held():
-        content = converter.convert()
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            str(saved_model), signature_keys=list(DEVICE_SIGNATURES)
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if quantize == "float16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        try:
+            content = converter.convert()
+        except Exception as error:  # it raises whatever an unsupported graph makes it trip on
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"cannot be converted: {reason}") from None
     return add_metadata(content, DESCRIPTION_NAME, description.encode())
 
 
@@ -63,7 +71,12 @@ def add_metadata(content: bytes, name: str, data: bytes) -> bytes:
     entry = schema.MetadataT()
     entry.name, entry.buffer = name, len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
-    builder = flatbuffers.Builder(len(content) + len(data))
+    return pack(model)
+
+
+def pack(model: schema.ModelT) -> bytes:
+    """The file of a model in flatbuffers' object form."""
+    builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
     return bytes(builder.Output())
 

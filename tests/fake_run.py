@@ -1,6 +1,8 @@
 """A finished but untrained run folder for tests: real models, real stage notes, seconds to make."""
 
+import functools
 import json
+import tempfile
 from pathlib import Path
 
 import keras
@@ -10,7 +12,7 @@ from cgan_tf import artifact, data, run
 from cgan_tf.config import Config
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.encoder import Encoder
-from cgan_tf.networks.vgg import Regressor
+from cgan_tf.networks.vgg import SCRATCH_INPUT_SCALE, Regressor
 
 ATTRIBUTES = ("Smiling", "Blond_Hair", "Eyeglasses")
 
@@ -38,9 +40,11 @@ def make_run(path: Path, config: Config) -> run.RunFolder:
     photos = data.open_data(config, say=lambda line: None)
     folder.save_config(config, {"digest": photos.digest})
     generator = Generator(config.resolution, config.z_dim, config.width, config.prior)
-    regressor = Regressor(photos.attribute_names, config.resolution, config.resolution)
+    regressor = Regressor(
+        photos.attribute_names, config.resolution, config.resolution, SCRATCH_INPUT_SCALE
+    )
     encoder = Encoder(config.resolution, config.z_dim, 16)
-    shake(generator, gain=14)  # its initial images are all but gray
+    shake(generator, gain=8.0)  # its initial images are all but gray
     shake(encoder, gain=1.2)
     for name, model in (("gan", generator), ("regressor", regressor), ("inversion", encoder)):
         stage = folder.stage(name)
@@ -62,6 +66,32 @@ def make_run(path: Path, config: Config) -> run.RunFolder:
         run.write_text(stage.model / f"{name}.json", json.dumps(entry))
     stage.finish()
     return folder
+
+
+def _temporary_folder() -> Path:
+    """A folder that lives as long as the test process."""
+    _kept.append(tempfile.TemporaryDirectory(prefix="cgan_tf_tests_"))
+    return Path(_kept[-1].name)
+
+
+_kept: list[tempfile.TemporaryDirectory] = []
+
+
+@functools.cache
+def shared_run() -> run.RunFolder:
+    """One run folder for all tests that only read it."""
+    folder = _temporary_folder()
+    return make_run(folder / "run", make_config(folder / "cache"))
+
+
+@functools.cache
+def shared_export() -> Path:
+    """One export of `shared_run`, of every format, for all tests that only read it."""
+    from export import stage
+
+    output = _temporary_folder() / "export"
+    stage.export_to(shared_run().load_config(), shared_run(), output, say=lambda line: None)
+    return output
 
 
 def shake(model: keras.Model, gain: float) -> None:

@@ -243,6 +243,7 @@ def render_many(faces: Sequence[Face], resolution: int, processes: int = 1) -> n
 
     The result is the same for every number of processes.
     """
+    _check_resolution(resolution)
     out = np.empty((len(faces), resolution, resolution, 3), np.uint8)
     for i, image in enumerate(render_stream(faces, resolution, processes)):
         out[i] = image
@@ -571,7 +572,7 @@ _IRIS = (_rgb(58, 36, 24), _rgb(104, 66, 34), _rgb(122, 112, 56), _rgb(72, 118, 
 _HAIR = {
     "blond": (_rgb(248, 218, 138), _rgb(226, 178, 92)),
     "black": (_rgb(20, 19, 24), _rgb(38, 33, 34)),
-    "brown": (_rgb(86, 52, 34), _rgb(134, 87, 55)),
+    "brown": (_rgb(82, 49, 32), _rgb(120, 76, 48)),
     "red": (_rgb(150, 56, 28), _rgb(184, 84, 40)),
     "gray": (_rgb(142, 142, 148), _rgb(184, 184, 188)),
 }
@@ -632,6 +633,7 @@ def _hair_field(scene: _Scene, color: np.ndarray) -> np.ndarray:
         strands += 0.4 * np.sin(51 * angle + 2 * phase)
         if scene.resolution > 96:  # finer than a pixel below
             strands += 0.35 * np.sin(117 * angle + 3 * phase)
+    strands *= min(1.0, scene.resolution / 64)
     radius = np.sqrt(scene.x * scene.x + 0.9 * scene.y * scene.y)
     band = np.exp(-((radius - 0.92) * (1 / 0.11)) ** 2)
     band *= np.minimum(np.maximum(0.9 - 1.5 * scene.y, 0), 1)

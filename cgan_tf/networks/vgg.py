@@ -65,7 +65,7 @@ def load_imagenet(backbone: keras.Model) -> None:
 
 
 def load_file(backbone: keras.Model, path: str) -> None:
-    """Puts the weights of a Keras VGG16 file (with or without the top) into the backbone.
+    """Puts the weights of a Keras VGG16 file (without the top) into the backbone.
 
     Raises:
         UserError: no file, or its weights are not VGG16's.

@@ -1,0 +1,220 @@
+"""cgan_tf.config: every flag's text, every check, the presets, what wins over what."""
+
+import dataclasses
+import json
+
+import pytest
+
+from cgan_tf import config as module
+from cgan_tf.config import FIELDS, NEEDS, PRESETS, STAGES, Config
+from cgan_tf.errors import UserError
+
+
+def message(call, *arguments):
+    """The one line of the UserError that the call raises."""
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_every_field_is_documented_and_belongs_to_known_stages():
+    assert [name for name, field in FIELDS.items() if len(field.metadata["help"]) < 5] == []
+    assert {stage for field in FIELDS.values() for stage in field.metadata["stages"]} == set(STAGES)
+    everywhere = {name for name, f in FIELDS.items() if set(f.metadata["stages"]) == set(STAGES)}
+    assert {"seed", "data", "resolution", "deterministic", "precision"} <= everywhere
+    # Where things are and how often they are saved may change on resume.
+    for name in ("data_dir", "cache_dir", "cache_gib", "checkpoint_minutes", "preset"):
+        assert FIELDS[name].metadata["stages"] == ()
+
+
+def test_stage_fields_are_those_of_the_stage_in_order():
+    fields = module.stage_fields("directions")
+    assert {"seed", "attributes", "directions_lr", "hold_weight", "perceptual"} <= set(fields)
+    assert not {"kimg", "inversion_lr", "eval_fakes", "cache_dir"} & set(fields)
+    assert list(fields) == [name for name in FIELDS if name in fields]
+
+
+def test_every_stage_needs_only_earlier_ones():
+    for index, stage in enumerate(STAGES):
+        assert set(NEEDS[stage]) <= set(STAGES[:index])
+
+
+@pytest.mark.parametrize(
+    "name, text, value",
+    [
+        ("kimg", "2.5", 2.5),
+        ("kimg", "1e2", 100.0),
+        ("batch_size", "32", 32),
+        ("seed", "0", 0),
+        ("flip", "False", False),
+        ("flip", "TRUE", True),
+        ("flip", "0", False),
+        ("attributes", "Smiling, Blond_Hair,", ("Smiling", "Blond_Hair")),
+        ("attributes", "", ()),
+        ("perceptual_weights", "1,0.5,0,2", (1.0, 0.5, 0.0, 2.0)),
+        ("data_dir", "a b/c", "a b/c"),
+    ],
+)
+def test_parse(name, text, value):
+    parsed = module.parse(name, text)
+    assert parsed == value and type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    "name, text, remedy",
+    [
+        ("kimg", "much", "give a number"),
+        ("kimg", "nan", "give a number"),
+        ("kimg", "inf", "give a number"),
+        ("batch_size", "2.5", "give a whole number"),
+        ("seed", "", "give a whole number"),
+        ("flip", "maybe", "give true or false"),
+        ("perceptual_weights", "1,x", "give numbers with commas between them"),
+    ],
+)
+def test_parse_names_flag_value_and_remedy(name, text, remedy):
+    assert message(module.parse, name, text) == f"--{name}={text}: {remedy}"
+
+
+@pytest.mark.parametrize(
+    "options, line",
+    [
+        ({"kimg": 0.0}, "--kimg=0.0: must be more than 0"),
+        ({"batch_size": 1}, "--batch_size=1: must be at least 2"),
+        ({"beta1": 1.0}, "--beta1=1.0: must be less than 1"),
+        ({"r1_gamma": -0.1}, "--r1_gamma=-0.1: must be at least 0"),
+        ({"r1_interval": 0}, "--r1_interval=0: must be at least 1"),
+        ({"real_label": 0.5}, "--real_label=0.5: must be more than 0.5"),
+        ({"real_label": 1.1}, "--real_label=1.1: must be at most 1"),
+        ({"seed": -1}, "--seed=-1: from 0 to 4294967295"),
+        ({"seed": 2**32}, "--seed=4294967296: from 0 to 4294967295"),
+        ({"resolution": 48}, "--resolution=48: one of 32, 64, 128"),
+        ({"checkpoint_minutes": 0.0}, "--checkpoint_minutes=0.0: must be more than 0"),
+        (
+            {"prior": "unifrom"},
+            "--prior=unifrom: unknown value (did you mean uniform?); one of normal, uniform",
+        ),
+        (
+            {"data": "zzz"},
+            "--data=zzz: unknown value; one of synthetic, celeba, celeba_dir, folder",
+        ),
+        (
+            {"data": "folder"},
+            "--data_dir: give the folder of the photos (--data=folder needs it)",
+        ),
+        (
+            {"resolution": 64, "regressor_resolution": 48},
+            "--regressor_resolution=48: at least 32, and a divisor of --resolution=64",
+        ),
+        (
+            {"resolution": 64, "regressor_resolution": 16},
+            "--regressor_resolution=16: at least 32, and a divisor of --resolution=64",
+        ),
+        ({"perceptual_crop": 8}, "--perceptual_crop=8: from 16 to --resolution=64"),
+        ({"perceptual_crop": 65}, "--perceptual_crop=65: from 16 to --resolution=64"),
+        (
+            {"perceptual_weights": (1.0, 1.0, 1.0)},
+            "--perceptual_weights: give four numbers that are not negative",
+        ),
+        (
+            {"perceptual_weights": (1.0, 1.0, 1.0, -1.0)},
+            "--perceptual_weights: give four numbers that are not negative",
+        ),
+        (
+            {"minibatch_std": True, "batch_size": 6},
+            "--batch_size=6: must be divisible by 4, the group of --minibatch_std",
+        ),
+        (
+            {"minibatch_std": True, "batch_size": 8, "directions_batch_size": 6},
+            "--directions_batch_size=6: must be divisible by 4, the group of --minibatch_std",
+        ),
+        (
+            {"formats": ("tflit",)},
+            "--formats=tflit: unknown (did you mean tflite?); one of saved_model, tflite",
+        ),
+        ({"quantize": ("int3",)}, "--quantize=int3: unknown; one of none, float16"),
+    ],
+)
+def test_a_value_out_of_range_is_one_line_that_names_it(options, line):
+    options = {"resolution": 64} | options
+    assert message(module.check, Config(**options)) == line
+
+
+def test_values_at_the_edge_are_taken():
+    for options in (
+        {"real_label": 1.0, "beta1": 0.0, "r1_gamma": 0.0, "ema_kimg": 0.0},
+        {"seed": 2**32 - 1, "resolution": 128, "regressor_resolution": 32},
+        {"resolution": 64, "perceptual_crop": 16},
+        {"minibatch_std": False, "batch_size": 6, "directions_batch_size": 2},
+    ):
+        module.check(Config(**options))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_hold_only_what_differs_and_make_sense(preset):
+    config = module.make(preset, {"data_dir": "photos"})
+    assert config.preset == preset
+    if preset != "celeba32":  # a fixed recipe: it must not move with the defaults
+        same = [name for name, value in PRESETS[preset].items() if value == FIELDS[name].default]
+        assert same == []
+
+
+def test_celeba32_is_the_recipe_of_the_readme():
+    config = module.make("celeba32", {"data_dir": "photos"})
+    recipe = {
+        "resolution": 32,
+        "z_dim": 100,
+        "prior": "uniform",
+        "width": 32,
+        "batch_size": 128,
+        "g_lr": 2e-4,
+        "d_lr": 2e-4,
+        "beta1": 0.5,
+        "real_label": 0.9,
+        "r1_gamma": 0.0,
+    }
+    assert {name: getattr(config, name) for name in recipe} == recipe
+
+
+def test_given_wins_over_preset_wins_over_defaults():
+    plain, preset = module.make(None, {}), module.make("celeba32", {"data_dir": "p"})
+    given = module.make("celeba32", {"data_dir": "p", "width": 7, "z_dim": 9})
+    assert (given.width, given.z_dim) == (7, 9)
+    assert given.prior == preset.prior == "uniform" != plain.prior
+    assert plain == Config()
+
+
+def test_an_existing_run_keeps_its_options_but_for_those_given():
+    stored = dataclasses.replace(Config(), preset="demo", seed=5, kimg=1.5, width=12)
+    again = module.make(None, {"kimg": 2.0}, stored)
+    assert again == dataclasses.replace(stored, kimg=2.0)
+    assert module.make("demo", {}, stored) == stored
+    assert message(module.make, "celeba64", {}, stored) == (
+        "--preset=celeba64: this run folder was made with preset demo; take another --run_dir"
+    )
+    bare = dataclasses.replace(stored, preset="")
+    assert "made with no preset" in message(module.make, "demo", {}, bare)
+    assert message(module.make, None, {"kimg": -1.0}, stored).startswith("--kimg=-1.0:")
+
+
+def test_an_unknown_preset_is_named_with_the_nearest():
+    assert message(module.make, "celeba46", {}) == (
+        "--preset=celeba46: unknown preset (did you mean celeba64?); one of "
+        f"{', '.join(PRESETS)}"
+    )
+    assert message(module.make, "qqq", {}).startswith("--preset=qqq: unknown preset; one of")
+
+
+def test_options_survive_json():
+    config = Config(seed=4, attributes=("A", "B"), perceptual_weights=(1.0, 0.0, 0.5, 2.0))
+    stored = json.loads(json.dumps(module.to_dict(config)))
+    assert module.from_dict(stored) == config
+    assert set(stored) == set(FIELDS)
+
+
+@pytest.mark.parametrize(
+    "name, hint", [("Smilling", " (did you mean Smiling?)"), ("Chin", ""), ("", "")]
+)
+def test_closest(name, hint):
+    assert module.closest(name, ("Smiling", "Eyeglasses")) == hint

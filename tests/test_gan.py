@@ -1,0 +1,289 @@
+"""cgan_tf.gan: one fused step against the textbook, lazy R1, the average, the stage."""
+
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+from cgan_tf import artifact, gan, losses, training
+from cgan_tf.networks.dcgan import Discriminator, Generator
+from cgan_tf.run import RunFolder
+
+
+class Recorder:
+    """In the place of an optimizer: keeps the gradients, changes nothing."""
+
+    def __init__(self, step=0):
+        self.iterations = tf.constant(step)
+        self.gradients = None
+
+    def apply(self, gradients, variables):
+        assert len(gradients) == len(variables)
+        self.gradients = [tf.convert_to_tensor(gradient).numpy() for gradient in gradients]
+
+
+def reals(count=8, seed=0):
+    return tf.constant(
+        np.random.default_rng(seed).uniform(-1, 1, (count, 32, 32, 3)).astype(np.float32)
+    )
+
+
+def build(cache, policy="float32", **options):
+    config = tiny.make_config(cache, **options)
+    training.seed_everything(config)
+    trainer = gan.GAN(config, policy)
+    for model in (trainer.generator, trainer.discriminator):  # far enough from their start
+        for weight in model.trainable_weights:
+            weight.assign(weight.numpy() * 3)
+    return trainer
+
+
+def record(trainer, step=0):
+    """One train_step at a step that R1 sees as `step`; returns G's and D's gradients, and logs."""
+    trainer.g_optimizer, trainer.d_optimizer = Recorder(step), Recorder(step)
+    logs = trainer.train_step(reals())
+    return trainer.g_optimizer.gradients, trainer.d_optimizer.gradients, logs
+
+
+def textbook(trainer, label):
+    """Both gradients of a model with D's update and then G's, each with passes of its own."""
+    config, g, d = trainer.config, trainer.generator, trainer.discriminator
+    z = g.sample_prior(config.batch_size, keras.random.SeedGenerator(config.seed))
+    with tf.GradientTape() as tape:
+        loss = losses.non_saturating_discriminator_loss(
+            d(reals(), training=True), d(tf.stop_gradient(g(z, training=True)), training=True), label
+        )
+    d_gradients = tape.gradient(loss, d.trainable_variables)
+    with tf.GradientTape() as tape:
+        loss = losses.non_saturating_generator_loss(d(g(z, training=True), training=True))
+    return tape.gradient(loss, g.trainable_variables), d_gradients
+
+
+def assert_close(one, two):
+    for a, b in zip(one, two, strict=True):
+        scale = np.abs(np.asarray(b)).max()
+        assert scale > 0
+        np.testing.assert_allclose(a, b, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("label", [1.0, 0.9])
+def test_the_fused_step_has_the_textbooks_gradients(cache, norm, label):
+    trainer = build(cache, d_norm=norm, real_label=label, r1_gamma=0.0, minibatch_std=True)
+    g_wanted, d_wanted = textbook(trainer, label)
+    g_gradients, d_gradients, logs = record(trainer)
+    assert_close(g_gradients, g_wanted)
+    assert_close(d_gradients, d_wanted)
+    assert set(logs) == {"g_loss", "d_loss", "d_real", "d_fake"}
+
+
+def test_the_logs_are_the_losses_and_ds_opinion(cache):
+    trainer = build(cache, r1_gamma=0.0, real_label=0.9)
+    z = trainer.generator.sample_prior(8, keras.random.SeedGenerator(trainer.config.seed))
+    real = trainer.discriminator(reals(), training=True)
+    fake = trainer.discriminator(trainer.generator(z, training=True), training=True)
+    *_, logs = record(trainer)
+    wanted = {
+        "g_loss": losses.non_saturating_generator_loss(fake),
+        "d_loss": losses.non_saturating_discriminator_loss(real, fake, 0.9),
+        "d_real": tf.reduce_mean(tf.sigmoid(real)),
+        "d_fake": tf.reduce_mean(tf.sigmoid(fake)),
+    }
+    for name, value in wanted.items():
+        assert float(logs[name]) == pytest.approx(float(value), rel=1e-5)
+
+
+def test_r1_joins_every_interval_th_step_with_the_skipped_ones_weight(cache):
+    options = {"r1_interval": 3, "d_norm": "none"}
+    _, without, _ = record(build(cache, r1_gamma=0.0, **options))
+    trainer = build(cache, r1_gamma=0.8, **options)
+    with tf.GradientTape() as tape:
+        penalty = losses.r1_penalty(lambda x: trainer.discriminator(x, training=True), reals())
+    # The last bias has no part in it.
+    variables = [variable.value for variable in trainer.discriminator.trainable_variables]
+    extra = tape.gradient(penalty, variables, unconnected_gradients="zero")
+    factor = 0.8 / 2 * 3
+    assert max(np.abs(e).max() for e in extra) * factor > 1e-3
+    for step in range(7):
+        _, gradients, logs = record(build(cache, r1_gamma=0.8, **options), step)
+        if step % 3:
+            assert float(logs["r1"]) == 0
+            for one, two in zip(gradients, without, strict=True):
+                np.testing.assert_array_equal(one, two)
+        else:
+            assert float(logs["r1"]) == pytest.approx(3 * float(penalty), rel=1e-5)
+            for one, two, more in zip(gradients, without, extra, strict=True):
+                np.testing.assert_allclose(one - two, factor * more, rtol=1e-3, atol=1e-6)
+
+
+def test_lazy_r1_counts_the_discriminators_steps(cache):
+    trainer = build(cache, r1_interval=3)
+    step = tf.function(trainer.train_step, autograph=False)
+    penalties = [float(step(reals(seed=seed))["r1"]) for seed in range(8)]
+    assert [penalty > 0 for penalty in penalties] == [True, False, False] * 2 + [True, False]
+
+
+def test_the_average_starts_as_a_copy(cache):
+    config = tiny.make_config(cache)
+    trainer = gan.GAN(config, "float32")
+    assert tiny.same(tiny.values(trainer.average), tiny.values(trainer.generator))
+    assert not any(a is b for a, b in zip(trainer.average.weights, trainer.generator.weights))
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_the_averages_half_life(cache, steps):
+    # So many steps of 8 images are one half-life: half of the old value is left.
+    trainer = build(cache, ema_kimg=8 * steps / 1000)
+    old = [np.random.default_rng(0).normal(size=w.shape) for w in trainer.average.trainable_weights]
+    for weight, value in zip(trainer.average.trainable_weights, old, strict=True):
+        weight.assign(value)
+    trainer.g_optimizer, trainer.d_optimizer = Recorder(), Recorder()  # G stays where it is
+    for _ in range(steps):
+        trainer.train_step(reals())
+    for mean, value, start in zip(
+        trainer.average.trainable_weights, trainer.generator.trainable_weights, old, strict=True
+    ):
+        np.testing.assert_allclose(mean, 0.5 * start + 0.5 * value.numpy(), atol=1e-5)
+
+
+def test_the_average_takes_batch_norms_statistics_too(cache):
+    trainer = build(cache, ema_kimg=0.008)
+    before = tiny.values(trainer.average)
+    trainer.train_step(reals())
+    for mean, start, value in zip(
+        trainer.average.weights, before, trainer.generator.weights, strict=True
+    ):
+        np.testing.assert_allclose(mean, 0.5 * start + 0.5 * value.numpy(), atol=1e-5)
+        assert not np.array_equal(value.numpy(), start)
+
+
+def test_no_averaging_is_a_copy(cache):
+    trainer = build(cache, ema_kimg=0.0)
+    trainer.train_step(reals())
+    assert tiny.same(tiny.values(trainer.average), tiny.values(trainer.generator))
+
+
+def test_half_precision_computes_in_it_and_averages_in_float32(cache):
+    trainer = build(cache, policy="mixed_bfloat16")
+    assert trainer.generator.layers[1].compute_dtype == "bfloat16"
+    assert {layer.compute_dtype for layer in trainer.average.layers} == {"float32"}
+    logs = trainer.train_step(reals())
+    assert all(value.dtype == tf.float32 and np.isfinite(value) for value in logs.values())
+
+
+def test_the_seed_generator_is_its_own(cache):
+    def weights(seed, disturb=False):
+        training.seed_everything(tiny.make_config(cache, seed=1))  # equal initial weights
+        trainer = gan.GAN(tiny.make_config(cache, seed=seed), "float32")
+        for step in range(2):
+            if disturb:
+                tf.random.normal((3,))
+                np.random.random()
+                keras.random.normal((2,))
+            trainer.train_step(reals(seed=step))
+        return tiny.values(trainer.generator)
+
+    first = weights(seed=1)
+    assert tiny.same(first, weights(seed=1, disturb=True))
+    assert not tiny.same(first, weights(seed=2))
+
+
+def test_a_step_changes_nothing_that_the_checkpoint_leaves_out(cache):
+    trainer = build(cache)
+    parts = training._variables(trainer.checkpoint_parts())
+    held = {id(variable) for variable in parts.values()}
+    everything = {id(v): v for v in [*trainer.variables, trainer.seed_generator.state]}
+    before = {key: variable.numpy() for key, variable in everything.items()}
+    trainer.train_step(reals())
+    changed = {k for k, v in everything.items() if not np.array_equal(before[k], v.numpy())}
+    assert changed <= held
+    assert len(changed) > 2 * len(trainer.generator.weights)
+
+
+# The stage.
+
+
+def test_the_stage_leaves_these_files(chain):
+    stage = chain.folder.stage("gan")
+    assert tiny.listing(stage.path) == [
+        "checkpoints/step-000000008.npz",
+        "discriminator/config.json",
+        "discriminator/weights.h5",
+        "fakes000000.png",
+        "metadata.json",
+        "model/config.json",
+        "model/weights.h5",
+        "reals.png",
+        "stats.jsonl",
+    ]
+    lines = stage.read_stats()
+    assert [line["kimg"] for line in lines] == [step * 0.008 for step in range(1, 9)]
+    assert {"g_loss", "d_loss", "d_real", "d_fake", "r1"} < set(lines[0])
+    assert [line["r1"] > 0 for line in lines] == [step % 3 == 0 for step in range(8)]
+    assert stage.read_metadata()["kimg"] == chain.config.kimg
+
+
+def test_the_models_are_the_average_and_the_discriminator(chain):
+    stage = chain.folder.stage("gan")
+    state = tiny.final_state(stage)
+
+    def part(name):
+        return [state[key] for key in sorted(state) if key.startswith(f"{name}/")]
+
+    average = artifact.load_model(Generator, stage.model)
+    assert tiny.same([v.numpy() for v in average.variables], part("average"))
+    assert not tiny.same([v.numpy() for v in average.variables], part("generator"))
+    discriminator = artifact.load_model(Discriminator, stage.path / "discriminator")
+    assert tiny.same([v.numpy() for v in discriminator.variables], part("discriminator"))
+    assert average.prior == chain.config.prior and average.z_dim == chain.config.z_dim
+
+
+def copy_without(chain, path, *stages):
+    """The chain's folder as it was before these stages."""
+    shutil.copytree(chain.folder.path, path)
+    for name in stages:
+        shutil.rmtree(path / name)
+    return RunFolder(path)
+
+
+def test_killed_and_resumed_it_ends_with_the_same_weights(chain, tmp_path, monkeypatch, capsys):
+    folder = copy_without(chain, tmp_path / "run", *tiny.STAGES)
+    often = tiny.make_config(chain.config.cache_dir, checkpoint_minutes=1e-9)
+    with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
+        tiny.interrupt(patch, checkpoint=3, kill=5)
+        gan.run(often, folder, chain.faces)
+    stage = folder.stage("gan")
+    assert not stage.finished() and not stage.model.exists()
+    np.random.random(7)  # what the new process would have drawn by now
+    gan.run(chain.config, folder, chain.faces)
+    whole = chain.folder.stage("gan")
+    tiny.assert_equal_state(tiny.final_state(stage), tiny.final_state(whole))
+    assert stage.artifact_hash() == whole.artifact_hash()
+    for name in ("discriminator/weights.h5", "reals.png", "fakes000000.png"):
+        assert (stage.path / name).read_bytes() == (whole.path / name).read_bytes()
+    assert "gan: going on at 0.0 of 0.064 kimg" in capsys.readouterr().out
+    assert len(stage.read_metadata()["resumed"]) == 1
+
+
+def test_killed_between_the_training_and_the_artifact(chain, tmp_path, monkeypatch):
+    folder = copy_without(chain, tmp_path / "run", *tiny.STAGES)
+    whole = chain.folder.stage("gan")
+    with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
+        patch.setattr(artifact, "save_model", lambda model, path: (_ for _ in ()).throw(tiny.Killed))
+        gan.run(chain.config, folder, chain.faces)
+    stage = folder.stage("gan")
+    assert not stage.finished()
+    gan.run(chain.config, folder, chain.faces)
+    assert stage.finished() and stage.artifact_hash() == whole.artifact_hash()
+    assert len(stage.read_stats()) == 8
+
+
+def test_another_seed_gives_other_weights(chain, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    config = tiny.make_config(chain.config.cache_dir, seed=4)
+    tiny.save_config(folder, config, chain.faces)
+    gan.run(config, folder, chain.faces)
+    assert folder.stage("gan").artifact_hash() != chain.folder.stage("gan").artifact_hash()

@@ -1,0 +1,329 @@
+"""cgan_tf.regressor: calibrated scores, the small first phase, the start, the stage."""
+
+import dataclasses
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+from cgan_tf import artifact, augment, regressor, training
+from cgan_tf.data import pipeline
+from cgan_tf.errors import UserError
+from cgan_tf.networks import vgg
+from cgan_tf.run import RunFolder
+
+NOTE = "ImageNet's VGG16 weights cannot be had here; the regressor starts from scratch"
+
+
+def offline(include_top, weights, **options):
+    """`tiny.slim_vgg16` on a machine without a network."""
+    if weights == "imagenet":
+        raise Exception("URL fetch failure on https://example.org: None")
+    return tiny.slim_vgg16(include_top, weights, **options)
+
+
+def online(include_top, weights, **options):
+    """`tiny.slim_vgg16` with a stand-in for ImageNet's weights."""
+    model = tiny.slim_vgg16(include_top, None, **options)
+    if weights == "imagenet":
+        model.set_weights([np.full(w.shape, 0.01, np.float32) for w in model.weights])
+    return model
+
+
+def with_labels(faces, rates, count=80):
+    """The faces with attributes of exactly these rates among the photos to train on."""
+    labels = np.zeros((len(faces.files), len(rates)), np.float32)
+    for column, rate in enumerate(rates):
+        labels[faces.splits["train"][: round(rate * count)], column] = 1
+    names = tuple(f"attribute_{column}" for column in range(len(rates)))
+    return dataclasses.replace(faces, labels=labels, attribute_names=names)
+
+
+# What the scores mean.
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.25, 1.0])
+def test_scores_are_calibrated_whatever_the_balance(slim_vgg, cache, faces, balance):
+    rates = (0.05, 0.25, 0.5, 0.9)
+    dataset = with_labels(faces, rates)
+    config = tiny.make_config(cache, class_balance=balance)
+    model, _ = regressor.build(config, dataset, "float32")
+    np.testing.assert_allclose(
+        model.offsets, balance * np.log((1 - np.array(rates)) / rates), rtol=1e-6
+    )
+    # A model that sees nothing but the base rates: it should answer with them, and the weighted
+    # loss should have its minimum there.
+    model.head.kernel.assign(tf.zeros_like(model.head.kernel))
+    photos = np.zeros((80, 32, 32, 3), np.float32)
+    labels = dataset.labels[dataset.splits["train"]]
+    np.testing.assert_allclose(model(photos[:2], training=False), [rates] * 2, rtol=1e-5)
+    trainer = regressor.RegressorTrainer(model, config)
+    bias = next(
+        i for i, v in enumerate(model.trainable_variables) if v is model.head.bias
+    )
+
+    def gradient(shift):
+        model.head.bias.assign_add(tf.fill((4,), shift))
+        _, _, gradients = trainer._gradients(tf.constant(photos), tf.constant(labels))
+        model.head.bias.assign_add(tf.fill((4,), -shift))
+        return gradients[bias].numpy()
+
+    np.testing.assert_allclose(gradient(0.0), 0.0, atol=1e-6)
+    assert (gradient(0.1) > 1e-4).all() and (gradient(-0.1) < -1e-4).all()
+
+
+def test_the_loss_weighs_positives_by_the_inverse_frequency(slim_vgg, cache, faces):
+    dataset = with_labels(faces, (0.2,))
+    model, _ = regressor.build(tiny.make_config(cache, class_balance=1.0), dataset, "float32")
+    trainer = regressor.RegressorTrainer(model, tiny.make_config(cache, class_balance=1.0))
+    np.testing.assert_allclose(trainer.positive_weights, [4.0], rtol=1e-6)  # 0.8 / 0.2
+    model.head.kernel.assign(tf.zeros_like(model.head.kernel))
+    model.head.bias.assign([0.0])  # the loss sees one half
+    photos = tf.zeros((2, 32, 32, 3))
+    loss, accuracy, _ = trainer._gradients(photos, tf.constant([[1.0], [0.0]]))
+    assert float(loss) == pytest.approx(np.log(2) * (4 + 1) / 2, rel=1e-6)
+    assert float(accuracy) == 0.5
+
+
+def test_a_constant_column_has_finite_offsets(slim_vgg, cache, faces):
+    dataset = with_labels(faces, (0.0, 1.0))
+    model, _ = regressor.build(tiny.make_config(cache, class_balance=1.0), dataset, "float32")
+    np.testing.assert_allclose(model.offsets, [np.log(999), -np.log(999)], rtol=1e-6)
+    assert np.isfinite(model.head.bias.numpy()).all()
+
+
+# The step.
+
+
+def test_the_first_part_sees_photos_at_half_size(slim_vgg, cache, faces, monkeypatch):
+    config = tiny.make_config(
+        cache, resolution=64, regressor_kimg=0.04, regressor_small_fraction=0.6
+    )  # 10 steps
+    model, _ = regressor.build(config, faces, "float32")
+    trainer = regressor.RegressorTrainer(model, config)
+    assert trainer.small_steps == 6
+    monkeypatch.setattr(augment, "jitter", lambda photos, seed: photos)
+    seen = []
+    logits = model.logits
+    monkeypatch.setattr(
+        model, "logits", lambda photos, training: seen.append(photos) or logits(photos, training)
+    )
+    photos = np.random.default_rng(0).uniform(-1, 1, (4, 64, 64, 3)).astype(np.float32)
+    batch = (tf.constant(photos), tf.constant(faces.labels[:4]))
+    for _ in range(8):
+        trainer.train_step(batch)
+    assert [image.shape[1] for image in seen] == [32] * 6 + [64] * 2
+    smaller = photos.reshape(4, 32, 2, 32, 2, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(seen[0], smaller, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"resolution": 32}, {"resolution": 64, "regressor_resolution": 32},
+                {"resolution": 64, "regressor_small_fraction": 0.0}],
+)  # fmt: skip
+def test_no_half_size_where_nothing_would_be_left_or_wanted(slim_vgg, cache, faces, options):
+    config = tiny.make_config(cache, **options)
+    model, _ = regressor.build(config, faces, "float32")
+    assert regressor.RegressorTrainer(model, config).small_steps == 0
+
+
+def test_photos_are_jittered(slim_vgg, cache, faces, monkeypatch):
+    config = tiny.make_config(cache)
+    model, _ = regressor.build(config, faces, "float32")
+    trainer = regressor.RegressorTrainer(model, config)
+    seen = []
+    monkeypatch.setattr(
+        augment, "jitter", lambda photos, seed: seen.append((photos, seed)) or photos
+    )
+    batch = next(iter(pipeline.training_batches(faces, "train", 4, 0, labels=True)))
+    logs = trainer.train_step(batch)
+    assert seen[0][0] is batch[0] and seen[0][1] is trainer.seed_generator
+    assert set(logs) == {"loss", "accuracy"}
+
+
+def test_it_learns_what_is_there_to_learn(slim_vgg, cache, faces, monkeypatch):
+    # Photos whose only attribute is whether they are bright.
+    monkeypatch.setattr(augment, "jitter", lambda photos, seed: photos)
+    training.seed_everything(tiny.make_config(cache))
+    config = tiny.make_config(cache, regressor_kimg=0.48, regressor_lr=3e-3)  # 120 steps
+    model, _ = regressor.build(config, with_labels(faces, (0.5,)), "float32")
+    step = tf.function(regressor.RegressorTrainer(model, config).train_step, autograph=False)
+    draw = np.random.default_rng(0)
+
+    def batch(count):
+        labels = (draw.random((count, 1)) < 0.5).astype(np.float32)
+        noise = draw.uniform(-0.3, 0.3, (count, 32, 32, 3))
+        return (noise + (labels - 0.5)[:, :, None, None]).astype(np.float32), labels
+
+    for _ in range(120):
+        step(batch(4))
+    photos, labels = batch(100)
+    assert ((model(photos, training=False).numpy() > 0.5) == (labels > 0.5)).mean() > 0.95
+
+
+def test_a_step_changes_nothing_that_the_checkpoint_leaves_out(slim_vgg, cache, faces):
+    config = tiny.make_config(cache)
+    model, _ = regressor.build(config, faces, "float32")
+    trainer = regressor.RegressorTrainer(model, config)
+    held = {id(v) for v in training._variables(trainer.checkpoint_parts()).values()}
+    seeds = [trainer.seed_generator.state, model.dropout.seed_generator.state]
+    everything = {id(v): v for v in [*trainer.variables, *seeds]}
+    before = {key: variable.numpy() for key, variable in everything.items()}
+    batches = iter(pipeline.training_batches(faces, "train", 4, 0, labels=True))
+    for _ in range(3):  # the warm-up begins at a rate of 0
+        trainer.train_step(next(batches))
+    changed = {k for k, v in everything.items() if not np.array_equal(before[k], v.numpy())}
+    assert changed <= held
+    assert {id(seed) for seed in seeds} | {id(v) for v in model.trainable_variables} <= changed
+
+
+# The start.
+
+
+def scale(model):
+    return model.get_config()["input_scale"]
+
+
+def test_auto_takes_imagenets_weights_where_they_can_be_had(monkeypatch, cache, faces):
+    monkeypatch.setattr(keras.applications, "VGG16", online)
+    for asked in ("auto", "imagenet"):
+        model, note = regressor.build(
+            tiny.make_config(cache, vgg_weights=asked), faces, "float32"
+        )
+        assert note == "" and scale(model) == 1.0
+        assert all(np.all(value == np.float32(0.01)) for value in model.backbone.get_weights())
+
+
+def test_auto_starts_from_scratch_where_they_cannot_and_says_so(monkeypatch, cache, faces):
+    monkeypatch.setattr(keras.applications, "VGG16", offline)
+    model, note = regressor.build(tiny.make_config(cache, vgg_weights="auto"), faces, "float32")
+    assert note == NOTE and scale(model) == 1 / 64
+    kernel = model.backbone.get_layer("block4_conv2").kernel.numpy()
+    assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 8)), rel=0.1)  # He's
+
+
+def test_imagenet_asked_for_and_not_to_be_had_is_one_line(monkeypatch, cache, faces):
+    monkeypatch.setattr(keras.applications, "VGG16", offline)
+    with pytest.raises(UserError, match="--vgg_weights=imagenet: the weights cannot be had"):
+        regressor.build(tiny.make_config(cache, vgg_weights="imagenet"), faces, "float32")
+
+
+def test_none_asks_nobody(slim_vgg, cache, faces):
+    # The stand-in refuses to be asked for weights.
+    model, note = regressor.build(tiny.make_config(cache, vgg_weights="none"), faces, "float32")
+    assert note == "" and scale(model) == 1 / 64
+
+
+def test_a_file_is_taken(slim_vgg, cache, faces, tmp_path):
+    source = keras.applications.VGG16(include_top=False, weights=None)
+    source.save_weights(tmp_path / "vgg.weights.h5")
+    config = tiny.make_config(cache, vgg_weights=str(tmp_path / "vgg.weights.h5"))
+    model, note = regressor.build(config, faces, "float32")
+    assert note == "" and scale(model) == 1.0
+    assert tiny.same(model.backbone.get_weights(), source.get_weights())
+
+
+# The stage.
+
+
+def new_run(chain, path, **options):
+    config = tiny.make_config(chain.config.cache_dir, **options)
+    folder = RunFolder(path / "run")
+    tiny.save_config(folder, config, chain.faces)
+    return config, folder
+
+
+def test_the_stage_leaves_these_files(chain):
+    stage = chain.folder.stage("regressor")
+    assert tiny.listing(stage.path) == [
+        "checkpoints/step-000000008.npz",
+        "metadata.json",
+        "model/config.json",
+        "model/weights.h5",
+        "stats.jsonl",
+    ]
+    assert [line["kimg"] for line in stage.read_stats()] == [0.004 * n for n in range(1, 9)]
+    assert {"loss", "accuracy"} < set(stage.read_stats()[0])
+
+
+def test_the_validation_accuracy_of_each_attribute_is_recorded(chain, slim_vgg):
+    stage = chain.folder.stage("regressor")
+    recorded = stage.read_metadata()["validation_accuracy"]
+    model = artifact.load_model(vgg.Regressor, stage.model)
+    assert model.attribute_names == chain.faces.attribute_names
+    rows = chain.faces.splits["validation"]
+    photos = next(pipeline.sequential_batches(chain.faces, rows, len(rows)))
+    right = (model(photos, training=False).numpy() > 0.5) == (chain.faces.labels[rows] > 0.5)
+    assert list(recorded) == list(chain.faces.attribute_names)
+    np.testing.assert_allclose(list(recorded.values()), right.mean(axis=0))
+
+
+def test_killed_and_resumed_it_ends_with_the_same_weights(chain, slim_vgg, tmp_path, monkeypatch):
+    often, folder = new_run(chain, tmp_path, checkpoint_minutes=1e-9)
+    with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
+        tiny.interrupt(patch, checkpoint=3, kill=6)
+        regressor.run(often, folder, chain.faces)
+    regressor.run(chain.config, folder, chain.faces)
+    whole, stage = chain.folder.stage("regressor"), folder.stage("regressor")
+    tiny.assert_equal_state(tiny.final_state(stage), tiny.final_state(whole))
+    assert stage.artifact_hash() == whole.artifact_hash()
+
+
+def test_a_substitution_is_said_and_recorded(chain, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(keras.applications, "VGG16", offline)
+    config, folder = new_run(chain, tmp_path, vgg_weights="auto", regressor_kimg=0.004)
+    regressor.run(config, folder, chain.faces)
+    assert capsys.readouterr().out.splitlines()[0] == f"note: {NOTE}"
+    assert folder.read()["substitutions"] == {"vgg_weights": NOTE}
+    # Begun anew where there is a network, it is not true any more.
+    shutil.rmtree(folder.stage("regressor").path)
+    monkeypatch.setattr(keras.applications, "VGG16", online)
+    regressor.run(config, folder, chain.faces)
+    assert folder.read()["substitutions"] == {}
+
+
+@pytest.mark.parametrize("before, after", [(offline, online), (online, offline)])
+def test_a_network_that_comes_or_goes_changes_nothing_on_resume(
+    chain, tmp_path, monkeypatch, capsys, before, after
+):
+    def train(path, first, then):
+        often, folder = new_run(chain, path, vgg_weights="auto", checkpoint_minutes=1e-9)
+        monkeypatch.setattr(keras.applications, "VGG16", first)
+        with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
+            tiny.interrupt(patch, checkpoint=3, kill=4)
+            regressor.run(often, folder, chain.faces)
+        monkeypatch.setattr(keras.applications, "VGG16", then)
+        regressor.run(often, folder, chain.faces)
+        return folder
+
+    moved = train(tmp_path / "moved", before, after)
+    stayed = train(tmp_path / "stayed", before, before)
+    assert moved.read()["substitutions"] == stayed.read()["substitutions"]
+    assert moved.stage("regressor").artifact_hash() == stayed.stage("regressor").artifact_hash()
+    wanted = {offline: 1 / 64, online: 1.0}[before]
+    model = artifact.load_model(vgg.Regressor, moved.stage("regressor").model)
+    assert scale(model) == wanted
+    assert capsys.readouterr().out.count("note: ") == (2 if before is offline else 0)
+
+
+def test_photos_without_labels_are_one_line(chain, tmp_path):
+    config, folder = new_run(chain, tmp_path)
+    bare = dataclasses.replace(
+        chain.faces, attribute_names=(), labels=np.zeros((100, 0), np.float32)
+    )
+    with pytest.raises(UserError, match="the regressor needs labels; add the CSV"):
+        regressor.run(config, folder, bare)
+    assert tiny.listing(folder.path) == ["config.json"]
+
+
+def test_the_real_vgg16(chain, tmp_path):
+    assert keras.applications.VGG16 is tiny.VGG16
+    config, folder = new_run(chain, tmp_path, regressor_kimg=0.004)  # one step
+    regressor.run(config, folder, chain.faces)
+    model = artifact.load_model(vgg.Regressor, folder.stage("regressor").model)
+    assert model.count_params() == 14_714_688 + 513 * len(chain.faces.attribute_names)
+    scores = model(np.zeros((1, 32, 32, 3), np.float32), training=False)
+    assert scores.shape == (1, len(chain.faces.attribute_names))

@@ -1,0 +1,566 @@
+"""report.html: one whole, escaped, self-contained file for every state of a run folder."""
+
+import base64
+import errno
+import html.parser
+import io
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cgan_tf import config, page, report, run
+from cgan_tf.errors import UserError
+
+SIDE = 32
+NAMES = ("Smiling", "Blond_Hair")
+VOID = {"meta", "link", "img", "br"}
+
+
+class Reader(html.parser.HTMLParser):
+    """Fails on tags that do not match; keeps what the tests ask about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.text: dict[str, list[str]] = {}
+        self.body: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs), f"an attribute of <{tag}> comes twice"
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if self.open:
+            self.text.setdefault(self.open[-1], []).append(data)
+            if self.open[-1] not in ("style", "title"):
+                self.body.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def read(text: str) -> Reader:
+    """Parses the page and checks what holds for every page."""
+    reader = Reader()
+    reader.feed(text)
+    reader.close()
+    assert reader.open == []
+    assert text.startswith('<!DOCTYPE html>\n<html lang="en">')
+    # Self-contained: nothing refers to anything outside of the file, and nothing is run.
+    for tag, attributes in reader.tags:
+        for name in ("src", "href", "srcset", "data", "poster", "action", "xlink:href"):
+            if name in attributes:
+                assert attributes[name].startswith(("data:", "#")), (tag, attributes[name][:60])
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+    assert not {"script", "iframe", "object"} & {tag for tag, _ in reader.tags}
+    for style in [*reader.text["style"], *(a.get("style", "") or "" for _, a in reader.tags)]:
+        assert "url(" not in style and "@import" not in style
+    # Accessible: every picture in words, headings in order, tables with headers, links that lead
+    # somewhere.
+    for attributes in reader.all("img"):
+        assert attributes["src"].startswith("data:image/png;base64,")
+        assert len(attributes["alt"]) > 5
+    levels = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert len(reader.all("table")) == len(reader.all("caption")) == len(reader.all("thead"))
+    assert all("scope" in attributes for attributes in reader.all("th"))
+    identities = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(identities) == len(set(identities))
+    for attributes in reader.all("a"):
+        assert attributes["href"].removeprefix("#") in identities
+    return reader
+
+
+def save_png(path, columns, rows, seed=0):
+    """A picture of noise, columns x rows images of SIDE px; returns its content."""
+    noise = np.random.default_rng(seed).integers(0, 256, (rows * SIDE, columns * SIDE, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    run.write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def add_stage(folder, name, started, ended, kimg, lines=5, resumed=(), **losses):
+    """A stage's metadata and, if it trains, its statistics at 100 images a second."""
+    stage = folder.stage(name)
+    record = {
+        "stage": name,
+        "command": ["train_main.py", f"--stage={name}"],
+        "versions": {"python": "3.12.1", "tensorflow": "2.21.0"},
+        "started": f"2025-03-31T{started}+00:00",
+        "resumed": list(resumed),
+        "ended": ended and f"2025-03-31T{ended}+00:00",
+        "options": {},
+        "data": "d1",
+        "parents": {},
+    }
+    run.write_json(stage.path / "metadata.json", record)
+    for index in range(1, lines + 1 if losses else 0):
+        line = {"kimg": kimg * index / lines, "seconds": 10 * kimg * index / lines}
+        line["images_per_second"] = 100.0
+        stage.append_stats(line | {key: value / index for key, value in losses.items()})
+
+
+def make_folder(path, names=NAMES, **options):
+    folder = run.RunFolder(path)
+    given = {"seed": 7, "resolution": SIDE, "attributes": tuple(names)} | options
+    data = {"name": "synthetic", "size": 1000, "digest": "d1", "attribute_names": list(names)}
+    folder.save_config(config.make(None, given), data)
+    return folder
+
+
+def edit(learned, **figures):
+    values = {
+        "strength": 1.0, "target_change": 0.6543, "target_change_from_photo": 0.61,
+        "success": 0.876, "n_success": 98, "leakage": 0.0321, "ratio": 20.4, "identity": 0.913,
+        "identity_from_photo": 0.8, "n": 121, "draws": 1, "seed": 7,
+    }  # fmt: skip
+    if learned:
+        values |= {"ratio_over_random": 8.76, "calibrated_change": 0.8, "achieved_change": 0.77,
+                   "calibration_error": 0.03}  # fmt: skip
+    return values | figures
+
+
+def evaluation(names=NAMES):
+    return {
+        "version": 1,
+        "seed": 7,
+        "judge": {"features": 192, "parameters": 1234567, "kimg": 90.0},
+        "generation": {"features": "judge", "resolution": SIDE, "fd": 6.914, "fd_floor": 0.538,
+                       "fd_over_floor": 12.85, "kid": 0.0123, "precision": 0.71, "recall": None,
+                       "n_real": 2000, "n_fake": 5000, "seed": 7},
+        "regressor": {"n": 400, "seed": 7,
+                      "regressor": {"accuracy": 0.8912, "balanced_accuracy": 0.8},
+                      "judge": {"accuracy": 0.9, "balanced_accuracy": 0.82},
+                      "majority": {"accuracy": 0.803, "balanced_accuracy": 0.5},
+                      "attributes": {name: {"positive": 0.25, "accuracy": 0.9345,
+                                            "balanced_accuracy": 0.9, "judge_accuracy": 0.95,
+                                            "judge_balanced_accuracy": math.nan}
+                                     for name in names}},
+        "inversion": {"encoder": {"psnr": 19.83, "ssim": 0.642, "perceptual": 0.231,
+                                  "identity": 0.812, "seconds_per_image": 0.0031,
+                                  "nearer_than_random": 0.9731, "n": 400, "n_random": 1000,
+                                  "seed": 7}},
+        "edits": {"learned": {name: edit(True) for name in names},
+                  "random": {name: edit(False, target_change=0.05) for name in names}},
+        "edits_mean": {"learned": {"target_change": 0.6543}},
+        "counterfactual": {name: {"psnr": 18.91, "psnr_unedited": 17.2, "psnr_ceiling": 20.1,
+                                  "judge_agreement": 0.95, "judge_agreement_target": 0.9,
+                                  "nearer": 0.864, "nearer_perceptual": 0.89, "n": 400, "seed": 7}
+                           for name in names},
+        "pictures": {"samples.png": "Samples", "reconstructions.png": "Pairs of <rows>"},
+        "figure_of_tomorrow": {"depth": 42.125},
+    }  # fmt: skip
+
+
+def export_report(passed=True):
+    figures = {"n": 64, "finite": True, "max_difference": 3.5e-6, "mean_difference": 1e-7}
+    variant = {
+        "passed": True,
+        "reason": None,
+        "path": "saved_model",
+        "bytes": 4_350_000,
+        "weight_bytes": 4_000_000,
+        "bound": 1e-4,
+        "signatures": {"translate": figures},
+    }
+    small = {
+        "passed": passed,
+        "reason": None if passed else "translate gives NaN",
+        "path": "translator_float16.tflite",
+        "bytes": 57_300,
+        "bound": 0.02,
+        "signatures": {"translate": figures | {"max_difference": 0.0025}},
+    }
+    return {"photos": {"data": "synthetic", "split": "test", "n": 64},
+            "strengths": {"seed": 7}, "passed": passed,
+            "variants": {"saved_model": variant, "translator_float16": small}}  # fmt: skip
+
+
+def make_directions(folder, names=NAMES):
+    for index, name in enumerate(names):
+        calibration = [
+            {"strength": strength, "change": 0.5 * strength + 0.01 * index, "n": 150}
+            for strength in (-1.0, -0.5, 0.5, 1.0)
+        ]
+        entry = {"attribute": name, "space": "z", "vector": [0.0], "calibration": calibration}
+        run.write_json(folder.stage("directions").model / f"{name}.json", entry)
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A finished run and the contents of its pictures by their path in it."""
+    folder = make_folder(tmp_path / "run")
+    add_stage(folder, "gan", "09:00:00", "09:41:00", 50, g_loss=2.0, d_loss=1.5, d_real=0.6,
+              d_fake=0.4, r1=1.0)  # fmt: skip
+    add_stage(folder, "regressor", "09:41:00", "09:50:30", 20, loss=0.5, accuracy=0.9, odd_one=1.0)
+    add_stage(folder, "inversion", "09:50:30", "10:00:00", 20, resumed=["x"], photo=1.0, sample=0.5,
+              latent=0.2, pixel=0.1, loss=1.8)  # fmt: skip
+    add_stage(folder, "directions", "10:00:00", "10:05:00", 10, content=1.0, adversarial=0.1,
+              attribute=2.0, hold=0.2, loss=3.3)  # fmt: skip
+    add_stage(folder, "evaluate", "10:05:00", "10:15:00", 90, loss=0.2, accuracy=0.9)
+    add_stage(folder, "export", "10:15:00", "10:15:40", 0)
+    shapes = {"gan/reals.png": (8, 8), "evaluate/reconstructions.png": (8, 4)}
+    shapes["directions/edits.png"] = (6, 4)
+    shapes |= {f"gan/fakes{kimg:06d}.png": (8, 8) for kimg in range(0, 51, 10)}
+    shapes |= {f"evaluate/edits_{name}.png": (6, 8) for name in NAMES}
+    pictures = {
+        name: save_png(folder.path / name, *shape, seed)
+        for seed, (name, shape) in enumerate(shapes.items())
+    }
+    make_directions(folder)
+    text = json.dumps(evaluation())  # with its NaN
+    run.write_text(folder.stage("evaluate").path / "report.json", text)
+    run.write_json(folder.stage("export").path / "report.json", export_report())
+    return folder, pictures
+
+
+def shown(reader: Reader) -> list[np.ndarray]:
+    """The page's pictures as pixels."""
+    contents = [base64.b64decode(a["src"].partition(",")[2]) for a in reader.all("img")]
+    return [np.asarray(Image.open(io.BytesIO(content))) for content in contents]
+
+
+def pixels(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def words(reader: Reader) -> str:
+    return " ".join(" ".join(reader.body).split())
+
+
+def test_full_page(full):
+    folder, pictures = full
+    path = report.write(folder)
+    assert path == folder.path / "report.html"
+    reader = read(path.read_text(encoding="utf-8"))
+    text = words(reader)
+    assert reader.text["h1"] == ["Synthetic faces, 32 px"]
+    assert "Edits Smiling, Blond_Hair" in text
+    assert "1,000 images · seed 7 · begun 2025-03-31 09:00 UTC · last finished" in text
+    assert "last finished 2025-03-31 10:15 UTC" in text
+    assert reader.text["h2"] == [
+        "Headline figures", "Edited faces", "Reconstructions", "Samples over time",
+        "Training curves", "All measurements", "Exported models", "Options and versions",
+    ]  # fmt: skip
+    assert "train_main.py --stage=" not in text  # nothing is missing
+    # In this order: edits, reconstructions, photos, last samples, corners of earlier samples.
+    expected = [pixels(pictures[f"evaluate/edits_{name}.png"]) for name in NAMES]
+    expected.append(pixels(pictures["evaluate/reconstructions.png"]))
+    expected += [pixels(pictures["gan/reals.png"]), pixels(pictures["gan/fakes000050.png"])]
+    corner = 4 * SIDE
+    for kimg in (0, 10, 20, 40):
+        expected.append(pixels(pictures[f"gan/fakes{kimg:06d}.png"])[:corner, :corner])
+    found = shown(reader)
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_stages_tell_state_time_and_length(full):
+    folder, _ = full
+    boxes = re.search(r'<ol class="stages".*?</ol>', report.render(folder))[0]
+    assert re.findall(r"<b>(\w+)</b>", boxes) == list(config.STAGES)
+    assert re.findall(r"<span>(done[^<]*)</span>", boxes) == [
+        # By the clock; of the interrupted inversion, the training's own seconds.
+        "done in 41 min", "done in 9 min 30 s", "done in 3 min 20 s", "done in 5 min",
+        "done in 10 min", "done in 40 s",
+    ]  # fmt: skip
+    assert "<span>50 kimg</span><span>100 images/s</span>" in boxes
+    assert "<span>90 kimg (judge)</span>" in boxes
+
+
+def test_headline_tiles_carry_n_and_seed(full):
+    folder, _ = full
+    tiles = re.findall(r'<div class="tile">(.*?)</div>', report.render(folder))
+    assert [" ".join(re.sub("<[^>]*>", " ", tile).split()) for tile in tiles] == [
+        "Samples: Fréchet distance 6.91 12.8 times the floor of 0.538 that photos have against "
+        "other photos. 5,000 samples, 2,000 photos, seed 7.",
+        "Attributes recognized 89.1 % right Mean over 2 attributes; always the more frequent "
+        "answer: 80.3 %. Balanced accuracy 80.0 %. 400 test photos, seed 7.",
+        "Reconstructions 97.3 % nearer to their photo than the best of 1,000 random samples. "
+        "PSNR 19.8 dB. 400 test photos, seed 7.",
+        "Smiling +0.65 in probability at strength +1; the other attributes move by 0.032 "
+        "(leakage). 121 test photos without it, seed 7.",
+        "Blond_Hair +0.65 in probability at strength +1; the other attributes move by 0.032 "
+        "(leakage). 121 test photos without it, seed 7.",
+    ]
+
+
+def rows_of(text, caption):
+    """The cells of the table with that caption, header first."""
+    part = re.search(rf"<caption>{re.escape(caption)}.*?</table>", text, re.DOTALL)[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", part)
+    return [
+        [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+        for row in rows
+    ]
+
+
+def test_tables(full):
+    folder, _ = full
+    text = report.render(folder).replace("\N{NO-BREAK SPACE}", " ")
+    assert rows_of(text, "Samples against photos at 32 px, seed 7")[1:] == [
+        ["Fréchet distance between samples and photos (fd)", "6.91"],
+        ["Floor of fd: photos against other photos", "0.538"],
+        ["fd over its floor", "12.8"],
+        ["Kernel distance between them (kid)", "0.0123"],
+        ["Precision: share of samples that look like photos", "71.0 %"],
+        ["Recall: share of photos that samples come near", "–"],
+        ["Number of photos", "2,000"],
+        ["Number of samples", "5,000"],
+    ]
+    assert rows_of(text, "Per attribute, n = 400 test photos, seed 7")[1:] == [
+        [name, "25.0 %", "93.5 %", "90.0 %", "95.0 %", "–"] for name in NAMES
+    ]
+    assert rows_of(text, "How near the reconstructions")[1] == [
+        "encoder", "19.83", "0.642", "0.231", "–", "97.3 %", "0.812", "3.10 ms", "400", "7"
+    ]  # fmt: skip
+    edits = rows_of(text, "Edits of test photos by attribute and method")
+    assert [row[:2] for row in edits[1:]] == [
+        ["Smiling", "learned"], ["Smiling", "random"], ["Blond_Hair", "learned"],
+        ["Blond_Hair", "random"], ["Mean", "learned"],
+    ]  # fmt: skip
+    assert edits[1] == [
+        "Smiling", "learned", "+1", "+0.654", "+0.610", "87.6 %", "0.032", "20.4", "8.76", "0.913",
+        "+0.800", "+0.770", "0.030", "121", "7",
+    ]  # fmt: skip
+    assert rows_of(text, "Edited reconstructions against the truly edited faces")[1] == [
+        "Smiling", "86.4 %", "89.0 %", "18.91", "17.20", "20.10", "95.0 %", "90.0 %", "–", "–",
+        "400", "7",
+    ]  # fmt: skip
+    assert rows_of(text, "Mean change by strength; n photos at each") == [
+        ["Attribute", "−1", "−0.5", "+0.5", "+1", "n"],
+        ["Smiling", "−0.50", "−0.25", "+0.25", "+0.50", "150"],
+        ["Blond_Hair", "−0.49", "−0.24", "+0.26", "+0.51", "150"],
+    ]
+    exported = "Largest difference per signature on 64 test photos, strengths of seed 7"
+    assert rows_of(text, exported) == [
+        ["File", "Size", "Weights in it", "Verdict", "Bound", "translate"],
+        ["saved_model", "4.35 MB", "4.00 MB", "passed", "1.0 × 10⁻⁴", "3.5 × 10⁻⁶"],
+        ["translator_float16.tflite", "57.3 kB", "–", "passed", "2.0 × 10⁻²", "2.5 × 10⁻³"],
+    ]
+    assert rows_of(text, "Versions that the stages ran with")[1:] == [
+        ["python", "3.12.1"], ["tensorflow", "2.21.0"]
+    ]  # fmt: skip
+
+
+def test_figures_that_nobody_knew_of_are_shown(full):
+    folder, _ = full
+    text = report.render(folder)
+    assert "&quot;depth&quot;: 42.125" in text
+    assert "<strong>odd_one</strong>" in text  # a chart of its own
+
+
+def test_options_are_all_there_and_changed_ones_stand_out(full):
+    folder, _ = full
+    rows = rows_of(report.render(folder), "All options")[1:]
+    assert len(rows) == len(config.FIELDS)
+    text = report.render(folder)
+    assert "<strong>32 px</strong>" in text
+    assert '<td class="words">128</td>' in text  # z_dim is at its default
+
+
+def test_charts(full):
+    folder, _ = full
+    text = report.render(folder)
+    charts = re.findall(r'<figure class="chart">.*?</figure>', text, re.DOTALL)
+    titles = [re.search("<strong>(.*?)</strong>", chart)[1] for chart in charts]
+    assert titles == [
+        "Losses of the game", "What the discriminator believes", "R1 penalty", "Loss", "Accuracy",
+        "odd_one", "Loss", "Loss", "The judge&#x27;s loss", "The judge&#x27;s accuracy",
+        "Strength and what it does",
+    ]  # fmt: skip
+    assert "g_loss goes from 2.00 at 10 to 0.400 at 50" in charts[0]
+    assert charts[0].count("<path") == 2 and charts[6].count("<path") == 5
+    assert ">kimg</text>" in charts[0] and ">loss (nats)</text>" in charts[0]
+    assert charts[-1].count("<circle") == 2 * 5  # four strengths and zero, two attributes
+    assert "<title>Blond_Hair: +0.510 at 1</title>" in charts[-1]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_empty_run_names_every_command(tmp_path, begun):
+    folder = make_folder(tmp_path / "a run") if begun else run.RunFolder(tmp_path / "a run")
+    reader = read(report.write(folder).read_text(encoding="utf-8"))
+    place = f"--run_dir='{tmp_path / 'a run'}'"
+    commands = {text for text in reader.text["code"] if text.startswith("python")}
+    stages = ("gan", "inversion", "directions", "evaluate", "export")
+    assert commands == {f"python train_main.py --stage={stage} {place}" for stage in stages} | {
+        f"python -m cgan_tf.report {place}"
+    }
+    assert "No curves of gan, regressor, inversion, directions yet" in words(reader)
+    assert reader.all("img") == []
+    title = "Synthetic faces, 32 px" if begun else "A run that has not begun"
+    assert reader.text["h1"] == [title]
+
+
+def test_part_of_a_run(tmp_path):
+    """GAN finished, inversion under way, no evaluation: the stages' own pictures stand in."""
+    folder = make_folder(tmp_path / "run", inversion_kimg=20.0)
+    add_stage(folder, "gan", "09:00:00", "09:41:00", 50, g_loss=2.0)
+    add_stage(folder, "inversion", "09:50:00", None, 10, loss=1.0)
+    save_png(folder.stage("gan").path / "fakes000050.png", 8, 8)
+    save_png(folder.stage("inversion").path / "reconstructions000002.png", 8, 4, 1)
+    newest = save_png(folder.stage("inversion").path / "reconstructions000010.png", 8, 4, 2)
+    edits = save_png(folder.stage("directions").path / "edits.png", 6, 4, 3)
+    reader = read(report.render(folder))
+    text = words(reader)
+    found = shown(reader)
+    assert len(found) == 4
+    # One block per attribute, then the reconstructions, then the samples.
+    np.testing.assert_array_equal(np.concatenate(found[:2]), pixels(edits))
+    np.testing.assert_array_equal(found[2], pixels(newest))
+    assert "Validation photos after 10 kimg of the inversion stage." in text
+    assert "not finished, 1 min 40 s so far 10 of 20 kimg" in text
+    assert "No curves of regressor, directions yet: the regressor stage has not begun" in text
+    assert "No reconstructions of test photos yet: the evaluate stage has not begun" in text
+
+
+def test_unlabelled_images_are_said(tmp_path):
+    folder = make_folder(tmp_path / "run", names=(), data="folder", data_dir="photos")
+    reader = read(report.render(folder))
+    assert reader.text["h1"] == ["Own photos, 32 px"]
+    assert "The images have no labels, so there is nothing to edit" in words(reader)
+
+
+def test_names_from_outside_are_escaped(tmp_path):
+    name = "<b>&\"'"
+    folder = make_folder(tmp_path / "run & <i>", names=(name,), data="folder", data_dir="<u>")
+    add_stage(folder, "evaluate", "10:05:00", "10:15:00", 90, **{"<s>loss": 1.0})
+    make_directions(folder, (name,))
+    save_png(folder.stage("evaluate").path / f"edits_{name}.png", 6, 2)
+    run.write_text(folder.stage("evaluate").path / "report.json", json.dumps(evaluation((name,))))
+    folder.substitute("weights", "<em>none</em>", say=lambda line: None)
+    text = report.render(folder)
+    reader = read(text)
+    assert not {"i", "u", "s", "em"} & {tag for tag, _ in reader.tags}
+    assert "<b>&" not in text.replace("<b>&#", "")
+    assert reader.text["h3"].count(name) == 2  # its tile and its edits
+    assert "Note: <em>none</em>." in words(reader)  # as words
+
+
+def test_damaged_files_are_left_out_and_said(full):
+    folder, pictures = full
+    run.write_text(folder.stage("evaluate").path / "report.json", '{"torn": ')
+    content = pictures["gan/fakes000050.png"]
+    run.write_bytes(folder.stage("gan").path / "fakes000050.png", content[: len(content) // 2])
+    run.write_bytes(folder.stage("gan").path / "reals.png", b"no picture")
+    text = words(read(report.render(folder)))
+    assert "evaluate/report.json is damaged and is left out." in text
+    assert text.count("gan/fakes000050.png is damaged and is left out.") == 1
+
+
+def test_figures_of_other_types_do_not_stop_the_page(full):
+    folder, _ = full
+    strange = {key: ["x"] for key in evaluation()} | {"edits": {"learned": {"Smiling": None}}}
+    run.write_json(folder.stage("evaluate").path / "report.json", strange)
+    run.write_json(folder.stage("export").path / "report.json", {"variants": {"a": {"bytes": "x"}}})
+    broken = {"attribute": "Smiling", "calibration": [{"strength": None}, 3]}
+    run.write_json(folder.stage("directions").model / "Smiling.json", broken)
+    with open(folder.stage("gan").path / "stats.jsonl", "a") as file:
+        file.write('[1]\n{"kimg": null, "g_loss": "high", "images_per_second": null}\n{"torn')
+    read(report.render(folder))
+
+
+def test_figures_of_an_earlier_stage_are_said(full):
+    folder, _ = full
+    add_stage(folder, "regressor", "09:41:00", "11:00:00", 20, loss=0.5)
+    text = words(read(report.render(folder)))
+    for stage in ("inversion", "directions", "evaluate", "export"):
+        assert f"The {stage} stage was made from an earlier regressor" in text
+        assert f"--stage={stage} --run_dir={folder.path} --restart" in text
+    assert "The gan stage was made" not in text and "The regressor stage was made" not in text
+
+
+def test_export_that_failed_gives_the_reason(full):
+    folder, _ = full
+    run.write_json(folder.stage("export").path / "report.json", export_report(passed=False))
+    text = words(read(report.render(folder)))
+    assert "translator_float16 did not pass: translate gives NaN" in text
+
+
+def test_long_attribute_tables_are_folded(full):
+    folder, _ = full
+    names = tuple(f"Attribute_{index:02d}" for index in range(40))
+    run.write_text(folder.stage("evaluate").path / "report.json", json.dumps(evaluation(names)))
+    make_directions(folder, names)
+    text = report.render(folder)
+    read(text)
+    assert "<summary>Each of the 40 attributes</summary>" in text
+    assert text.count("<strong>Strength and what it does</strong>") == math.ceil(42 / page.SERIES)
+
+
+def test_write_is_atomic(full, monkeypatch):
+    folder, _ = full
+    path = report.write(folder)
+    before = path.read_bytes()
+
+    def full_disk(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run.os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        report.write(folder)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in folder.path.iterdir() if "report" in entry.name] == [path.name]
+
+
+def test_columns_are_those_that_the_stages_draw():
+    from cgan_tf import directions, evaluate
+
+    def words_of(strengths):
+        return tuple(f"{s:+g}".replace("-", "−") if s else "0" for s in strengths)
+
+    assert report.TEST_COLUMNS == ("photo", "rebuilt", *words_of(evaluate.STRENGTHS))
+    assert report.VALIDATION_COLUMNS == ("photo", *words_of(directions.SHOWN_STRENGTHS))
+
+
+def test_earlier_grids_lie_closer_at_the_start():
+    assert report._spread(list(range(40)), 4) == [0, 4, 17, 39]
+    assert report._spread([5, 6], 4) == [5, 6]
+    assert report._spread(list(range(5)), 4) == [0, 1, 2, 4]
+
+
+def command(*arguments):
+    made = subprocess.run(
+        [sys.executable, "-m", "cgan_tf.report", *arguments], capture_output=True, text=True
+    )
+    return made.returncode, made.stdout, made.stderr
+
+
+def test_command(full, tmp_path):
+    folder, _ = full
+    path = folder.path / "report.html"
+    assert command(f"--run_dir={folder.path}") == (0, f"{path}\n", "")
+    read(path.read_text(encoding="utf-8"))
+    code, out, err = command(f"--run_dir={tmp_path / 'nothing'}")
+    assert (code, out) == (2, "")
+    assert err == f"error: {tmp_path / 'nothing'}: no run folder (config.json is missing)\n"
+    assert not (tmp_path / "nothing").exists()
+    code, out, err = command("--run_dri=x")
+    assert (code, out) == (2, "") and "did you mean --run_dir?" in err
+
+
+def test_folder_of_another_format_is_refused(tmp_path):
+    run.write_json(tmp_path / "config.json", {"format": 99})
+    with pytest.raises(UserError, match="format 99"):
+        report.write(run.RunFolder(tmp_path))
+    assert not (tmp_path / "report.html").exists()

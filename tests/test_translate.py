@@ -1,0 +1,404 @@
+"""The translate command: what it reads, what it refuses, and that every model form agrees."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import fake_run
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+
+from cgan_tf import editors, translate
+from cgan_tf.data import images
+from cgan_tf.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("Smiling", "Blond_Hair", "Eyeglasses")
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A 60 x 40 px photo with something in it."""
+    path = tmp_path / "photos" / "face.jpg"
+    path.parent.mkdir()
+    save_photo(path, 60, 40)
+    return path
+
+
+def save_photo(path, width, height, seed=0):
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
+    Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(path)
+
+
+def command(model, image, edit, output, *more):
+    """Runs the command in this process."""
+    values = flags.FLAGS
+    if "overwrite" not in values:
+        translate.define_flags()
+    values.unparse_flags()
+    for name in ("model", "image", "edit", "output", "strip", "overwrite"):
+        values[name].value = values[name].default
+    values(["translate", f"--model={model}", f"--image={image}", f"--edit={edit}",
+            f"--output={output}", *more])  # fmt: skip
+    return translate.main()
+
+
+@pytest.fixture(scope="module")
+def forms():
+    """The same model as run folder, SavedModel and TFLite."""
+    exported = fake_run.shared_export()
+    return {
+        "run": fake_run.shared_run().path,
+        "saved_model": exported / "saved_model",
+        "float32": exported / "translator_float32.tflite",
+        "float16": exported / "translator_float16.tflite",
+    }
+
+
+# ---- what was asked for ------------------------------------------------------------------------
+
+
+def test_parse_edit():
+    assert translate.parse_edit("Smiling=+1.0,Blond_Hair=-0.5") == {
+        "Smiling": 1.0,
+        "Blond_Hair": -0.5,
+    }
+    assert translate.parse_edit(" Smiling = 1e-1 ") == {"Smiling": 0.1}
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("Smiling", "'Smiling' is not NAME=STRENGTH"),
+        ("=1", "'=1' is not NAME=STRENGTH"),
+        ("Smiling=1,", "'' is not NAME=STRENGTH"),
+        ("Smiling=", "the strength of Smiling is ''; give a number"),
+        ("Smiling=very", "the strength of Smiling is 'very'; give a number"),
+        ("Smiling=1=2", "the strength of Smiling is '1=2'; give a number"),
+        ("Smiling=nan", "Smiling's strength is nan; give a finite number"),
+        ("Smiling=-inf", "Smiling's strength is -inf; give a finite number"),
+        ("Smiling=1e999", "Smiling's strength is 1e999; give a finite number"),
+        ("Smiling=1,Smiling=2", "Smiling is given twice"),
+    ],
+)
+def test_parse_edit_refuses(text, message):
+    with pytest.raises(UserError) as caught:
+        translate.parse_edit(text)
+    assert str(caught.value).startswith(f"--edit={text}: ") and message in str(caught.value)
+
+
+def test_strength_vector_follows_the_model():
+    vector = translate.strength_vector({"Eyeglasses": -2.0, "Smiling": 0.5}, NAMES)
+    assert vector.dtype == np.float32
+    np.testing.assert_array_equal(vector, np.float32([0.5, 0, -2]))
+
+
+@pytest.mark.parametrize(
+    "name, near", [("smiling", "Smiling"), ("Blond", "Blond_Hair"), ("Zebra", None)]
+)
+def test_an_unknown_attribute_lists_the_known(name, near):
+    hint = f" (did you mean {near}?)" if near else ""
+    with pytest.raises(UserError) as caught:
+        translate.strength_vector({name: 1.0}, NAMES)
+    expected = f"--edit={name}: unknown attribute{hint}; the model has {', '.join(NAMES)}"
+    assert str(caught.value) == expected
+
+
+def test_a_strength_too_large_for_a_float32():
+    with pytest.raises(UserError, match="too large for a float32"):
+        with np.errstate(over="ignore"):
+            translate.strength_vector({"Smiling": 1e300}, NAMES)
+
+
+def test_find_photos(tmp_path):
+    for name in ("b.PNG", "a.jpeg", ".hidden.png", "notes.txt", "c.webp"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    found = translate.find_photos(str(tmp_path))
+    assert [path.name for path in found] == ["a.jpeg", "b.PNG", "c.webp"]
+    assert translate.find_photos(str(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]
+    with pytest.raises(UserError, match="no photos in this folder"):
+        translate.find_photos(str(tmp_path / "folder.png"))
+    with pytest.raises(UserError, match="gone.png: no such file or folder"):
+        translate.find_photos(str(tmp_path / "gone.png"))
+
+
+def plan(names, folder, output, overwrite=False):
+    return translate.plan_outputs([Path(name) for name in names], folder, str(output), overwrite)
+
+
+def test_plan_outputs(tmp_path):
+    out = tmp_path / "out"
+    assert plan(["x/a.jpg"], False, out / "b.png") == [out / "b.png"]
+    assert plan(["x/a.jpg"], False, f"{out}/") == [out / "a.png"]
+    assert plan(["x/a.jpg"], False, tmp_path) == [tmp_path / "a.png"]
+    assert plan(["x/a.jpg", "x/b.gif"], True, out) == [out / "a.png", out / "b.png"]
+    assert plan(["x/a.jpg", "x/a.gif"], True, out) == [out / "a.jpg.png", out / "a.gif.png"]
+    assert not out.exists(), "planning writes nothing"
+
+
+def test_plan_outputs_refuses(tmp_path, monkeypatch):
+    taken = tmp_path / "a.png"
+    taken.write_text("mine")
+    with pytest.raises(UserError, match="a name that ends in .png, or a folder"):
+        plan(["x/a.jpg"], False, tmp_path / "b.jpg")
+    with pytest.raises(UserError, match=r"a.png exists; --overwrite replaces it"):
+        plan(["x/a.jpg"], False, taken)
+    with pytest.raises(UserError, match=r"a.png exists; --overwrite replaces it"):
+        plan(["x/b.jpg", "x/a.jpg"], True, tmp_path)
+    assert plan(["x/a.jpg"], False, taken, overwrite=True) == [taken]
+    with pytest.raises(UserError, match="a.png is the photo itself"):
+        plan([taken], False, taken, overwrite=True)
+    with pytest.raises(UserError, match="a.png is a file; choose another folder"):
+        plan(["x/a.jpg", "x/b.jpg"], True, taken)
+    with pytest.raises(UserError, match="a.png is a file; choose another folder"):
+        plan(["x/a.jpg"], False, taken / "deep" / "b.png")
+    (tmp_path / "folder.png").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="may not write in"):
+        plan(["x/a.jpg"], False, tmp_path / "new" / "b.png")
+
+
+# ---- one photo ---------------------------------------------------------------------------------
+
+
+def test_crops():
+    draw = np.random.default_rng(0)
+    wide = draw.integers(0, 256, (40, 60, 3), np.uint8)
+    crop, words = translate.crop_photo(wide, 32, aligned=True)
+    np.testing.assert_array_equal(crop, images.center_square_resize(wide, 32))
+    assert words == "60x40, center square of 40 px"
+    aligned = draw.integers(0, 256, (109, 89, 3), np.uint8)
+    crop, words = translate.crop_photo(aligned, 32, aligned=True)
+    np.testing.assert_array_equal(crop, images.celeba_crop_resize(aligned, 32))
+    assert words == "89x109, CelebA's crop"
+    crop, words = translate.crop_photo(aligned, 32, aligned=False)
+    np.testing.assert_array_equal(crop, images.center_square_resize(aligned, 32))
+    assert words == "89x109, center square of 89 px"
+
+
+class Shift(editors.Editor):
+    """Adds the first strength to the image."""
+
+    def __init__(self):
+        super().__init__(("Light",), 32, editors.SQUARE_CROP)
+
+    def run(self, signature, image, strengths):
+        assert signature == "translate"
+        return image + strengths[:, 0, None, None, None]
+
+
+def test_an_edit_and_its_strip():
+    pixels = np.full((50, 50, 3), 100, np.uint8)
+    strengths = np.float32([20 / 127.5])
+    edited = translate.edit_photo(Shift(), pixels, strengths)
+    np.testing.assert_array_equal(edited.pixels, np.full((32, 32, 3), 120, np.uint8))
+    strip = translate.edit_photo(Shift(), pixels, strengths, strip=True).pixels
+    assert strip.shape == (32 + 16, 6 * 32, 3)
+    assert strip[16, 16::32, 0].tolist() == [100, 80, 90, 100, 110, 120]
+    labels = strip[32:]
+    assert all(labels[:, start : start + 32].min() < 128 for start in range(0, 192, 32))
+
+
+def test_strengths_beyond_the_model_are_refused():
+    pixels = np.full((50, 50, 3), 100, np.uint8)
+    with pytest.raises(UserError, match="not finite: lower them"):
+        translate.edit_photo(Shift(), pixels, np.float32([np.inf]))
+
+
+# ---- the forms of a model ----------------------------------------------------------------------
+
+
+def test_every_form_gives_the_same_picture(forms, photo, tmp_path, capsys):
+    edit = "Smiling=+0.5,Eyeglasses=-0.25"
+    pictures = {}
+    for name, model in forms.items():
+        assert command(model, photo, edit, tmp_path / f"{name}.png") == 0
+        pictures[name] = np.int16(Image.open(tmp_path / f"{name}.png"))
+        said = f"{photo} (60x40, center square of 40 px) -> {tmp_path / name}.png: "
+        assert capsys.readouterr() == (f"{said}Smiling +0.5, Eyeglasses -0.25\n", "")
+    assert pictures["run"].shape == (32, 32, 3)
+    assert pictures["run"].std() > 20, "a gray picture shows nothing"
+    assert np.abs(pictures["saved_model"] - pictures["run"]).max() <= 1
+    assert np.abs(pictures["float32"] - pictures["run"]).max() <= 1
+    assert np.abs(pictures["float16"] - pictures["run"]).max() <= 4
+    command(forms["run"], photo, "Smiling=0", tmp_path / "none.png")
+    unedited = np.int16(Image.open(tmp_path / "none.png"))
+    assert np.abs(unedited - pictures["run"]).mean() > 1, "the edit must show"
+
+
+def test_the_same_command_gives_the_same_bytes(forms, photo, tmp_path):
+    for name, model in forms.items():
+        command(model, photo, "Smiling=1", tmp_path / f"{name}.png")
+        first = (tmp_path / f"{name}.png").read_bytes()
+        command(model, photo, "Smiling=1", tmp_path / f"{name}.png", "--overwrite")
+        assert (tmp_path / f"{name}.png").read_bytes() == first
+
+
+def test_the_strip_ends_in_the_edit(forms, photo, tmp_path):
+    command(forms["float32"], photo, "Smiling=1", tmp_path / "one.png")
+    command(forms["float32"], photo, "Smiling=1", tmp_path / "strip.png", "--strip")
+    strip = np.asarray(Image.open(tmp_path / "strip.png"))
+    assert strip.shape == (48, 192, 3)
+    np.testing.assert_array_equal(strip[:32, 160:], np.asarray(Image.open(tmp_path / "one.png")))
+    crop = images.center_square_resize(images.decode_file(photo), 32)
+    np.testing.assert_array_equal(strip[:32, :32], crop)
+
+
+def test_a_folder_with_a_bad_photo_among_them(forms, photo, tmp_path, capsys):
+    (photo.parent / "broken.jpg").write_text("no photo")
+    save_photo(photo.parent / "other.png", 33, 90, seed=1)
+    assert command(forms["float32"], photo.parent, "Smiling=1", tmp_path / "out") == 0
+    assert sorted(os.listdir(tmp_path / "out")) == ["face.png", "other.png"]
+    said = capsys.readouterr()
+    broken = photo.parent / "broken.jpg"
+    assert said.err == f"skipped: cannot read image {broken}: not an image file\n"
+    assert said.out.count("\n") == 2
+    photo.unlink()
+    (photo.parent / "other.png").unlink()
+    with pytest.raises(UserError, match="none of its 1 photos could be read"):
+        command(forms["float32"], photo.parent, "Smiling=1", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_bad_photo_alone(forms, photo, tmp_path):
+    photo.write_bytes(photo.read_bytes()[:200])
+    with pytest.raises(UserError, match="cannot read image .*face.jpg"):
+        command(forms["float32"], photo, "Smiling=1", tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_an_existing_picture_is_kept(forms, photo, tmp_path):
+    (tmp_path / "out.png").write_text("mine")
+    with pytest.raises(UserError, match="out.png exists; --overwrite replaces it"):
+        command(forms["float32"], photo, "Smiling=1", tmp_path / "out.png")
+    assert (tmp_path / "out.png").read_text() == "mine"
+
+
+@pytest.mark.parametrize("missing", ["model", "image", "edit", "output"])
+def test_a_missing_flag_is_named(photo, tmp_path, missing):
+    values = {"model": "m", "image": photo, "edit": "A=1", "output": "o.png"} | {missing: ""}
+    with pytest.raises(UserError, match=f"--{missing}: not given"):
+        command(*values.values())
+
+
+# ---- what is no model --------------------------------------------------------------------------
+
+
+def test_no_model(tmp_path):
+    with pytest.raises(UserError, match="--model=.*gone: no such file or folder"):
+        editors.open_editor(str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="holds neither config.json .* nor saved_model.pb"):
+        editors.open_editor(str(tmp_path))
+    (tmp_path / "model.h5").touch()
+    with pytest.raises(UserError, match="a file must be a .tflite"):
+        editors.open_editor(str(tmp_path / "model.h5"))
+
+
+def test_the_export_folder_is_nearly_a_model(forms):
+    folder = forms["saved_model"].parent
+    with pytest.raises(UserError, match=f"did you mean {folder / 'saved_model'}"):
+        editors.open_editor(str(folder))
+
+
+@pytest.mark.parametrize("content", [b"", b"no model at all", None])
+def test_a_damaged_tflite_file(forms, tmp_path, content):
+    path = tmp_path / "broken.tflite"
+    path.write_bytes(forms["float32"].read_bytes()[:9000] if content is None else content)
+    with pytest.raises(UserError, match="broken.tflite: damaged or no TFLite model") as caught:
+        editors.open_editor(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def without_metadata(path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    from export import tflite
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    model.metadata = None
+    return tflite.pack(model)
+
+
+def test_a_tflite_file_reads_the_json_beside_it(forms, tmp_path):
+    path = tmp_path / "plain.tflite"
+    path.write_bytes(without_metadata(forms["float32"]))
+    with pytest.raises(UserError, match=r"no attribute names \(.*plain.json is missing\)"):
+        editors.open_editor(str(path))
+    shutil.copy(forms["float32"].with_suffix(".json"), tmp_path / "plain.json")
+    assert editors.open_editor(str(path)).attributes == NAMES
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("{", "plain.json: damaged description"),
+        ("[]", "plain.json: damaged description"),
+        ('{"format": 2}', "description of format 2, this version reads 1"),
+        ('{"format": 1, "attributes": ["A"], "resolution": 32}', "lacks 'crop'"),
+        (
+            '{"format": 1, "attributes": [], "resolution": 32, "crop": "celeba"}',
+            "damaged description",
+        ),
+        (
+            '{"format": 1, "attributes": ["A"], "resolution": 32, "crop": "celeba"}',
+            "its attribute names are those of another model",
+        ),
+    ],
+)
+def test_a_bad_description(forms, tmp_path, content, message):
+    path = tmp_path / "plain.tflite"
+    path.write_bytes(without_metadata(forms["float32"]))
+    (tmp_path / "plain.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        editors.open_editor(str(path))
+
+
+def test_a_damaged_saved_model(forms, tmp_path):
+    copy = tmp_path / "model"
+    shutil.copytree(forms["saved_model"], copy)
+    graph = (copy / "saved_model.pb").read_bytes()
+    (copy / "saved_model.pb").write_bytes(graph[: len(graph) // 2])
+    with pytest.raises(UserError, match="damaged SavedModel") as caught:
+        editors.open_editor(str(copy))
+    assert "\n" not in str(caught.value)
+    (copy / "assets.extra" / "model.json").unlink()
+    with pytest.raises(UserError, match=r"no attribute names \(.*model.json is missing\)"):
+        editors.open_editor(str(copy))
+
+
+# ---- the command itself ------------------------------------------------------------------------
+
+
+def shell(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "cgan_tf.translate", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["run", "saved_model", "float32"])
+def test_nothing_but_the_line_reaches_the_user(forms, photo, tmp_path, form):
+    done = shell(f"--model={forms[form]}", f"--image={photo}", "--edit=Smiling=-1",
+                 f"--output={tmp_path / 'out.png'}", "--strip")  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1 and done.stdout.endswith("out.png: Smiling -1\n")
+
+
+def test_mistakes_end_in_one_line(forms, photo, tmp_path):
+    good = {"model": forms["float32"], "image": photo, "edit": "Smiling=1",
+            "output": tmp_path / "out.png"}  # fmt: skip
+    for changes, message in (
+        ({"edit": "Smile=1"}, "--edit=Smile: unknown attribute (did you mean Smiling?); the model"),
+        ({"model": "nowhere"}, "--model=nowhere: no such file or folder"),
+        ({"edit": "Smiling=x"}, "--edit=Smiling=x: the strength of Smiling is 'x'"),
+        ({"imagge": "x"}, "--imagge: unknown flag; did you mean --image? (see --help)"),
+    ):
+        done = shell(*(f"--{name}={value}" for name, value in (good | changes).items()))
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out.png").exists()
