@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from cgan_tf.errors import Interrupted, UserError
 
@@ -41,6 +41,7 @@ def error_line(message: str) -> str:
 
 
 def _call(main: Callable[[], int | None]) -> int:
+    logging.set_verbosity(logging.ERROR)  # app.run lets the libraries' INFO lines through
     try:
         return main() or 0
     except UserError as error:

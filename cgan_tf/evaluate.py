@@ -34,7 +34,8 @@ features: photo against reconstruction (inversion), reconstruction or photo agai
 image (edits). Edits are +1 on test photos whose label is 0. target_change is the judge's mean
 change of probability from reconstruction to edited image, leakage its mean |change| of all other
 attributes, success the share of the n_success reconstructions at or below 0.5 that get above;
-ratio is |target_change| / leakage. calibration_error is |what R sees on test photos - what the
+ratio is target_change / leakage. Random directions have no sign, so their target_change is the
+mean size of each one's change. calibration_error is |what R sees on test photos - what the
 direction's table, made on validation photos, promises|. In counterfactual, psnr is the edited
 reconstruction against the true edited face, psnr_unedited against the unedited photo, psnr_ceiling
 the true face's own reconstruction against it; nearer is the share of faces with psnr above

@@ -59,8 +59,9 @@ class InversionTrainer(training.Trainer):
         steps = int(np.ceil(config.inversion_kimg * 1000 / config.inversion_batch_size))
         warmup = max(1, int(WARMUP * steps))
         schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, steps - warmup, warmup_target=config.inversion_lr, warmup_steps=warmup, alpha=0.01
-        )
+            0.0, max(1, steps - warmup), warmup_target=config.inversion_lr, warmup_steps=warmup,
+            alpha=0.01,
+        )  # fmt: skip
         self.optimizer = keras.optimizers.Adam(schedule, beta_2=0.99, global_clipnorm=10.0)
         self.optimizer.build(encoder.trainable_variables)
         self.seed_generator = keras.random.SeedGenerator(config.seed)

@@ -290,17 +290,26 @@ def nearest_sample(chain: Chain, photos: Photos, samples: int) -> np.ndarray:
     best = np.full(len(photos.images), np.inf, np.float32)
     for first in range(0, samples, size):
         block = latents[first : first + size]
-        features = np.empty((len(block), width), np.float32)
-        for start in range(0, len(block), BATCH):
-            drawn = chain.generate(block[start : start + BATCH])
-            features[start : start + BATCH] = chain.flat_features(drawn)
-        squares = np.einsum("md,md->m", features, features)
+        parts = [
+            tf.constant(chain.flat_features(chain.generate(block[start : start + BATCH])))
+            for start in range(0, len(block), BATCH)
+        ]
         for start in range(0, len(best), BATCH):
-            rows = chain.flat_features(photos.images[start : start + BATCH])
-            distances = np.einsum("nd,nd->n", rows, rows)[:, None] + squares - 2 * rows @ features.T
-            part = best[start : start + BATCH]
-            np.minimum(part, distances.min(axis=1), out=part)
+            rows = tf.constant(chain.flat_features(photos.images[start : start + BATCH]))
+            nearest = [_nearest(rows, part).numpy() for part in parts]
+            best[start : start + BATCH] = np.min([best[start : start + BATCH], *nearest], axis=0)
     return best
+
+
+def _nearest(rows: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Squared distance of each row `[N, D]` to the nearest of the others `[M, D]`.
+
+    TensorFlow's product: NumPy's takes seventy times as long where D is some hundred thousand.
+    """
+    products = tf.matmul(rows, others, transpose_b=True)
+    squares = [tf.reduce_sum(tf.square(part), axis=1) for part in (rows, others)]
+    distances = squares[0][:, None] + squares[1][None, :] - 2.0 * products
+    return tf.reduce_min(distances, axis=1)
 
 
 # ---- edits ------------------------------------------------------------------------------------
@@ -372,10 +381,9 @@ def _edit(
         figures["identity"].append(_identity(photos.reconstructed_features[rows], features))
         figures["identity_from_photo"].append(_identity(photos.features[rows], features))
     means = {key: mean([v for v in values if v is not None]) for key, values in figures.items()}
-    change = means["target_change"]
     return means | {
         "strength": 1.0,
-        "ratio": ratio(None if change is None else abs(change), means["leakage"]),
+        "ratio": ratio(means["target_change"], means["leakage"]),
         "n": len(rows),
         "n_success": int(below.sum()),
         "draws": len(directions),

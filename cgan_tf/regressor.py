@@ -38,8 +38,9 @@ class RegressorTrainer(training.Trainer):
         self.small_steps = int(config.regressor_small_fraction * steps) if half else 0
         warmup = max(1, int(WARMUP * steps))
         schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, steps - warmup, warmup_target=config.regressor_lr, warmup_steps=warmup, alpha=0.01
-        )
+            0.0, max(1, steps - warmup), warmup_target=config.regressor_lr, warmup_steps=warmup,
+            alpha=0.01,
+        )  # fmt: skip
         self.optimizer = keras.optimizers.AdamW(
             schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0
         )

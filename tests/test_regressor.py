@@ -54,8 +54,8 @@ def test_scores_are_calibrated_whatever_the_balance(slim_vgg, cache, faces, bala
     np.testing.assert_allclose(
         model.offsets, balance * np.log((1 - np.array(rates)) / rates), rtol=1e-6
     )
-    # A model that sees nothing but the base rates: it should answer with them, and the weighted
-    # loss should have its minimum there.
+    # A model that sees all photos as equal should answer with the base rates, and does at its start;
+    # there the weighted loss has its minimum.
     model.head.kernel.assign(tf.zeros_like(model.head.kernel))
     photos = np.zeros((80, 32, 32, 3), np.float32)
     labels = dataset.labels[dataset.splits["train"]]
@@ -71,8 +71,10 @@ def test_scores_are_calibrated_whatever_the_balance(slim_vgg, cache, faces, bala
         model.head.bias.assign_add(tf.fill((4,), -shift))
         return gradients[bias].numpy()
 
-    np.testing.assert_allclose(gradient(0.0), 0.0, atol=1e-6)
-    assert (gradient(0.1) > 1e-4).all() and (gradient(-0.1) < -1e-4).all()
+    # Beside the minimum: at logits of exactly 0, TensorFlow's gradient of this loss is not its own.
+    np.testing.assert_allclose(gradient(1e-4), 0.0, atol=2e-5)
+    np.testing.assert_allclose(gradient(-1e-4), 0.0, atol=2e-5)
+    assert (gradient(0.1) > 1e-3).all() and (gradient(-0.1) < -1e-3).all()
 
 
 def test_the_loss_weighs_positives_by_the_inverse_frequency(slim_vgg, cache, faces):
@@ -91,7 +93,7 @@ def test_the_loss_weighs_positives_by_the_inverse_frequency(slim_vgg, cache, fac
 def test_a_constant_column_has_finite_offsets(slim_vgg, cache, faces):
     dataset = with_labels(faces, (0.0, 1.0))
     model, _ = regressor.build(tiny.make_config(cache, class_balance=1.0), dataset, "float32")
-    np.testing.assert_allclose(model.offsets, [np.log(999), -np.log(999)], rtol=1e-6)
+    np.testing.assert_allclose(model.offsets, [np.log(999), -np.log(999)], rtol=1e-5)
     assert np.isfinite(model.head.bias.numpy()).all()
 
 
@@ -285,28 +287,30 @@ def test_a_substitution_is_said_and_recorded(chain, tmp_path, monkeypatch, capsy
     assert folder.read()["substitutions"] == {}
 
 
-@pytest.mark.parametrize("before, after", [(offline, online), (online, offline)])
+@pytest.mark.parametrize(
+    "before, after, start", [(offline, online, 1 / 64), (online, offline, 1.0)]
+)
 def test_a_network_that_comes_or_goes_changes_nothing_on_resume(
-    chain, tmp_path, monkeypatch, capsys, before, after
+    chain, tmp_path, monkeypatch, before, after, start
 ):
-    def train(path, first, then):
-        often, folder = new_run(chain, path, vgg_weights="auto", checkpoint_minutes=1e-9)
-        monkeypatch.setattr(keras.applications, "VGG16", first)
-        with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
-            tiny.interrupt(patch, checkpoint=3, kill=4)
-            regressor.run(often, folder, chain.faces)
-        monkeypatch.setattr(keras.applications, "VGG16", then)
+    config, folder = new_run(chain, tmp_path, vgg_weights="auto", regressor_kimg=0.016)
+    often = dataclasses.replace(config, checkpoint_minutes=1e-9)
+    monkeypatch.setattr(keras.applications, "VGG16", before)
+    with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
+        tiny.interrupt(patch, checkpoint=2, kill=3)
         regressor.run(often, folder, chain.faces)
-        return folder
-
-    moved = train(tmp_path / "moved", before, after)
-    stayed = train(tmp_path / "stayed", before, before)
-    assert moved.read()["substitutions"] == stayed.read()["substitutions"]
-    assert moved.stage("regressor").artifact_hash() == stayed.stage("regressor").artifact_hash()
-    wanted = {offline: 1 / 64, online: 1.0}[before]
-    model = artifact.load_model(vgg.Regressor, moved.stage("regressor").model)
-    assert scale(model) == wanted
-    assert capsys.readouterr().out.count("note: ") == (2 if before is offline else 0)
+    notes = folder.read()["substitutions"]
+    assert notes == ({"vgg_weights": NOTE} if before is offline else {})
+    monkeypatch.setattr(keras.applications, "VGG16", after)
+    regressor.run(config, folder, chain.faces)
+    assert folder.read()["substitutions"] == notes
+    stage = folder.stage("regressor")
+    assert scale(artifact.load_model(vgg.Regressor, stage.model)) == start
+    if before is offline:
+        monkeypatch.setattr(keras.applications, "VGG16", before)
+        _, whole = new_run(chain, tmp_path / "whole", vgg_weights="auto")
+        regressor.run(config, whole, chain.faces)
+        assert stage.artifact_hash() == whole.stage("regressor").artifact_hash()
 
 
 def test_photos_without_labels_are_one_line(chain, tmp_path):

@@ -17,12 +17,12 @@ from cgan_tf.data.cache import DecodedImages
 from cgan_tf.data.source import SPLITS, Source, describe_splits
 from cgan_tf.errors import UserError
 
-__all__ = ["ImageData", "attribute_columns", "open_data"]
+__all__ = ["ImageData", "open_data"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ImageData:
-    """N square images with K attributes. An undecodable image keeps its index, but is in no split."""
+    """N square images with K attributes; an undecodable one keeps its index, but is in no split."""
 
     name: str  # synthetic, celeba, celeba_dir or folder
     resolution: int  # px
@@ -34,8 +34,10 @@ class ImageData:
     decoded: DecodedImages  # reads pixels; callers use read()
 
     def __repr__(self) -> str:
-        return (f"ImageData({self.name}: {len(self.files):,} images, {self.resolution} px, "
-                f"{len(self.attribute_names)} attributes; {describe_splits(self.splits)})")
+        return (
+            f"ImageData({self.name}: {len(self.files):,} images, {self.resolution} px, "
+            f"{len(self.attribute_names)} attributes; {describe_splits(self.splits)})"
+        )
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """uint8 [n, R, R, 3] for n indices in 0..N-1, in any order, repeats included."""
@@ -45,9 +47,8 @@ class ImageData:
         indices = indices.astype(np.int64)
         if indices.size and not (0 <= indices.min() and indices.max() < len(self.files)):
             raise IndexError(f"image indices go from 0 to {len(self.files) - 1}")
-        for index in indices:
-            if int(index) in self.decoded.undecodable:
-                raise UserError(self.decoded.undecodable[int(index)])
+        for index in set(indices.tolist()) & self.decoded.undecodable.keys():
+            raise UserError(self.decoded.undecodable[index])
         return self.decoded.read(indices)
 
 
@@ -62,10 +63,11 @@ def open_data(config: Config, say: Callable[[str], None] = print) -> ImageData:
     splits = {}
     for name in SPLITS:
         indices = np.asarray(source.splits[name], np.int64)
-        splits[name] = indices[[int(index) not in decoded.undecodable for index in indices]]
+        splits[name] = indices[~np.isin(indices, list(decoded.undecodable))]
         if not len(splits[name]):
-            raise UserError(f"--data={source.name}: no usable image in the {name} split; "
-                            "give more images")
+            raise UserError(
+                f"--data={source.name}: no usable image in the {name} split; give more images"
+            )
     return ImageData(
         name=source.name,
         resolution=config.resolution,
@@ -76,15 +78,6 @@ def open_data(config: Config, say: Callable[[str], None] = print) -> ImageData:
         digest=_digest(source, config.resolution),
         decoded=decoded,
     )
-
-
-def attribute_columns(image_data: ImageData, attributes: Sequence[str]) -> np.ndarray:
-    """int64 [k]: the columns of `labels` of the attributes; UserError for one that is not there."""
-    for name in attributes:
-        if name not in image_data.attribute_names:
-            known = ", ".join(image_data.attribute_names) or "none: the images have no labels"
-            raise UserError(f"--attributes={name}: not an attribute of this data; it has {known}")
-    return np.array([image_data.attribute_names.index(name) for name in attributes], np.int64)
 
 
 def _open_source(config: Config, say: Callable[[str], None]) -> Source:

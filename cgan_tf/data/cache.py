@@ -12,7 +12,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -35,34 +36,39 @@ class DecodedImages:
     would count as this process's own.
     """
 
-    def __init__(self, source: Source, resolution: int, cache_dir: str | None, cache_gib: float,
-                 say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        resolution: int,
+        cache_dir: str | None,
+        cache_gib: float,
+        say: Callable[[str], None],
+    ) -> None:
         """Opens the cache, or decodes everything once. UserError: too many undecodable images,
         a cache folder that cannot be written, a source that only works with a cache."""
         self._source = source
         self._shape = (resolution, resolution, 3)
         self._bytes = resolution * resolution * 3
-        self._pixels = self._offset = None
-        self._temporary = None
+        self._descriptor = self._offset = None
         if cache_dir is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="cgan_tf-")
-            cache_dir = self._temporary.name
+            cache_dir = tempfile.mkdtemp(prefix="cgan_tf-")
+            weakref.finalize(self, shutil.rmtree, cache_dir, ignore_errors=True)
         folder = pathlib.Path(cache_dir).expanduser()
         key = _key(source, resolution)
         stem = folder / f"{source.name}-{resolution}-{key[:16]}"
         pixels, report = stem.with_suffix(".npy"), stem.with_suffix(".json")
         keep = self._fits(cache_gib)
-        if not (report.exists() and (pixels.exists() or not keep)):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                if keep:
-                    keep = self._enough_disk(folder, say)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if keep and not pixels.exists():
+                keep = self._enough_disk(folder, say)
+            if not report.exists() or (keep and not pixels.exists()):
                 self._build(pixels if keep else None, report, say)
-            except OSError as error:
-                raise UserError(
-                    f"--cache_dir={folder}: {error.strerror or error}; give a folder with "
-                    f"{len(source.files) * self._bytes / 2**30:.2f} GiB to spare, or --cache_gib=0"
-                ) from None
+        except OSError as error:
+            raise UserError(
+                f"--cache_dir={folder}: {error.strerror or error}; give a folder that can be "
+                f"written, with {len(source.files) * self._bytes / 2**30:.2f} GiB to spare"
+            ) from None
         self.undecodable = {int(i): text for i, text in _read_report(report).items()}
         _tell_undecodable(self.undecodable, source.files, say, report)
         if keep:
@@ -71,15 +77,15 @@ class DecodedImages:
     def read(self, indices: np.ndarray) -> np.ndarray:
         """uint8 [n, R, R, 3] for int64 [n] indices that are in range and decodable."""
         images = np.empty((len(indices), *self._shape), np.uint8)
-        if self._pixels is None:
+        if self._descriptor is None:
             for row, image in zip(images, self._source.stream(indices), strict=True):
                 if isinstance(image, UserError):
                     raise image
                 row[...] = image
         else:
-            descriptor = self._pixels.fileno()
             for row, index in zip(images, indices, strict=True):
-                data = os.pread(descriptor, self._bytes, self._offset + int(index) * self._bytes)
+                start = self._offset + int(index) * self._bytes
+                data = os.pread(self._descriptor, self._bytes, start)
                 row[...] = np.frombuffer(data, np.uint8).reshape(self._shape)
         return images
 
@@ -104,8 +110,9 @@ class DecodedImages:
         say(f"data: {text}; images are decoded anew at each read")
         return False
 
-    def _build(self, pixels: pathlib.Path | None, report: pathlib.Path,
-               say: Callable[[str], None]) -> None:
+    def _build(
+        self, pixels: pathlib.Path | None, report: pathlib.Path, say: Callable[[str], None]
+    ) -> None:
         """Decodes everything once, in order; writes the report, and the pixels where wanted."""
         count = len(self._source.files)
         doing = "checking" if pixels is None else "caching"
@@ -118,7 +125,8 @@ class DecodedImages:
             unfinished = pathlib.Path(building) / "pixels"
             with open(unfinished, "wb") as file:
                 if pixels is not None:
-                    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *self._shape)}
+                    shape = (count, *self._shape)
+                    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_1_0(file, header)
                 images = self._source.stream(np.arange(count))
                 for index, image in enumerate(_with_bar(images, count, doing)):
@@ -140,21 +148,21 @@ class DecodedImages:
             os.replace(listing, report)  # last: a report vouches for the pixels beside it
 
     def _open(self, path: pathlib.Path) -> None:
-        self._pixels = open(path, "rb")  # noqa: SIM115 - as long-lived as this object
-        try:
-            version = np.lib.format.read_magic(self._pixels)
-            if version != (1, 0):
-                raise ValueError
-            shape, _, dtype = np.lib.format.read_array_header_1_0(self._pixels)
-            self._offset = self._pixels.tell()
-            size = self._offset + len(self._source.files) * self._bytes
-            if shape != (len(self._source.files), *self._shape) or dtype != np.uint8:
-                raise ValueError
-            if os.fstat(self._pixels.fileno()).st_size != size:
-                raise ValueError
-        except ValueError:
-            raise UserError(f"the image cache {path} is damaged; delete it to have it made anew"
-                            ) from None
+        count = len(self._source.files)
+        with open(path, "rb") as file:
+            try:
+                np.lib.format.read_magic(file)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            except ValueError:
+                raise _damaged(path) from None
+            self._offset = file.tell()
+            size = os.fstat(file.fileno()).st_size
+            if (shape, dtype) != ((count, *self._shape), np.uint8) or (
+                size != self._offset + count * self._bytes
+            ):
+                raise _damaged(path)
+            self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
 
 
 def _key(source: Source, resolution: int) -> str:
@@ -174,8 +182,11 @@ def _read_report(path: pathlib.Path) -> dict[str, str]:
             raise ValueError
         return report
     except ValueError:
-        raise UserError(f"the image cache {path} is damaged; delete it to have it made anew"
-                        ) from None
+        raise _damaged(path) from None
+
+
+def _damaged(path: pathlib.Path) -> UserError:
+    return UserError(f"the image cache {path} is damaged; delete it to have it made anew")
 
 
 def _check_undecodable(undecodable: dict[int, str], files: tuple[str, ...]) -> None:
@@ -187,8 +198,12 @@ def _check_undecodable(undecodable: dict[int, str], files: tuple[str, ...]) -> N
         )
 
 
-def _tell_undecodable(undecodable: dict[int, str], files: tuple[str, ...],
-                      say: Callable[[str], None], report: pathlib.Path) -> None:
+def _tell_undecodable(
+    undecodable: dict[int, str],
+    files: tuple[str, ...],
+    say: Callable[[str], None],
+    report: pathlib.Path,
+) -> None:
     if not undecodable:
         return
     say(f"data: {len(undecodable):,} of {len(files):,} images cannot be decoded and are skipped:")
@@ -198,7 +213,7 @@ def _tell_undecodable(undecodable: dict[int, str], files: tuple[str, ...],
         say(f"  and {len(undecodable) - _NAMED:,} more, listed in {report}")
 
 
-def _with_bar(items, count: int, doing: str):
+def _with_bar(items: Iterable, count: int, doing: str) -> Iterator:
     """Yields the items; on a terminal, draws images/s and the time left on stderr meanwhile."""
     start = shown = time.monotonic()
     bar = sys.stderr.isatty()
@@ -208,7 +223,12 @@ def _with_bar(items, count: int, doing: str):
         if bar and now - shown > 0.5:
             shown = now
             rate = done / (now - start)
-            print(f"\r{doing} {done:,}/{count:,}  {rate:,.0f} images/s  "
-                  f"{(count - done) / rate:.0f} s left ", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{doing} {done:,}/{count:,}  {rate:,.0f} images/s  "
+                f"{(count - done) / rate:.0f} s left ",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
     if bar and shown > start:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)

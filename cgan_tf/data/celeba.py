@@ -4,7 +4,7 @@ A data source: names, labels and splits for `data.open_data`, and the photos cro
 """
 
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -39,11 +39,15 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
     folder = check_folder(data_dir, "celeba_dir")
     photos = folder / PHOTOS
     if not photos.is_dir():
-        raise UserError(f"--data_dir={data_dir} has no folder {PHOTOS}/; put the photos there, or "
-                        "use --data=folder for images in another layout")
+        raise UserError(
+            f"--data_dir={data_dir} has no folder {PHOTOS}/; put the photos there, or "
+            "use --data=folder for images in another layout"
+        )
     if not (folder / ATTRIBUTES).is_file():
-        raise UserError(f"--data_dir={data_dir} has no labels; put {ATTRIBUTES} there, or use "
-                        "--data=folder for images without labels")
+        raise UserError(
+            f"--data_dir={data_dir} has no labels; put {ATTRIBUTES} there, or use "
+            "--data=folder for images without labels"
+        )
     found = list_images(photos)
     if not found:
         raise UserError(f"{photos} holds no images; put CelebA's aligned photos there")
@@ -82,13 +86,17 @@ def read_attributes(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...
     names = tuple(lines[0][1])
     rows = lines[1:]
     if counted is not None and counted != len(rows):
-        raise UserError(f"{path} announces {counted:,} rows and has {len(rows):,}; fetch it again, "
-                        "or delete its first line if you have cut it on purpose")
+        raise UserError(
+            f"{path} announces {counted:,} rows and has {len(rows):,}; fetch it again, "
+            "or delete its first line if you have cut it on purpose"
+        )
     values = np.empty((len(rows), len(names)), np.float32)
     for row, (number, (_, *cells)) in zip(values, rows, strict=True):
         if len(cells) != len(names) or not {"-1", "1"}.issuperset(cells):
-            raise UserError(f"{path}, line {number}: expected a file and {len(names)} values of "
-                            f"-1 or 1, got {len(cells)} value(s); fetch the file again")
+            raise UserError(
+                f"{path}, line {number}: expected a file and {len(names)} values of "
+                f"-1 or 1, got {len(cells)} value(s); fetch the file again"
+            )
         row[:] = [cell == "1" for cell in cells]
     files = tuple(cells[0] for _, cells in rows)
     _check_unique(files, path)
@@ -96,7 +104,7 @@ def read_attributes(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...
 
 
 def read_partition(path: pathlib.Path) -> dict[str, int]:
-    """list_eval_partition.txt: {file: 0 (train), 1 (validation) or 2 (test)}; either line ending."""
+    """list_eval_partition.txt: {file: 0 (train), 1 (validation), 2 (test)}; either line ending."""
     lines = _lines(path)
     for number, cells in lines:
         if len(cells) != 2 or cells[1] not in ("0", "1", "2"):
@@ -105,8 +113,9 @@ def read_partition(path: pathlib.Path) -> dict[str, int]:
     return {cells[0]: int(cells[1]) for _, cells in lines}
 
 
-def _folder_splits(path: pathlib.Path, files: tuple[str, ...],
-                   say: Callable[[str], None]) -> dict[str, np.ndarray]:
+def _folder_splits(
+    path: pathlib.Path, files: tuple[str, ...], say: Callable[[str], None]
+) -> dict[str, np.ndarray]:
     if not path.is_file():
         splits = seeded_split(len(files))
         say(f"data: no {PARTITION}; a fixed random split is used: {describe_splits(splits)}")
@@ -117,8 +126,9 @@ def _folder_splits(path: pathlib.Path, files: tuple[str, ...],
     splits = {name: np.flatnonzero(parts == code) for code, name in enumerate(SPLITS)}
     for name, indices in splits.items():
         if not len(indices):
-            raise UserError(f"{path} leaves the {name} split empty; remove the file to have a "
-                            "random split")
+            raise UserError(
+                f"{path} leaves the {name} split empty; remove the file to have a random split"
+            )
     return splits
 
 
@@ -136,7 +146,7 @@ def _is_count(cells: list[str]) -> bool:
     return len(cells) == 1 and cells[0].isdecimal()
 
 
-def _check_unique(files, path: pathlib.Path) -> None:
+def _check_unique(files: Iterable[str], path: pathlib.Path) -> None:
     seen: set[str] = set()
     for file in files:
         if file in seen:
@@ -168,7 +178,8 @@ def open_tfds(data_dir: str | None, resolution: int) -> Source:
     def records(split: str, decoders=None):
         read = tfds.ReadConfig(interleave_cycle_length=1)  # one shard after another: a fixed order
         return builder.as_dataset(
-            split=split, shuffle_files=False, read_config=read, decoders=decoders)
+            split=split, shuffle_files=False, read_config=read, decoders=decoders
+        )
 
     names = tuple(builder.info.features["attributes"].keys())
     labels, sizes, files, splits = [], [], [], {}

@@ -35,8 +35,10 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
     folder = check_folder(data_dir, "folder")
     found = list_images(folder)
     if not found:
-        raise UserError(f"--data_dir={data_dir} holds no images (.jpg, .png, ...); name the folder "
-                        "that holds them")
+        raise UserError(
+            f"--data_dir={data_dir} holds no images (.jpg, .png, ...); name the folder "
+            "that holds them"
+        )
     files = tuple(found)
     names: tuple[str, ...] = ()
     labels = np.zeros((len(files), 0), np.float32)
@@ -78,14 +80,17 @@ def read_labels(path: pathlib.Path) -> tuple[tuple[str, ...], dict[str, list[flo
         raise UserError(f"{path} does not begin with file,Attr1,Attr2,...; add that header")
     names = tuple(lines[0][1][1:])
     if "" in names or len(set(names)) < len(names):
-        raise UserError(f"{path}: an attribute's column has no name, or two have the same; "
-                        "give each its own")
+        raise UserError(
+            f"{path}: an attribute's column has no name, or two have the same; give each its own"
+        )
     rows: dict[str, list[float]] = {}
     zero_line = minus_line = None
     for number, (file, *cells) in lines[1:]:
         if len(cells) != len(names):
-            raise UserError(f"{path}, line {number}: expected {len(names)} value(s), got "
-                            f"{len(cells)}; every row needs every column")
+            raise UserError(
+                f"{path}, line {number}: expected {len(names)} value(s), got "
+                f"{len(cells)}; every row needs every column"
+            )
         if not {"-1", "0", "1"}.issuperset(cells):
             raise UserError(f"{path}, line {number}: values are -1 and 1, or 0 and 1")
         if file in rows:
@@ -94,6 +99,8 @@ def read_labels(path: pathlib.Path) -> tuple[tuple[str, ...], dict[str, list[flo
         minus_line = number if "-1" in cells and minus_line is None else minus_line
         rows[file] = [float(cell == "1") for cell in cells]
     if zero_line is not None and minus_line is not None:
-        raise UserError(f"{path} mixes 0 (line {zero_line}) and -1 (line {minus_line}); use one of "
-                        "them for absent")
+        raise UserError(
+            f"{path} mixes 0 (line {zero_line}) and -1 (line {minus_line}); use one of "
+            "them for absent"
+        )
     return names, rows

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cgan_tf.errors import UserError
+from cgan_tf.run import write_bytes
 
 # 64 million pixels (8,000 x 8,000) is more than any face photo needs and 192 MB as RGB; the header
 # alone decides, so a 20,000 x 20,000 file costs no memory.
@@ -37,6 +38,8 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# What photos come in. Pillow's other decoders stay shut: some start programs, few are well tested.
+_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 # Modes without a stated range: what white is in such a file is anybody's guess.
 _UNBOUNDED_MODES = ("I", "F")
 
@@ -125,7 +128,7 @@ def _open_header(file) -> tuple[Image.Image, int | None]:
     """The lazily opened image and its EXIF orientation; silent about what the header looks like."""
     with _header_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = Image.open(file)
+        image = Image.open(file, formats=_FORMATS)
         return image, image.getexif().get(_EXIF_ORIENTATION)
 
 
@@ -175,17 +178,10 @@ def _resize_square(pixels: np.ndarray, side: float, resolution: int) -> np.ndarr
 
 
 def save_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
-    """Writes uint8 [H, W, 3] as PNG, atomically: temporary name, fsync, rename."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            Image.fromarray(np.asarray(pixels)).save(file, format="PNG")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes uint8 [H, W, 3] as PNG, atomically; makes the folder where it is missing."""
+    encoded = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(encoded, format="PNG")
+    write_bytes(pathlib.Path(path), encoded.getvalue())
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:

@@ -80,8 +80,10 @@ def training_batches(
         UserError: labels are asked for and the data has none.
     """
     if labels and not data.attribute_names:
-        raise UserError(f"--data={data.name}: the images have no labels, and this stage needs them; "
-                        "add labels.csv to --data_dir")
+        raise UserError(
+            f"--data={data.name}: the images have no labels, and this stage needs them; put them "
+            "into labels.csv in --data_dir"
+        )
     plan = EpochPlan(data.splits[split], seed)
 
     def batch(step: np.int64) -> tuple[np.ndarray, ...]:
@@ -112,7 +114,7 @@ def training_batches(
 def sequential_batches(
     data: ImageData, indices: Sequence[int] | np.ndarray, batch_size: int
 ) -> Iterator[np.ndarray]:
-    """The images in the order of `indices`: float32 [<= B, R, R, 3]; the last, partial batch too."""
+    """The images in the order of `indices`: float32 [B, R, R, 3]; the last batch may be smaller."""
     indices = np.asarray(indices)
     for start in range(0, len(indices), batch_size):
         yield images.to_float(data.read(indices[start : start + batch_size]))

@@ -18,6 +18,11 @@ FEATURE_LAYERS = ("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3"
 IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)  # of keras.applications' "caffe" preprocessing
 # He's initializer expects inputs of unit scale; VGG's inputs have a standard deviation of 64.
 SCRATCH_INPUT_SCALE = 1 / 64
+# The head sees relu3_3 and relu4_3 averaged to this side, beside the last pooling's average: where
+# a thing is matters in aligned faces, and the short paths train without any normalization.
+HEAD_SIDE = 4
+HEAD_CHANNELS = 256 + 512
+HEAD_SCALE = 1 / 8  # of those maps: Adam moves every weight alike, and they are many
 EPSILON = 1e-8
 
 
@@ -82,7 +87,7 @@ def load_file(backbone: keras.Model, path: str) -> None:
 
 
 class Regressor(keras.Model):
-    """VGG16 with one sigmoid per attribute.
+    """VGG16 with one sigmoid per attribute, on the last three blocks.
 
     Args:
         attribute_names: all attributes of the data set, in order.
@@ -119,7 +124,7 @@ class Regressor(keras.Model):
         self.backbone = build_backbone(dtype)
         self.dropout = layers.Dropout(0.5, dtype="float32")
         self.head = layers.Dense(len(self.attribute_names), dtype="float32", name="head")
-        self.head.build((None, 512))
+        self.head.build((None, HEAD_CHANNELS * HEAD_SIDE**2 + 512))
         self.built = True
 
     def backbone_input(self, images: tf.Tensor) -> tf.Tensor:
@@ -134,8 +139,12 @@ class Regressor(keras.Model):
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """The four perceptual maps (not normalized) and the logits `[N, K]`, in one pass."""
         *maps, pooled = self.backbone(self.backbone_input(images), training=training)
-        pooled = tf.cast(tf.reduce_mean(pooled, axis=(1, 2)), tf.float32)  # [N, 512]
-        logits = self.head(self.dropout(pooled, training=training))
+        parts = [tf.cast(tf.reduce_mean(pooled, axis=(1, 2)), tf.float32)]  # [N, 512]
+        for features in maps[2:]:  # [N, h, w, 256 or 512]
+            window = features.shape[1] // HEAD_SIDE
+            grid = tf.nn.avg_pool2d(tf.cast(features, tf.float32), window, window, "VALID")
+            parts.append(HEAD_SCALE * tf.reshape(grid, (-1, HEAD_SIDE**2 * grid.shape[-1])))
+        logits = self.head(self.dropout(tf.concat(parts, axis=1), training=training))
         return maps, logits - tf.constant(self.offsets, tf.float32)
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:

@@ -1,0 +1,253 @@
+"""cgan_tf.inversion: both cycles and their weights, what is frozen, the stage."""
+
+import math
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+from cgan_tf import artifact, inversion, training
+from cgan_tf.errors import UserError
+from cgan_tf.networks import vgg
+from cgan_tf.networks.dcgan import Discriminator, Generator
+from cgan_tf.networks.encoder import Encoder
+from cgan_tf.run import RunFolder
+
+TERMS = ("photo", "sample", "latent", "pixel")
+COUNT = 4
+
+
+def photos(seed=0, side=32):
+    draw = np.random.default_rng(seed)
+    return tf.constant(draw.uniform(-1, 1, (COUNT, side, side, 3)).astype(np.float32))
+
+
+def build(chain, **options):
+    """A trainer on the chain's networks, with an encoder that does not sit at the mean."""
+    config = tiny.make_config(chain.config.cache_dir, **options)
+    training.seed_everything(config)
+    generator = artifact.load_model(Generator, chain.folder.stage("gan").model)
+    for weight in generator.trainable_weights:  # its images are all but gray
+        weight.assign(weight.numpy() * 3)
+    regressor = artifact.load_model(vgg.Regressor, chain.folder.stage("regressor").model)
+    encoder = Encoder(config.resolution, config.z_dim, config.encoder_width)
+    perceptual = inversion.load_perceptual(config, regressor)
+    return inversion.InversionTrainer(encoder, generator, perceptual, config)
+
+
+def expected(trainer, images):
+    """The four terms, unweighted, one cycle after the other."""
+    latent = trainer.generator.sample_prior(COUNT, keras.random.SeedGenerator(trainer.config.seed))
+    samples = trainer.generator(latent, training=False)
+    # Batch norm sees both cycles' images in one batch.
+    predicted = trainer.encoder(tf.concat([images, samples], axis=0), training=True)
+    photo = trainer.generator(predicted[:COUNT], training=False)
+    sample = trainer.generator(predicted[COUNT:], training=False)
+    return {
+        "photo": tf.reduce_mean(trainer.perceptual(images, photo)),
+        "sample": tf.reduce_mean(trainer.perceptual(samples, sample)),
+        "latent": tf.reduce_mean(tf.square(latent - predicted[COUNT:])),
+        "pixel": (tf.reduce_mean(tf.square(photo - images))
+                  + tf.reduce_mean(tf.square(sample - samples))) / 2,
+    }  # fmt: skip
+
+
+def test_the_terms_are_those_of_both_cycles(chain, slim_vgg):
+    weights = {"photo": 0.5, "sample": 2.0, "latent": 3.0, "pixel": 0.25}
+    trainer = build(chain, **{f"{name}_weight": value for name, value in weights.items()})
+    wanted = {name: weights[name] * float(v) for name, v in expected(trainer, photos()).items()}
+    logs = trainer.train_step(photos())
+    assert set(logs) == {*TERMS, "loss"}
+    for name, value in wanted.items():
+        assert value > 1e-3
+        assert float(logs[name]) == pytest.approx(value, rel=1e-4), name
+    assert float(logs["loss"]) == pytest.approx(sum(wanted.values()), rel=1e-4)
+
+
+@pytest.mark.parametrize("only", TERMS)
+def test_each_term_alone_moves_the_encoder_and_the_others_are_zero(chain, slim_vgg, only):
+    trainer = build(chain, **{f"{name}_weight": float(name == only) for name in TERMS})
+    before = tiny.values(trainer.encoder)
+    logs = [trainer.train_step(photos()) for _ in range(2)]  # the warm-up begins at a rate of 0
+    assert float(logs[0][only]) > 1e-3
+    assert [float(logs[0][name]) for name in TERMS if name != only] == [0.0] * 3
+    trained = {id(weight) for weight in trainer.encoder.trainable_weights}
+    moved = [
+        not np.array_equal(old, weight.numpy())
+        for old, weight in zip(before, trainer.encoder.weights, strict=True)
+        if id(weight) in trained
+    ]
+    assert sum(moved) > 0.7 * len(moved)  # but for biases that no gradient reaches at the start
+
+
+def test_no_weights_no_change(chain, slim_vgg):
+    trainer = build(chain, **{f"{name}_weight": 0.0 for name in TERMS})
+    before = [weight.numpy() for weight in trainer.encoder.trainable_weights]
+    for _ in range(2):
+        assert float(trainer.train_step(photos())["loss"]) == 0.0
+    assert tiny.same(before, [weight.numpy() for weight in trainer.encoder.trainable_weights])
+
+
+def test_only_the_encoder_learns(chain, slim_vgg):
+    trainer = build(chain)
+    frozen = {
+        "generator": trainer.generator,
+        "regressor": trainer.perceptual.regressor,
+        "features": trainer.perceptual.network,
+    }
+    assert not any(network.trainable_variables for network in (trainer.generator, frozen["regressor"]))
+    before = {name: tiny.values(network) for name, network in frozen.items()}
+    encoder = tiny.values(trainer.encoder)
+    mean = trainer.encoder.add_mean.mean.numpy()
+    step = tf.function(trainer.train_step, autograph=False)
+    for seed in range(3):
+        step(photos(seed))
+    for name, network in frozen.items():
+        assert tiny.same(before[name], tiny.values(network)), name
+    assert not tiny.same(encoder, tiny.values(trainer.encoder))
+    np.testing.assert_array_equal(trainer.encoder.add_mean.mean, mean)
+    held = {id(v) for v in training._variables(trainer.checkpoint_parts()).values()}
+    assert {id(v) for v in trainer.encoder.variables} <= held
+    assert id(trainer.seed_generator.state) in held
+
+
+def test_imagenets_features_are_frozen_too(chain, monkeypatch):
+    monkeypatch.setattr(
+        keras.applications, "VGG16", lambda include_top, weights, **options: tiny.slim_vgg16(
+            include_top, None, **options)
+    )  # fmt: skip
+    trainer = build(chain, perceptual="imagenet")
+    backbone = trainer.perceptual.backbone
+    assert backbone is not None and not backbone.trainable_variables
+    before = tiny.values(backbone)
+    for seed in range(2):
+        trainer.train_step(photos(seed))
+    assert tiny.same(before, tiny.values(backbone))
+
+
+def test_imagenets_features_that_cannot_be_had_are_one_line(chain, monkeypatch):
+    def offline(include_top, weights, **options):
+        if weights == "imagenet":
+            raise Exception("no network")
+        return tiny.slim_vgg16(include_top, weights, **options)
+
+    monkeypatch.setattr(keras.applications, "VGG16", offline)
+    with pytest.raises(UserError, match="the weights cannot be had"):
+        build(chain, perceptual="imagenet")
+
+
+def test_the_layers_weights_are_the_options(chain, slim_vgg):
+    assert build(chain, perceptual_weights=(1.0, 0.5, 0.0, 2.0)).perceptual.weights == (
+        1.0, 0.5, 0.0, 2.0,
+    )  # fmt: skip
+
+
+def test_a_perfect_encoder_has_no_loss_on_samples(chain, slim_vgg):
+    trainer = build(chain)
+    latent = trainer.generator.sample_prior(COUNT, keras.random.SeedGenerator(trainer.config.seed))
+    answers = tf.concat([tf.zeros_like(latent), latent], axis=0)
+
+    class Oracle:
+        trainable_variables = trainer.encoder.trainable_variables
+
+        def __call__(self, images, training):
+            return answers + 0.0 * self.trainable_variables[0][0, 0, 0, 0]
+
+    object.__setattr__(trainer, "encoder", Oracle())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer.optimizer, "apply", lambda *_: None)
+        logs = trainer.train_step(photos())
+    assert float(logs["sample"]) == pytest.approx(0, abs=1e-6) and float(logs["latent"]) == 0
+    assert float(logs["photo"]) > 1e-3
+
+
+def test_crops_are_drawn_anew_and_equal_on_both_sides(chain, slim_vgg, monkeypatch):
+    trainer = build(chain, perceptual_crop=16)
+    seen = []
+    features = trainer.perceptual.features
+    monkeypatch.setattr(
+        trainer.perceptual, "features", lambda images: seen.append(images) or features(images)
+    )
+    offsets = []
+    for seed in range(6):
+        trainer.train_step(photos(seed))
+        target, output = seen[-2:]
+        assert target.shape == output.shape == (2 * COUNT, 16, 16, 3)
+        whole = photos(seed).numpy()[0]
+        found = [
+            (row, column)
+            for row in range(17)
+            for column in range(17)
+            if np.array_equal(whole[row : row + 16, column : column + 16], target[0])
+        ]
+        assert len(found) == 1
+        offsets += found
+    assert len(set(offsets)) > 3
+
+
+# The stage.
+
+
+def test_the_stage_leaves_these_files(chain):
+    stage = chain.folder.stage("inversion")
+    assert tiny.listing(stage.path) == [
+        "checkpoints/step-000000008.npz",
+        "metadata.json",
+        "model/config.json",
+        "model/weights.h5",
+        "reconstructions000000.png",
+        "stats.jsonl",
+    ]
+    assert [line["kimg"] for line in stage.read_stats()] == [0.004 * n for n in range(1, 9)]
+    assert {*TERMS, "loss"} < set(stage.read_stats()[0])
+    parents = stage.read_metadata()["parents"]
+    assert parents == {
+        name: chain.folder.stage(name).artifact_hash() for name in ("gan", "regressor")
+    }
+
+
+def test_the_encoder_predicts_an_offset_from_the_mean_latent(chain):
+    encoder = artifact.load_model(Encoder, chain.folder.stage("inversion").model)
+    generator = artifact.load_model(Generator, chain.folder.stage("gan").model)
+    draws = generator.sample_prior(inversion.MEAN_SAMPLES, seed=chain.config.seed)
+    np.testing.assert_allclose(encoder.add_mean.mean, np.mean(draws, axis=0), atol=1e-6)
+    spread = 4 / math.sqrt(inversion.MEAN_SAMPLES)
+    assert 0 < np.abs(encoder.add_mean.mean.numpy()).max() < spread
+
+
+def test_killed_and_resumed_it_ends_with_the_same_weights(chain, slim_vgg, tmp_path, monkeypatch):
+    shutil.copytree(chain.folder.path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    for name in ("inversion", "directions"):
+        shutil.rmtree(folder.stage(name).path)
+    others = {name: tiny.snapshot(folder.stage(name).path) for name in ("gan", "regressor")}
+    often = tiny.make_config(chain.config.cache_dir, checkpoint_minutes=1e-9)
+    with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
+        tiny.interrupt(patch, checkpoint=3, kill=6)
+        inversion.run(often, folder, chain.faces)
+    inversion.run(chain.config, folder, chain.faces)
+    whole, stage = chain.folder.stage("inversion"), folder.stage("inversion")
+    tiny.assert_equal_state(tiny.final_state(stage), tiny.final_state(whole))
+    assert stage.artifact_hash() == whole.artifact_hash()
+    picture = "reconstructions000000.png"
+    assert (stage.path / picture).read_bytes() == (whole.path / picture).read_bytes()
+    # The stages before are as they were: their networks were frozen, their files not touched.
+    assert others == {name: tiny.snapshot(folder.stage(name).path) for name in others}
+
+
+def test_a_damaged_parent_is_one_line(chain, slim_vgg, tmp_path):
+    shutil.copytree(chain.folder.path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    shutil.rmtree(folder.stage("inversion").path)
+    path = folder.stage("gan").model / "weights.h5"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="damaged model"):
+        inversion.run(chain.config, folder, chain.faces)
+
+
+def test_the_discriminator_has_no_part(chain):
+    # It is the directions' judge of realism; the inversion neither loads nor needs it.
+    assert Discriminator.__name__ not in vars(inversion)
