@@ -70,7 +70,7 @@ def load_model(cls: type[Model], folder: Path) -> Model:
 
 
 def _named(model: keras.Model) -> dict[str, Any]:
-    """The weights by position: unlike Keras's paths, it does not depend on what was built before."""
+    """The weights by position: Keras's paths depend on what was built before."""
     return {
         f"{index:04d}_{weight.name}": weight.numpy() for index, weight in enumerate(model.weights)
     }

@@ -117,6 +117,7 @@ def _help_text() -> str:
     for flag in _own_flags():
         default = "" if flag.default is None else f" (default: {flag.default_as_str})"
         lines.append(f"  --{flag.name}{default}")
-        lines += textwrap.wrap(flag.help or "", 96, initial_indent=" " * 6,
-                               subsequent_indent=" " * 6)
+        lines += textwrap.wrap(
+            flag.help or "", 96, initial_indent=" " * 6, subsequent_indent=" " * 6
+        )
     return "\n".join(lines)

@@ -32,6 +32,7 @@ def option(
     help: str,
     stages: tuple[str, ...],
     unit: str = "",
+    *,
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
     above: float | None = None,
@@ -85,7 +86,9 @@ class Config:
         None, "folder of celeba_dir, folder, or of TensorFlow Datasets", ()
     )
     cache_dir: str | None = option(None, "where decoded images are kept between runs", ())
-    cache_gib: float = option(16.0, "larger data sets are decoded anew each time", (), "GiB", 0)
+    cache_gib: float = option(
+        16.0, "larger data sets are decoded anew each time", (), "GiB", minimum=0
+    )
     resolution: int = option(64, "side of the square images: 32, 64 or 128", ALL, "px")
     attributes: tuple[str, ...] = option(
         (),
@@ -116,7 +119,7 @@ class Config:
     d_norm: str = option("none", "normalization in D", GAN, choices=("none", "batch"))
     minibatch_std: bool = option(True, "minibatch standard deviation channel in D", GAN)
     ema_kimg: float = option(
-        10.0, "half-life of the averaged G; 0 turns averaging off", GAN, "kimg", 0
+        10.0, "half-life of the averaged G; 0 turns averaging off", GAN, "kimg", minimum=0
     )
     flip: bool = option(True, "mirror training photos at random", ("gan", "regressor", "inversion"))
     grid_kimg: float = option(20.0, "kimg between sample grids", GAN, "kimg", above=0)
@@ -232,14 +235,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "seed": 1,
         "synthetic_size": 8000,
-        "kimg": 160.0,
+        "kimg": 130.0,
+        "g_lr": 5e-4,
+        "d_lr": 5e-4,
+        "ema_kimg": 5.0,
         "vgg_weights": "none",
         "regressor_resolution": 32,
-        "regressor_kimg": 20.0,
-        "inversion_kimg": 30.0,
+        "regressor_kimg": 30.0,
+        "regressor_lr": 5e-4,
+        "inversion_kimg": 20.0,
         "encoder_width": 32,
-        "directions_kimg": 6.0,
-        "judge_kimg": 50.0,
+        "pixel_weight": 5.0,
+        "directions_kimg": 5.0,
+        "judge_kimg": 40.0,
         "eval_fakes": 2000,
         "eval_photos": 400,
     },
@@ -328,13 +336,15 @@ def make(preset: str | None, given: Mapping[str, Any], stored: "Config | None" =
     """
     if preset and preset not in PRESETS:
         raise UserError(
-            f"--preset={preset}: unknown preset{closest(preset, PRESETS)}; one of {', '.join(PRESETS)}"
+            f"--preset={preset}: unknown preset{closest(preset, PRESETS)}; "
+            f"one of {', '.join(PRESETS)}"
         )
     if stored is not None:
         if preset and preset != stored.preset:
             raise UserError(
                 f"--preset={preset}: this run folder was made with "
-                f"{'preset ' + stored.preset if stored.preset else 'no preset'}; take another --run_dir"
+                f"{'preset ' + stored.preset if stored.preset else 'no preset'}; "
+                "take another --run_dir"
             )
         config = dataclasses.replace(stored, **given)
     else:
@@ -380,7 +390,8 @@ def check(config: Config) -> None:
         )
     if config.perceptual_crop and not 16 <= config.perceptual_crop <= config.resolution:
         raise UserError(
-            f"--perceptual_crop={config.perceptual_crop}: from 16 to --resolution={config.resolution}"
+            f"--perceptual_crop={config.perceptual_crop}: from 16 to "
+            f"--resolution={config.resolution}"
         )
     if len(config.perceptual_weights) != 4 or not all(
         0 <= weight < math.inf for weight in config.perceptual_weights

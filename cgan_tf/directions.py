@@ -53,7 +53,8 @@ def choose_attributes(config: Config, dataset: ImageData) -> tuple[str, ...]:
         if name not in dataset.attribute_names:
             raise UserError(
                 f"--attributes={name}: the data has no such attribute"
-                f"{closest(name, dataset.attribute_names)}; it has {', '.join(dataset.attribute_names)}"
+                f"{closest(name, dataset.attribute_names)}; "
+                f"it has {', '.join(dataset.attribute_names)}"
             )
     if len(set(chosen)) < len(chosen):
         raise UserError(f"--attributes={','.join(chosen)}: an attribute is named twice")
@@ -148,7 +149,7 @@ class DirectionsTrainer(training.Trainer):
     def _perceptual(
         self, photos: tf.Tensor, maps: list, edited: tf.Tensor, edited_maps: list
     ) -> tf.Tensor:
-        """Distances `[N]`; the regressor's own maps serve unless ImageNet's features are asked for."""
+        """Distances `[N]`, by the regressor's own maps unless ImageNet's are asked for."""
         if self.perceptual.backbone is not None:
             return self.perceptual(photos, edited)
         normalize = self.perceptual.normalize
@@ -194,7 +195,8 @@ class Calibration:
         if not len(rows):
             name = self.dataset.attribute_names[column]
             raise UserError(
-                f"--attributes={name}: no validation photo has it at {value}; nothing to calibrate on"
+                f"--attributes={name}: no validation photo has it at {value}; "
+                "nothing to calibrate on"
             )
         latents = np.concatenate(
             [

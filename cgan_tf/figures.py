@@ -41,7 +41,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """"met", "MISSED", or nothing where there is no bar."""
+        """ "met", "MISSED", or nothing where there is no bar."""
         if self.at_least is None and self.at_most is None:
             return ""
         if self.value is None:

@@ -119,7 +119,8 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     def picture(seen: int) -> None:
         fakes = trainer.average(fixed, training=False).numpy()
         images.save_png(
-            stage.path / f"fakes{round(seen / 1000):06d}.png", images.grid(images.to_uint8(fakes), 8)
+            stage.path / f"fakes{round(seen / 1000):06d}.png",
+            images.grid(images.to_uint8(fakes), 8),
         )
 
     reals = dataset.read(dataset.splits["train"][:GRID])

@@ -247,9 +247,7 @@ def measure_regressor(chain: Chain, photos: Photos) -> Numbers:
     return block
 
 
-def measure_inversion(
-    chain: Chain, photos: Photos, samples: int = RANDOM_SAMPLES
-) -> Numbers:
+def measure_inversion(chain: Chain, photos: Photos, samples: int = RANDOM_SAMPLES) -> Numbers:
     """The `inversion` block of the encoder: how near reconstructions are to their photos.
 
     Args:
@@ -342,9 +340,7 @@ def edits_mean(edits: Numbers) -> Numbers:
     for method, attributes in edits.items():
         chosen = keys + (("calibration_error",) if method == "learned" else ())
         means[method] = {
-            key: mean(
-                [entry[key] for entry in attributes.values() if entry.get(key) is not None]
-            )
+            key: mean([entry[key] for entry in attributes.values() if entry.get(key) is not None])
             for key in chosen
         }
     return means

@@ -135,7 +135,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     """Trains the regressor in `folder`/regressor, or goes on, or says that it has finished."""
     if not dataset.attribute_names:
         raise UserError(
-            f"--data={config.data}: the regressor needs labels; add the CSV (see --help of data_dir)"
+            f"--data={config.data}: the regressor needs labels; add labels.csv to --data_dir"
         )
     stage = folder.stage("regressor")
     if not stage.begin(config, dataset.digest):

@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,8 @@ class StageFolder:
             return {}
         except ValueError:
             raise UserError(
-                f"{self.path / 'metadata.json'} is damaged; --stage={self.name} --restart moves the "
-                "old stage aside and begins anew"
+                f"{self.path / 'metadata.json'} is damaged; --stage={self.name} --restart moves "
+                "the old stage aside and begins anew"
             ) from None
 
     def read_stats(self) -> list[dict[str, Any]]:
@@ -198,7 +199,8 @@ class StageFolder:
             self.refuse(changed)
             if old.get("ended"):
                 say(
-                    f"{self.name}: finished at {old['ended']}; nothing to do (--restart begins anew)"
+                    f"{self.name}: finished at {old['ended']}; nothing to do "
+                    "(--restart begins anew)"
                 )
                 return False
         self.path.mkdir(parents=True, exist_ok=True)
@@ -223,7 +225,7 @@ class StageFolder:
         return {name: options[name] for name in config_module.stage_fields(self.name)}
 
     def changed_options(self, config: Config) -> list[str]:
-        """The options of this stage that are not those that it began with, as "--name=new (was old)"."""
+        """This stage's options that changed since it began, each as "--name=new (was old)"."""
         old = self.read_metadata().get("options")
         if old is None:
             return []
@@ -252,7 +254,6 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock: Any = None
 
     def stage(self, name: str) -> StageFolder:
         """The sub-folder of a stage, whether it exists or not."""
@@ -266,13 +267,14 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the end
+            file = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the end
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise UserError(
                 f"--run_dir={self.path}: {error.strerror}; take another folder"
             ) from None
+        weakref.finalize(self, file.close)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
                 f"--run_dir={self.path}: another process is working in it; wait for it, or take "
@@ -296,9 +298,9 @@ class RunFolder:
             raise UserError(f"{path} is damaged; restore it, or take another --run_dir") from None
         if content.get("format") != FORMAT:
             raise UserError(
-                f"--run_dir={self.path}: a run folder of format {content.get('format')}, this version "
-                f"reads format {FORMAT}; take another --run_dir or the version that made it "
-                f"({content.get('version', 'unknown')})"
+                f"--run_dir={self.path}: a run folder of format {content.get('format')}, "
+                f"this version reads format {FORMAT}; take another --run_dir or the version "
+                f"that made it ({content.get('version', 'unknown')})"
             )
         unknown = sorted(set(content["options"]) - set(config_module.FIELDS))
         if unknown:
@@ -335,7 +337,7 @@ class RunFolder:
                 stage.refuse(stage.changed_options(config))
 
     def save_config(self, config: Config, data: dict[str, Any]) -> None:
-        """Writes the resolved options and what is known of the data set; keeps the substitutions."""
+        """Writes the options and what is known of the data; keeps the substitutions."""
         write_json(
             self.path / "config.json",
             {

@@ -44,7 +44,7 @@ class Trainer(keras.Model):
     period = 1  # steps after which the kinds of losses repeat; a tick is a whole number of these
 
     def checkpoint_parts(self) -> dict[str, Any]:
-        """Models, optimizers, seed generators or lists of variables, by a name that stays the same."""
+        """Models, optimizers, seed generators, lists of variables; each by a lasting name."""
         raise NotImplementedError
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -278,7 +278,8 @@ def train(
                 name = save().name
                 raise Interrupted(
                     signals.received,
-                    f"saved {name} at {step * batch_size / 1000:.1f} kimg; the same command goes on",
+                    f"saved {name} at {step * batch_size / 1000:.1f} kimg; "
+                    "the same command goes on",
                 )
             if step == total or time.perf_counter() - saved_at > config.checkpoint_minutes * 60:
                 save()

@@ -35,9 +35,7 @@ class Inputs:
         return {name: getattr(self, name) for name in names}
 
 
-def make_inputs(
-    reference: Editor, image: np.ndarray, z_dim: int, prior: str, seed: int
-) -> Inputs:
+def make_inputs(reference: Editor, image: np.ndarray, z_dim: int, prior: str, seed: int) -> Inputs:
     """Draws strengths and z from the seed, and encodes the photos with the reference.
 
     Args:

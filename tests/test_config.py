@@ -83,6 +83,8 @@ def test_parse_names_flag_value_and_remedy(name, text, remedy):
         ({"kimg": 0.0}, "--kimg=0.0: must be more than 0"),
         ({"batch_size": 1}, "--batch_size=1: must be at least 2"),
         ({"beta1": 1.0}, "--beta1=1.0: must be less than 1"),
+        ({"ema_kimg": -0.1}, "--ema_kimg=-0.1: must be at least 0"),
+        ({"cache_gib": -1.0}, "--cache_gib=-1.0: must be at least 0"),
         ({"r1_gamma": -0.1}, "--r1_gamma=-0.1: must be at least 0"),
         ({"r1_interval": 0}, "--r1_interval=0: must be at least 1"),
         ({"real_label": 0.5}, "--real_label=0.5: must be more than 0.5"),

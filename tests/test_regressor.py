@@ -328,6 +328,6 @@ def test_the_real_vgg16(chain, tmp_path):
     config, folder = new_run(chain, tmp_path, regressor_kimg=0.004)  # one step
     regressor.run(config, folder, chain.faces)
     model = artifact.load_model(vgg.Regressor, folder.stage("regressor").model)
-    assert model.count_params() == 14_714_688 + 513 * len(chain.faces.attribute_names)
+    assert model.count_params() == 14_714_688 + 12_801 * len(chain.faces.attribute_names)
     scores = model(np.zeros((1, 32, 32, 3), np.float32), training=False)
     assert scores.shape == (1, len(chain.faces.attribute_names))

@@ -137,6 +137,15 @@ def test_a_line_of_statistics_holds_the_means_of_its_tick(stage, monkeypatch):
     assert set(lines[0]) == {"kimg", "seconds", "images_per_second", "first", "second"}
 
 
+def test_a_tick_is_a_whole_number_of_the_trainers_periods(stage, monkeypatch):
+    monkeypatch.setattr(training, "TICKS", 8)  # 5 steps, unless the period is 4
+    monkeypatch.setattr(Toy, "period", 4)
+    train(stage, steps=42)
+    wanted = [0.04, 0.08, 0.12, 0.16, 0.2, 0.24, 0.28, 0.32, 0.36, 0.4, 0.42]
+    assert [line["kimg"] for line in stage.read_stats()] == wanted
+    assert [line["first"] for line in stage.read_stats()][:2] == [1.5, 5.5]
+
+
 def test_pictures_come_at_the_start_by_images_seen_and_at_the_end(stage):
     seen = []
     train(stage, steps=25, picture=seen.append, picture_kimg=0.1)

@@ -60,10 +60,10 @@ def slim_vgg16(
     weights: str | None = "imagenet",
     input_shape: tuple | None = None,
 ) -> keras.Model:
-    """VGG16's graph and names of layers with a few channels; only the last has VGG16's 512."""
+    """VGG16's graph and names of layers with few channels but where the regressor's head looks."""
     assert not include_top and weights is None
     x = inputs = keras.Input(input_shape or (None, None, 3))
-    for block, widths in enumerate(((4, 4), (4, 4), (8, 8, 8), (8, 8, 8), (8, 8, 512)), start=1):
+    for block, widths in enumerate(((4, 4), (4, 4), (8, 8, 256), (8, 8, 512), (8, 8, 512)), start=1):
         for index, channels in enumerate(widths, start=1):
             x = layers.Conv2D(
                 channels, 3, padding="same", activation="relu", name=f"block{block}_conv{index}"
@@ -145,6 +145,7 @@ def snapshot(path: Path) -> dict[str, tuple[int, bytes]]:
     return {
         name: ((path / name).stat().st_mtime_ns, (path / name).read_bytes())
         for name in listing(path)
+        if (path / name).is_file()
     }
 
 

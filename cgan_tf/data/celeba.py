@@ -15,9 +15,9 @@ from cgan_tf.data.source import (
     check_folder,
     describe_splits,
     list_images,
+    load_all,
     match_rows,
     seeded_split,
-    stream_files,
 )
 from cgan_tf.errors import UserError
 
@@ -25,6 +25,7 @@ PHOTOS = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba.txt"
 PARTITION = "list_eval_partition.txt"
 CROP = "celeba-148-of-178x218"
+_DOWNLOAD_SITE = "https://drive.google.com"  # where TFDS fetches the photos
 
 
 # ---- the official files ------------------------------------------------------------------------
@@ -68,7 +69,7 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
         sizes=np.array([found[file][0] for file in files], np.int64),
         crop=CROP,
         version=f"{photos.resolve()} {sum(found[file][1] for file in files)}",
-        stream=lambda indices: stream_files(load, indices),
+        stream=lambda indices: load_all(load, indices),
     )
 
 
@@ -166,38 +167,46 @@ def open_tfds(data_dir: str | None, resolution: int) -> Source:
 
     try:
         builder = tfds.builder("celeb_a", data_dir=data_dir)
-        builder.download_and_prepare()
+        try:
+            builder.as_dataset(split="train")
+        except AssertionError:  # not there yet
+            _check_network()
+            builder.download_and_prepare()
     except Exception as error:  # the download fails in many types: no network, quota, checksum
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(
-            f"--data=celeba: the download failed ({reason[:120]}); place {PHOTOS}/, {ATTRIBUTES} "
-            f"and {PARTITION} from CelebA's site in a folder DIR and use --data=celeba_dir "
+            f"--data=celeba: the download failed ({reason}); place {PHOTOS}/, {ATTRIBUTES} and "
+            f"{PARTITION} from CelebA's site in a folder DIR and use --data=celeba_dir "
             "--data_dir=DIR"
         ) from None
 
-    def records(split: str, decoders=None):
-        read = tfds.ReadConfig(interleave_cycle_length=1)  # one shard after another: a fixed order
+    def records(split: str) -> Iterator[dict]:
+        # One shard after another, for a fixed order. The photos stay encoded: Pillow decodes them,
+        # so that both ways to CelebA give the same pixels.
+        read = tfds.ReadConfig(interleave_cycle_length=1)
+        encoded = {"image": tfds.decode.SkipDecoding()}
         return builder.as_dataset(
-            split=split, shuffle_files=False, read_config=read, decoders=decoders
-        )
+            split=split, shuffle_files=False, read_config=read, decoders=encoded
+        ).as_numpy_iterator()
 
     names = tuple(builder.info.features["attributes"].keys())
     labels, sizes, files, splits = [], [], [], {}
     for split in SPLITS:
         start = len(files)
-        encoded = records(split, {"image": tfds.decode.SkipDecoding()})
-        for record in encoded.as_numpy_iterator():
+        for record in records(split):
             labels.append([record["attributes"][name] for name in names])
             sizes.append(len(record["image"]))
             files.append(f"{split}/{len(files) - start:06d}")
         splits[split] = np.arange(start, len(files), dtype=np.int64)
 
+    def load(photo: tuple[str, bytes]) -> np.ndarray:
+        return images.celeba_crop_resize(images.decode_bytes(photo[1], photo[0]), resolution)
+
     def stream(indices: np.ndarray) -> Iterator[np.ndarray | UserError]:
         if not np.array_equal(indices, np.arange(len(files))):
             raise ValueError("celeb_a is read from its first photo to its last")
-        for split in SPLITS:
-            for record in records(split).as_numpy_iterator():
-                yield images.celeba_crop_resize(record["image"], resolution)
+        photos = (record["image"] for split in SPLITS for record in records(split))
+        return load_all(load, zip(files, photos, strict=True))
 
     return Source(
         name="celeba",
@@ -211,3 +220,13 @@ def open_tfds(data_dir: str | None, resolution: int) -> Source:
         stream=stream,
         random_access=False,
     )
+
+
+def _check_network() -> None:
+    """Raises at once where TFDS, without a network, would retry for minutes."""
+    import requests  # what TFDS downloads with, so that a proxy's settings count
+
+    try:
+        requests.head(_DOWNLOAD_SITE, timeout=20)
+    except requests.RequestException:
+        raise ConnectionError(f"{_DOWNLOAD_SITE} cannot be reached") from None

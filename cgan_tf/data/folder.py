@@ -17,9 +17,9 @@ from cgan_tf.data.source import (
     check_folder,
     describe_splits,
     list_images,
+    load_all,
     match_rows,
     seeded_split,
-    stream_files,
 )
 from cgan_tf.errors import UserError
 
@@ -64,7 +64,7 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
         sizes=np.array([size for size, _ in found.values()], np.int64),
         crop=CROP,
         version=f"{folder.resolve()} {sum(mtime for _, mtime in found.values())}",
-        stream=lambda indices: stream_files(load, indices),
+        stream=lambda indices: load_all(load, indices),
     )
 
 

@@ -9,6 +9,7 @@ import os
 import pathlib
 import threading
 import warnings
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -39,12 +40,40 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 # What photos come in. Pillow's other decoders stay shut: some start programs, few are well tested.
-_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # Modes without a stated range: what white is in such a file is anybody's guess.
 _UNBOUNDED_MODES = ("I", "F")
 
-# warnings.catch_warnings changes process-wide state; files are decoded by several threads.
-_header_lock = threading.Lock()
+
+class _Quiet:
+    """Silences warnings while at least one thread is inside.
+
+    Pillow warns of what a file looks like (huge, torn metadata); here that is an error with the
+    file's name, or of no interest. The filters belong to the process, and several threads decode:
+    the first one in sets them, the last one out restores them, and none waits for another.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(*error)
+
+
+_quiet = _Quiet()
 
 
 # ---- uint8 <-> float ---------------------------------------------------------------------------
@@ -89,22 +118,22 @@ def decode_file(path: str | os.PathLike) -> np.ndarray:
     raise UserError(f"cannot read image {os.fspath(path)}: {reason}")
 
 
-def decode_bytes(data: bytes, name: str) -> np.ndarray:
-    """As decode_file, for an encoded picture in memory; `name` stands in the error."""
+def decode_bytes(encoded: bytes, name: str) -> np.ndarray:
+    """As decode_file, for an encoded picture in memory; the error says `name`."""
     try:
-        return decode(io.BytesIO(data))
+        return decode(io.BytesIO(encoded))
     except UserError as error:
         raise UserError(f"cannot read image {name}: {error}") from None
 
 
-def decode(file) -> np.ndarray:
+def decode(file: BinaryIO) -> np.ndarray:
     """As decode_file, for an open binary file; the UserError holds the bare reason."""
     try:
-        image, orientation = _open_header(file)
-        with image:
+        with _quiet, Image.open(file, formats=_FORMATS) as image:  # reads the header only
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise UserError(_too_large(f"{width} x {height} px"))
+            orientation = _orientation(image)
             rgb = _to_rgb(image)
         if orientation in _TRANSPOSE:
             rgb = rgb.transpose(_TRANSPOSE[orientation])
@@ -120,16 +149,15 @@ def decode(file) -> np.ndarray:
         raise UserError(f"damaged or unsupported ({reason})") from None
 
 
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION)
+    except Exception:  # torn metadata is no reason to lose a picture whose pixels are sound
+        return None
+
+
 def _too_large(what: str) -> str:
     return f"{what} is more than the {MAX_PIXELS // 1_000_000} million pixels that are accepted"
-
-
-def _open_header(file) -> tuple[Image.Image, int | None]:
-    """The lazily opened image and its EXIF orientation; silent about what the header looks like."""
-    with _header_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image = Image.open(file, formats=_FORMATS)
-        return image, image.getexif().get(_EXIF_ORIENTATION)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -7,9 +7,11 @@ a `Source` into the `ImageData` that the stages read.
 import collections
 import concurrent.futures
 import dataclasses
+import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -115,28 +117,29 @@ def match_rows(rows: Iterable[str], images: Iterable[str], table: str, place: st
         )
 
 
-def stream_files(
-    load: Callable[[int], np.ndarray], indices: np.ndarray
+def load_all(
+    load: Callable[[Any], np.ndarray], items: Iterable[Any]
 ) -> Iterator[np.ndarray | UserError]:
-    """load(index) for each index, in order, on all cores (Pillow decodes outside Python's lock).
+    """load(item) for each item, in order, on all cores (Pillow decodes outside Python's lock).
 
     Yields the UserError of an image that cannot be loaded. Two blocks per core wait in memory.
     """
 
-    def load_block(block: np.ndarray) -> list[np.ndarray | UserError]:
+    def load_block(block: list) -> list[np.ndarray | UserError]:
         loaded: list[np.ndarray | UserError] = []
-        for index in block:
+        for item in block:
             try:
-                loaded.append(load(int(index)))
+                loaded.append(load(item))
             except UserError as error:
                 loaded.append(error)
         return loaded
 
+    items = iter(items)
     workers = os.cpu_count() or 1
     waiting: collections.deque[concurrent.futures.Future] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(indices), _BLOCK):
-            waiting.append(pool.submit(load_block, indices[start : start + _BLOCK]))
+        while block := list(itertools.islice(items, _BLOCK)):
+            waiting.append(pool.submit(load_block, block))
             if len(waiting) == 2 * workers:
                 yield from waiting.popleft().result()
         while waiting:

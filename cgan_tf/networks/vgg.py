@@ -27,7 +27,7 @@ EPSILON = 1e-8
 
 
 def preprocess(images: tf.Tensor) -> tf.Tensor:
-    """Images in [-1, 1], RGB, to what VGG16's weights expect: [0, 255], BGR, ImageNet's mean off."""
+    """RGB in [-1, 1] to what VGG16's weights expect: BGR in [0, 255], ImageNet's mean off."""
     return (images[..., ::-1] + 1.0) * 127.5 - tf.constant(IMAGENET_BGR_MEAN)
 
 
@@ -63,7 +63,8 @@ def load_imagenet(backbone: keras.Model) -> None:
         source = keras.applications.VGG16(include_top=False, weights="imagenet")
     except Exception as error:  # keras.utils.get_file raises a bare Exception without a network
         raise UserError(
-            f"--vgg_weights=imagenet: the weights cannot be had ({' '.join(str(error).split())[:120]}); "
+            "--vgg_weights=imagenet: the weights cannot be had "
+            f"({' '.join(str(error).split())[:120]}); "
             "connect to the network once, or give a file, or none"
         ) from None
     backbone.set_weights(source.get_weights())
@@ -80,7 +81,8 @@ def load_file(backbone: keras.Model, path: str) -> None:
         source.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"--vgg_weights={path}: no VGG16 weights without top ({' '.join(str(error).split())[:120]}); "
+            f"--vgg_weights={path}: no VGG16 weights without top "
+            f"({' '.join(str(error).split())[:120]}); "
             "give auto, imagenet, none or such a file"
         ) from None
     backbone.set_weights(source.get_weights())
@@ -128,7 +130,7 @@ class Regressor(keras.Model):
         self.built = True
 
     def backbone_input(self, images: tf.Tensor) -> tf.Tensor:
-        """What VGG16 sees of images `[N, R, R, 3]`; smaller images, as crops are, stay as they are."""
+        """What VGG16 sees of images or crops `[N, H, W, 3]`: averaged down, and preprocessed."""
         factor = self.resolution // self.vgg_resolution
         if factor > 1:
             images = tf.nn.avg_pool2d(images, factor, factor, "VALID")

@@ -1,0 +1,306 @@
+import io
+import struct
+import threading
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cgan_tf.data import images
+from cgan_tf.errors import UserError
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def save(path, image, **options):
+    image.save(path, **options)
+    return path
+
+
+def corners(width, height):
+    """A picture with red, green, blue and white quarters, from top left by rows."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    half_h, half_w = height // 2, width // 2
+    pixels[:half_h, :half_w], pixels[:half_h, half_w:] = RED, GREEN
+    pixels[half_h:, :half_w], pixels[half_h:, half_w:] = BLUE, WHITE
+    return pixels
+
+
+def huge_png(side):
+    """A well-formed PNG header that announces side x side pixels, and a few bytes of data."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    data = zlib.compress(b"\0" * 100)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+# ---- uint8 <-> float ---------------------------------------------------------------------------
+
+
+def test_float_range_is_minus_one_to_one():
+    result = images.to_float(np.array([0, 51, 127, 128, 255], np.uint8))
+    assert result.dtype == np.float32
+    expected = [-1.0, -0.6, -1 / 255, 1 / 255, 1.0]
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-7)
+
+
+def test_every_level_survives_the_round_trip():
+    levels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(images.to_uint8(images.to_float(levels)), levels)
+
+
+def test_to_uint8_rounds_and_clips():
+    values = np.array([-2.0, -1.0, 0.0, 0.0 + 0.6 / 127.5, 1.0, 7.0])
+    np.testing.assert_array_equal(images.to_uint8(values), [0, 0, 128, 128, 255, 255])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_to_uint8_refuses_what_is_no_number(bad):
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        images.to_uint8(np.array([0.0, bad]))
+
+
+def test_to_float_refuses_floats():
+    with pytest.raises(ValueError, match="uint8"):
+        images.to_float(np.zeros(3, np.float32))
+
+
+# ---- files -> arrays ---------------------------------------------------------------------------
+
+
+def test_png_comes_back_exactly(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+    decoded = images.decode_file(save(tmp_path / "a.png", Image.fromarray(pixels)))
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, pixels)
+
+
+def test_jpeg_is_close(tmp_path):
+    pixels = corners(32, 48)
+    decoded = images.decode_file(save(tmp_path / "a.jpg", Image.fromarray(pixels), quality=95))
+    assert decoded.shape == (48, 32, 3)
+    assert np.abs(decoded.astype(int) - pixels).mean() < 4
+
+
+@pytest.mark.parametrize(
+    "mode, value, expected",
+    [
+        ("L", 77, (77, 77, 77)),
+        ("1", 1, (255, 255, 255)),
+        ("RGBA", (255, 0, 0, 0), (255, 255, 255)),
+        ("RGBA", (255, 0, 0, 255), (255, 0, 0)),
+        ("RGBA", (255, 0, 0, 51), (255, 204, 204)),
+        ("LA", (0, 51), (204, 204, 204)),
+    ],
+)
+def test_gray_and_alpha_become_rgb_on_white(tmp_path, mode, value, expected):
+    decoded = images.decode_file(save(tmp_path / "a.png", Image.new(mode, (3, 2), value)))
+    assert decoded.shape == (2, 3, 3)
+    np.testing.assert_allclose(decoded, np.broadcast_to(expected, (2, 3, 3)), rtol=0, atol=1)
+
+
+def test_palette_with_and_without_transparency(tmp_path):
+    image = Image.fromarray(corners(4, 4)).convert("P", palette=Image.Palette.ADAPTIVE, colors=4)
+    plain = images.decode_file(save(tmp_path / "a.png", image))
+    np.testing.assert_array_equal(plain, corners(4, 4))
+    index = image.getpixel((0, 0))  # red becomes see-through
+    opacity = bytes(0 if i == index else 255 for i in range(4))
+    clear = images.decode_file(save(tmp_path / "b.png", image, transparency=opacity))
+    expected = corners(4, 4)
+    expected[:2, :2] = WHITE
+    np.testing.assert_array_equal(clear, expected)
+
+
+def test_cmyk_and_16_bit_gray(tmp_path):
+    cmyk = images.decode_file(save(tmp_path / "a.tif", Image.new("CMYK", (2, 2), (0, 255, 255, 0))))
+    np.testing.assert_array_equal(cmyk, np.broadcast_to(RED, (2, 2, 3)))
+    levels = np.array([[0, 257, 65535]], np.uint16)
+    deep = images.decode_file(save(tmp_path / "b.png", Image.fromarray(levels)))
+    np.testing.assert_array_equal(deep[0, :, 0], [0, 1, 255])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(tmp_path, orientation):
+    upright = corners(6, 4)
+    # What a camera that was held this way stores: the inverse of what a viewer has to do.
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: upright.transpose(1, 0, 2)[::-1],
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: upright.transpose(1, 0, 2)[:, ::-1],
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.png", Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
+    np.testing.assert_array_equal(images.decode_file(path), upright)
+
+
+def test_torn_exif_does_not_lose_the_picture(tmp_path):
+    path = save(tmp_path / "a.jpg", Image.new("RGB", (8, 8), RED), exif=b"Exif\0\0garbage")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert images.decode_file(path).shape == (8, 8, 3)
+
+
+def bad_files():
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+        buffer, "JPEG"
+    )
+    jpeg = buffer.getvalue()
+    return {
+        "empty": (b"", "not an image file"),
+        "text": (b"Dear diary,\n" * 50, "not an image file"),
+        "truncated": (jpeg[: len(jpeg) // 2], "damaged or unsupported .*truncated"),
+        "header_only": (jpeg[:30], "."),
+        "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image file"),
+        "20000": (huge_png(20_000), "more than the 64 million pixels"),
+        "10000": (huge_png(10_000), "10000 x 10000 px is more than the 64 million pixels"),
+        "9000": (huge_png(9_000), "9000 x 9000 px is more than the 64 million pixels"),
+    }
+
+
+@pytest.mark.parametrize("kind", bad_files())
+def test_bad_file_is_one_line_that_names_it(tmp_path, kind):
+    content, reason = bad_files()[kind]
+    path = tmp_path / f"{kind}.jpg"
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserError, match=reason) as caught:
+            images.decode_file(path)
+    assert str(caught.value).startswith(f"cannot read image {path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_huge_image_is_refused_before_its_pixels_are_allocated(tmp_path):
+    import tracemalloc
+
+    path = tmp_path / "huge.png"
+    path.write_bytes(huge_png(20_000))
+    tracemalloc.start()
+    with pytest.raises(UserError):
+        images.decode_file(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read image .*gone\.png: No such file"):
+        images.decode_file(tmp_path / "gone.png")
+    with pytest.raises(UserError, match="Is a directory"):
+        images.decode_file(tmp_path)
+
+
+def test_float_tiff_is_refused(tmp_path):
+    path = save(tmp_path / "a.tif", Image.fromarray(np.ones((2, 2), np.float32)))
+    with pytest.raises(UserError, match="pixel format F has no known range"):
+        images.decode_file(path)
+
+
+def test_bytes_decode_as_files_do():
+    buffer = io.BytesIO()
+    Image.fromarray(corners(4, 4)).save(buffer, "PNG")
+    np.testing.assert_array_equal(images.decode_bytes(buffer.getvalue(), "x"), corners(4, 4))
+    with pytest.raises(UserError, match="cannot read image photo 7: not an image file"):
+        images.decode_bytes(b"nothing", "photo 7")
+
+
+def test_decoding_on_threads_leaves_the_warning_filters_as_they_were(tmp_path):
+    path = save(tmp_path / "a.png", Image.fromarray(corners(64, 64)))
+    before = list(warnings.filters)
+    threads = [
+        threading.Thread(target=lambda: [images.decode_file(path) for _ in range(50)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert warnings.filters == before
+
+
+# ---- crop and resize ---------------------------------------------------------------------------
+
+
+def test_center_square_keeps_the_middle():
+    wide = np.zeros((4, 8, 3), np.uint8)
+    wide[:, 2:6] = 200
+    np.testing.assert_array_equal(images.center_square_resize(wide, 4), np.full((4, 4, 3), 200))
+    tall = wide.transpose(1, 0, 2)
+    np.testing.assert_array_equal(images.center_square_resize(tall, 4), np.full((4, 4, 3), 200))
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_celeba_crop_is_the_centered_148_px_square(scale):
+    photo = np.zeros((218 * scale, 178 * scale, 3), np.uint8)
+    photo[35 * scale : 183 * scale, 15 * scale : 163 * scale] = corners(148 * scale, 148 * scale)
+    result = images.celeba_crop_resize(photo, 148)
+    if scale == 1:  # the resampling is the identity
+        np.testing.assert_array_equal(result, corners(148, 148))
+    far = np.abs(np.arange(148) - 73.5) > 6
+    np.testing.assert_array_equal(result[np.ix_(far, far)], corners(148, 148)[np.ix_(far, far)])
+
+
+def test_celeba_crop_at_half_size_is_in_proportion():
+    photo = np.zeros((109, 89, 3), np.uint8)
+    photo[17:92, 7:82] = 255  # the 74 px square begins at (17.5, 7.5)
+    result = images.celeba_crop_resize(photo, 74)
+    np.testing.assert_array_equal(result[2:-2, 2:-2], np.full((70, 70, 3), 255))
+    # Shifted by one pixel, the border of the photo would show.
+    assert images.celeba_crop_resize(np.roll(photo, 2, axis=1), 74)[:, 0].max() < 128
+
+
+def test_reduction_is_antialiased():
+    checker = np.indices((128, 128)).sum(axis=0) % 2 * 255
+    fine = np.repeat(checker[:, :, None], 3, axis=2).astype(np.uint8)
+    result = images.center_square_resize(fine, 32)
+    assert result.min() > 120 and result.max() < 135
+
+
+def test_gradient_keeps_its_place():
+    ramp = np.broadcast_to(np.arange(0, 256, 2, dtype=np.uint8)[None, :, None], (128, 128, 3))
+    result = images.center_square_resize(np.ascontiguousarray(ramp), 32)
+    expected = np.arange(32) * 8 + 3
+    np.testing.assert_allclose(result[16, 2:-2, 0], expected[2:-2], rtol=0, atol=1)
+
+
+# ---- arrays -> files ---------------------------------------------------------------------------
+
+
+def test_save_png_round_trip_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "a.png"
+    images.save_png(path, corners(8, 6))
+    images.save_png(path, corners(4, 4))
+    np.testing.assert_array_equal(images.decode_file(path), corners(4, 4))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_grid_places_tiles_row_by_row_and_fills_with_white():
+    tiles = np.stack([np.full((2, 3, 3), value, np.uint8) for value in (10, 20, 30)])
+    result = images.grid(tiles, 2)
+    expected = np.full((4, 6, 3), 255, np.uint8)
+    expected[:2, :3], expected[:2, 3:], expected[2:, :3] = 10, 20, 30
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_grid_takes_floats():
+    result = images.grid(np.full((1, 2, 2, 3), -1.0, np.float32), 1)
+    np.testing.assert_array_equal(result, np.zeros((2, 2, 3)))
+
+
+@pytest.mark.parametrize("shape, columns", [((0, 2, 2, 3), 2), ((2, 2, 3), 2), ((1, 2, 2, 3), 0)])
+def test_grid_refuses_what_has_no_tiles(shape, columns):
+    with pytest.raises(ValueError, match="grid needs"):
+        images.grid(np.zeros(shape, np.uint8), columns)

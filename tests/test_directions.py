@@ -1,0 +1,440 @@
+"""cgan_tf.directions: the loss on a toy, what is frozen, calibration, the choice, the stage."""
+
+import dataclasses
+import json
+import shutil
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from PIL import Image
+
+from cgan_tf import directions, run, training
+from cgan_tf.errors import UserError
+from cgan_tf.run import RunFolder
+
+NAMES = ("A", "B", "C")
+SLOPES = np.array([[2.0, 0.5, -1.0], [0.3, -1.5, 0.7]], np.float32)  # [z, attributes]
+
+
+def softplus(x):
+    return np.logaddexp(0.0, x)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+class ToyRegressor:
+    """Logits are linear in the "image"; its only feature map is the image itself."""
+
+    trainable = True
+    attribute_names = NAMES
+
+    def __init__(self, names=NAMES):
+        self.attribute_names = names
+
+    def features_and_logits(self, x):
+        return [x], x[:, 0, 0, :] @ SLOPES[:, : len(self.attribute_names)]
+
+    def __call__(self, x, training):
+        assert training is False
+        return tf.sigmoid(self.features_and_logits(x)[1])
+
+
+class ToyPerceptual:
+    """The squared distance of the images."""
+
+    backbone = None
+
+    def __init__(self, names=NAMES):
+        self.regressor = ToyRegressor(names)
+
+    def normalize(self, maps):
+        return maps
+
+    def between(self, x, y):
+        return tf.reduce_sum(tf.square(x[0] - y[0]), axis=(1, 2, 3))
+
+
+class ToyGenerator:
+    """A latent is a 1 px image of two channels."""
+
+    trainable = True
+    z_dim = 2
+
+    def __call__(self, latent, training):
+        assert training is False
+        return latent[:, None, None, :]
+
+
+class ToyEncoder:
+    """The reverse, a little beside it, so that there is something to reconstruct."""
+
+    trainable = True
+
+    def __call__(self, image, training):
+        assert training is False
+        return image[:, 0, 0, :] + 0.1
+
+
+class ToyDiscriminator:
+    trainable = True
+
+    def __call__(self, image, training):
+        assert training is False
+        return 3.0 * image[:, 0, 0, :1] - 1.0
+
+
+def toy(names=NAMES, **options):
+    config = tiny.make_config("cache", directions_batch_size=64, **options)
+    networks = ToyEncoder(), ToyGenerator(), ToyDiscriminator(), ToyPerceptual(names)
+    return directions.DirectionsTrainer(names[:2], *networks, config)
+
+
+def photos(count=64, spread=1.0, seed=0):
+    draw = np.random.default_rng(seed)
+    return draw.normal(0, spread, (count, 1, 1, 2)).astype(np.float32)
+
+
+def draws(trainer, count=64):
+    """The attribute and the strength of each photo in the trainer's first step."""
+    seed = keras.random.SeedGenerator(trainer.config.seed)
+    chosen = keras.random.randint((count,), 0, 2, seed=seed).numpy()
+    return chosen, keras.random.uniform((count, 1), -1.0, 1.0, seed=seed).numpy()
+
+
+@pytest.mark.parametrize("spread", [0.3, 3.0])
+def test_the_loss_closed_form(spread):
+    weights = {"content": 0.3, "adversarial": 0.7, "attribute": 5.0, "hold": 2.0}
+    trainer = toy(**{f"{name}_weight": value for name, value in weights.items()})
+    x = photos(spread=spread)
+    chosen, eps = draws(trainer)
+    assert set(chosen) == {0, 1} and eps.min() < -0.9 and eps.max() > 0.9
+    latent = x[:, 0, 0, :] + 0.1
+    edited = latent + eps * trainer.directions.numpy()[chosen]
+    alpha, after = sigmoid(x[:, 0, 0, :] @ SLOPES), sigmoid(edited @ SLOPES)
+    target = np.eye(3)[chosen]
+    wished = alpha + eps * target
+    clipped = np.clip(wished, 0, 1)
+    assert (wished != clipped).any()  # the clipping has work to do
+    error = np.abs(clipped - after)
+    wanted = {
+        "content": np.mean(np.sum((x[:, 0, 0, :] - edited) ** 2, axis=1)),
+        "adversarial": np.mean(softplus(-(3 * edited[:, 0] - 1))),
+        "attribute": np.mean(error[np.arange(64), chosen]),
+        "hold": np.mean(np.sum(error * (1 - target), axis=1) / 2),
+    }
+    logs = trainer.train_step(tf.constant(x))
+    assert set(logs) == {*weights, "loss"}
+    for name, value in wanted.items():
+        assert float(logs[name]) == pytest.approx(weights[name] * value, rel=1e-5), name
+    assert float(logs["loss"]) == pytest.approx(
+        sum(weights[name] * value for name, value in wanted.items()), rel=1e-5
+    )
+
+
+def test_a_target_beyond_1_asks_for_1():
+    trainer = toy(attribute_weight=1.0)
+    x = np.full((64, 1, 1, 2), 9.0, np.float32)  # R is sure of A, and of B's absence
+    chosen, eps = draws(trainer)
+    trainer.directions.assign(tf.zeros((2, 2)))
+    # Nothing is asked of A upwards nor of B downwards: |eps| of the others is the loss.
+    wanted = np.mean(np.where(chosen == 0, np.maximum(-eps[:, 0], 0), np.maximum(eps[:, 0], 0)))
+    logs = trainer.train_step(tf.constant(x))
+    assert float(logs["attribute"]) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_one_attribute_in_the_data_has_no_others_to_hold():
+    config = tiny.make_config("cache", directions_batch_size=64)
+    networks = ToyEncoder(), ToyGenerator(), ToyDiscriminator(), ToyPerceptual(("A",))
+    trainer = directions.DirectionsTrainer(("A",), *networks, config)
+    logs = trainer.train_step(tf.constant(photos()))
+    assert float(logs["hold"]) == 0.0 and np.isfinite(float(logs["loss"]))
+
+
+def test_a_direction_learns_to_move_its_attribute():
+    trainer = toy(
+        content_weight=0.0, adversarial_weight=0.0, hold_weight=0.0, directions_lr=0.05,
+        directions_kimg=64 * 0.1,
+    )  # fmt: skip
+    step = tf.function(trainer.train_step, autograph=False)
+    x = photos(spread=0.3)
+    first = float(step(tf.constant(x))["attribute"])
+    for _ in range(99):
+        last = float(step(tf.constant(x))["attribute"])
+    assert last < 0.6 * first
+    moves = trainer.directions.numpy() @ SLOPES
+    assert moves[0, 0] > 1 and moves[1, 1] > 1  # strength +1 raises A, and B
+
+
+def test_only_the_directions_learn(chain, slim_vgg):
+    trainer = directions.DirectionsTrainer(
+        chain.config.attributes, **directions.load_networks(chain.folder, chain.config),
+        config=chain.config,
+    )  # fmt: skip
+    frozen = {
+        "encoder": trainer.encoder,
+        "generator": trainer.generator,
+        "discriminator": trainer.discriminator,
+        "regressor": trainer.perceptual.regressor,
+        "features": trainer.perceptual.network,
+    }
+    assert not any(frozen[name].trainable_variables for name in list(frozen)[:4])
+    before = {name: tiny.values(network) for name, network in frozen.items()}
+    start = trainer.directions.numpy()
+    assert start.shape == (2, chain.config.z_dim) and 0.05 < start.std() < 0.2
+    step = tf.function(trainer.train_step, autograph=False)
+    draw = np.random.default_rng(0)
+    for _ in range(3):
+        step(tf.constant(draw.uniform(-1, 1, (4, 32, 32, 3)).astype(np.float32)))
+    for name, network in frozen.items():
+        assert tiny.same(before[name], tiny.values(network)), name
+    assert (trainer.directions.numpy() != start).all()
+    held = {id(v) for v in training._variables(trainer.checkpoint_parts()).values()}
+    assert {id(trainer.directions), id(trainer.seed_generator.state)} <= held
+
+
+def test_the_regressors_maps_serve_as_its_perceptual_features(chain, slim_vgg):
+    networks = directions.load_networks(chain.folder, chain.config)
+    trainer = directions.DirectionsTrainer(("Smiling",), **networks, config=chain.config)
+    draw = np.random.default_rng(0)
+    x, y = (draw.uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32) for _ in range(2))
+    maps = [networks["perceptual"].regressor.features_and_logits(image)[0] for image in (x, y)]
+    shared = trainer._perceptual(x, maps[0], y, maps[1])
+    np.testing.assert_allclose(shared, networks["perceptual"](x, y), rtol=1e-5)
+
+
+# Calibration.
+
+
+class Toys(types.SimpleNamespace):
+    """A trainer and a data set for `Calibration`: 30 photos, every third has the attribute.
+
+    A latent is (what the photo is, how far it was moved); a photo's label shows in its brightness.
+    """
+
+    def __init__(self, score, vector=(0.0, 1.0)):
+        def generator(latent, training):
+            return latent
+
+        def regressor(latent, training):
+            latent = tf.convert_to_tensor(latent)
+            return tf.stack([tf.zeros_like(latent[:, 0]), score(latent[:, 0], latent[:, 1])], axis=1)
+
+        def encoder(batch, training):
+            has = tf.cast(tf.reduce_mean(batch, axis=(1, 2, 3)) > 0, tf.float32)
+            return tf.stack([has, tf.zeros_like(has)], axis=1)
+
+        labels = np.zeros((30, 2), np.float32)
+        labels[::3, 1] = 1
+        trainer = types.SimpleNamespace(
+            generator=generator,
+            encoder=encoder,
+            perceptual=types.SimpleNamespace(regressor=regressor),
+            columns=tf.constant([1]),
+            directions=tf.constant([vector]),
+        )
+
+        def read(rows):
+            return np.broadcast_to(
+                np.where(labels[rows, 1], 255, 0).astype(np.uint8)[:, None, None, None],
+                (len(rows), 2, 2, 3),
+            )
+
+        dataset = types.SimpleNamespace(
+            splits={"validation": np.arange(30)},
+            labels=labels,
+            attribute_names=("Other", "Smiling"),
+            read=read,
+        )
+        super().__init__(trainer=trainer, dataset=dataset)
+
+    def calibrate(self, asked):
+        return directions.Calibration(self.trainer, self.dataset).calibrate(0, asked)
+
+
+@pytest.mark.parametrize("slope, asked", [(0.1, 0.35), (0.3, 0.5), (0.8, 0.2)])
+def test_calibration_of_a_linear_regressor_is_exact(slope, asked):
+    # Photos without the attribute start at 0.1, those with it at 0.9.
+    vector, table = Toys(lambda has, z: 0.1 + 0.8 * has + slope * z, (0.0, 2.0)).calibrate(asked)
+    # Strength +1 changes the score by slope * 2 * unit.
+    np.testing.assert_allclose(vector, [0.0, asked / slope], rtol=1e-5)
+    assert vector.dtype == np.float32
+    assert [line["strength"] for line in table] == [-1.5, -1.0, -0.5, 0.5, 1.0, 1.5]
+    for line in table:
+        assert line["change"] == pytest.approx(asked * line["strength"], rel=1e-4)
+        assert line["n"] == (20 if line["strength"] > 0 else 10)
+
+
+def test_steps_up_are_measured_on_photos_without_and_down_on_photos_with():
+    # Only photos without it move up, only those with it move down.
+    def score(has, z):
+        return tf.where(has > 0, 0.8 + 0.3 * tf.minimum(z, 0.0), 0.2 + 0.6 * tf.maximum(z, 0.0))
+
+    vector, table = Toys(score).calibrate(0.3)
+    np.testing.assert_allclose(vector, [0.0, 0.5], rtol=1e-5)
+    np.testing.assert_allclose(
+        [line["change"] for line in table],
+        [0.15 * s if s < 0 else 0.3 * s for s in (-1.5, -1.0, -0.5, 0.5, 1.0, 1.5)],
+        rtol=1e-4,
+    )
+
+
+def test_a_change_out_of_reach_takes_the_step_that_gets_nearest():
+    # It saturates at 0.5: at most +0.3, of which 95 % are reached at 2.85 steps.
+    vector, table = Toys(lambda has, z: tf.minimum(0.2 + 0.1 * z, 0.5)).calibrate(0.8)
+    np.testing.assert_allclose(vector, [0.0, 2.85], rtol=1e-4)
+    assert table[4]["change"] == pytest.approx(0.285, rel=1e-4)
+
+
+def test_a_change_that_turns_back_is_taken_before_its_peak():
+    vector, table = Toys(lambda has, z: 0.2 + 0.2 * z - 0.05 * z * z).calibrate(0.8)
+    assert 1.4 < vector[1] < 2.0  # the peak, +0.2, is at 2
+    assert table[4]["change"] == pytest.approx(0.19, abs=0.005)
+
+
+def test_a_direction_that_never_raises_the_score_stays_as_it_was():
+    vector, table = Toys(lambda has, z: 0.5 - 0.1 * z, (0.0, 0.7)).calibrate(0.5)
+    np.testing.assert_array_equal(vector, np.array([0.0, 0.7], np.float32))
+    assert table[4]["change"] == pytest.approx(-0.07, abs=1e-6)
+
+
+def test_an_attribute_that_no_validation_photo_has_or_lacks():
+    toys = Toys(lambda has, z: 0.1 * z)
+    for value, missing in ((0.0, 1), (1.0, 0)):
+        toys.dataset.labels[:, 1] = value
+        with pytest.raises(UserError) as caught:
+            toys.calibrate(0.5)
+        assert str(caught.value) == (
+            f"--attributes=Smiling: no validation photo has it at {missing}; "
+            "nothing to calibrate on"
+        )
+
+
+# The choice of attributes.
+
+
+def refusal(faces, *attributes, **changes):
+    with pytest.raises(UserError) as caught:
+        config = tiny.make_config("cache", attributes=attributes)
+        directions.choose_attributes(config, dataclasses.replace(faces, **changes))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_choice_is_the_flags_or_the_data_sets(faces):
+    config = tiny.make_config("cache", attributes=("Pale_Skin", "Smiling"))
+    assert directions.choose_attributes(config, faces) == ("Pale_Skin", "Smiling")
+    config = tiny.make_config("cache", attributes=())
+    chosen = directions.choose_attributes(config, faces)
+    assert chosen == directions.DEFAULTS["synthetic"] and len(chosen) == 5
+    for name in ("celeba", "celeba_dir"):
+        assert directions.DEFAULTS[name] == (
+            "Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male",
+        )  # fmt: skip
+
+
+def test_an_unknown_attribute_is_named_with_the_nearest(faces):
+    known = ", ".join(faces.attribute_names)
+    assert refusal(faces, "Smiling", "Eyeglases") == (
+        "--attributes=Eyeglases: the data has no such attribute (did you mean Eyeglasses?); it has "
+        f"{known}"
+    )
+    assert refusal(faces, "Qqq") == f"--attributes=Qqq: the data has no such attribute; it has {known}"
+
+
+def test_an_attribute_named_twice(faces):
+    assert refusal(faces, "Smiling", "Smiling") == (
+        "--attributes=Smiling,Smiling: an attribute is named twice"
+    )
+
+
+def test_data_without_a_default(faces):
+    assert refusal(faces, name="folder") == (
+        f"--attributes: name the attributes to edit; the data has {', '.join(faces.attribute_names)}"
+    )
+    assert refusal(faces, name="folder", attribute_names=()) == (
+        "--attributes: name the attributes to edit; the data has none: add its CSV"
+    )
+
+
+# The stage.
+
+
+def test_the_stage_leaves_these_files(chain):
+    stage = chain.folder.stage("directions")
+    assert tiny.listing(stage.path) == [
+        "checkpoints/step-000000008.npz",
+        "edits.png",
+        "metadata.json",
+        "model/Eyeglasses.json",
+        "model/Smiling.json",
+        "stats.jsonl",
+    ]
+    terms = {"content", "adversarial", "attribute", "hold", "loss"}
+    assert terms < set(stage.read_stats()[0])
+    # Two attributes, six photos each; a photo and five strengths in a row.
+    with Image.open(stage.path / "edits.png") as picture:
+        assert picture.size == (6 * 32, 2 * 6 * 32)
+
+
+def test_a_direction_file_says_what_it_is_and_whose(chain):
+    generator = run.file_hash(chain.folder.stage("gan").model / "weights.h5")
+    trained = tiny.final_state(chain.folder.stage("directions"))["directions/0000"]
+    for name, row in zip(chain.config.attributes, trained, strict=True):
+        path = chain.folder.stage("directions").model / f"{name}.json"
+        entry = json.loads(path.read_text())
+        assert list(entry) == ["attribute", "space", "vector", "generator", "calibration", "seed"]
+        assert (entry["attribute"], entry["space"], entry["seed"]) == (name, "z", 3)
+        assert entry["generator"] == generator
+        vector = np.array(entry["vector"])
+        cosine = vector @ row / np.linalg.norm(vector) / np.linalg.norm(row)
+        assert cosine == pytest.approx(1, abs=1e-5)
+        assert [line["strength"] for line in entry["calibration"]] == list(directions.TABLE)
+        assert all(line["n"] >= 1 for line in entry["calibration"])
+
+
+def test_strengths_out_of_reach_are_recorded(chain):
+    # An untrained regressor's scores hardly move.
+    notes = chain.folder.read()["substitutions"]
+    for name in chain.config.attributes:
+        assert f"{name} +1 stands for " in notes[f"calibration of {name}"]
+        assert "not --calibrated_change=" in notes[f"calibration of {name}"]
+
+
+def test_killed_and_resumed_it_ends_with_the_same_directions(
+    chain, slim_vgg, tmp_path, monkeypatch
+):
+    shutil.copytree(chain.folder.path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    shutil.rmtree(folder.stage("directions").path)
+    earlier = ("gan", "regressor", "inversion")
+    others = {name: tiny.snapshot(folder.stage(name).path) for name in earlier}
+    often = tiny.make_config(chain.config.cache_dir, checkpoint_minutes=1e-9)
+    with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
+        tiny.interrupt(patch, checkpoint=3, kill=6)
+        directions.run(often, folder, chain.faces)
+    # A note from an attempt before this one must not outlive it.
+    folder.substitute("calibration of Male", "half")
+    directions.run(chain.config, folder, chain.faces)
+    whole, stage = chain.folder.stage("directions"), folder.stage("directions")
+    tiny.assert_equal_state(tiny.final_state(stage), tiny.final_state(whole))
+    assert stage.artifact_hash() == whole.artifact_hash()
+    assert (stage.path / "edits.png").read_bytes() == (whole.path / "edits.png").read_bytes()
+    assert folder.read()["substitutions"] == chain.folder.read()["substitutions"]
+    assert others == {name: tiny.snapshot(folder.stage(name).path) for name in earlier}
+
+
+def test_directions_are_saved_all_or_none(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    directions.save_directions(folder, {"A": {"vector": [1.0]}, "B": {"vector": [2.0]}})
+    before = tiny.snapshot(tmp_path)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        directions.save_directions(folder, {"A": {"vector": [3.0]}, "C": {"vector": [np.nan]}})
+    assert {k: v for k, v in tiny.snapshot(tmp_path).items() if not k.startswith(".")} == before
+    directions.save_directions(folder, {"C": {"vector": [4.0]}})
+    assert tiny.listing(tmp_path) == ["model/C.json"]
