@@ -1,0 +1,335 @@
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cgan_tf import data
+from cgan_tf.config import Config
+from cgan_tf.data import celeba, images
+from cgan_tf.errors import UserError
+
+NAMES = ("Smiling", "Male", "Young")
+
+
+def silent(line):
+    pass
+
+
+def values(index):
+    """The labels of photo `index`: its binary digits."""
+    return [index >> bit & 1 for bit in range(3)]
+
+
+def photo(index, size):
+    """A photo whose brightness tells which it is."""
+    return Image.new("RGB", size, (20 * index, 20 * index, 20 * index))
+
+
+def make_folder(
+    folder, count=12, size=(178, 218), newline="\n", count_line=True, partition=True, padded=True
+):
+    """The official layout: photos, labels; the last two validate, the two before them test."""
+    (folder / "img_align_celeba").mkdir(parents=True)
+    files = [f"{index + 1:06d}.jpg" for index in range(count)]
+    for index, file in enumerate(files):
+        photo(index, size).save(folder / "img_align_celeba" / file, quality=95)
+    lines = [str(count)] if count_line else []
+    lines.append(" ".join(NAMES) + (" " if padded else ""))
+    for index, file in enumerate(files):
+        cells = [" 1" if value else "-1" for value in values(index)]
+        lines.append(f"{file} {' '.join(cells)}")
+    write(folder / "list_attr_celeba.txt", lines, newline)
+    if partition:
+        parts = [0] * (count - 4) + [2, 2, 1, 1]
+        rows = [f"{file} {part}" for file, part in zip(files, parts, strict=True)]
+        write(folder / "list_eval_partition.txt", rows, newline)
+    return folder
+
+
+def write(path, lines, newline="\n"):
+    path.write_bytes((newline.join(lines) + newline).encode())
+
+
+def edit(path, change):
+    write(path, change(path.read_text().splitlines()))
+
+
+def open_data(folder, cache=None, say=silent, **options):
+    config = Config(
+        data="celeba_dir",
+        data_dir=str(folder),
+        cache_dir=str(cache or folder.parent / "cache"),
+        resolution=32,
+        **options,
+    )
+    return data.open_data(config, say=say)
+
+
+# ---- the official files ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(178, 218), (89, 109)])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("count_line", [True, False])
+def test_every_official_layout_reads_the_same(tmp_path, size, newline, count_line):
+    folder = make_folder(tmp_path / "celeba", size=size, newline=newline, count_line=count_line)
+    opened = open_data(folder)
+    assert opened.name == "celeba_dir" and opened.resolution == 32
+    assert opened.attribute_names == NAMES
+    assert opened.files == tuple(f"{index + 1:06d}.jpg" for index in range(12))
+    assert opened.labels.dtype == np.float32
+    np.testing.assert_array_equal(opened.labels, [values(index) for index in range(12)])
+    np.testing.assert_array_equal(opened.splits["train"], range(8))
+    np.testing.assert_array_equal(opened.splits["test"], [8, 9])
+    np.testing.assert_array_equal(opened.splits["validation"], [10, 11])
+    pixels = opened.read([7, 0])
+    assert pixels.shape == (2, 32, 32, 3) and pixels.dtype == np.uint8
+    np.testing.assert_allclose(pixels[0], 140, rtol=0, atol=2)
+    np.testing.assert_allclose(pixels[1], 0, rtol=0, atol=2)
+
+
+def test_photos_get_the_celeba_crop(tmp_path):
+    folder = make_folder(tmp_path / "celeba")
+    frame = np.zeros((218, 178, 3), np.uint8)
+    frame[35:183, 15:163] = 255
+    Image.fromarray(frame).save(folder / "img_align_celeba" / "000003.jpg", quality=95)
+    pixels = open_data(folder).read([2])[0]
+    assert pixels[2:-2, 2:-2].min() > 250  # nothing of the black frame
+    np.testing.assert_array_equal(
+        pixels,
+        images.celeba_crop_resize(
+            images.decode_file(folder / "img_align_celeba" / "000003.jpg"), 32
+        ),
+    )
+
+
+def test_without_partition_a_fixed_split_is_said_aloud(tmp_path):
+    said = []
+    folder = make_folder(tmp_path / "celeba", count=40, size=(89, 109), partition=False)
+    opened = open_data(folder, say=said.append)
+    sizes = {name: len(indices) for name, indices in opened.splits.items()}
+    assert sizes == {"train": 32, "validation": 4, "test": 4}
+    together = np.sort(np.concatenate(list(opened.splits.values())))
+    np.testing.assert_array_equal(together, np.arange(40))
+    line = "data: no list_eval_partition.txt; a fixed random split is used: "
+    assert line + "32 train, 4 validation, 4 test" in said
+    again = open_data(folder, seed=99)  # the split belongs to the data, not to the run
+    for name in sizes:
+        np.testing.assert_array_equal(again.splits[name], opened.splits[name])
+
+
+def test_with_partition_nothing_is_said_of_a_split(tmp_path):
+    said = []
+    open_data(make_folder(tmp_path / "celeba"), say=said.append)
+    assert not [line for line in said if "split" in line]
+
+
+def test_rows_may_stand_in_another_order_than_the_files(tmp_path):
+    folder = make_folder(tmp_path / "celeba")
+    edit(folder / "list_attr_celeba.txt", lambda lines: lines[:2] + lines[:1:-1])
+    opened = open_data(folder)
+    assert opened.files[0] == "000012.jpg"
+    np.testing.assert_array_equal(opened.labels[0], values(11))
+    np.testing.assert_array_equal(opened.splits["train"], range(4, 12))
+    np.testing.assert_allclose(opened.read([0]), 220, rtol=0, atol=2)
+
+
+def replace_line(number, text):
+    return lambda lines: lines[:number] + [text] + lines[number + 1 :]
+
+
+def drop_line(number):
+    return lambda lines: lines[:number] + lines[number + 1 :]
+
+
+@pytest.mark.parametrize(
+    "file, change, message",
+    [
+        ("list_attr_celeba.txt", drop_line(0), None),
+        ("list_attr_celeba.txt", drop_line(5), "announces 12 rows and has 11"),
+        ("list_attr_celeba.txt", drop_line(1), "no line of attribute names"),
+        ("list_attr_celeba.txt", lambda lines: [], "no line of attribute names"),
+        ("list_attr_celeba.txt", lambda lines: lines[2:], "no line of attribute names"),
+        ("list_attr_celeba.txt", replace_line(4, "000003.jpg 1 -1"), "line 5: .* got 2 value"),
+        ("list_attr_celeba.txt", replace_line(4, "000003.jpg 1 -1 2"), "line 5: expected"),
+        ("list_attr_celeba.txt", replace_line(4, "000002.jpg 1 1 1"), "000002.jpg more than once"),
+        ("list_eval_partition.txt", replace_line(2, "000003.jpg 3"), "line 3: expected"),
+        ("list_eval_partition.txt", replace_line(2, "000003.jpg"), "line 3: expected"),
+        ("list_eval_partition.txt", replace_line(2, "000002.jpg 0"), "000002.jpg more than once"),
+        (
+            "list_eval_partition.txt",
+            drop_line(2),
+            r"list_eval_partition.txt does not fit list_attr_celeba.txt: 1 image\(s\) without a "
+            r"row \(first: 000003.jpg\)",
+        ),
+        (
+            "list_eval_partition.txt",
+            lambda lines: [line[:-1] + "0" for line in lines],
+            "leaves the validation split empty; remove the file",
+        ),
+    ],
+)
+def test_malformed_tables(tmp_path, file, change, message):
+    folder = make_folder(tmp_path / "celeba", size=(89, 109))
+    edit(folder / file, change)
+    if message is None:
+        assert len(open_data(folder).files) == 12
+    else:
+        with pytest.raises(UserError, match=message):
+            open_data(folder)
+
+
+def test_binary_table_is_refused(tmp_path):
+    folder = make_folder(tmp_path / "celeba")
+    (folder / "list_attr_celeba.txt").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(UserError, match="list_attr_celeba.txt is not a text file"):
+        open_data(folder)
+
+
+def test_photos_and_rows_that_do_not_fit_are_counted_and_named(tmp_path):
+    folder = make_folder(tmp_path / "celeba")
+    for file in ("000004.jpg", "000009.jpg"):
+        (folder / "img_align_celeba" / file).unlink()
+    photo(1, (178, 218)).save(folder / "img_align_celeba" / "zz.jpg")
+    with pytest.raises(UserError) as caught:
+        open_data(folder)
+    assert str(caught.value) == (
+        "list_attr_celeba.txt does not fit img_align_celeba/: 2 row(s) without an image (first: "
+        "000004.jpg) and 1 image(s) without a row (first: zz.jpg); delete those rows or images, "
+        "or add what is missing"
+    )
+
+
+def test_missing_parts_are_named(tmp_path):
+    with pytest.raises(UserError, match="--data=celeba_dir reads a folder; .*--data_dir=DIR"):
+        celeba.open_folder(None, 32, silent)
+    with pytest.raises(UserError, match="--data_dir=.*nowhere is not a folder"):
+        open_data(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="has no folder img_align_celeba/"):
+        open_data(tmp_path)
+    folder = make_folder(tmp_path / "celeba")
+    (folder / "list_attr_celeba.txt").unlink()
+    with pytest.raises(UserError, match="has no labels; put list_attr_celeba.txt there"):
+        open_data(folder)
+    for file in (folder / "img_align_celeba").iterdir():
+        file.unlink()
+    (folder / "list_attr_celeba.txt").touch()
+    with pytest.raises(UserError, match="img_align_celeba holds no images"):
+        open_data(folder)
+
+
+# ---- TensorFlow Datasets -----------------------------------------------------------------------
+
+
+def tfds_config(tmp_path, **options):
+    options = {"resolution": 32, "cache_dir": str(tmp_path / "cache")} | options
+    return Config(data="celeba", data_dir=str(tmp_path / "tfds"), **options)
+
+
+@pytest.fixture
+def tfds():
+    return pytest.importorskip("tensorflow_datasets")
+
+
+def test_tfds_features_by_its_own_mocking(tmp_path, tfds):
+    with tfds.testing.mock_data(num_examples=5):
+        opened = data.open_data(tfds_config(tmp_path), say=silent)
+    assert opened.name == "celeba"
+    assert len(opened.attribute_names) == 40
+    assert {"Smiling", "Blond_Hair", "Eyeglasses", "Male"} <= set(opened.attribute_names)
+    assert opened.labels.shape == (15, 40) and opened.labels.dtype == np.float32
+    assert set(np.unique(opened.labels)) == {0.0, 1.0}
+    assert {name: list(indices) for name, indices in opened.splits.items()} == {
+        "train": [0, 1, 2, 3, 4],
+        "validation": [5, 6, 7, 8, 9],
+        "test": [10, 11, 12, 13, 14],
+    }
+    assert opened.files[5] == "validation/000000"
+    assert opened.read([14, 0]).shape == (2, 32, 32, 3)
+
+
+def test_tfds_records_keep_photos_labels_and_splits_together(tmp_path, tfds, monkeypatch):
+    """The whole way through TFDS' own builder and files; only the download is ours."""
+    folder = make_folder(tmp_path / "celeba", size=(178, 218))
+    builder = tfds.builder("celeb_a", data_dir=str(tmp_path / "tfds"))
+    names = list(builder.info.features["attributes"].keys())
+    files = [f"{index + 1:06d}.jpg" for index in range(12)]
+    rows = ["12", " ".join(names)]
+    for index, file in enumerate(files):
+        bits = [index >> (column % 4) & 1 for column in range(40)]
+        rows.append(f"{file} {' '.join('1' if bit else '-1' for bit in bits)}")
+    write(tmp_path / "attributes", rows)
+    points = list(builder.info.features["landmarks"].keys())
+    write(
+        tmp_path / "landmarks", ["12", " ".join(points)] + [f"{file}{' 9' * 10}" for file in files]
+    )
+    write(tmp_path / "identity", [f"{file} 1" for file in files])
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for file in files:
+            archive.write(folder / "img_align_celeba" / file, f"img_align_celeba/{file}")
+    downloaded = {
+        "img_align_celeba": tmp_path / "photos.zip",
+        "list_eval_partition": folder / "list_eval_partition.txt",
+        "list_attr_celeba": tmp_path / "attributes",
+        "landmarks_celeba": tmp_path / "landmarks",
+        "identity_celeba": tmp_path / "identity",
+    }
+    monkeypatch.setattr(tfds.download.DownloadManager, "download", lambda self, urls: downloaded)
+    monkeypatch.setattr(celeba, "_check_network", lambda: None)
+    opened = data.open_data(tfds_config(tmp_path), say=silent)
+    assert {name: len(indices) for name, indices in opened.splits.items()} == {
+        "train": 8,
+        "validation": 2,
+        "test": 2,
+    }
+    pixels = opened.read(np.arange(12))
+    which = np.rint(pixels.mean(axis=(1, 2, 3)) / 20).astype(int)
+    assert set(which[:8]) == set(range(8))
+    assert set(which[8:10]) == {10, 11} and set(which[10:]) == {8, 9}
+    for column in range(40):
+        bits = which >> (column % 4) & 1
+        np.testing.assert_array_equal(
+            opened.labels[:, opened.attribute_names.index(names[column])], bits
+        )
+    official = open_data(folder)  # both ways to CelebA give the same pixels
+    np.testing.assert_array_equal(pixels, official.read(which))
+    again = data.open_data(tfds_config(tmp_path), say=silent)  # from TFDS' files and the cache
+    assert again.digest == opened.digest
+    np.testing.assert_array_equal(again.read(np.arange(12)), pixels)
+
+
+def test_failed_download_says_how_to_place_the_files_by_hand(tmp_path, tfds, monkeypatch):
+    def fail(self, *args, **kwargs):
+        raise OSError("HTTP 429\nquota exceeded")
+
+    monkeypatch.setattr(celeba, "_check_network", lambda: None)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    with pytest.raises(UserError) as caught:
+        data.open_data(tfds_config(tmp_path), say=silent)
+    assert str(caught.value) == (
+        "--data=celeba: the download failed (HTTP 429 quota exceeded); place img_align_celeba/, "
+        "list_attr_celeba.txt and list_eval_partition.txt from CelebA's site in a folder DIR and "
+        "use --data=celeba_dir --data_dir=DIR"
+    )
+
+
+def test_no_network_is_noticed_before_tfds_retries_for_minutes(tmp_path, tfds, monkeypatch):
+    requests = pytest.importorskip("requests")
+
+    def unreachable(url, **kwargs):
+        raise requests.ConnectionError("a long text")
+
+    def must_not_run(self, *args, **kwargs):
+        raise AssertionError("the download was tried")
+
+    monkeypatch.setattr(requests, "head", unreachable)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", must_not_run)
+    with pytest.raises(UserError, match=r"\(https://drive.google.com cannot be reached\); place"):
+        data.open_data(tfds_config(tmp_path), say=silent)
+
+
+def test_tfds_needs_the_cache(tmp_path, tfds):
+    with tfds.testing.mock_data(num_examples=5):
+        with pytest.raises(UserError, match="--cache_gib=0: --data=celeba can only be read"):
+            data.open_data(tfds_config(tmp_path, cache_gib=0.0), say=silent)

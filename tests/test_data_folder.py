@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from cgan_tf import data
+from cgan_tf.config import Config
+from cgan_tf.data import folder
+from cgan_tf.errors import UserError
+
+
+def make_images(path, count=10):
+    """Images of many sizes, suffixes and depths; image i has brightness 20 * i."""
+    names = []
+    for index in range(count):
+        name = f"{'deep/er/' if index % 3 == 0 else ''}image{index:02d}.{('png', 'bmp')[index % 2]}"
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20 + 9 * index, 60 - 3 * index), (20 * index,) * 3).save(path / name)
+        names.append(name)
+    return sorted(names)
+
+
+def brightness(name):
+    return 20 * int(name.rsplit("image", 1)[1][:2])
+
+
+def open_data(path, say=lambda line: None):
+    config = Config(
+        data="folder",
+        data_dir=str(path),
+        cache_dir=str(path.parent / "cache"),
+        resolution=32,
+    )
+    return data.open_data(config, say=say)
+
+
+def test_any_sizes_and_depths_without_labels(tmp_path):
+    names = make_images(tmp_path / "photos")
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    (tmp_path / "photos" / "._image00.png").write_bytes(b"what macOS leaves")
+    (tmp_path / "photos" / ".thumbnails").mkdir()
+    (tmp_path / "photos" / ".thumbnails" / "small.png").write_bytes(b"hidden")
+    said = []
+    opened = open_data(tmp_path / "photos", say=said.append)
+    assert opened.name == "folder"
+    assert opened.files == tuple(names)
+    assert opened.attribute_names == () and opened.labels.shape == (10, 0)
+    for name, pixels in zip(names, opened.read(range(10)), strict=True):
+        np.testing.assert_array_equal(pixels, np.full((32, 32, 3), brightness(name)))
+    assert {name: len(indices) for name, indices in opened.splits.items()} == {
+        "train": 8,
+        "validation": 1,
+        "test": 1,
+    }
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate(list(opened.splits.values()))), np.arange(10)
+    )
+    assert f"data: no labels.csv in {tmp_path / 'photos'}: the images have no labels" in said
+    assert "data: a fixed random split is used: 8 train, 1 validation, 1 test" in said
+
+
+def test_images_are_cropped_to_the_centered_square(tmp_path):
+    make_images(tmp_path / "photos", 3)
+    wide = np.zeros((32, 96, 3), np.uint8)
+    wide[:, 32:64] = 250
+    Image.fromarray(wide).save(tmp_path / "photos" / "a.png")
+    opened = open_data(tmp_path / "photos")
+    np.testing.assert_array_equal(
+        opened.read([opened.files.index("a.png")])[0], np.full((32, 32, 3), 250)
+    )
+
+
+@pytest.mark.parametrize("absent", ["-1", "0"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_labels(tmp_path, absent, newline, mark):
+    names = make_images(tmp_path / "photos")
+    rows = [f"{name}, {'1' if i % 2 else absent},{absent}" for i, name in enumerate(names)]
+    text = mark + newline.join(["file,Smiling, Old Hat", *reversed(rows), ""])
+    (tmp_path / "photos" / "labels.csv").write_bytes(text.encode())
+    opened = open_data(tmp_path / "photos")
+    assert opened.attribute_names == ("Smiling", "Old Hat")
+    assert opened.labels.dtype == np.float32
+    np.testing.assert_array_equal(opened.labels, [[i % 2, 0] for i in range(10)])
+
+
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        (["name,Smiling", "{0},1"], "does not begin with file,Attr1"),
+        (["file", "{0}"], "does not begin with file,Attr1"),
+        ([], "does not begin with file,Attr1"),
+        (["file,A,A", "{0},1,1"], "two have the same"),
+        (["file,A,", "{0},1,1"], "has no name"),
+        (["file,A,B", "{0},1"], "line 2: expected 2 value"),
+        (["file,A", "{0},1,1"], "line 2: expected 1 value"),
+        (["file,A", "{0},yes"], "line 2: values are -1 and 1, or 0 and 1"),
+        (["file,A", "{0},"], "line 2: values are -1 and 1, or 0 and 1"),
+        (["file,A", "{0},1", "{0},1"], "line 3: .* twice"),
+        (["file,A", "{0},1", "{1},0", "{2},-1"], r"mixes 0 \(line 3\) and -1 \(line 4\)"),
+        (
+            ["file,A", "{1},1", "{2},1", "other.png,1", "more.png,0"],
+            r"labels.csv does not fit .*photos: 2 row\(s\) without an image \(first: more.png\) "
+            r"and 1 image\(s\) without a row \(first: deep/er/image00.png\); delete",
+        ),
+    ],
+)
+def test_malformed_labels(tmp_path, lines, message):
+    names = make_images(tmp_path / "photos", 3)
+    text = "\n".join(lines).format(*names)
+    (tmp_path / "photos" / "labels.csv").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        open_data(tmp_path / "photos")
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_that_are_no_text(tmp_path):
+    make_images(tmp_path / "photos", 3)
+    (tmp_path / "photos" / "labels.csv").write_bytes(b"\xff\xfe\x00file")
+    with pytest.raises(UserError, match="labels.csv is not a CSV file"):
+        open_data(tmp_path / "photos")
+
+
+def test_missing_empty_and_tiny_folders(tmp_path):
+    with pytest.raises(UserError, match="--data=folder reads a folder; .*--data_dir=DIR"):
+        folder.open_folder(None, 32, print)
+    with pytest.raises(UserError, match="--data_dir=.*nowhere is not a folder"):
+        open_data(tmp_path / "nowhere")
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UserError, match="--data_dir=.*photos holds no images"):
+        open_data(tmp_path / "photos")
+    make_images(tmp_path / "photos", 2)
+    with pytest.raises(UserError, match=r"2 image\(s\) cannot be split"):
+        open_data(tmp_path / "photos")
+    make_images(tmp_path / "photos", 3)
+    assert [len(part) for part in open_data(tmp_path / "photos").splits.values()] == [1, 1, 1]
+
+
+def test_links_in_circles_and_to_nowhere(tmp_path):
+    names = make_images(tmp_path / "photos", 3)
+    (tmp_path / "photos" / "deep" / "again").symlink_to(tmp_path / "photos")
+    assert open_data(tmp_path / "photos").files == tuple(names)
+    (tmp_path / "photos" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UserError, match=r"1 of 4 images cannot be decoded.*gone\.png: No such"):
+        open_data(tmp_path / "photos")

@@ -1,0 +1,166 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from cgan_tf import data
+from cgan_tf.config import Config
+from cgan_tf.data import pipeline
+from cgan_tf.errors import UserError
+
+COUNT = 30
+
+
+def mark(index, mirrored):
+    """Photo `index` is 8 * index on its left half and 0 on its right."""
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:, :16] = 8 * index
+    return pixels[:, ::-1] if mirrored else pixels
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """30 marked photos with labels that are the index's binary digits; 24 of them train."""
+    path = tmp_path_factory.mktemp("photos")
+    rows = ["file,b0,b1,b2,b3,b4"]
+    for index in range(COUNT):
+        Image.fromarray(mark(index, False)).save(path / f"{index:02d}.png")
+        rows.append(f"{index:02d}.png," + ",".join(str(index >> bit & 1) for bit in range(5)))
+    (path / "labels.csv").write_text("\n".join(rows))
+    config = Config(
+        data="folder",
+        data_dir=str(path),
+        cache_dir=str(tmp_path_factory.mktemp("cache")),
+        resolution=32,
+    )
+    return data.open_data(config, say=lambda line: None)
+
+
+def take(dataset, count):
+    return list(itertools.islice(dataset.as_numpy_iterator(), count))
+
+
+def identify(batch):
+    """(indices, mirrored) of marked photos; photo 0 is black and never mirrored here."""
+    left, right = batch[:, 0, 0, 0], batch[:, 0, 31, 0]
+    levels = np.rint((np.maximum(left, right) + 1) * 127.5).astype(int)
+    return levels // 8, right > left
+
+
+def test_batches_are_floats_of_the_stated_shape(photos):
+    dataset = pipeline.training_batches(photos, "train", 7, seed=1)
+    assert dataset.element_spec == tf.TensorSpec((7, 32, 32, 3), tf.float32)
+    (batch,) = take(dataset, 1)
+    assert batch.dtype == np.float32
+    indices, mirrored = identify(batch)
+    expected = [mark(*pair) for pair in zip(indices, mirrored, strict=True)]
+    np.testing.assert_allclose(batch, np.stack(expected) / 127.5 - 1, rtol=0, atol=1e-6)
+
+
+def test_every_epoch_shows_each_training_photo_once_in_another_order(photos):
+    batches = take(pipeline.training_batches(photos, "train", 7, seed=1), 11)
+    shown = np.concatenate([identify(batch)[0] for batch in batches])
+    epochs = shown[: 3 * 24].reshape(3, 24)
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch), photos.splits["train"])
+    assert not (epochs[0] == epochs[1]).all() and not (epochs[1] == epochs[2]).all()
+
+
+@pytest.mark.parametrize("start", [1, 3, 4, 50])
+def test_resuming_continues_with_the_same_batches(photos, start):
+    whole = take(pipeline.training_batches(photos, "train", 7, seed=1, labels=True), start + 3)
+    rest = take(
+        pipeline.training_batches(photos, "train", 7, seed=1, start_step=start, labels=True), 3
+    )
+    for (images, labels), (images_again, labels_again) in zip(whole[start:], rest, strict=True):
+        np.testing.assert_array_equal(images, images_again)
+        np.testing.assert_array_equal(labels, labels_again)
+
+
+def test_seeds_give_other_orders(photos):
+    first, second = (
+        identify(take(pipeline.training_batches(photos, "train", 24, seed=seed), 1)[0])[0]
+        for seed in (1, 2)
+    )
+    assert not (first == second).all()
+
+
+def test_half_of_the_photos_are_mirrored_anew_each_epoch(photos):
+    batches = take(pipeline.training_batches(photos, "train", 24, seed=1), 40)
+    flips = np.zeros((40, COUNT))
+    for epoch, batch in enumerate(batches):
+        indices, mirrored = identify(batch)
+        flips[epoch, indices] = mirrored
+    share = flips[:, [i for i in photos.splits["train"] if i]].mean(axis=0)
+    assert 0.4 < share.mean() < 0.6
+    assert share.min() > 0.15 and share.max() < 0.85
+
+
+def test_without_flip_nothing_is_mirrored_and_the_order_stays(photos):
+    plain = take(pipeline.training_batches(photos, "train", 24, seed=1, flip=False), 3)
+    flipped = take(pipeline.training_batches(photos, "train", 24, seed=1), 3)
+    for batch, other in zip(plain, flipped, strict=True):
+        indices, mirrored = identify(batch)
+        assert not mirrored.any()
+        np.testing.assert_array_equal(indices, identify(other)[0])
+
+
+def test_labels_stay_with_their_photos(photos):
+    dataset = pipeline.training_batches(photos, "train", 7, seed=1, labels=True)
+    assert dataset.element_spec == (
+        tf.TensorSpec((7, 32, 32, 3), tf.float32),
+        tf.TensorSpec((7, 5), tf.float32),
+    )
+    for images, labels in take(dataset, 5):
+        indices, _ = identify(images)
+        np.testing.assert_array_equal(labels, [[i >> bit & 1 for bit in range(5)] for i in indices])
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_only_the_split_is_shown(photos, split):
+    (batch,) = take(pipeline.training_batches(photos, split, 12, seed=1), 1)
+    indices, _ = identify(batch)
+    np.testing.assert_array_equal(np.unique(indices), photos.splits[split])
+
+
+def test_a_batch_may_be_larger_than_an_epoch(photos):
+    (batch,) = take(pipeline.training_batches(photos, "test", 10, seed=1), 1)
+    indices, _ = identify(batch)
+    counts = np.unique(indices, return_counts=True)[1]
+    np.testing.assert_array_equal(np.sort(counts), [3, 3, 4])
+
+
+def test_labels_of_unlabelled_photos(photos):
+    bare = dataclasses.replace(photos, attribute_names=(), labels=np.zeros((COUNT, 0), np.float32))
+    with pytest.raises(UserError, match="--data=folder: the images have no labels"):
+        pipeline.training_batches(bare, "train", 4, seed=1, labels=True)
+
+
+def test_plan_is_pinned():
+    """A change of this listing would give a resumed run other batches than it began with."""
+    chosen, mirrored = pipeline.EpochPlan(np.arange(10, 16), seed=7)(4, 8)
+    assert chosen.tolist() == [11, 13, 13, 10, 12, 11, 14, 15]
+    assert mirrored.tolist() == [False, True, False, False, True, False, False, False]
+
+
+def test_plan_draws_an_epoch_only_once(monkeypatch):
+    plan = pipeline.EpochPlan(np.arange(100), seed=1)
+    drawn = []
+    generator = plan._generator
+    monkeypatch.setattr(plan, "_generator", lambda *key: drawn.append(key) or generator(*key))
+    for start in range(0, 300, 8):
+        plan(start, 8)
+    assert drawn == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
+
+
+def test_sequential_batches_keep_order_and_rest(photos):
+    indices = [9, 3, 3, 29, 1, 7, 5]
+    batches = list(pipeline.sequential_batches(photos, indices, 3))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    assert all(batch.dtype == np.float32 for batch in batches)
+    np.testing.assert_array_equal(np.concatenate([identify(b)[0] for b in batches]), indices)
+    assert batches[0].min() == -1.0
+    assert list(pipeline.sequential_batches(photos, [], 3)) == []
