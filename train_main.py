@@ -23,7 +23,11 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("stage", None, f"One of {', '.join(STAGES)}, or all.")
 flags.DEFINE_string("run_dir", None, "Folder of this chain: options, figures, models, report.")
 flags.DEFINE_bool("dry_run", False, "Print the resolved options and stop.")
-flags.DEFINE_bool("restart", False, "Move the stage's old folder aside and begin it anew.")
+flags.DEFINE_bool(
+    "restart",
+    False,
+    "Move the folders of the stage and of those that need it aside, and begin it anew.",
+)
 for _name, _field in FIELDS.items():
     _unit = f" [{_field.metadata['unit']}]" if _field.metadata["unit"] else ""
     _choices = (
@@ -91,10 +95,11 @@ def main() -> None:
         options = dataclasses.replace(
             options, attributes=directions.choose_attributes(options, dataset)
         )
-    run.check_options(options, stages if FLAGS.restart else ())
-    if FLAGS.restart:
-        for stage in stages:
-            run.restart(stage)
+    # What was made from a stage that begins anew is stale.
+    restarted = config.with_dependents(stages) if FLAGS.restart else ()
+    run.check_options(options, restarted)
+    for stage in restarted:
+        run.restart(stage)
     run.save_config(
         options,
         {

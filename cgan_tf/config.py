@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cgan_tf.errors import UserError
@@ -281,7 +281,7 @@ FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 _HINTS = typing.get_type_hints(Config)
 
 
-def closest(name: str, known: typing.Iterable[str]) -> str:
+def closest(name: str, known: Iterable[str]) -> str:
     """ " (did you mean X?)" for a near miss of a known name, else an empty text."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near else ""
@@ -410,6 +410,11 @@ def check(config: Config) -> None:
                 raise UserError(
                     f"--{name}={value}: unknown{closest(value, known)}; one of {', '.join(known)}"
                 )
+
+
+def with_dependents(stages: Iterable[str]) -> tuple[str, ...]:
+    """The stages, and those that need one of them, in the chain's order."""
+    return tuple(name for name in STAGES if {name, *NEEDS[name]} & set(stages))
 
 
 def stage_fields(stage: str) -> tuple[str, ...]:

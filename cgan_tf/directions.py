@@ -23,6 +23,7 @@ from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.vgg import Perceptual, Regressor
 from cgan_tf.run import RunFolder, file_hash, sync_folder, write_json
 
+STARTING_PHOTOS = 2000  # training photos behind the start of the directions
 DEFAULTS = {
     "synthetic": ("Smiling", "Eyeglasses", "Wearing_Hat", "Pale_Skin", "Bangs"),
     "celeba": ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male"),
@@ -31,6 +32,7 @@ DEFAULTS = {
 CALIBRATION_PHOTOS = 200  # of the validation split, at most, on each side of zero
 # Multiples of the trained step that the calibration tries, then those of the calibrated one.
 SEARCH = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+BISECTIONS = 4
 TABLE = (-1.5, -1.0, -0.5, 0.5, 1.0, 1.5)
 BATCH = 50  # photos in one pass of a measurement
 SHOWN = 6  # photos in the picture of edits
@@ -99,7 +101,7 @@ class DirectionsTrainer(training.Trainer):
         self.columns = tf.constant([names.index(name) for name in attributes])
         self.directions = self.add_weight(
             shape=(len(attributes), generator.z_dim),
-            initializer=keras.initializers.RandomNormal(stddev=0.1, seed=config.seed),
+            initializer="zeros",
             name="directions",
         )
         steps = int(np.ceil(config.directions_kimg * 1000 / config.directions_batch_size))
@@ -220,8 +222,8 @@ class Calibration:
 
         Returns:
             The scaled vector `[z]`, and the calibration table. Where the direction does not reach
-            `asked`, +1 stands for the step that gets within 5 % of the largest change; where R's
-            prediction never rises, for the step as it was trained.
+            `asked`, +1 stands for the first step tried that gets within 5 % of the largest change;
+            where R's prediction never rises, for the step as it was trained.
         """
         column = int(self.trainer.columns[index])
         vector = self.trainer.directions.numpy()[index]
@@ -231,16 +233,20 @@ class Calibration:
             latents, scores = sides[1 if strength > 0 else -1]
             return float(np.mean(self.scores(latents + strength * step, column) - scores))
 
-        multiples, changes = [0.0], [0.0]
-        for multiple in SEARCH:
-            multiples.append(multiple)
-            changes.append(change(vector, multiple))
-            if changes[-1] >= asked:
+        low, high, tried = 0.0, 0.0, {0.0: 0.0}  # multiples of the trained step
+        for high in SEARCH:
+            tried[high] = change(vector, high)
+            if tried[high] >= asked:
                 break
-        peak = int(np.argmax(changes))  # 0 if R's prediction never rises
-        level = asked if changes[-1] >= asked else 0.95 * max(changes)
-        rising = np.maximum.accumulate(changes[: peak + 1])
-        unit = float(np.interp(level, rising, multiples[: peak + 1])) if peak else 1.0
+            low = high
+        if tried[high] >= asked:
+            for _ in range(BISECTIONS):
+                middle = (low + high) / 2
+                low, high = (low, middle) if change(vector, middle) >= asked else (middle, high)
+            unit = high
+        else:  # the first step that is nearly as good as the best; as trained, if none is any good
+            best = max(tried.values())
+            unit = next(step for step, value in tried.items() if value >= 0.95 * best) or 1.0
         vector = (vector * unit).astype(np.float32)
         table = [
             {
@@ -264,6 +270,31 @@ def save_directions(folder: Path, entries: dict[str, dict]) -> None:
     sync_folder(folder.parent)
 
 
+def class_differences(encoder: Encoder, dataset: ImageData, columns: Sequence[int]) -> np.ndarray:
+    """Mean latent of the photos with each attribute minus that of those without, `[K, z]`.
+
+    Where the directions start: a step of the right order, on which R's prediction is not
+    saturated. From a small random start its gradient vanishes for what R is sure of.
+    """
+    rows = dataset.splits["train"][:STARTING_PHOTOS]
+    latents = np.concatenate(
+        [
+            encoder(batch, training=False).numpy()
+            for batch in pipeline.sequential_batches(dataset, rows, BATCH)
+        ]
+    )
+    differences = []
+    for column in columns:
+        has = dataset.labels[rows, column] > 0.5
+        if has.all() or not has.any():
+            raise UserError(
+                f"--attributes={dataset.attribute_names[column]}: the first {len(rows)} training "
+                "photos all have it, or none does; it cannot be learned"
+            )
+        differences.append(latents[has].mean(axis=0) - latents[~has].mean(axis=0))
+    return np.stack(differences).astype(np.float32)
+
+
 def draw_edits(trainer: DirectionsTrainer, vectors: np.ndarray, photos: np.ndarray) -> np.ndarray:
     """One block of rows per direction: photo | reconstructions at `SHOWN_STRENGTHS`, uint8."""
     latents = trainer.encoder(images.to_float(photos), training=False).numpy()
@@ -285,6 +316,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         return
     training.seed_everything(config)
     trainer = DirectionsTrainer(attributes, **load_networks(folder, config), config=config)
+    trainer.directions.assign(class_differences(trainer.encoder, dataset, trainer.columns.numpy()))
     training.train(
         trainer,
         lambda step: pipeline.training_batches(
