@@ -10,9 +10,10 @@ DEMO := runs/demo
 
 demo: $(VENV)/installed
 	$(RUN) train_main.py --stage=all --preset=demo --run_dir=$(DEMO)
-	$(RUN) -m cgan_tf.data.synthetic --seed=7 --resolution=256 --output=$(DEMO)/face.png
+	$(RUN) -c "from cgan_tf.data import images, synthetic; \
+	    images.save_png('$(DEMO)/face.png', synthetic.render(synthetic.sample_face(7, 3), 256))"
 	$(RUN) -m cgan_tf.translate --model=$(DEMO) --image=$(DEMO)/face.png --overwrite \
-	    --edit=Smiling=+1,Eyeglasses=+1 --strip --output=$(DEMO)/strip.png
+	    --edit=Eyeglasses=+1,Bangs=+1 --strip --output=$(DEMO)/strip.png
 	@echo "report: $(CURDIR)/$(DEMO)/report.html"
 	@echo "strip:  $(CURDIR)/$(DEMO)/strip.png"
 

@@ -204,7 +204,7 @@ class Config:
         10.0, "weight of |alpha + eps - alpha'|, the target", DIRECTIONS, minimum=0
     )
     hold_weight: float = option(
-        10.0,
+        20.0,
         "weight of |alpha - alpha'|, the mean over the other attributes",
         DIRECTIONS,
         minimum=0,
@@ -235,19 +235,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "seed": 1,
         "synthetic_size": 8000,
-        "kimg": 130.0,
+        "kimg": 110.0,
         "g_lr": 5e-4,
         "d_lr": 5e-4,
         "ema_kimg": 5.0,
         "vgg_weights": "none",
         "regressor_resolution": 32,
-        "regressor_kimg": 30.0,
+        "regressor_kimg": 22.0,
         "regressor_lr": 5e-4,
-        "inversion_kimg": 20.0,
+        "inversion_kimg": 16.0,
         "encoder_width": 32,
         "perceptual_crop": 32,
         "pixel_weight": 5.0,
-        "directions_kimg": 5.0,
+        "directions_kimg": 6.0,
         "judge_kimg": 30.0,
         "eval_fakes": 2000,
         "eval_photos": 400,

@@ -25,7 +25,7 @@ from cgan_tf.run import RunFolder, file_hash, sync_folder, write_json
 
 STARTING_PHOTOS = 2000  # training photos behind the start of the directions
 DEFAULTS = {
-    "synthetic": ("Smiling", "Eyeglasses", "Wearing_Hat", "Pale_Skin", "Bangs"),
+    "synthetic": ("Eyeglasses", "Wearing_Hat", "Pale_Skin", "Bangs", "Bushy_Eyebrows"),
     "celeba": ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male"),
     "celeba_dir": ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male"),
 }
