@@ -273,7 +273,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "kimg": 2000.0,
         "grid_kimg": 100.0,
     },
-    "celeba64": {"data": "celeba_dir", "width": 48, "kimg": 480.0, "regressor_kimg": 140.0},
+    "celeba64": {
+        "data": "celeba_dir",
+        "width": 48,
+        "kimg": 450.0,
+        "regressor_kimg": 100.0,
+        "inversion_kimg": 100.0,
+        "perceptual_crop": 32,
+        "pixel_weight": 5.0,
+        "judge_kimg": 130.0,
+    },
     "celeba128": {"data": "celeba_dir", "resolution": 128, "width": 24, "batch_size": 32},
 }
 RESOLUTIONS = (32, 64, 128)
