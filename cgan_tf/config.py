@@ -242,6 +242,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "vgg_weights": "none",
         "regressor_resolution": 32,
         "regressor_kimg": 22.0,
+        "regressor_batch_size": 16,
         "regressor_lr": 5e-4,
         "inversion_kimg": 16.0,
         "encoder_width": 32,
