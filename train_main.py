@@ -115,7 +115,7 @@ def main() -> None:
         "inversion": inversion.run,
         "directions": directions.run,
         "evaluate": evaluate.run,
-        "export": lambda options, run, _: export.run(options, run),
+        "export": export.run,
     }
     for stage in stages:
         try:

@@ -8,9 +8,7 @@ from cgan_tf import augment
 
 
 def photos(count, side, low=-1.0, high=1.0):
-    return (
-        np.random.default_rng(0).uniform(low, high, (count, side, side, 3)).astype(np.float32)
-    )
+    return np.random.default_rng(0).uniform(low, high, (count, side, side, 3)).astype(np.float32)
 
 
 def without_color(monkeypatch):

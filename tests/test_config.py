@@ -202,8 +202,7 @@ def test_an_existing_run_keeps_its_options_but_for_those_given():
 
 def test_an_unknown_preset_is_named_with_the_nearest():
     assert message(module.make, "celeba46", {}) == (
-        "--preset=celeba46: unknown preset (did you mean celeba64?); one of "
-        f"{', '.join(PRESETS)}"
+        f"--preset=celeba46: unknown preset (did you mean celeba64?); one of {', '.join(PRESETS)}"
     )
     assert message(module.make, "qqq", {}).startswith("--preset=qqq: unknown preset; one of")
 

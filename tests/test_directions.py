@@ -223,7 +223,9 @@ class Toys(types.SimpleNamespace):
 
         def regressor(latent, training):
             latent = tf.convert_to_tensor(latent)
-            return tf.stack([tf.zeros_like(latent[:, 0]), score(latent[:, 0], latent[:, 1])], axis=1)
+            return tf.stack(
+                [tf.zeros_like(latent[:, 0]), score(latent[:, 0], latent[:, 1])], axis=1
+            )
 
         def encoder(batch, training):
             has = tf.cast(tf.reduce_mean(batch, axis=(1, 2, 3)) > 0, tf.float32)
@@ -344,7 +346,9 @@ def test_an_unknown_attribute_is_named_with_the_nearest(faces):
         "--attributes=Eyeglases: the data has no such attribute (did you mean Eyeglasses?); it has "
         f"{known}"
     )
-    assert refusal(faces, "Qqq") == f"--attributes=Qqq: the data has no such attribute; it has {known}"
+    assert (
+        refusal(faces, "Qqq") == f"--attributes=Qqq: the data has no such attribute; it has {known}"
+    )
 
 
 def test_an_attribute_named_twice(faces):
@@ -355,7 +359,8 @@ def test_an_attribute_named_twice(faces):
 
 def test_data_without_a_default(faces):
     assert refusal(faces, name="folder") == (
-        f"--attributes: name the attributes to edit; the data has {', '.join(faces.attribute_names)}"
+        "--attributes: name the attributes to edit; the data has "
+        f"{', '.join(faces.attribute_names)}"
     )
     assert refusal(faces, name="folder", attribute_names=()) == (
         "--attributes: name the attributes to edit; the data has none: add its CSV"

@@ -54,7 +54,9 @@ def textbook(trainer, label):
     z = g.sample_prior(config.batch_size, keras.random.SeedGenerator(config.seed))
     with tf.GradientTape() as tape:
         loss = losses.non_saturating_discriminator_loss(
-            d(reals(), training=True), d(tf.stop_gradient(g(z, training=True)), training=True), label
+            d(reals(), training=True),
+            d(tf.stop_gradient(g(z, training=True)), training=True),
+            label,
         )
     d_gradients = tape.gradient(loss, d.trainable_variables)
     with tf.GradientTape() as tape:
@@ -130,7 +132,8 @@ def test_the_average_starts_as_a_copy(cache):
     config = tiny.make_config(cache)
     trainer = gan.GAN(config, "float32")
     assert tiny.same(tiny.values(trainer.average), tiny.values(trainer.generator))
-    assert not any(a is b for a, b in zip(trainer.average.weights, trainer.generator.weights))
+    pairs = zip(trainer.average.weights, trainer.generator.weights, strict=True)
+    assert not any(a is b for a, b in pairs)
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -273,7 +276,9 @@ def test_killed_between_the_training_and_the_artifact(chain, tmp_path, monkeypat
     folder = copy_without(chain, tmp_path / "run", *tiny.STAGES)
     whole = chain.folder.stage("gan")
     with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
-        patch.setattr(artifact, "save_model", lambda model, path: (_ for _ in ()).throw(tiny.Killed))
+        patch.setattr(
+            artifact, "save_model", lambda model, path: (_ for _ in ()).throw(tiny.Killed)
+        )
         gan.run(chain.config, folder, chain.faces)
     stage = folder.stage("gan")
     assert not stage.finished()

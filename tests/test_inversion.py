@@ -98,7 +98,9 @@ def test_only_the_encoder_learns(chain, slim_vgg):
         "regressor": trainer.perceptual.regressor,
         "features": trainer.perceptual.network,
     }
-    assert not any(network.trainable_variables for network in (trainer.generator, frozen["regressor"]))
+    assert not any(
+        network.trainable_variables for network in (trainer.generator, frozen["regressor"])
+    )
     before = {name: tiny.values(network) for name, network in frozen.items()}
     encoder = tiny.values(trainer.encoder)
     mean = trainer.encoder.add_mean.mean.numpy()

@@ -360,7 +360,8 @@ def test_no_network_is_one_line(monkeypatch):
         vgg.load_imagenet(keras.Model())
     assert str(caught.value) == (
         "--vgg_weights=imagenet: the weights cannot be had (URL fetch failure on "
-        "https://example.org: None -- no name); connect to the network once, or give a file, or none"
+        "https://example.org: None -- no name); connect to the network once, or give a file, "
+        "or none"
     )
 
 

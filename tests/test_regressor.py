@@ -54,16 +54,14 @@ def test_scores_are_calibrated_whatever_the_balance(slim_vgg, cache, faces, bala
     np.testing.assert_allclose(
         model.offsets, balance * np.log((1 - np.array(rates)) / rates), rtol=1e-6
     )
-    # A model that sees all photos as equal should answer with the base rates, and does at its start;
+    # A model that sees all photos as equal should answer with base rates, and does at its start;
     # there the weighted loss has its minimum.
     model.head.kernel.assign(tf.zeros_like(model.head.kernel))
     photos = np.zeros((80, 32, 32, 3), np.float32)
     labels = dataset.labels[dataset.splits["train"]]
     np.testing.assert_allclose(model(photos[:2], training=False), [rates] * 2, rtol=1e-5)
     trainer = regressor.RegressorTrainer(model, config)
-    bias = next(
-        i for i, v in enumerate(model.trainable_variables) if v is model.head.bias
-    )
+    bias = next(i for i, v in enumerate(model.trainable_variables) if v is model.head.bias)
 
     def gradient(shift):
         model.head.bias.assign_add(tf.fill((4,), shift))
@@ -192,9 +190,7 @@ def scale(model):
 def test_auto_takes_imagenets_weights_where_they_can_be_had(monkeypatch, cache, faces):
     monkeypatch.setattr(keras.applications, "VGG16", online)
     for asked in ("auto", "imagenet"):
-        model, note = regressor.build(
-            tiny.make_config(cache, vgg_weights=asked), faces, "float32"
-        )
+        model, note = regressor.build(tiny.make_config(cache, vgg_weights=asked), faces, "float32")
         assert note == "" and scale(model) == 1.0
         assert all(np.all(value == np.float32(0.01)) for value in model.backbone.get_weights())
 
@@ -318,7 +314,7 @@ def test_photos_without_labels_are_one_line(chain, tmp_path):
     bare = dataclasses.replace(
         chain.faces, attribute_names=(), labels=np.zeros((100, 0), np.float32)
     )
-    with pytest.raises(UserError, match="the regressor needs labels; add the CSV"):
+    with pytest.raises(UserError, match="the regressor needs labels; add labels.csv to --data_dir"):
         regressor.run(config, folder, bare)
     assert tiny.listing(folder.path) == ["config.json"]
 

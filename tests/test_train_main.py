@@ -71,7 +71,9 @@ def test_help_shows_every_option_with_its_unit_and_default():
     done = subprocess.run([*COMMAND, "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
     blocks = dict(re.findall(r"^  --(\w+)[^\n]*\n((?:      .*\n?)*)", done.stdout, re.MULTILINE))
-    assert list(blocks) == sorted(["stage", "run_dir", "dry_run", "restart", *FIELDS], key=list(blocks).index)
+    assert list(blocks) == sorted(
+        ["stage", "run_dir", "dry_run", "restart", *FIELDS], key=list(blocks).index
+    )
     text = {name: " ".join(block.split()) for name, block in blocks.items()}
     for name, field in FIELDS.items():
         assert text[name].startswith(f"{field.metadata['help']}"), name
@@ -92,7 +94,10 @@ def test_help_shows_every_option_with_its_unit_and_default():
             "error: --stage=inverson: one of gan, regressor, inversion, directions, evaluate, "
             "export, or all (did you mean inversion?)",
         ),
-        (["--stage=gan"], "error: --run_dir: give the folder of this chain, e.g. --run_dir=runs/faces"),
+        (
+            ["--stage=gan"],
+            "error: --run_dir: give the folder of this chain, e.g. --run_dir=runs/faces",
+        ),
         (
             ["--stage=gan", "--run_dir=RUN", "--preset=celeba63"],
             "error: --preset=celeba63: unknown preset (did you mean celeba64?); one of demo, "
@@ -173,10 +178,7 @@ def test_all_runs_every_stage_in_order(command, tmp_path, cache, monkeypatch):
         monkeypatch.setattr(sys.modules[f"cgan_tf.{name}"], "run", stage(name))
     monkeypatch.setattr(gan, "run", stage("gan"))
     monkeypatch.setattr(evaluate, "run", stage("evaluate"))
-    # The export opens the data itself.
-    monkeypatch.setattr(
-        export, "run", lambda options, folder: calls.append(("export", options.kimg, folder.path, "synthetic"))
-    )  # fmt: skip
+    monkeypatch.setattr(export, "run", stage("export"))
     written = []
     monkeypatch.setattr(report, "write", lambda folder: written.append(folder) or "PAGE")
     path = tmp_path / "run"
@@ -190,7 +192,9 @@ def test_all_runs_every_stage_in_order(command, tmp_path, cache, monkeypatch):
     assert len(stored["data"]["digest"]) == 64
 
 
-def test_the_drawn_seed_and_the_default_attributes_are_recorded(command, tmp_path, cache, monkeypatch):
+def test_the_drawn_seed_and_the_default_attributes_are_recorded(
+    command, tmp_path, cache, monkeypatch
+):
     for name in ("gan", "directions"):
         monkeypatch.setattr(sys.modules[f"cgan_tf.{name}"], "run", lambda *_: None)
     arguments = [part for part in tiny_flags(cache) if not part.startswith(("--seed", "--attr"))]
@@ -225,7 +229,10 @@ def test_finished_stages_say_so_and_do_nothing(command, copy):
     assert before == {name: tiny.snapshot(copy.stage(name).path) for name in tiny.STAGES}
 
 
-@pytest.mark.parametrize("stage, needed", [("inversion", "gan"), ("directions", "gan"), ("evaluate", "gan"), ("export", "gan")])
+@pytest.mark.parametrize(
+    "stage, needed",
+    [("inversion", "gan"), ("directions", "gan"), ("evaluate", "gan"), ("export", "gan")],
+)
 def test_a_stage_before_the_one_it_needs(command, tmp_path, cache, stage, needed):
     path = tmp_path / "run"
     code, _, error = command(f"--stage={stage}", f"--run_dir={path}", *tiny_flags(cache))

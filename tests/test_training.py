@@ -57,7 +57,9 @@ class Toy(training.Trainer):
 
 def batches(start):
     """Batch s holds s, ten times."""
-    return tf.data.Dataset.range(start, 10**6).map(lambda s: tf.fill((BATCH,), tf.cast(s, tf.float32)))
+    return tf.data.Dataset.range(start, 10**6).map(
+        lambda s: tf.fill((BATCH,), tf.cast(s, tf.float32))
+    )
 
 
 @pytest.fixture

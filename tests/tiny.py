@@ -1,4 +1,4 @@
-"""The tests' tiny chain: its options, a VGG16 of few channels, and a way to die at a chosen step."""
+"""The tests' tiny chain: its options, a narrow VGG16, and a way to die at a chosen step."""
 
 import json
 from collections.abc import Callable
@@ -63,7 +63,9 @@ def slim_vgg16(
     """VGG16's graph and names of layers with few channels but where the regressor's head looks."""
     assert not include_top and weights is None
     x = inputs = keras.Input(input_shape or (None, None, 3))
-    for block, widths in enumerate(((4, 4), (4, 4), (8, 8, 256), (8, 8, 512), (8, 8, 512)), start=1):
+    for block, widths in enumerate(
+        ((4, 4), (4, 4), (8, 8, 256), (8, 8, 512), (8, 8, 512)), start=1
+    ):
         for index, channels in enumerate(widths, start=1):
             x = layers.Conv2D(
                 channels, 3, padding="same", activation="relu", name=f"block{block}_conv{index}"

@@ -144,13 +144,26 @@ _CHOICES = {
 }
 _HAIR_OTHER = (("brown", "red", "gray"), (0.70, 0.18, 0.12))
 # Drawn with a peak at 0 (the mean of two uniforms): most people look into the camera.
-_SIGNED = ("yaw", "pitch", "roll", "shift_x", "shift_y", "light_x", "light_y", "gaze_x", "gaze_y",
-           "hair_part", "eye_tilt", "bangs_sweep")
+_SIGNED = (
+    "yaw",
+    "pitch",
+    "roll",
+    "shift_x",
+    "shift_y",
+    "light_x",
+    "light_y",
+    "gaze_x",
+    "gaze_y",
+    "hair_part",
+    "eye_tilt",
+    "bangs_sweep",
+)
 _FLOATS = tuple(f.name for f in dataclasses.fields(Face) if f.type in (float, "float"))
 
 
 # ----------------------------------------------------------------------------------------------
 # Factors
+
 
 def sample_face(seed: int, index: int) -> Face:
     """Face number `index` of the endless set `seed` (both non-negative).
@@ -189,8 +202,10 @@ def counterfactual(face: Face, attribute: str, value: bool) -> Face:
     the face has leaves its `hair_other`. Raises UserError on an unknown attribute.
     """
     if attribute not in ATTRIBUTES:
-        raise UserError(f"attribute {attribute!r} is not one of the synthetic data's: "
-                        f"choose from {', '.join(ATTRIBUTES)}")
+        raise UserError(
+            f"attribute {attribute!r} is not one of the synthetic data's: "
+            f"choose from {', '.join(ATTRIBUTES)}"
+        )
     changes = {attribute.lower(): bool(value)}
     other = {"Blond_Hair": "black_hair", "Black_Hair": "blond_hair"}.get(attribute)
     if other and value:
@@ -208,6 +223,7 @@ def _choose(values: Sequence[str], weights: Sequence[float], draw: float) -> str
 
 # ----------------------------------------------------------------------------------------------
 # Rendering
+
 
 def render(face: Face, resolution: int) -> np.ndarray:
     """uint8 [R, R, 3], R = `resolution` in 16..256. Raises UserError outside that range."""
@@ -234,8 +250,10 @@ def render(face: Face, resolution: int) -> np.ndarray:
 
 def _check_resolution(resolution: int) -> None:
     if not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
-        raise UserError(f"--resolution={resolution}: synthetic faces can be drawn at "
-                        f"{MIN_RESOLUTION} to {MAX_RESOLUTION} px")
+        raise UserError(
+            f"--resolution={resolution}: synthetic faces can be drawn at "
+            f"{MIN_RESOLUTION} to {MAX_RESOLUTION} px"
+        )
 
 
 def render_many(faces: Sequence[Face], resolution: int, processes: int = 1) -> np.ndarray:
@@ -250,8 +268,9 @@ def render_many(faces: Sequence[Face], resolution: int, processes: int = 1) -> n
     return out
 
 
-def render_stream(faces: Iterable[Face], resolution: int, processes: int = 1
-                  ) -> Iterator[np.ndarray]:
+def render_stream(
+    faces: Iterable[Face], resolution: int, processes: int = 1
+) -> Iterator[np.ndarray]:
     """Yields `render` of each face, in order, spread over `processes`; keeps few in memory.
 
     The processes are fresh interpreters that talk over pipes. A fork of a process that has
@@ -311,12 +330,19 @@ def _start_worker() -> subprocess.Popen:
     root = str(pathlib.Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     # One BLAS thread: the products are tiny, and the processes fill the machine already.
-    environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1",
-                   "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": path,
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     return subprocess.Popen(
         [sys.executable, "-c", "from cgan_tf.data import synthetic; synthetic._serve()"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
-        start_new_session=True)  # Ctrl-C is the parent's to handle; its end closes the pipe
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    )  # Ctrl-C is the parent's to handle; its end closes the pipe
 
 
 def _serve() -> None:
@@ -354,7 +380,7 @@ class _Scene:
         # The head turns about the neck (0, 0.9). Each head axis is one step in the image plane.
         yaw, pitch, roll = 0.36 * face.yaw, 0.14 * face.pitch, 0.12 * face.roll
         cos, sin = math.cos, math.sin
-        self.unit = resolution * 0.338 * (0.96 + 0.08 * face.scale)   # pixels per head unit
+        self.unit = resolution * 0.338 * (0.96 + 0.08 * face.scale)  # pixels per head unit
         tilt = self.unit * complex(cos(roll), sin(roll))
         self.step_x = tilt * complex(cos(yaw), sin(pitch) * sin(yaw))
         self.step_y = tilt * complex(0.0, cos(pitch))
@@ -390,8 +416,9 @@ class _Scene:
 
     # --- paint --------------------------------------------------------------------------------
 
-    def mask(self, *shapes: np.ndarray, window: _Window | None = None
-             ) -> tuple[_Window, np.ndarray]:
+    def mask(
+        self, *shapes: np.ndarray, window: _Window | None = None
+    ) -> tuple[_Window, np.ndarray]:
         """Coverage of the union of polygons: (its window, float32 [h, w] in [0, 1])."""
         factor, size = self.supersample, self.resolution
         if window is None:
@@ -408,8 +435,12 @@ class _Scene:
             corners = (shape * factor - (0.5 + 0.5j)).view(np.float64)
             for polygon in corners if corners.ndim == 2 else (corners,):
                 self.pen.polygon(polygon.tolist(), fill=255)
-        box = (columns.start * factor, rows.start * factor,
-               columns.stop * factor, rows.stop * factor)
+        box = (
+            columns.start * factor,
+            rows.start * factor,
+            columns.stop * factor,
+            rows.stop * factor,
+        )
         small = self.stencil.reduce(factor, box)
         self.pen.rectangle((0, 0, size * factor, size * factor), fill=0)
         alpha = np.frombuffer(small.tobytes(), np.uint8).reshape(height, width)
@@ -420,8 +451,7 @@ class _Scene:
         part = self.pixels[:, window[0], window[1]]
         part += alpha * ((color if color.ndim == 3 else color[:, None, None]) - part)
 
-    def fill(self, *shapes: np.ndarray, color, opacity: float = 1.0
-             ) -> tuple[_Window, np.ndarray]:
+    def fill(self, *shapes: np.ndarray, color, opacity: float = 1.0) -> tuple[_Window, np.ndarray]:
         """Paints polygons in a color [3] or in a field given as function of the window."""
         window, alpha = self.mask(*shapes)
         if opacity != 1.0:
@@ -439,14 +469,27 @@ class _Scene:
         ribbon = np.concatenate([line + offset, (line - offset)[..., ::-1]], axis=-1)
         self.fill(ribbon, color=color, opacity=opacity)
 
-    def glow(self, center: complex, radius_x: float, radius_y: float, color, opacity: float,
-             clip: np.ndarray | None = None) -> None:
+    def glow(
+        self,
+        center: complex,
+        radius_x: float,
+        radius_y: float,
+        color,
+        opacity: float,
+        clip: np.ndarray | None = None,
+    ) -> None:
         """A soft spot around an image point: radii in head units, `clip` a mask [R, R]."""
         size, rx, ry = self.resolution, radius_x * self.unit, radius_y * self.unit
-        window = (slice(max(0, int(center.imag - 2.2 * ry)),
-                        max(0, min(size, int(center.imag + 2.2 * ry) + 1))),
-                  slice(max(0, int(center.real - 2.2 * rx)),
-                        max(0, min(size, int(center.real + 2.2 * rx) + 1))))
+        window = (
+            slice(
+                max(0, int(center.imag - 2.2 * ry)),
+                max(0, min(size, int(center.imag + 2.2 * ry) + 1)),
+            ),
+            slice(
+                max(0, int(center.real - 2.2 * rx)),
+                max(0, min(size, int(center.real + 2.2 * rx) + 1)),
+            ),
+        )
         dx = (np.arange(window[1].start, window[1].stop) + (0.5 - center.real)) / rx
         dy = (np.arange(window[0].start, window[0].stop) + (0.5 - center.imag)) / ry
         alpha = (opacity * np.exp(-dy * dy)[:, None] * np.exp(-dx * dx)).astype(np.float32)
@@ -458,8 +501,16 @@ class _Scene:
         image = image.filter(ImageFilter.GaussianBlur(radius * self.unit))
         return np.asarray(image, np.float32) * np.float32(1 / 255)
 
-    def ball(self, color, x0: float, y0: float, rx: float, ry: float,
-             shadow=(0.66, 0.55, 0.54), gain: float = 1.0) -> Callable[[_Window], np.ndarray]:
+    def ball(
+        self,
+        color,
+        x0: float,
+        y0: float,
+        rx: float,
+        ry: float,
+        shadow=(0.66, 0.55, 0.54),
+        gain: float = 1.0,
+    ) -> Callable[[_Window], np.ndarray]:
         """The color of a lit ball around (x0, y0), as a function window -> field [3, h, w].
 
         Shadows keep their saturation and lights go a little towards white: shading with gray
@@ -495,14 +546,15 @@ def _spline_matrix(count: int, closed: bool, steps: int) -> np.ndarray:
     """Matrix [m, count] that samples the Catmull-Rom curve through `count` points."""
     segments = count if closed else count - 1
     t = np.arange(steps) / steps
-    basis = 0.5 * np.stack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3,
-                            t + 4 * t**2 - 3 * t**3, -t**2 + t**3], 1)              # [steps, 4]
+    basis = 0.5 * np.stack(
+        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1
+    )  # [steps, 4]
     matrix = np.zeros((segments * steps + (not closed), count))
     for segment in range(segments):
         for k in range(4):
             index = segment + k - 1
             index = index % count if closed else min(max(index, 0), count - 1)
-            matrix[segment * steps:(segment + 1) * steps, index] += basis[:, k]
+            matrix[segment * steps : (segment + 1) * steps, index] += basis[:, k]
     if not closed:
         matrix[-1, -1] = 1.0
     return matrix
@@ -564,11 +616,22 @@ def _ramp(colors: Sequence[np.ndarray], share: float) -> np.ndarray:
 
 
 # Pale and other skin lie apart, so that no light makes one look like the other.
-_SKIN = (_rgb(231, 180, 140), _rgb(217, 158, 114), _rgb(190, 129, 89), _rgb(156, 101, 70),
-         _rgb(124, 79, 56))
+_SKIN = (
+    _rgb(231, 180, 140),
+    _rgb(217, 158, 114),
+    _rgb(190, 129, 89),
+    _rgb(156, 101, 70),
+    _rgb(124, 79, 56),
+)
 _PALE = (_rgb(255, 234, 221), _rgb(250, 224, 206))
-_IRIS = (_rgb(58, 36, 24), _rgb(104, 66, 34), _rgb(122, 112, 56), _rgb(72, 118, 92),
-         _rgb(74, 122, 168), _rgb(108, 132, 150))
+_IRIS = (
+    _rgb(58, 36, 24),
+    _rgb(104, 66, 34),
+    _rgb(122, 112, 56),
+    _rgb(72, 118, 92),
+    _rgb(74, 122, 168),
+    _rgb(108, 132, 150),
+)
 _HAIR = {
     "blond": (_rgb(248, 218, 138), _rgb(226, 178, 92)),
     "black": (_rgb(20, 19, 24), _rgb(38, 33, 34)),
@@ -602,10 +665,14 @@ def _head_wide(face: Face) -> float:
 # ----------------------------------------------------------------------------------------------
 # Parts, back to front
 
+
 def _draw_background(scene: _Scene) -> None:
     face, size = scene.face, scene.resolution
-    base = _hsv(face.background_hue, 0.12 + 0.36 * face.background_saturation,
-                0.60 + 0.34 * face.background_value)[:, None, None]
+    base = _hsv(
+        face.background_hue,
+        0.12 + 0.36 * face.background_saturation,
+        0.60 + 0.34 * face.background_value,
+    )[:, None, None]
     angle = 2 * math.pi * face.background_angle
     axis = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float32)
     along = (0.30 * math.cos(angle)) * axis + (0.30 * math.sin(angle)) * axis[:, None]
@@ -635,7 +702,7 @@ def _hair_field(scene: _Scene, color: np.ndarray) -> np.ndarray:
             strands += 0.35 * np.sin(117 * angle + 3 * phase)
     strands *= min(1.0, scene.resolution / 64)
     radius = np.sqrt(scene.x * scene.x + 0.9 * scene.y * scene.y)
-    band = np.exp(-((radius - 0.92) * (1 / 0.11)) ** 2)
+    band = np.exp(-(((radius - 0.92) * (1 / 0.11)) ** 2))
     band *= np.minimum(np.maximum(0.9 - 1.5 * scene.y, 0), 1)
     lit = np.minimum(np.maximum(0.35 + 0.9 * scene.x * scene.light[0] - 0.45 * scene.y, 0), 1)
     # Light hair keeps its warmth in the shade, where black would turn it olive.
@@ -654,8 +721,12 @@ def _hair_volume(face: Face) -> float:
 
 def _hair_end(face: Face) -> float:
     """The y at which hair ends at the sides."""
-    low, high = {"bob": (0.62, 0.88), "long": (1.25, 1.75), "wavy": (1.15, 1.65),
-                 "curly": (0.45, 0.80)}.get(face.hair_style, (0.05, 0.15))
+    low, high = {
+        "bob": (0.62, 0.88),
+        "long": (1.25, 1.75),
+        "wavy": (1.15, 1.65),
+        "curly": (0.45, 0.80),
+    }.get(face.hair_style, (0.05, 0.15))
     return low + (high - low) * face.hair_length
 
 
@@ -684,10 +755,22 @@ def _draw_back_hair(scene: _Scene) -> None:
     wide = 0.82 + volume
     flare = {"bob": 0.05, "curly": 0.02}.get(style, 0.09)
     temple = 0.82 if face.wearing_hat else wide - 0.06
-    x, y = _curve(_mirrored([
-        [0, crown], [0.48, crown + 0.09], [temple, -0.62], [wide, -0.2], [wide + 0.01, 0.2],
-        [wide + flare * 0.6, 0.6 * end], [wide + flare, end - 0.06], [0.62, end + 0.04],
-        [0, end]]), True)
+    x, y = _curve(
+        _mirrored(
+            [
+                [0, crown],
+                [0.48, crown + 0.09],
+                [temple, -0.62],
+                [wide, -0.2],
+                [wide + 0.01, 0.2],
+                [wide + flare * 0.6, 0.6 * end],
+                [wide + flare, end - 0.06],
+                [0.62, end + 0.04],
+                [0, end],
+            ]
+        ),
+        True,
+    )
     scene.fill(scene.head(x + np.sign(x) * _wave(face, y), y, -0.2), color=dark)
 
 
@@ -701,12 +784,23 @@ def _draw_body(scene: _Scene) -> None:
     clip[window] = alpha
     chin = scene.head(0.0, 0.93, 0.25)
     scene.glow(chin, 0.52, 0.25, _shadow(scene, 0.58, 0.48, 0.48), 0.75, clip=clip)
-    shirt = _hsv(face.shirt_hue, 0.22 + 0.40 * (1 - face.shirt_value),
-                 0.32 + 0.60 * face.shirt_value)
+    shirt = _hsv(
+        face.shirt_hue, 0.22 + 0.40 * (1 - face.shirt_value), 0.32 + 0.60 * face.shirt_value
+    )
     depth = 1.27 + 0.24 * face.neckline
     edge = 0.42 + 0.10 * face.neckline
-    half = np.array([[0.0, depth], [edge * 0.65, depth - 0.06], [edge, 1.12], [0.80, 1.23],
-                     [1.20, 1.40], [1.42, 1.75], [1.45, 2.2], [0.0, 2.2]])
+    half = np.array(
+        [
+            [0.0, depth],
+            [edge * 0.65, depth - 0.06],
+            [edge, 1.12],
+            [0.80, 1.23],
+            [1.20, 1.40],
+            [1.42, 1.75],
+            [1.45, 2.2],
+            [0.0, 2.2],
+        ]
+    )
     cloth = scene.ball(shirt, 0.0, 1.9, 1.6, 0.9, shadow=(0.6, 0.6, 0.66))
     scene.fill(scene.body(*_curve(_mirrored(half), True, 4)), color=cloth)
     collar = _curve(np.concatenate([half[2:0:-1] * [-1, 1], half[:3]]))
@@ -721,13 +815,28 @@ def _draw_head(scene: _Scene) -> None:
     skin = scene.ball(scene.skin, 0.10 * face.yaw, -0.05, 0.98, 1.28)
     x, y = _circle()
     scene.fill(scene.head(_BOTH * (0.775 * wide + 0.095 * x), 0.09 + 0.185 * y, -0.08), color=skin)
-    scene.fill(scene.head(_BOTH * (0.790 * wide + 0.050 * x), 0.09 + 0.110 * y, -0.08),
-               color=_shadow(scene, 0.74, 0.60, 0.58), opacity=0.55)
+    scene.fill(
+        scene.head(_BOTH * (0.790 * wide + 0.050 * x), 0.09 + 0.110 * y, -0.08),
+        color=_shadow(scene, 0.74, 0.60, 0.58),
+        opacity=0.55,
+    )
     # z: the chin comes forward, so it leads when the head turns.
-    x, y, z = _curve(_mirrored([
-        [0, -1.03, 0], [0.40, -0.95, 0], [0.67, -0.66, 0], [0.765, -0.22, 0.0],
-        [0.745, 0.15, 0.04], [0.675 * jaw, 0.47, 0.12], [0.48 * jaw, 0.79 * chin, 0.28],
-        [0.22 * jaw, 0.965 * chin, 0.40], [0, 1.0 * chin, 0.42]]), True)
+    x, y, z = _curve(
+        _mirrored(
+            [
+                [0, -1.03, 0],
+                [0.40, -0.95, 0],
+                [0.67, -0.66, 0],
+                [0.765, -0.22, 0.0],
+                [0.745, 0.15, 0.04],
+                [0.675 * jaw, 0.47, 0.12],
+                [0.48 * jaw, 0.79 * chin, 0.28],
+                [0.22 * jaw, 0.965 * chin, 0.40],
+                [0, 1.0 * chin, 0.42],
+            ]
+        ),
+        True,
+    )
     window, alpha = scene.fill(scene.head(x * wide, y, z), color=skin)
     scene.head_mask = np.zeros_like(scene.x)
     scene.head_mask[window] = alpha
@@ -744,14 +853,28 @@ def _draw_nose(scene: _Scene) -> None:
     wide = 0.105 + 0.045 * face.nose_width
     dark = -1.0 if scene.light[0] > 0 else 1.0  # the side that the light does not reach
     x, y = _curve([[dark * 0.07, -0.10], [dark * 0.055, 0.08], [dark * wide * 0.9, tip - 0.05]])
-    scene.stroke(scene.on_face(x, y, np.linspace(0.05, 0.16, len(x))),
-                 np.linspace(0.03, 0.09, len(x)), shadow, 0.20)
+    scene.stroke(
+        scene.on_face(x, y, np.linspace(0.05, 0.16, len(x))),
+        np.linspace(0.03, 0.09, len(x)),
+        shadow,
+        0.20,
+    )
     scene.glow(scene.on_face(0.0, tip + 0.07, 0.10), 0.16, 0.065, shadow, 0.48)
     scene.glow(scene.on_face(0.0, 0.08, 0.12), 0.035, 0.17, light, 0.24)
     scene.glow(scene.on_face(0.0, tip - 0.03, 0.22), 0.075, 0.065, light, 0.48)
-    x, y = _curve([[-wide, tip - 0.04], [-wide * 0.98, tip + 0.02], [-wide * 0.5, tip + 0.03],
-                   [0, tip + 0.055], [wide * 0.5, tip + 0.03], [wide * 0.98, tip + 0.02],
-                   [wide, tip - 0.04]], False, 4)
+    x, y = _curve(
+        [
+            [-wide, tip - 0.04],
+            [-wide * 0.98, tip + 0.02],
+            [-wide * 0.5, tip + 0.03],
+            [0, tip + 0.055],
+            [wide * 0.5, tip + 0.03],
+            [wide * 0.98, tip + 0.02],
+            [wide, tip - 0.04],
+        ],
+        False,
+        4,
+    )
     taper = 0.012 + 0.018 * (1 - _span(len(x)) ** 2)
     scene.stroke(scene.on_face(x, y, 0.12), taper, shadow * np.float32(0.86), 0.72)
     x, y = _circle(12)
@@ -788,8 +911,12 @@ def _draw_mouth(scene: _Scene) -> None:
     scene.glow(scene.on_face(0.0, bottom[8] + 0.055, 0.03), 0.16, 0.04, shadow, 0.42)
     if face.smiling:
         fold = _curve([[0.20, 0.36], [half + 0.045, 0.46], [half + 0.065, line[0] + 0.03]])
-        scene.stroke(scene.on_face(_BOTH * fold[0], fold[1]),
-                     0.028 * (1.05 - _span(fold.shape[1]) ** 2), shadow, 0.34)
+        scene.stroke(
+            scene.on_face(_BOTH * fold[0], fold[1]),
+            0.028 * (1.05 - _span(fold.shape[1]) ** 2),
+            shadow,
+            0.34,
+        )
         apple = _mix(scene.skin, _WHITE, 0.4)
         for side in (-1, 1):
             scene.glow(scene.on_face(side * 0.44, 0.26), 0.13, 0.09, apple, 0.26)
@@ -810,8 +937,9 @@ def _draw_mouth(scene: _Scene) -> None:
     for k in (0, -1):
         corner = scene.on_face(x[k] * 1.04, line[k], 0.04)
         scene.glow(corner, 0.03, 0.03, shadow * np.float32(0.8), 0.55)
-    shine = scene.on_face(0.25 * half * math.copysign(1, scene.light[0]),
-                          (lower[8] + bottom[8]) / 2, 0.05)
+    shine = scene.on_face(
+        0.25 * half * math.copysign(1, scene.light[0]), (lower[8] + bottom[8]) / 2, 0.05
+    )
     scene.glow(shine, 0.085, 0.022, _WHITE, 0.40 if face.wearing_lipstick else 0.22)
 
 
@@ -832,21 +960,41 @@ def _draw_eyes(scene: _Scene) -> None:
 
     for side in (-1, 1):
         scene.glow(scene.on_face(side * spacing, -0.09), 0.21, 0.10, shadow, 0.40)
-    lid = _curve([[-half, 0.025], [-half * 0.55, -up * 0.72], [0.0, -up], [half * 0.6, -up * 0.74],
-                  [half, -0.01]], False, 4)
-    low = _curve([[half, -0.01], [half * 0.5, down * 0.85], [0, down], [-half * 0.6, down * 0.78],
-                  [-half, 0.025]], False, 4)
+    lid = _curve(
+        [
+            [-half, 0.025],
+            [-half * 0.55, -up * 0.72],
+            [0.0, -up],
+            [half * 0.6, -up * 0.74],
+            [half, -0.01],
+        ],
+        False,
+        4,
+    )
+    low = _curve(
+        [
+            [half, -0.01],
+            [half * 0.5, down * 0.85],
+            [0, down],
+            [-half * 0.6, down * 0.78],
+            [-half, 0.025],
+        ],
+        False,
+        4,
+    )
     window, inside = scene.fill(at(*_join(lid, low)), color=_rgb(250, 248, 246))
     cos, sin = _circle()
     # The gaze goes the same way in both eyes, so its sign turns with the side.
     gaze_x, gaze_y = 0.025 * face.gaze_x * _BOTH, -0.008 + 0.012 * face.gaze_y
     glint = 0.035 * math.copysign(1, scene.light[0]) * _BOTH
-    discs = ((0.0, 0.0, 0.098, iris * np.float32(0.45), 1.0),
-             (0.0, 0.004, 0.083, iris, 1.0),
-             (0.0, 0.032, 0.050, _mix(iris, _WHITE, 0.28), 0.7),
-             (0.0, 0.0, 0.045, _rgb(14, 10, 12), 1.0),
-             (glint, -0.036, 0.027, _WHITE, 1.0),
-             (-glint, 0.036, 0.014, _WHITE, 0.6))
+    discs = (
+        (0.0, 0.0, 0.098, iris * np.float32(0.45), 1.0),
+        (0.0, 0.004, 0.083, iris, 1.0),
+        (0.0, 0.032, 0.050, _mix(iris, _WHITE, 0.28), 0.7),
+        (0.0, 0.0, 0.045, _rgb(14, 10, 12), 1.0),
+        (glint, -0.036, 0.027, _WHITE, 1.0),
+        (-glint, 0.036, 0.014, _WHITE, 0.6),
+    )
     for x, y, radius, color, opacity in discs:
         shape = at(gaze_x + x + radius * cos, gaze_y + y + radius * sin)
         _, alpha = scene.mask(shape, window=window)
@@ -856,8 +1004,9 @@ def _draw_eyes(scene: _Scene) -> None:
     crease = _curve([[-half * 0.8, -up * 0.75], [0, -up - 0.055], [half * 0.95, -up * 0.62]])
     scene.stroke(at(*crease), 0.020, shadow * np.float32(0.85), 0.55)
     scene.stroke(at(*low), np.linspace(0.016, 0.005, low.shape[1]), shadow * np.float32(0.7), 0.6)
-    wing = np.array([[half, half * (1.0 + 0.22 * face.lashes)],
-                     [-0.012, -0.03 - 0.03 * face.lashes]])
+    wing = np.array(
+        [[half, half * (1.0 + 0.22 * face.lashes)], [-0.012, -0.03 - 0.03 * face.lashes]]
+    )
     lashes = _join(lid[:, :-1], wing)
     width = (0.032 + 0.018 * face.lashes) * np.linspace(0.45, 1.15, lashes.shape[1])
     width[-1] *= 0.25
@@ -871,8 +1020,9 @@ def _draw_brows(scene: _Scene) -> None:
     thick = 0.105 + 0.035 * face.brow_thickness if bushy else 0.036 + 0.016 * face.brow_thickness
     y = -0.222 - 0.03 * face.brow_height
     arch = 0.02 + 0.035 * face.brow_arch
-    x, y = _curve([[0.14, y], [0.28, y - arch * 0.7], [0.43, y - arch], [0.57, y + 0.045]],
-                  False, 9)
+    x, y = _curve(
+        [[0.14, y], [0.28, y - arch * 0.7], [0.43, y - arch], [0.57, y + 0.045]], False, 9
+    )
     along = np.linspace(0, 1, len(x))
     width = thick * np.interp(along, [0, 0.08, 0.55, 1], [0.55, 0.95, 0.95, 0.22])
     if bushy:  # a ragged edge: single hairs
@@ -903,19 +1053,42 @@ def _cap(scene: _Scene) -> np.ndarray:
     face, volume = scene.face, _hair_volume(scene.face)
     lift = volume * (0.4 if face.wearing_hat else 1.0)
     part = 0.12 * face.hair_part
-    side = np.array([[0.735, 0.21, 0.08], [0.785, -0.08, -0.02],
-                     [0.80 + 0.5 * volume, -0.35, -0.05],
-                     [0.70 + 0.6 * lift, -0.76, -0.05], [0.40, -0.99 - lift, -0.05]])
+    side = np.array(
+        [
+            [0.735, 0.21, 0.08],
+            [0.785, -0.08, -0.02],
+            [0.80 + 0.5 * volume, -0.35, -0.05],
+            [0.70 + 0.6 * lift, -0.76, -0.05],
+            [0.40, -0.99 - lift, -0.05],
+        ]
+    )
     top = np.array([[0.0, -1.06 - lift, -0.05]])
     if face.hair_style == "quiff" and not face.wearing_hat:
         sway = 0.16 if face.hair_part > 0 else -0.16
-        top = np.array([[0.27 + sway, -1.14 - lift, 0.1], [sway, -1.22 - lift, 0.1],
-                        [-0.27 + sway, -1.12 - lift, 0.1]])
+        top = np.array(
+            [
+                [0.27 + sway, -1.14 - lift, 0.1],
+                [sway, -1.22 - lift, 0.1],
+                [-0.27 + sway, -1.12 - lift, 0.1],
+            ]
+        )
     outer = np.concatenate([side, top, side[::-1] * [-1, 1, 1]])
     drop = 0.05 * face.hair_part  # the hairline is higher on the part's side
-    line = np.array([[-0.715, 0.22], [-0.680, -0.10], [-0.645, -0.36], [-0.52, -0.56 - drop],
-                     [-0.28, -0.66 - drop], [part, -0.69], [0.28, -0.66 + drop],
-                     [0.52, -0.56 + drop], [0.645, -0.36], [0.680, -0.10], [0.715, 0.22]])
+    line = np.array(
+        [
+            [-0.715, 0.22],
+            [-0.680, -0.10],
+            [-0.645, -0.36],
+            [-0.52, -0.56 - drop],
+            [-0.28, -0.66 - drop],
+            [part, -0.69],
+            [0.28, -0.66 + drop],
+            [0.52, -0.56 + drop],
+            [0.645, -0.36],
+            [0.680, -0.10],
+            [0.715, 0.22],
+        ]
+    )
     outer, line = _curve(outer), _curve(line)
     depth = 0.55 * np.sqrt(np.maximum(0, 1 - (line[0] / 0.78) ** 2))
     if face.hair_style == "curly":
@@ -929,10 +1102,25 @@ def _locks(scene: _Scene) -> np.ndarray:
     """The hair that falls in front of the ears, both sides [2, n]."""
     face, volume, end = scene.face, _hair_volume(scene.face), _hair_end(scene.face)
     inner = 0.66 if face.hair_style == "curly" else 0.62
-    right = _curve([[0.45, -0.82], [inner - 0.01, -0.44], [inner + 0.05, 0.0],
-                    [inner + 0.03, 0.45 * end], [inner + 0.05, 0.8 * end], [inner + 0.14, end]])
-    left = _curve([[0.80 + volume, end - 0.04], [0.85 + volume, 0.6 * end], [0.82 + volume, 0.0],
-                   [0.79 + 0.8 * volume, -0.45], [0.62, -0.88]])
+    right = _curve(
+        [
+            [0.45, -0.82],
+            [inner - 0.01, -0.44],
+            [inner + 0.05, 0.0],
+            [inner + 0.03, 0.45 * end],
+            [inner + 0.05, 0.8 * end],
+            [inner + 0.14, end],
+        ]
+    )
+    left = _curve(
+        [
+            [0.80 + volume, end - 0.04],
+            [0.85 + volume, 0.6 * end],
+            [0.82 + volume, 0.0],
+            [0.79 + 0.8 * volume, -0.45],
+            [0.62, -0.88],
+        ]
+    )
     x, y = _join(right, left)
     x = x + _wave(face, y)
     return scene.head(_BOTH * x * _head_wide(face), y, np.where(x < 0.75, 0.18, -0.02))
@@ -946,8 +1134,9 @@ def _bangs(scene: _Scene) -> np.ndarray:
     y = y - 0.05 * np.abs(np.sin(5.5 * x + 6.28 * face.hair_phase)) ** 4
     y = y + 0.45 * np.maximum(np.abs(x) - 0.52, 0)
     depth = 0.60 * np.sqrt(1 - (x / 0.85) ** 2)
-    x, y, z = _join(np.stack([x, y, depth]),
-                    np.stack([x[::-1] * 0.9, -0.94 + 0.3 * x * x, np.full(31, 0.2)]))
+    x, y, z = _join(
+        np.stack([x, y, depth]), np.stack([x[::-1] * 0.9, -0.94 + 0.3 * x * x, np.full(31, 0.2)])
+    )
     return scene.head(x * _head_wide(face), y, z)
 
 
@@ -1003,14 +1192,22 @@ def _draw_hat(scene: _Scene) -> None:
     edge = _HAT_EDGE + 0.03 * t * t
 
     # Its shadow on the forehead and on the hair.
-    band = _join(scene.head(0.93 * x, edge - 0.1, front),
-                 scene.head(0.93 * x, edge + 0.09, front)[::-1])
+    band = _join(
+        scene.head(0.93 * x, edge - 0.1, front), scene.head(0.93 * x, edge + 0.09, front)[::-1]
+    )
     window, alpha = scene.mask(band)
     scene.paint(window, scene.blur(alpha, 0.035) * np.float32(0.30), _rgb(20, 8, 8))
 
     top = -1.20 - 0.10 * face.hat_height
-    right = np.array([[0.88, _HAT_EDGE + 0.02], [0.90, -0.72], [0.78, top + 0.30],
-                      [0.46, top + 0.06], [0.0, top]])
+    right = np.array(
+        [
+            [0.88, _HAT_EDGE + 0.02],
+            [0.90, -0.72],
+            [0.78, top + 0.30],
+            [0.46, top + 0.06],
+            [0.0, top],
+        ]
+    )
     dome = _curve(np.concatenate([right, right[-2::-1] * [-1, 1]]))
     crown = _join(scene.head(x, edge, front), scene.head(*dome, -0.05))
     draw = {"beanie": _draw_beanie, "cap": _draw_cap, "brim": _draw_brim}[face.hat_style]
@@ -1027,8 +1224,10 @@ def _draw_beanie(scene: _Scene, color, cloth, crown: np.ndarray, top: float) -> 
 
     cos, sin = _circle(24)
     bumps = 1 + 0.06 * np.cos(8 * np.arccos(cos))
-    scene.fill(scene.head(0.16 * bumps * cos, top - 0.05 + 0.15 * bumps * sin, -0.05),
-               color=scene.ball(_mix(color, _WHITE, 0.5), 0, top - 0.05, 0.2, 0.2))
+    scene.fill(
+        scene.head(0.16 * bumps * cos, top - 0.05 + 0.15 * bumps * sin, -0.05),
+        color=scene.ball(_mix(color, _WHITE, 0.5), 0, top - 0.05, 0.2, 0.2),
+    )
     scene.fill(crown, color=knit)
     x, front = 0.905 * t, 0.66 * np.sqrt(np.maximum(0, 1 - 0.92 * t * t))
     low, high = _HAT_EDGE + 0.01 + 0.03 * t * t, _HAT_EDGE - 0.25 + 0.05 * t * t
@@ -1048,8 +1247,9 @@ def _draw_cap(scene: _Scene, color, cloth, crown: np.ndarray, top: float) -> Non
     bow = np.sqrt(np.maximum(0, 1 - t * t))
     back = scene.head(0.80 * t, _HAT_EDGE + 0.05 - 0.27 * bow, 0.10 + 0.50 * bow)
     rim = scene.head(0.87 * t, _HAT_EDGE + 0.07 - 0.01 * bow, 0.10 + 0.72 * bow)
-    top_side = scene.ball(color * np.float32(0.86), 0, _HAT_EDGE + 0.08, 1.1, 0.5,
-                          shadow=(0.50, 0.48, 0.54))
+    top_side = scene.ball(
+        color * np.float32(0.86), 0, _HAT_EDGE + 0.08, 1.1, 0.5, shadow=(0.50, 0.48, 0.54)
+    )
     scene.fill(_join(back, rim[::-1]), color=top_side)
     scene.stroke(rim, 0.03, color * np.float32(0.5))
     scene.stroke(back, 0.022, color * np.float32(0.42), 0.8)
@@ -1059,12 +1259,17 @@ def _draw_brim(scene: _Scene, color, cloth, crown: np.ndarray, top: float) -> No
     t = _span(25)
     scene.fill(crown, color=cloth)
     bow = 0.6 * np.sqrt(np.maximum(0, 1 - t * t))
-    band = _join(scene.head(0.91 * t, _HAT_EDGE - 0.24 + 0 * t, bow),
-                 scene.head(0.91 * t, _HAT_EDGE - 0.04 + 0 * t, bow)[::-1])
+    band = _join(
+        scene.head(0.91 * t, _HAT_EDGE - 0.24 + 0 * t, bow),
+        scene.head(0.91 * t, _HAT_EDGE - 0.04 + 0 * t, bow)[::-1],
+    )
     scene.fill(band, color=color * np.float32(0.40))
     cos, sin = _circle(40)
     y = _HAT_EDGE - 0.05
-    scene.fill(scene.head(1.20 * cos, y + 0.12 * sin, 0.25),
-               color=scene.ball(color, 0, y - 0.1, 1.4, 0.5, shadow=(0.50, 0.48, 0.54)))
-    scene.stroke(scene.head(1.20 * cos[:21], y + 0.12 * sin[:21], 0.25), 0.035,
-                 color * np.float32(0.6), 0.8)
+    scene.fill(
+        scene.head(1.20 * cos, y + 0.12 * sin, 0.25),
+        color=scene.ball(color, 0, y - 0.1, 1.4, 0.5, shadow=(0.50, 0.48, 0.54)),
+    )
+    scene.stroke(
+        scene.head(1.20 * cos[:21], y + 0.12 * sin[:21], 0.25), 0.035, color * np.float32(0.6), 0.8
+    )
