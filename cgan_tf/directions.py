@@ -233,7 +233,8 @@ class Calibration:
             latents, scores = sides[1 if strength > 0 else -1]
             return float(np.mean(self.scores(latents + strength * step, column) - scores))
 
-        low, high, tried = 0.0, 0.0, {0.0: 0.0}  # multiples of the trained step
+        tried = {0.0: 0.0}  # change by multiple of the trained step
+        low = high = 0.0
         for high in SEARCH:
             tried[high] = change(vector, high)
             if tried[high] >= asked:
@@ -242,8 +243,9 @@ class Calibration:
         if tried[high] >= asked:
             for _ in range(BISECTIONS):
                 middle = (low + high) / 2
-                low, high = (low, middle) if change(vector, middle) >= asked else (middle, high)
-            unit = high
+                tried[middle] = change(vector, middle)
+                low, high = (low, middle) if tried[middle] >= asked else (middle, high)
+            unit = float(np.interp(asked, [tried[low], tried[high]], [low, high]))
         else:  # the first step that is nearly as good as the best; as trained, if none is any good
             best = max(tried.values())
             unit = next(step for step, value in tried.items() if value >= 0.95 * best) or 1.0

@@ -41,6 +41,21 @@ def test_every_stage_needs_only_earlier_ones():
 
 
 @pytest.mark.parametrize(
+    "stages, wanted",
+    [
+        (["gan"], ["gan", "inversion", "directions", "evaluate", "export"]),
+        (["regressor"], ["regressor", "inversion", "directions", "evaluate", "export"]),
+        (["directions"], ["directions", "evaluate", "export"]),
+        (["export"], ["export"]),
+        (STAGES, list(STAGES)),
+        ([], []),
+    ],
+)
+def test_stages_with_those_that_need_them(stages, wanted):
+    assert list(module.with_dependents(stages)) == wanted
+
+
+@pytest.mark.parametrize(
     "name, text, value",
     [
         ("kimg", "2.5", 2.5),

@@ -13,6 +13,7 @@ import tiny
 from PIL import Image
 
 from cgan_tf import directions, run, training
+from cgan_tf.data import images
 from cgan_tf.errors import UserError
 from cgan_tf.run import RunFolder
 
@@ -92,7 +93,9 @@ class ToyDiscriminator:
 def toy(names=NAMES, **options):
     config = tiny.make_config("cache", directions_batch_size=64, **options)
     networks = ToyEncoder(), ToyGenerator(), ToyDiscriminator(), ToyPerceptual(names)
-    return directions.DirectionsTrainer(names[:2], *networks, config)
+    trainer = directions.DirectionsTrainer(names[:2], *networks, config)
+    trainer.directions.assign(np.random.default_rng(5).normal(0, 0.1, (2, 2)))
+    return trainer
 
 
 def photos(count=64, spread=1.0, seed=0):
@@ -185,8 +188,9 @@ def test_only_the_directions_learn(chain, slim_vgg):
     }
     assert not any(frozen[name].trainable_variables for name in list(frozen)[:4])
     before = {name: tiny.values(network) for name, network in frozen.items()}
-    start = trainer.directions.numpy()
-    assert start.shape == (2, chain.config.z_dim) and 0.05 < start.std() < 0.2
+    columns = trainer.columns.numpy()
+    start = directions.class_differences(trainer.encoder, chain.faces, columns)
+    trainer.directions.assign(start)
     step = tf.function(trainer.train_step, autograph=False)
     draw = np.random.default_rng(0)
     for _ in range(3):
@@ -206,6 +210,40 @@ def test_the_regressors_maps_serve_as_its_perceptual_features(chain, slim_vgg):
     maps = [networks["perceptual"].regressor.features_and_logits(image)[0] for image in (x, y)]
     shared = trainer._perceptual(x, maps[0], y, maps[1])
     np.testing.assert_allclose(shared, networks["perceptual"](x, y), rtol=1e-5)
+
+
+def test_they_start_at_the_class_differences(faces):
+    # The encoder's answer to a photo is its index and its number of channels.
+    def encoder(batch, training):
+        rows = [by_pixels[photo.tobytes()] for photo in np.asarray(batch)]
+        return tf.constant([[row, 3.0] for row in rows], tf.float32)
+
+    train = faces.splits["train"]
+    photos = images.to_float(faces.read(train))
+    by_pixels = {photo.tobytes(): float(row) for photo, row in zip(photos, train, strict=True)}
+    start = directions.class_differences(encoder, faces, [2, 0])
+    assert start.shape == (2, 2) and start.dtype == np.float32
+    for row, column in zip(start, (2, 0), strict=True):
+        has = faces.labels[train, column] == 1
+        wanted = train[has].mean() - train[~has].mean()
+        np.testing.assert_allclose(row, [wanted, 0.0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_an_attribute_that_all_photos_have_or_none_cannot_be_learned(faces, value):
+    labels = faces.labels.copy()
+    labels[:, 1] = value
+    name = faces.attribute_names[1]
+    with pytest.raises(UserError) as caught:
+        directions.class_differences(
+            lambda batch, training: tf.zeros((len(batch), 2)),
+            dataclasses.replace(faces, labels=labels),
+            [1],
+        )
+    assert str(caught.value) == (
+        f"--attributes={name}: the first 80 training photos all have it, or none does; it cannot be "
+        "learned"
+    )
 
 
 # Calibration.
@@ -259,7 +297,7 @@ class Toys(types.SimpleNamespace):
         return directions.Calibration(self.trainer, self.dataset).calibrate(0, asked)
 
 
-@pytest.mark.parametrize("slope, asked", [(0.1, 0.35), (0.3, 0.5), (0.8, 0.2)])
+@pytest.mark.parametrize("slope, asked", [(0.1, 0.35), (0.1, 0.4499), (0.3, 0.5), (0.8, 0.2)])
 def test_calibration_of_a_linear_regressor_is_exact(slope, asked):
     # Photos without the attribute start at 0.1, those with it at 0.9.
     vector, table = Toys(lambda has, z: 0.1 + 0.8 * has + slope * z, (0.0, 2.0)).calibrate(asked)
@@ -270,6 +308,13 @@ def test_calibration_of_a_linear_regressor_is_exact(slope, asked):
     for line in table:
         assert line["change"] == pytest.approx(asked * line["strength"], rel=1e-4)
         assert line["n"] == (20 if line["strength"] > 0 else 10)
+
+
+def test_calibration_of_a_curved_regressor_halves_its_way_to_the_unit():
+    # 0.1 + 0.2 z^2 rises by 0.5 at z = 1.5811, between the steps 1.5 and 2 of the search: the
+    # straight line over the last bracket, 1/32 wide, is off by less than a thousandth.
+    vector, _ = Toys(lambda has, z: 0.1 + 0.2 * z * z).calibrate(0.5)
+    np.testing.assert_allclose(vector[1], 2.5**0.5, atol=1e-3)
 
 
 def test_steps_up_are_measured_on_photos_without_and_down_on_photos_with():
@@ -286,17 +331,18 @@ def test_steps_up_are_measured_on_photos_without_and_down_on_photos_with():
     )
 
 
-def test_a_change_out_of_reach_takes_the_step_that_gets_nearest():
-    # It saturates at 0.5: at most +0.3, of which 95 % are reached at 2.85 steps.
+def test_a_change_out_of_reach_takes_the_first_step_that_gets_near():
+    # It saturates at 0.5: +0.3 from 3 steps on, which 2 do not reach by 95 %.
     vector, table = Toys(lambda has, z: tf.minimum(0.2 + 0.1 * z, 0.5)).calibrate(0.8)
-    np.testing.assert_allclose(vector, [0.0, 2.85], rtol=1e-4)
-    assert table[4]["change"] == pytest.approx(0.285, rel=1e-4)
+    np.testing.assert_array_equal(vector, [0.0, 3.0])
+    assert table[4]["change"] == pytest.approx(0.3, rel=1e-5)
 
 
-def test_a_change_that_turns_back_is_taken_before_its_peak():
+def test_a_change_that_turns_back_is_taken_at_its_peak():
+    # +0.15 after 1 step, +0.1875 after 1.5, +0.2 after 2, then down again.
     vector, table = Toys(lambda has, z: 0.2 + 0.2 * z - 0.05 * z * z).calibrate(0.8)
-    assert 1.4 < vector[1] < 2.0  # the peak, +0.2, is at 2
-    assert table[4]["change"] == pytest.approx(0.19, abs=0.005)
+    np.testing.assert_array_equal(vector, [0.0, 2.0])
+    assert table[4]["change"] == pytest.approx(0.2, rel=1e-5)
 
 
 def test_a_direction_that_never_raises_the_score_stays_as_it_was():

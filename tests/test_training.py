@@ -489,6 +489,17 @@ def test_seeds_make_equal_initial_weights():
     assert not np.array_equal(weights[0][0], weights[2][0]) and weights[0][1] != weights[2][1]
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_graphs_are_kept_deterministic_where_that_is_asked_for(monkeypatch, wanted):
+    asked = []
+    monkeypatch.setattr(
+        tf.config.experimental, "enable_op_determinism", lambda: asked.append("kernels")
+    )
+    monkeypatch.setattr(tf.config.optimizer, "set_experimental_options", asked.append)
+    training.seed_everything(config(deterministic=wanted))
+    assert asked == (["kernels", {"disable_meta_optimizer": True}] if wanted else [])
+
+
 def test_progress_is_said_once_in_a_while(stage, monkeypatch):
     monkeypatch.setattr(training, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(training, "TICKS", 4)
