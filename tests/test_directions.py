@@ -241,8 +241,8 @@ def test_an_attribute_that_all_photos_have_or_none_cannot_be_learned(faces, valu
             [1],
         )
     assert str(caught.value) == (
-        f"--attributes={name}: the first 80 training photos all have it, or none does; it cannot be "
-        "learned"
+        f"--attributes={name}: the first 80 training photos all have it, or none does; it cannot "
+        "be learned"
     )
 
 
