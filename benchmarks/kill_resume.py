@@ -3,11 +3,11 @@
     python -m benchmarks.kill_resume --kills=20
 
 One tiny run on drawn faces is never killed. Others, with the same options, get SIGKILL at moments
-that are drawn evenly over the time that the first one worked, from the stage's beginning to the
-process's end, and are started again by the same command until they have finished. Then every
-artifact must hold the same bytes, and every last checkpoint (weights, optimizers, averages, random
-states) the same bits. A stage that finishes before its moment has come leaves its kill to the next
-run. Exit code 1 if anything differs.
+that are drawn evenly over the time that a process works, from the stage's beginning to its own
+end, and are started again by the same command until they have finished. Then every artifact must
+hold the same bytes, and every last checkpoint (weights, optimizers, averages, random states) the
+same bits. A stage that finishes before its moment has come leaves its kill to the next run. Exit
+code 1 if anything differs.
 """
 
 import dataclasses
@@ -103,14 +103,17 @@ class Attempt:
         Raises:
             UserError: the process failed.
         """
-        while self._began() == self._begun_before and self._process.poll() is None:
-            time.sleep(POLL)
-        start = time.perf_counter()
-        while self._process.poll() is None:
-            if delay is not None and time.perf_counter() - start >= delay:
-                self._process.kill()
-            time.sleep(POLL)
-        seconds, code = time.perf_counter() - start, self._process.returncode
+        try:
+            while self._began() == self._begun_before and self._process.poll() is None:
+                time.sleep(POLL)
+            start = time.perf_counter()
+            while self._process.poll() is None:
+                if delay is not None and time.perf_counter() - start >= delay:
+                    self._process.kill()
+                time.sleep(POLL)
+        finally:
+            self._process.kill()  # it must not outlive this command
+        seconds, code = time.perf_counter() - start, self._process.wait()
         with self._log as log:
             log.seek(0)
             text = log.read()
@@ -131,9 +134,9 @@ def checkpoint_kimg(stage: StageFolder) -> float:
 
 
 def differences(one: RunFolder, two: RunFolder) -> dict[str, list[str]]:
-    """What two finished runs do not share, by stage: artifact files, and arrays of checkpoints."""
+    """What `two` does not share with `one`, by stage of `two`: model files, checkpoint arrays."""
     found = {}
-    for name in STAGES:
+    for name in (name for name in STAGES if two.stage(name).finished()):
         contents = [_artifacts(folder.stage(name)) for folder in (one, two)]
         names = sorted(set(contents[0]) | set(contents[1]))
         found[name] = [key for key in names if contents[0].get(key) != contents[1].get(key)]
@@ -174,13 +177,19 @@ def killed(
     draw: random.Random,
     bar: tqdm,
 ) -> list[Kill]:
-    """Runs all stages, killing each as often as `left` says if it does not finish before."""
+    """Runs the stages, killing each as often as `left` says if it does not finish before.
+
+    It ends with the last stage that has kills left.
+    """
     kills = []
-    for name in STAGES:
+    last = max(index for index, name in enumerate(STAGES) if left[name])
+    for name in STAGES[: last + 1]:
         stage = folder.stage(name)
         for _ in range(left[name]):
             delay = draw.uniform(0.0, seconds[name])
-            if Attempt(folder, name).wait(delay) is not None:
+            taken = Attempt(folder, name).wait(delay)
+            if taken is not None:  # faster than thought: the next moments come earlier
+                seconds[name] = min(seconds[name], taken)
                 break
             kills.append(
                 Kill(
@@ -208,7 +217,8 @@ def measure(count: int, seed: int, parent: Path) -> dict:
     """
     whole = RunFolder(parent / "whole")
     with tqdm(total=count, unit=" kills", disable=not sys.stderr.isatty()) as bar:
-        seconds = never_killed(whole)
+        alone = never_killed(whole)
+        seconds = dict(alone)
         draw, kills, compared = random.Random(seed), [], []
         left = {name: (count + 3 - index) // 4 for index, name in enumerate(STAGES)}
         while any(left.values()):
@@ -228,9 +238,9 @@ def measure(count: int, seed: int, parent: Path) -> dict:
         "options": OPTIONS,
         "stages": {
             name: {
-                "seconds_never_killed": seconds[name],
+                "seconds_never_killed": alone[name],
                 "compared": len(_artifacts(whole.stage(name))),
-                "different": [each[name] for each in compared],
+                "different": [each[name] for each in compared if name in each],
                 "kills": [dataclasses.asdict(kill) for kill in kills if kill.stage == name],
             }
             for name in STAGES
