@@ -57,11 +57,7 @@ class InversionTrainer(training.Trainer):
         self.perceptual = perceptual
         perceptual.regressor.trainable = False
         steps = int(np.ceil(config.inversion_kimg * 1000 / config.inversion_batch_size))
-        warmup = max(1, int(WARMUP * steps))
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, max(1, steps - warmup), warmup_target=config.inversion_lr, warmup_steps=warmup,
-            alpha=0.01,
-        )  # fmt: skip
+        schedule = training.warmup_cosine(config.inversion_lr, steps, WARMUP)
         self.optimizer = keras.optimizers.Adam(schedule, beta_2=0.99, global_clipnorm=10.0)
         self.optimizer.build(encoder.trainable_variables)
         self.seed_generator = keras.random.SeedGenerator(config.seed)

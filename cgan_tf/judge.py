@@ -38,14 +38,7 @@ class JudgeTrainer(training.Trainer):
     def __init__(self, model: Judge, steps: int, seed: int) -> None:
         super().__init__(name="judge_trainer")
         self.model = model
-        warmup = max(1, int(WARMUP * steps))
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0,
-            max(1, steps - warmup),
-            warmup_target=LEARNING_RATE,
-            warmup_steps=warmup,
-            alpha=0.01,
-        )
+        schedule = training.warmup_cosine(LEARNING_RATE, steps, WARMUP)
         self.optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         self.optimizer.build(model.trainable_variables)

@@ -36,11 +36,7 @@ class RegressorTrainer(training.Trainer):
         # A side of less than 32 px leaves nothing after VGG16's five poolings.
         half = model.vgg_resolution >= 64
         self.small_steps = int(config.regressor_small_fraction * steps) if half else 0
-        warmup = max(1, int(WARMUP * steps))
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, max(1, steps - warmup), warmup_target=config.regressor_lr, warmup_steps=warmup,
-            alpha=0.01,
-        )  # fmt: skip
+        schedule = training.warmup_cosine(config.regressor_lr, steps, WARMUP)
         self.optimizer = keras.optimizers.AdamW(
             schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0
         )

@@ -73,6 +73,22 @@ def compute_policy(config: Config) -> str:
     return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 
+def warmup_cosine(
+    peak: float, steps: int, warmup: float
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate by step: a linear rise to `peak`, then a cosine down to a hundredth of it.
+
+    Args:
+        peak: the highest rate.
+        steps: length of the training.
+        warmup: share of the steps that the rise takes, at least one step.
+    """
+    rise = max(1, int(warmup * steps))
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, steps - rise), warmup_target=peak, warmup_steps=rise, alpha=0.01
+    )
+
+
 def seed_everything(config: Config) -> None:
     """Seeds Keras's initializers and, if asked, makes the kernels and the graphs deterministic."""
     keras.utils.set_random_seed(config.seed)
