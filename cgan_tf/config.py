@@ -121,7 +121,11 @@ class Config:
     ema_kimg: float = option(
         10.0, "half-life of the averaged G; 0 turns averaging off", GAN, "kimg", minimum=0
     )
-    flip: bool = option(True, "mirror training photos at random", ("gan", "regressor", "inversion"))
+    flip: bool = option(
+        True,
+        "mirror training photos at random",
+        ("gan", "regressor", "inversion", "directions"),
+    )
     grid_kimg: float = option(20.0, "kimg between sample grids", GAN, "kimg", above=0)
 
     # Regressor.

@@ -49,7 +49,6 @@ class RegressorTrainer(training.Trainer):
             "model": self.model,
             "optimizer": self.optimizer,
             "seed_generator": self.seed_generator,
-            "dropout": self.model.dropout.seed_generator,
         }
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:

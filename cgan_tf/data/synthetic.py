@@ -380,12 +380,12 @@ class _Scene:
         # The head turns about the neck (0, 0.9). Each head axis is one step in the image plane.
         yaw, pitch, roll = 0.36 * face.yaw, 0.14 * face.pitch, 0.12 * face.roll
         cos, sin = math.cos, math.sin
-        self.unit = resolution * 0.338 * (0.96 + 0.08 * face.scale)  # pixels per head unit
+        self.unit = resolution * 0.385 * (0.96 + 0.08 * face.scale)  # pixels per head unit
         tilt = self.unit * complex(cos(roll), sin(roll))
         self.step_x = tilt * complex(cos(yaw), sin(pitch) * sin(yaw))
         self.step_y = tilt * complex(0.0, cos(pitch))
         self.step_z = tilt * complex(sin(yaw), -sin(pitch) * cos(yaw))
-        self.center = resolution * complex(0.5 + 0.045 * face.shift_x, 0.525 + 0.03 * face.shift_y)
+        self.center = resolution * complex(0.5 + 0.04 * face.shift_x, 0.545 + 0.025 * face.shift_y)
         self.neck = self.center + 0.9j * self.unit
         # Head coordinates of every pixel (turned back in the plane only): what shading uses.
         axis = np.arange(resolution) + 0.5
@@ -890,15 +890,15 @@ def _draw_mouth(scene: _Scene) -> None:
     smile = 0.72 + 0.40 * face.smile_strength if face.smiling else -0.12 + 0.24 * face.mouth_rest
     opening = 0.60 + 0.40 * face.mouth_opening if face.mouth_slightly_open else 0.0
     grin = 1.0 if face.smiling else 0.0
-    half = 0.235 + 0.04 * face.mouth_width + (0.075 if face.smiling else -0.045 * opening)
+    half = 0.285 + 0.04 * face.mouth_width + (0.105 if face.smiling else -0.06 * opening)
     x = t * half
-    line = 0.575 + 0.04 * face.mouth_height + smile * (0.055 - 0.125 * t * t)
-    upper = line - opening * (0.06 - 0.03 * grin) * arch
-    lower = line + opening * (0.135 + 0.010 * grin) * np.sqrt(arch) * (0.35 + 0.65 * arch)
+    line = 0.565 + 0.03 * face.mouth_height + smile * (0.075 - 0.19 * t * t)
+    upper = line - opening * (0.07 - 0.03 * grin) * arch
+    lower = line + opening * (0.165 + 0.010 * grin) * np.sqrt(arch) * (0.35 + 0.65 * arch)
     full = 0.8 + 0.45 * face.lip_fullness
     bow = 1 - 0.28 * np.exp(-((t / 0.16) ** 2))
-    top = upper - full * (0.068 - 0.02 * grin) * arch**0.6 * bow
-    bottom = lower + full * (0.092 - 0.018 * grin) * arch**0.8
+    top = upper - full * (0.085 - 0.015 * grin) * arch**0.6 * bow
+    bottom = lower + full * (0.115 - 0.018 * grin) * arch**0.8
 
     def between(high: np.ndarray, low: np.ndarray) -> np.ndarray:
         return scene.on_face(_join(x, x[::-1]), _join(high, low[::-1]), 0.04)
