@@ -69,6 +69,10 @@ class DirectionsTrainer(training.Trainer):
     loss = content * perceptual(x, x') + adversarial * softplus(-D(x'))
          + attribute * |clip(alpha_k + eps) - alpha'_k| + hold * mean_j!=k |alpha_j - alpha'_j|
 
+    with x the photo, x' = G(E(x) + eps * d_k), alpha what R predicts for the reconstruction G(E(x))
+    and alpha' for x'. The paper's x is a sample, its own reconstruction. Predictions for the photo
+    itself would have the directions make up for what the encoder lost.
+
     Args:
         attributes: the K edited attributes.
         encoder: E, frozen, as are all networks here.
@@ -126,8 +130,8 @@ class DirectionsTrainer(training.Trainer):
         eps = keras.random.uniform((count, 1), -1.0, 1.0, seed=self.seed_generator)  # [N, 1]
         target = tf.one_hot(tf.gather(self.columns, chosen), len(regressor.attribute_names))
         latent = self.encoder(data, training=False)
-        maps, logits = regressor.features_and_logits(data)
-        alpha = tf.sigmoid(logits)  # [N, all]
+        maps, _ = regressor.features_and_logits(data)
+        alpha = regressor(self.generator(latent, training=False), training=False)  # [N, all]
         with tf.GradientTape() as tape:
             step = tf.gather(tf.convert_to_tensor(self.directions), chosen)  # [N, z]
             edited = self.generator(latent + eps * step, training=False)

@@ -24,8 +24,8 @@ Layout of report.json; a figure that has no value is null, a part that does not 
                  achieved_change_judge, calibration_error, calibration_error_judge, n_calibration
     edits_mean   learned, random: means over the attributes
     counterfactual (synthetic data)  {NAME: {psnr, psnr_unedited, psnr_ceiling, judge_agreement,
-                 judge_agreement_target, true_change, true_leakage, nearer, nearer_perceptual,
-                 n_perceptual, n, seed}}
+                 judge_agreement_target, true_change, true_leakage, nearer, n_nearer,
+                 nearer_judge, nearer_psnr, n, seed}}
     pictures     {file name in evaluate/: caption}
 
 fd is a Frechet distance on the judge's features: fakes against validation and test photos; its
@@ -38,8 +38,10 @@ ratio is target_change / leakage. Random directions have no sign, so their targe
 mean size of each one's change. calibration_error is |what R sees on test photos - what the
 direction's table, made on validation photos, promises|. In counterfactual, psnr is the edited
 reconstruction against the true edited face, psnr_unedited against the unedited photo, psnr_ceiling
-the true face's own reconstruction against it; nearer is the share of faces with psnr above
-psnr_unedited; true_change and true_leakage are what the judge sees of the true edit.
+the true face's own reconstruction against it; nearer is the share of edited reconstructions that
+are nearer to the true edited face than to the unedited photo, by the perceptual distance, on
+n_nearer of them, nearer_judge by the distance of the judge's features, nearer_psnr by psnr;
+true_change and true_leakage are what the judge sees of the true edit.
 """
 
 import json

@@ -101,8 +101,12 @@ def evaluation_rows(report: dict[str, Any], comparisons: dict[str, dict[str, Any
     for name, entry in report["edits"]["learned"].items():
         rows += _edit_rows(name, entry, photos, drawn)
     for name, entry in report.get("counterfactual", {}).items():
-        rows.append(Row(f"{name}, nearer to the true edit", entry.get("nearer"),
-                        at_least=DRAWN_NEARER, n=entry["n"]))  # fmt: skip
+        rows += [
+            Row(f"{name}, nearer to the true edit", entry.get("nearer"),
+                at_least=DRAWN_NEARER, n=entry.get("n_nearer")),
+            Row(f"{name}, nearer by the judge", entry.get("nearer_judge"), n=entry["n"]),
+            Row(f"{name}, nearer by psnr", entry.get("nearer_psnr"), n=entry["n"]),
+        ]  # fmt: skip
     return rows
 
 

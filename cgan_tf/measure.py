@@ -452,8 +452,8 @@ def _counterfactual(
 ) -> Numbers:
     column, unedited = chain.names.index(name), photos.images[rows]
     edited = batched(chain.generate, photos.latents[rows] + chain.directions[name])
-    _, seen = batched(chain.judge, edited)
-    _, wanted = batched(chain.judge, truth)
+    features, seen = batched(chain.judge, edited)
+    true_features, wanted = batched(chain.judge, truth)
     ceiling = batched(lambda images: chain.generate(chain.encode(images)), truth)
     to_truth, to_unedited = metrics.psnr(edited, truth), metrics.psnr(edited, unedited)
     agree = (seen > 0.5) == (wanted > 0.5)
@@ -470,9 +470,13 @@ def _counterfactual(
         "judge_agreement_target": mean(agree[:, column]),
         "true_change": mean(change[:, column]),
         "true_leakage": mean(np.delete(np.abs(change), column, axis=1)),
-        "nearer": mean(to_truth > to_unedited),
-        "nearer_perceptual": mean(nearer),
-        "n_perceptual": len(nearer),
+        "nearer_psnr": mean(to_truth > to_unedited),
+        "nearer_judge": mean(
+            np.linalg.norm(features - true_features, axis=1)
+            < np.linalg.norm(features - photos.features[rows], axis=1)
+        ),
+        "nearer": mean(nearer),
+        "n_nearer": len(nearer),
         "n": len(rows),
         "seed": photos.seed,
     }

@@ -726,12 +726,13 @@ def _counterfactual(chain: _Chain) -> list[Html]:
     block = _mapping(chain.evaluation.get("counterfactual"))
     if not block:
         return []
-    head = ("Attribute", "Nearer to the true edit", "… perceptually", "PSNR to the true edit (dB)",
-            "… to the unedited face", "… ceiling", "Judge agrees", "… on the attribute",
-            "True change", "True leakage", "n", "Seed")  # fmt: skip
+    head = ("Attribute", "Nearer to the true edit", "… by the judge", "… by PSNR",
+            "PSNR to the true edit (dB)", "… to the unedited face", "… ceiling", "Judge agrees",
+            "… on the attribute", "True change", "True leakage", "n", "Seed")  # fmt: skip
     rows = [
-        (name, percent(one.get("nearer")), percent(one.get("nearer_perceptual")),
-         fixed(one.get("psnr")), fixed(one.get("psnr_unedited")), fixed(one.get("psnr_ceiling")),
+        (name, percent(one.get("nearer")), percent(one.get("nearer_judge")),
+         percent(one.get("nearer_psnr")), fixed(one.get("psnr")),
+         fixed(one.get("psnr_unedited")), fixed(one.get("psnr_ceiling")),
          percent(one.get("judge_agreement")), percent(one.get("judge_agreement_target")),
          fixed(one.get("true_change"), 3, signed=True), fixed(one.get("true_leakage"), 3),
          _n(one), plain(one.get("seed")))
@@ -740,8 +741,9 @@ def _counterfactual(chain: _Chain) -> list[Html]:
     text = (
         "Synthetic faces can be drawn again with one attribute changed, so the true answer is "
         "known. Nearer is the share of faces whose edit is nearer to that answer than to the "
-        "unedited face; the ceiling is the reconstruction of the answer itself, which no edit can "
-        "be expected to beat. True change and leakage are what the judge sees of the answer."
+        "unedited face: by the perceptual distance, by the judge's features and by PSNR. The "
+        "ceiling is the reconstruction of the answer itself, which no edit can be expected to "
+        "beat. True change and leakage are what the judge sees of the answer."
     )
     caption = "Edited reconstructions against the truly edited faces"
     return [tag("h3", "Against the true edit"), tag("p", text), table(caption, head, rows)]

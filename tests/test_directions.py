@@ -119,7 +119,7 @@ def test_the_loss_closed_form(spread):
     assert set(chosen) == {0, 1} and eps.min() < -0.9 and eps.max() > 0.9
     latent = x[:, 0, 0, :] + 0.1
     edited = latent + eps * trainer.directions.numpy()[chosen]
-    alpha, after = sigmoid(x[:, 0, 0, :] @ SLOPES), sigmoid(edited @ SLOPES)
+    alpha, after = sigmoid(latent @ SLOPES), sigmoid(edited @ SLOPES)  # of the reconstruction
     target = np.eye(3)[chosen]
     wished = alpha + eps * target
     clipped = np.clip(wished, 0, 1)

@@ -90,8 +90,8 @@ def test_report_has_exactly_the_documented_layout(finished):
         assert set(report["edits"]["random"][name]) == EDIT
         assert set(report["counterfactual"][name]) == {
             "psnr", "psnr_unedited", "psnr_ceiling", "judge_agreement", "judge_agreement_target",
-            "true_change", "true_leakage", "nearer", "nearer_perceptual", "n_perceptual", "n",
-            "seed",
+            "true_change", "true_leakage", "nearer", "n_nearer", "nearer_judge", "nearer_psnr",
+            "n", "seed",
         }  # fmt: skip
     assert set(report["edits_mean"]) == {"learned", "random"}
 
@@ -386,8 +386,8 @@ def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, mon
             chain, "generate", lambda z, reply=reply: reply.pop() if reply else rest(z)
         )
         block = measure.measure_counterfactual(chain, photos)[name]
-        assert block["nearer"] == block["nearer_perceptual"] == share
-        assert block["n"] == block["n_perceptual"] == len(rows)
+        assert block["nearer"] == block["nearer_judge"] == block["nearer_psnr"] == share
+        assert block["n"] == block["n_nearer"] == len(rows)
     assert block["true_leakage"] >= 0
 
 
