@@ -286,7 +286,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "regressor_batch_size": 16,
         "regressor_lr": 5e-4,
         "regressor_small_fraction": 0.5,
-        "inversion_kimg": 40.0,
+        "inversion_kimg": 50.0,
         "directions_kimg": 8.0,
         "perceptual_crop": 32,
         "pixel_weight": 5.0,
