@@ -290,7 +290,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "directions_kimg": 8.0,
         "perceptual_crop": 32,
         "pixel_weight": 5.0,
-        "calibrated_change": 0.6,
+        "calibrated_change": 0.55,
         "judge_kimg": 130.0,
     },
     "celeba128": {"data": "celeba_dir", "resolution": 128, "width": 24, "batch_size": 32},
