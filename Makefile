@@ -28,6 +28,7 @@ $(VENV)/installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13) and \
 	    "error: Python 3.10 to 3.13 is needed; give one by make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check pip==26.3  # 3.10's own never ends here
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 

@@ -24,6 +24,7 @@ from cgan_tf.networks.vgg import Perceptual, Regressor
 from cgan_tf.run import RunFolder, file_hash, sync_folder, write_json
 
 STARTING_PHOTOS = 2000  # training photos behind the start of the directions
+STARTING_CALIBRATION = 50  # training photos that its length is measured on, per direction
 DEFAULTS = {
     "synthetic": ("Eyeglasses", "Wearing_Hat", "Pale_Skin", "Bangs", "Bushy_Eyebrows"),
     "celeba": ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male"),
@@ -176,17 +177,23 @@ def load_networks(folder: RunFolder, config: Config) -> dict:
 
 
 class Calibration:
-    """Measures, on validation photos, how far a step along a direction moves R's prediction.
+    """Measures how far a step along a direction moves R's mean prediction.
 
     Args:
-        trainer: its networks, with the directions as trained.
+        trainer: its networks, and its directions as they are when a method is called.
         dataset: positive steps are measured on photos without the attribute, negative ones on
-            photos with it, at most `CALIBRATION_PHOTOS` of either.
+            photos with it.
+        split: of the photos.
+        count: photos on either side, at most.
     """
 
-    def __init__(self, trainer: DirectionsTrainer, dataset: ImageData) -> None:
+    def __init__(
+        self, trainer: DirectionsTrainer, dataset: ImageData, split: str, count: int
+    ) -> None:
         self.trainer = trainer
         self.dataset = dataset
+        self.split = split
+        self.count = count
         self._score = tf.function(
             lambda latent: trainer.perceptual.regressor(
                 trainer.generator(latent, training=False), training=False
@@ -195,13 +202,13 @@ class Calibration:
         )
 
     def photos(self, column: int, value: int) -> tuple[np.ndarray, np.ndarray]:
-        """Latents `[n, z]` of validation photos whose label is `value`, and R's scores `[n]`."""
-        rows = self.dataset.splits["validation"]
-        rows = rows[self.dataset.labels[rows, column] == value][:CALIBRATION_PHOTOS]
+        """Latents `[n, z]` of photos whose label is `value`, and R's scores `[n]`."""
+        rows = self.dataset.splits[self.split]
+        rows = rows[self.dataset.labels[rows, column] == value][: self.count]
         if not len(rows):
             name = self.dataset.attribute_names[column]
             raise UserError(
-                f"--attributes={name}: no validation photo has it at {value}; "
+                f"--attributes={name}: no {self.split} photo has it at {value}; "
                 "nothing to calibrate on"
             )
         latents = np.concatenate(
@@ -221,48 +228,51 @@ class Calibration:
             ]
         )
 
-    def calibrate(self, index: int, asked: float) -> tuple[np.ndarray, list[dict]]:
-        """Scales direction `index` so that +1 changes R's mean prediction by `asked`.
+    def change(self, side: tuple[np.ndarray, np.ndarray], column: int, step: np.ndarray) -> float:
+        """Mean change of R's prediction when the latents of `photos` move by the step `[z]`."""
+        latents, scores = side
+        return float(np.mean(self.scores(latents + step, column) - scores))
 
-        Returns:
-            The scaled vector `[z]`, and the calibration table. Where the direction does not reach
-            `asked`, +1 stands for the first step tried that gets within 5 % of the largest change;
-            where R's prediction never rises, for the step as it was trained.
+    def scale(self, index: int, asked: float) -> np.ndarray:
+        """Direction `index`, `[z]`, at the length at which R's mean prediction rises by `asked`.
+
+        Where the direction does not reach that, the first length tried that gets within 5 % of the
+        largest change; where R's prediction never rises, its length as it is.
         """
         column = int(self.trainer.columns[index])
         vector = self.trainer.directions.numpy()[index]
-        sides = {sign: self.photos(column, int(sign < 0)) for sign in (1, -1)}
-
-        def change(step: np.ndarray, strength: float) -> float:
-            latents, scores = sides[1 if strength > 0 else -1]
-            return float(np.mean(self.scores(latents + strength * step, column) - scores))
-
-        tried = {0.0: 0.0}  # change by multiple of the trained step
+        side = self.photos(column, 0)
+        tried = {0.0: 0.0}  # change by multiple of the vector
         low = high = 0.0
         for high in SEARCH:
-            tried[high] = change(vector, high)
+            tried[high] = self.change(side, column, high * vector)
             if tried[high] >= asked:
                 break
             low = high
         if tried[high] >= asked:
             for _ in range(BISECTIONS):
                 middle = (low + high) / 2
-                tried[middle] = change(vector, middle)
+                tried[middle] = self.change(side, column, middle * vector)
                 low, high = (low, middle) if tried[middle] >= asked else (middle, high)
             unit = float(np.interp(asked, [tried[low], tried[high]], [low, high]))
-        else:  # the first step that is nearly as good as the best; as trained, if none is any good
+        else:  # the first step that is nearly as good as the best; as it is, if none is any good
             best = max(tried.values())
             unit = next(step for step, value in tried.items() if value >= 0.95 * best) or 1.0
-        vector = (vector * unit).astype(np.float32)
-        table = [
+        return (vector * unit).astype(np.float32)
+
+    def table(self, index: int, vector: np.ndarray) -> list[dict]:
+        """The calibration table of the vector `[z]` for the attribute of direction `index`."""
+        column = int(self.trainer.columns[index])
+        sides = {sign: self.photos(column, int(sign < 0)) for sign in (1, -1)}
+        return [
             {
                 "strength": strength,
-                "change": change(vector, strength),
-                "n": len(sides[1 if strength > 0 else -1][1]),
+                "change": self.change(side, column, strength * vector),
+                "n": len(side[1]),
             }
             for strength in TABLE
+            for side in (sides[1 if strength > 0 else -1],)
         ]
-        return vector, table
 
 
 def save_directions(folder: Path, entries: dict[str, dict]) -> None:
@@ -277,11 +287,7 @@ def save_directions(folder: Path, entries: dict[str, dict]) -> None:
 
 
 def class_differences(encoder: Encoder, dataset: ImageData, columns: Sequence[int]) -> np.ndarray:
-    """Mean latent of the photos with each attribute minus that of those without, `[K, z]`.
-
-    Where the directions start: a step of the right order, on which R's prediction is not
-    saturated. From a small random start its gradient vanishes for what R is sure of.
-    """
+    """Mean latent of the photos with each attribute minus that of those without, `[K, z]`."""
     rows = dataset.splits["train"][:STARTING_PHOTOS]
     latents = np.concatenate(
         [
@@ -299,6 +305,19 @@ def class_differences(encoder: Encoder, dataset: ImageData, columns: Sequence[in
             )
         differences.append(latents[has].mean(axis=0) - latents[~has].mean(axis=0))
     return np.stack(differences).astype(np.float32)
+
+
+def start_directions(trainer: DirectionsTrainer, dataset: ImageData, change: float) -> None:
+    """Puts the trainer's directions where they start: class differences that R can see.
+
+    Each is scaled so that +1 changes R's mean prediction on training photos by `change`. From a
+    step that is too short the gradient of |alpha + eps - alpha'| vanishes for what R is sure of,
+    and the other terms shrink the direction to nothing.
+    """
+    columns = trainer.columns.numpy()
+    trainer.directions.assign(class_differences(trainer.encoder, dataset, columns))
+    calibration = Calibration(trainer, dataset, "train", STARTING_CALIBRATION)
+    trainer.directions.assign([calibration.scale(k, change) for k in range(len(columns))])
 
 
 def draw_edits(trainer: DirectionsTrainer, vectors: np.ndarray, photos: np.ndarray) -> np.ndarray:
@@ -322,7 +341,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         return
     training.seed_everything(config)
     trainer = DirectionsTrainer(attributes, **load_networks(folder, config), config=config)
-    trainer.directions.assign(class_differences(trainer.encoder, dataset, trainer.columns.numpy()))
+    start_directions(trainer, dataset, config.calibrated_change)
     training.train(
         trainer,
         lambda step: pipeline.training_batches(
@@ -334,12 +353,13 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         stage,
         config,
     )  # fmt: skip
-    calibration = Calibration(trainer, dataset)
+    calibration = Calibration(trainer, dataset, "validation", CALIBRATION_PHOTOS)
     generator = file_hash(folder.stage("gan").model / "weights.h5")
     entries, vectors = {}, []
     folder.retract("calibration of ")
     for index, name in enumerate(attributes):
-        vector, table = calibration.calibrate(index, config.calibrated_change)
+        vector = calibration.scale(index, config.calibrated_change)
+        table = calibration.table(index, vector)
         reached = next(line["change"] for line in table if line["strength"] == 1.0)
         print(f"directions: {name} +1 changes R's mean prediction by {reached:+.2f}")
         if reached < 0.9 * config.calibrated_change:

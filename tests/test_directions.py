@@ -276,7 +276,7 @@ class Toys(types.SimpleNamespace):
             encoder=encoder,
             perceptual=types.SimpleNamespace(regressor=regressor),
             columns=tf.constant([1]),
-            directions=tf.constant([vector]),
+            directions=tf.Variable([vector]),
         )
 
         def read(rows):
@@ -286,15 +286,17 @@ class Toys(types.SimpleNamespace):
             )
 
         dataset = types.SimpleNamespace(
-            splits={"validation": np.arange(30)},
+            splits={"train": np.arange(30), "validation": np.arange(30)},
             labels=labels,
             attribute_names=("Other", "Smiling"),
             read=read,
         )
         super().__init__(trainer=trainer, dataset=dataset)
 
-    def calibrate(self, asked):
-        return directions.Calibration(self.trainer, self.dataset).calibrate(0, asked)
+    def calibrate(self, asked, count=200):
+        calibration = directions.Calibration(self.trainer, self.dataset, "validation", count)
+        vector = calibration.scale(0, asked)
+        return vector, calibration.table(0, vector)
 
 
 @pytest.mark.parametrize("slope, asked", [(0.1, 0.35), (0.1, 0.4499), (0.3, 0.5), (0.8, 0.2)])
@@ -349,6 +351,18 @@ def test_a_direction_that_never_raises_the_score_stays_as_it_was():
     vector, table = Toys(lambda has, z: 0.5 - 0.1 * z, (0.0, 0.7)).calibrate(0.5)
     np.testing.assert_array_equal(vector, np.array([0.0, 0.7], np.float32))
     assert table[4]["change"] == pytest.approx(-0.07, abs=1e-6)
+
+
+def test_no_more_photos_are_asked_than_said():
+    _, table = Toys(lambda has, z: 0.1 * z).calibrate(0.2, count=12)
+    assert [line["n"] for line in table] == [10, 10, 10, 12, 12, 12]
+
+
+def test_directions_start_at_class_differences_of_the_length_that_r_sees():
+    # Latents differ by (1, 0), R's score by 0.1 per unit of the first: a change of 0.25 takes 2.5.
+    toys = Toys(lambda has, z: 0.2 + 0.1 * has)
+    directions.start_directions(toys.trainer, toys.dataset, 0.25)
+    np.testing.assert_allclose(toys.trainer.directions.numpy(), [[2.5, 0.0]], rtol=1e-5)
 
 
 def test_an_attribute_that_no_validation_photo_has_or_lacks():
