@@ -45,8 +45,13 @@ def save_model(model: keras.Model, folder: Path) -> None:
     shutil.rmtree(stale, ignore_errors=True)
 
 
-def load_model(cls: type[Model], folder: Path) -> Model:
-    """Builds the model of an artifact, in float32, with its weights.
+def load_model(cls: type[Model], folder: Path, dtype: str = "float32") -> Model:
+    """Builds the model of an artifact with its weights.
+
+    Args:
+        cls: the model's class.
+        folder: the artifact's folder.
+        dtype: dtype policy of the computation; the weights are float32 in any case.
 
     Raises:
         UserError: the artifact is missing, damaged, or of another class.
@@ -55,7 +60,7 @@ def load_model(cls: type[Model], folder: Path) -> Model:
         config = json.loads((folder / "config.json").read_text())
         if config["class"] != cls.__name__:
             raise UserError(f"{folder}: holds a {config['class']}, not a {cls.__name__}")
-        model = cls(**config["arguments"])
+        model = cls(**config["arguments"], dtype=dtype)
         with h5py.File(folder / "weights.h5") as file:
             values = {name: file[name][()] for name in _named(model)}
     except FileNotFoundError:

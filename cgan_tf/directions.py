@@ -165,14 +165,13 @@ class DirectionsTrainer(training.Trainer):
 
 def load_networks(folder: RunFolder, config: Config) -> dict:
     """The frozen networks that `DirectionsTrainer` works with, by the names of its arguments."""
-    regressor = artifact.load_model(Regressor, folder.stage("regressor").model)
+    policy, gan = training.compute_policy(config), folder.stage("gan")
+    regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
     return {
-        "encoder": artifact.load_model(Encoder, folder.stage("inversion").model),
-        "generator": artifact.load_model(Generator, folder.stage("gan").model),
-        "discriminator": artifact.load_model(
-            Discriminator, folder.stage("gan").path / "discriminator"
-        ),
-        "perceptual": load_perceptual(config, regressor),
+        "encoder": artifact.load_model(Encoder, folder.stage("inversion").model, policy),
+        "generator": artifact.load_model(Generator, gan.model, policy),
+        "discriminator": artifact.load_model(Discriminator, gan.path / "discriminator", policy),
+        "perceptual": load_perceptual(config, regressor, policy),
     }
 
 

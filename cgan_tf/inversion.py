@@ -17,15 +17,20 @@ SHOWN = 16  # photos in a reconstruction grid
 MEAN_SAMPLES = 10_000  # latents behind the mean
 
 
-def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
+def load_perceptual(config: Config, regressor: Regressor, policy: str) -> Perceptual:
     """The perceptual distance that --perceptual names.
+
+    Args:
+        config: the resolved options.
+        regressor: its features are used, unless ImageNet's are asked for.
+        policy: dtype policy of ImageNet's network.
 
     Raises:
         UserError: ImageNet's features are asked for and cannot be had.
     """
     backbone = None
     if config.perceptual == "imagenet":
-        backbone = build_backbone()
+        backbone = build_backbone(policy)
         load_imagenet(backbone)
         backbone.trainable = False
     return Perceptual(regressor, backbone, config.perceptual_weights)
@@ -115,14 +120,14 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     if not stage.begin(config, dataset.digest):
         return
     training.seed_everything(config)
-    generator = artifact.load_model(Generator, folder.stage("gan").model)
-    regressor = artifact.load_model(Regressor, folder.stage("regressor").model)
-    encoder = Encoder(
-        config.resolution, generator.z_dim, config.encoder_width, training.compute_policy(config)
-    )
+    policy = training.compute_policy(config)
+    generator = artifact.load_model(Generator, folder.stage("gan").model, policy)
+    regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
+    encoder = Encoder(config.resolution, generator.z_dim, config.encoder_width, policy)
     mean = tf.reduce_mean(generator.sample_prior(MEAN_SAMPLES, seed=config.seed), axis=0)
     encoder.add_mean.mean.assign(mean)
-    trainer = InversionTrainer(encoder, generator, load_perceptual(config, regressor), config)
+    perceptual = load_perceptual(config, regressor, policy)
+    trainer = InversionTrainer(encoder, generator, perceptual, config)
     shown = dataset.read(dataset.splits["validation"][:SHOWN])
 
     def picture(seen: int) -> None:

@@ -63,12 +63,16 @@ def test_every_constructor_argument_is_kept(tmp_path):
         assert tiny.same(tiny.values(model), tiny.values(loaded))
 
 
-def test_a_model_trained_in_half_precision_is_loaded_in_float32(tmp_path):
+def test_it_is_loaded_in_float32_or_the_asked_precision_whatever_trained_it(tmp_path):
     model = generator(dtype="mixed_bfloat16")
     artifact.save_model(model, tmp_path / "model")
     loaded = artifact.load_model(Generator, tmp_path / "model")
     assert {layer.compute_dtype for layer in loaded.layers} == {"float32"}
     assert tiny.same(tiny.values(model), tiny.values(loaded))
+    half = artifact.load_model(Generator, tmp_path / "model", "mixed_bfloat16")
+    assert {layer.compute_dtype for layer in half.layers[1:-1]} == {"bfloat16"}
+    assert {weight.dtype for weight in half.weights} == {"float32"}
+    assert tiny.same(tiny.values(model), tiny.values(half))
 
 
 def test_equal_models_have_equal_files(tmp_path, folder):

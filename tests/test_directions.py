@@ -202,6 +202,17 @@ def test_only_the_directions_learn(chain, slim_vgg):
     assert {id(trainer.directions), id(trainer.seed_generator.state)} <= held
 
 
+def test_the_frozen_networks_compute_in_the_trainings_precision(chain, slim_vgg):
+    config = dataclasses.replace(chain.config, precision="mixed_bfloat16")
+    networks = directions.load_networks(chain.folder, config)
+    for name in ("encoder", "generator", "discriminator"):
+        kinds = {layer.compute_dtype for layer in networks[name].layers}
+        assert "bfloat16" in kinds, name
+    regressor = networks["perceptual"].regressor
+    assert regressor.backbone.layers[1].compute_dtype == "bfloat16"
+    assert {weight.dtype for weight in regressor.weights} == {"float32"}
+
+
 def test_the_regressors_maps_serve_as_its_perceptual_features(chain, slim_vgg):
     networks = directions.load_networks(chain.folder, chain.config)
     trainer = directions.DirectionsTrainer(("Smiling",), **networks, config=chain.config)

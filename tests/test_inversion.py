@@ -1,5 +1,6 @@
 """cgan_tf.inversion: both cycles and their weights, what is frozen, the stage."""
 
+import dataclasses
 import math
 import shutil
 
@@ -34,7 +35,7 @@ def build(chain, **options):
         weight.assign(weight.numpy() * 3)
     regressor = artifact.load_model(vgg.Regressor, chain.folder.stage("regressor").model)
     encoder = Encoder(config.resolution, config.z_dim, config.encoder_width)
-    perceptual = inversion.load_perceptual(config, regressor)
+    perceptual = inversion.load_perceptual(config, regressor, "float32")
     return inversion.InversionTrainer(encoder, generator, perceptual, config)
 
 
@@ -238,6 +239,28 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(chain, slim_vgg, tmp_p
     assert (stage.path / picture).read_bytes() == (whole.path / picture).read_bytes()
     # The stages before are as they were: their networks were frozen, their files not touched.
     assert others == {name: tiny.snapshot(folder.stage(name).path) for name in others}
+
+
+def test_the_frozen_networks_compute_in_the_trainings_precision(
+    chain, slim_vgg, tmp_path, monkeypatch
+):
+    shutil.copytree(chain.folder.path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    shutil.rmtree(folder.stage("inversion").path)
+    networks = {}
+
+    def stop(encoder, generator, perceptual, config):
+        networks.update(generator=generator, backbone=perceptual.regressor.backbone)
+        raise tiny.Killed
+
+    monkeypatch.setattr(inversion, "InversionTrainer", stop)
+    with pytest.raises(tiny.Killed):
+        inversion.run(
+            dataclasses.replace(chain.config, precision="mixed_bfloat16"), folder, chain.faces
+        )
+    for name, network in networks.items():
+        assert network.layers[1].compute_dtype == "bfloat16", name
+        assert {weight.dtype for weight in network.weights} == {"float32"}
 
 
 def test_a_damaged_parent_is_one_line(chain, slim_vgg, tmp_path):
