@@ -136,6 +136,16 @@ def test_same_face_same_bytes():
     assert not np.array_equal(synthetic.render(synthetic.sample_face(4, 3), 48), image)
 
 
+def test_the_eyes_are_where_aligned_photos_have_them():
+    scenes = [synthetic._Scene(synthetic.sample_face(4, index), 64) for index in range(200)]
+    between = np.array([scene.on_face(0.0, 0.01) for scene in scenes]) / 64
+    assert np.abs(between.real - 0.5).max() <= 0.0151  # whatever the pose
+    assert np.abs(between.imag - 0.549).max() <= 0.0121
+    assert between.real.std() > 0.003 and between.imag.std() > 0.002
+    mouths = np.array([scene.on_face(0.0, 0.5) for scene in scenes]) / 64
+    assert (mouths - between).real.std() > 0.005  # the head turns behind them
+
+
 def test_resolutions_show_the_same_face():
     for face in faces(8):
         large = synthetic.render(face, 128).reshape(64, 2, 64, 2, 3).mean((1, 3))

@@ -378,15 +378,17 @@ class _Scene:
         self.pen = ImageDraw.Draw(self.stencil)
 
         # The head turns about the neck (0, 0.9). Each head axis is one step in the image plane.
-        yaw, pitch, roll = 0.36 * face.yaw, 0.14 * face.pitch, 0.12 * face.roll
+        yaw, pitch, roll = 0.28 * face.yaw, 0.12 * face.pitch, 0.04 * face.roll
         cos, sin = math.cos, math.sin
-        self.unit = resolution * 0.385 * (0.96 + 0.08 * face.scale)  # pixels per head unit
+        self.unit = resolution * 0.385 * (0.97 + 0.06 * face.scale)  # pixels per head unit
         tilt = self.unit * complex(cos(roll), sin(roll))
         self.step_x = tilt * complex(cos(yaw), sin(pitch) * sin(yaw))
         self.step_y = tilt * complex(0.0, cos(pitch))
         self.step_z = tilt * complex(sin(yaw), -sin(pitch) * cos(yaw))
-        self.center = resolution * complex(0.5 + 0.04 * face.shift_x, 0.545 + 0.025 * face.shift_y)
-        self.neck = self.center + 0.9j * self.unit
+        # As in CelebA's aligned photos, the point between the eyes is nearly the same in all.
+        eyes = resolution * complex(0.5 + 0.015 * face.shift_x, 0.549 + 0.012 * face.shift_y)
+        self.neck = eyes + 0.89 * self.step_y - 0.6 * self.step_z
+        self.center = self.neck - 0.9j * self.unit
         # Head coordinates of every pixel (turned back in the plane only): what shading uses.
         axis = np.arange(resolution) + 0.5
         flat = ((axis + 1j * axis[:, None]) - self.neck) / tilt
