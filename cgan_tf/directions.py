@@ -26,7 +26,7 @@ from cgan_tf.run import RunFolder, file_hash, sync_folder, write_json
 STARTING_PHOTOS = 2000  # training photos behind the start of the directions
 STARTING_CALIBRATION = 50  # training photos that its length is measured on, per direction
 DEFAULTS = {
-    "synthetic": ("Eyeglasses", "Wearing_Hat", "Pale_Skin", "Bangs", "Bushy_Eyebrows"),
+    "synthetic": ("Eyeglasses", "Pale_Skin", "Bangs", "Bushy_Eyebrows", "Wearing_Lipstick"),
     "celeba": ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male"),
     "celeba_dir": ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male"),
 }
