@@ -86,9 +86,11 @@ def main() -> None:
 
     quiet.import_tensorflow()
     import export
-    from cgan_tf import data, directions, evaluate, gan, inversion, regressor, report
+    from cgan_tf import data, directions, evaluate, gan, inversion, regressor, report, training
 
     run.lock()
+    # Recorded, so that a run goes on as it began on another machine too.
+    options = dataclasses.replace(options, precision=training.compute_policy(options))
     dataset = data.open_data(options)
     edits = bool(set(stages) & {"directions", "evaluate", "export"})
     if dataset.attribute_names and (options.attributes or edits):

@@ -68,7 +68,7 @@ class Config:
     )
     precision: str = option(
         "auto",
-        "compute type; auto takes mixed_bfloat16 where the CPU or GPU has it",
+        "compute type; auto takes mixed_bfloat16 where the CPU or GPU has it, and records which",
         ALL,
         choices=("auto", "float32", "mixed_bfloat16"),
     )

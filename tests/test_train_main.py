@@ -19,7 +19,7 @@ from absl.testing import flagsaver
 
 import export
 import train_main
-from cgan_tf import cli, config, evaluate, gan, report, run
+from cgan_tf import cli, config, evaluate, gan, report, run, training
 from cgan_tf.config import FIELDS, STAGES
 from cgan_tf.run import RunFolder
 
@@ -205,6 +205,22 @@ def test_the_drawn_seed_and_the_default_attributes_are_recorded(
     assert command("--stage=directions", f"--run_dir={path}")[0] == 0
     second = RunFolder(path).load_config()
     assert second.seed == first.seed and len(second.attributes) == 5
+
+
+def test_the_precision_that_auto_took_is_recorded_and_kept(command, tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(gan, "run", lambda *_: None)
+    arguments = [part for part in tiny_flags(cache) if not part.startswith("--precision")]
+    path = tmp_path / "run"
+    taken = {"precision": "mixed_bfloat16"}
+    monkeypatch.setattr(
+        training, "compute_policy",
+        lambda options: taken["precision"] if options.precision == "auto" else options.precision,
+    )  # fmt: skip
+    assert command("--stage=gan", f"--run_dir={path}", *arguments)[0] == 0
+    assert RunFolder(path).load_config().precision == "mixed_bfloat16"
+    taken["precision"] = "float32"  # another machine
+    assert command("--stage=gan", f"--run_dir={path}")[0] == 0
+    assert RunFolder(path).load_config().precision == "mixed_bfloat16"
 
 
 def test_a_stage_trains_and_says_where_the_report_is(command, tmp_path, cache, chain):
