@@ -254,7 +254,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "perceptual_crop": 32,
         "pixel_weight": 5.0,
         "directions_kimg": 6.0,
-        "calibrated_change": 0.85,
+        "calibrated_change": 0.81,
         "judge_kimg": 20.0,
         "eval_fakes": 2000,
         "eval_photos": 400,
