@@ -24,6 +24,7 @@ from cgan_tf.networks.vgg import Perceptual, Regressor
 from cgan_tf.run import RunFolder, file_hash, sync_folder, write_json
 
 STARTING_PHOTOS = 2000  # training photos behind the start of the directions
+STARTING_CHANGE = 0.85  # of R's mean prediction that +1 starts at, if it can be reached
 STARTING_CALIBRATION = 50  # training photos that its length is measured on, per direction
 DEFAULTS = {
     "synthetic": ("Eyeglasses", "Pale_Skin", "Bangs", "Bushy_Eyebrows", "Wearing_Lipstick"),
@@ -306,17 +307,18 @@ def class_differences(encoder: Encoder, dataset: ImageData, columns: Sequence[in
     return np.stack(differences).astype(np.float32)
 
 
-def start_directions(trainer: DirectionsTrainer, dataset: ImageData, change: float) -> None:
+def start_directions(trainer: DirectionsTrainer, dataset: ImageData) -> None:
     """Puts the trainer's directions where they start: class differences that R can see.
 
-    Each is scaled so that +1 changes R's mean prediction on training photos by `change`. From a
-    step that is too short the gradient of |alpha + eps - alpha'| vanishes for what R is sure of,
-    and the other terms shrink the direction to nothing.
+    Each is scaled so that +1 changes R's mean prediction on training photos by `STARTING_CHANGE`,
+    whatever the calibration asks for in the end. From a step that is too short the gradient of
+    |alpha + eps - alpha'| vanishes for what R is sure of, and the other terms shrink the direction
+    to nothing.
     """
     columns = trainer.columns.numpy()
     trainer.directions.assign(class_differences(trainer.encoder, dataset, columns))
     calibration = Calibration(trainer, dataset, "train", STARTING_CALIBRATION)
-    trainer.directions.assign([calibration.scale(k, change) for k in range(len(columns))])
+    trainer.directions.assign([calibration.scale(k, STARTING_CHANGE) for k in range(len(columns))])
 
 
 def draw_edits(trainer: DirectionsTrainer, vectors: np.ndarray, photos: np.ndarray) -> np.ndarray:
@@ -340,7 +342,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         return
     training.seed_everything(config)
     trainer = DirectionsTrainer(attributes, **load_networks(folder, config), config=config)
-    start_directions(trainer, dataset, config.calibrated_change)
+    start_directions(trainer, dataset)
     training.train(
         trainer,
         lambda step: pipeline.training_batches(

@@ -369,10 +369,11 @@ def test_no_more_photos_are_asked_than_said():
     assert [line["n"] for line in table] == [10, 10, 10, 12, 12, 12]
 
 
-def test_directions_start_at_class_differences_of_the_length_that_r_sees():
+def test_directions_start_at_class_differences_of_the_length_that_r_sees(monkeypatch):
     # Latents differ by (1, 0), R's score by 0.1 per unit of the first: a change of 0.25 takes 2.5.
     toys = Toys(lambda has, z: 0.2 + 0.1 * has)
-    directions.start_directions(toys.trainer, toys.dataset, 0.25)
+    monkeypatch.setattr(directions, "STARTING_CHANGE", 0.25)
+    directions.start_directions(toys.trainer, toys.dataset)
     np.testing.assert_allclose(toys.trainer.directions.numpy(), [[2.5, 0.0]], rtol=1e-5)
 
 
