@@ -172,7 +172,7 @@ def load_networks(folder: RunFolder, config: Config) -> dict:
         "encoder": artifact.load_model(Encoder, folder.stage("inversion").model, policy),
         "generator": artifact.load_model(Generator, gan.model, policy),
         "discriminator": artifact.load_model(Discriminator, gan.path / "discriminator", policy),
-        "perceptual": load_perceptual(config, regressor, policy),
+        "perceptual": load_perceptual(config, regressor),
     }
 
 

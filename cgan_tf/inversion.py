@@ -17,20 +17,15 @@ SHOWN = 16  # photos in a reconstruction grid
 MEAN_SAMPLES = 10_000  # latents behind the mean
 
 
-def load_perceptual(config: Config, regressor: Regressor, policy: str) -> Perceptual:
+def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
     """The perceptual distance that --perceptual names.
-
-    Args:
-        config: the resolved options.
-        regressor: its features are used, unless ImageNet's are asked for.
-        policy: dtype policy of ImageNet's network.
 
     Raises:
         UserError: ImageNet's features are asked for and cannot be had.
     """
     backbone = None
     if config.perceptual == "imagenet":
-        backbone = build_backbone(policy)
+        backbone = build_backbone(training.compute_policy(config))
         load_imagenet(backbone)
         backbone.trainable = False
     return Perceptual(regressor, backbone, config.perceptual_weights)
@@ -126,8 +121,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     encoder = Encoder(config.resolution, generator.z_dim, config.encoder_width, policy)
     mean = tf.reduce_mean(generator.sample_prior(MEAN_SAMPLES, seed=config.seed), axis=0)
     encoder.add_mean.mean.assign(mean)
-    perceptual = load_perceptual(config, regressor, policy)
-    trainer = InversionTrainer(encoder, generator, perceptual, config)
+    trainer = InversionTrainer(encoder, generator, load_perceptual(config, regressor), config)
     shown = dataset.read(dataset.splits["validation"][:SHOWN])
 
     def picture(seen: int) -> None:

@@ -385,7 +385,8 @@ class _Scene:
         self.step_x = tilt * complex(cos(yaw), sin(pitch) * sin(yaw))
         self.step_y = tilt * complex(0.0, cos(pitch))
         self.step_z = tilt * complex(sin(yaw), -sin(pitch) * cos(yaw))
-        # As in CelebA's aligned photos, the point between the eyes is nearly the same in all.
+        # As in CelebA's aligned photos, the point between the eyes, (0, 0.01, 0.6) in head units,
+        # is nearly the same in all.
         eyes = resolution * complex(0.5 + 0.015 * face.shift_x, 0.549 + 0.012 * face.shift_y)
         self.neck = eyes + 0.89 * self.step_y - 0.6 * self.step_z
         self.center = self.neck - 0.9j * self.unit
