@@ -33,7 +33,10 @@ for _name, _field in FIELDS.items():
     _choices = (
         f" One of {', '.join(_field.metadata['choices'])}." if _field.metadata["choices"] else ""
     )
-    _default = "" if _field.default in (None, "") else f" Default: {_field.default}."
+    _default = _field.default
+    if isinstance(_default, tuple):
+        _default = ",".join(map(str, _default))
+    _default = "" if _default in (None, "") else f" Default: {_default}."
     if _name == "preset":
         _choices = f" One of {', '.join(config.PRESETS)}."
     flags.DEFINE_string(_name, None, f"{_field.metadata['help']}{_unit}.{_choices}{_default}")
@@ -65,12 +68,29 @@ def chosen_stages() -> tuple[str, ...]:
     """The stages that --stage names, in order."""
     if FLAGS.stage == "all":
         return STAGES
+    if not FLAGS.stage:
+        raise UserError(f"--stage: not given; one of {', '.join(STAGES)}, or all")
     if FLAGS.stage not in STAGES:
         raise UserError(
             f"--stage={FLAGS.stage}: one of {', '.join(STAGES)}, or all"
-            f"{config.closest(FLAGS.stage or '', (*STAGES, 'all'))}"
+            f"{config.closest(FLAGS.stage, (*STAGES, 'all'))}"
         )
     return (FLAGS.stage,)
+
+
+def check_ahead(options: Config, run: RunFolder, dataset, stages: tuple[str, ...]) -> None:
+    """Refuses now what a later stage of this command would refuse hours later.
+
+    Raises:
+        UserError: the data has no labels, or VGG16's weights that are asked for cannot be had.
+    """
+    from cgan_tf import inversion, regressor
+
+    work = [name for name in stages if not run.stage(name).finished()]
+    if "regressor" in work:
+        regressor.check(options, run, dataset)
+    if {"inversion", "directions"} & set(work):
+        inversion.check(options)
 
 
 def main() -> None:
@@ -79,6 +99,7 @@ def main() -> None:
         raise UserError("--run_dir: give the folder of this chain, e.g. --run_dir=runs/faces")
     run = RunFolder(FLAGS.run_dir)
     options = resolve(run)
+    run.check_order(stages)
     if FLAGS.dry_run:
         print(json.dumps(config.to_dict(options), indent=2))
         return
@@ -97,6 +118,7 @@ def main() -> None:
         options = dataclasses.replace(
             options, attributes=directions.choose_attributes(options, dataset)
         )
+    check_ahead(options, run, dataset, stages)
     # What was made from a stage that begins anew is stale.
     restarted = config.with_dependents(stages) if FLAGS.restart else ()
     run.check_options(options, restarted)

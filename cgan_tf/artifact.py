@@ -64,14 +64,22 @@ def load_model(cls: type[Model], folder: Path, dtype: str = "float32") -> Model:
         with h5py.File(folder / "weights.h5") as file:
             values = {name: file[name][()] for name in _named(model)}
     except FileNotFoundError:
-        raise UserError(f"{folder}: no model there; run the stage that makes it") from None
+        raise UserError(f"{folder}: no model there; {_remedy(folder)}") from None
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}: damaged model ({error}); make it anew") from None
+        raise UserError(f"{folder}: damaged model ({error}); {_remedy(folder)}") from None
     for variable, value in zip(model.weights, values.values(), strict=True):
         if tuple(variable.shape) != value.shape:
-            raise UserError(f"{folder}: damaged model ({variable.path} has shape {value.shape})")
+            raise UserError(
+                f"{folder}: damaged model ({variable.path} has shape {value.shape}); "
+                f"{_remedy(folder)}"
+            )
         variable.assign(value)
     return model
+
+
+def _remedy(folder: Path) -> str:
+    """Every artifact lies in its stage's folder."""
+    return f"--stage={folder.parent.name} --restart makes it anew"
 
 
 def _named(model: keras.Model) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from absl import app, flags, logging
 from cgan_tf.errors import Interrupted, UserError
 
 USER_ERROR_CODE = 2
+_HELP = ("--help", "-help", "-h", "--h", "--helpshort", "--helpfull")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -33,6 +34,13 @@ def run(main: Callable[[], int | None]) -> None:
             disk, 130 for Ctrl-C, 128 + the signal's number for `Interrupted`.
     """
     app.run(lambda _: _call(main), flags_parser=_parse)
+
+
+def require(*names: str) -> None:
+    """Raises a UserError for the first of these flags that was not given."""
+    for name in names:
+        if not flags.FLAGS[name].value:
+            raise UserError(f"--{name}: not given; see --help")
 
 
 def error_line(message: str) -> str:
@@ -83,7 +91,7 @@ def _environment_error(error: Exception) -> str | None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     """absl's parser with --help on stdout and exit 0, and one line for a wrong flag."""
-    if any(argument in ("--help", "-help", "-h", "--h") for argument in argv[1:]):
+    if any(argument in _HELP for argument in argv[1:]):
         print(_help_text())
         raise SystemExit(0)
     try:

@@ -224,13 +224,19 @@ class Config:
     # Evaluation.
     judge_kimg: float = option(150.0, "length of the judge's training", EVALUATE, "kimg", above=0)
     eval_fakes: int = option(
-        5000, "samples behind fd, kid, precision and recall", EVALUATE, minimum=100
+        5000, "samples behind fd, kid, precision and recall", EVALUATE, "images", minimum=100
     )
-    eval_photos: int = option(1000, "test photos to measure, at most", EVALUATE, minimum=10)
+    eval_photos: int = option(
+        1000, "test photos to measure, at most", EVALUATE, "images", minimum=10
+    )
 
     # Export.
-    formats: tuple[str, ...] = option(("saved_model", "tflite"), "formats to export", EXPORT)
-    quantize: tuple[str, ...] = option(("none", "float16"), "TFLite variants to export", EXPORT)
+    formats: tuple[str, ...] = option(
+        ("saved_model", "tflite"), "formats to export: saved_model, tflite", EXPORT
+    )
+    quantize: tuple[str, ...] = option(
+        ("none", "float16"), "TFLite variants to export: none, float16", EXPORT
+    )
 
 
 # Only what differs from the defaults.
@@ -418,13 +424,19 @@ def check(config: Config) -> None:
     if len(config.perceptual_weights) != 4 or not all(
         0 <= weight < math.inf for weight in config.perceptual_weights
     ):
-        raise UserError("--perceptual_weights: give four numbers that are not negative")
+        given = ",".join(f"{weight:g}" for weight in config.perceptual_weights)
+        raise UserError(
+            f"--perceptual_weights={given}: give four numbers that are not negative"
+        )
     for name in ("batch_size", "directions_batch_size"):  # D judges both
         if config.minibatch_std and getattr(config, name) % 4:
             raise UserError(
                 f"--{name}={getattr(config, name)}: must be divisible by 4, the group of "
                 "--minibatch_std"
             )
+    for name in ("formats", "quantize"):
+        if not getattr(config, name):
+            raise UserError(f"--{name}=: names nothing to export; see --help")
     for name, known in (("formats", ("saved_model", "tflite")), ("quantize", ("none", "float16"))):
         for value in getattr(config, name):
             if value not in known:

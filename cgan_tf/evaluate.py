@@ -275,6 +275,7 @@ def read_comparisons(stage: StageFolder) -> dict[str, "Numbers"]:
 
 def main() -> None:
     """The command: a table of both generators."""
+    cli.require("judge_run", "generator_run")
     quiet.import_tensorflow()
     result = compare(Path(flags.FLAGS.judge_run), Path(flags.FLAGS.generator_run))
     keys = ("resolution", "fd", "fd_floor", "fd_at_32", "fd_floor_at_32", "precision", "recall")
@@ -290,5 +291,4 @@ def main() -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("judge_run", None, "run folder whose judge and photos decide")
     flags.DEFINE_string("generator_run", None, "run folder whose generator is judged beside it")
-    flags.mark_flags_as_required(["judge_run", "generator_run"])
     cli.run(main)

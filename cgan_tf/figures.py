@@ -191,10 +191,10 @@ def collect(run_dir: Path) -> str:
 
 def main() -> None:
     """The command."""
+    cli.require("run_dir")
     print(collect(Path(flags.FLAGS.run_dir)))
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("run_dir", None, "run folder to report on")
-    flags.mark_flag_as_required("run_dir")
     cli.run(main)

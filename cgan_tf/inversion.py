@@ -17,6 +17,16 @@ SHOWN = 16  # photos in a reconstruction grid
 MEAN_SAMPLES = 10_000  # latents behind the mean
 
 
+def check(config: Config) -> None:
+    """What the inversion and directions stages need of the user, before any stage has worked.
+
+    Raises:
+        UserError: ImageNet's features are asked for and cannot be had.
+    """
+    if config.perceptual == "imagenet":
+        load_imagenet(build_backbone(), "--perceptual")
+
+
 def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
     """The perceptual distance that --perceptual names.
 
@@ -26,7 +36,7 @@ def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
     backbone = None
     if config.perceptual == "imagenet":
         backbone = build_backbone(training.compute_policy(config))
-        load_imagenet(backbone)
+        load_imagenet(backbone, "--perceptual")
         backbone.trainable = False
     return Perceptual(regressor, backbone, config.perceptual_weights)
 

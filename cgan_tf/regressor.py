@@ -112,7 +112,7 @@ def build(
         return model, note
     if config.vgg_weights in ("auto", "imagenet"):
         try:
-            vgg.load_imagenet(model.backbone)
+            vgg.load_imagenet(model.backbone, "--vgg_weights")
         except UserError:
             if config.vgg_weights == "imagenet":
                 raise
@@ -126,12 +126,32 @@ def build(
     return model, note
 
 
-def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
-    """Trains the regressor in `folder`/regressor, or goes on, or says that it has finished."""
+def check(config: Config, folder: RunFolder, dataset: ImageData) -> None:
+    """What `run` needs of the user, before any stage has worked.
+
+    Raises:
+        UserError: the data has no labels, or the start that --vgg_weights asks for is not there.
+    """
+    _need_labels(config, dataset)
+    began = any(folder.stage("regressor").checkpoints.glob("step-*.npz"))
+    if config.vgg_weights not in ("auto", "none") and not began:
+        backbone = vgg.build_backbone()
+        if config.vgg_weights == "imagenet":
+            vgg.load_imagenet(backbone, "--vgg_weights")
+        else:
+            vgg.load_file(backbone, config.vgg_weights)
+
+
+def _need_labels(config: Config, dataset: ImageData) -> None:
     if not dataset.attribute_names:
         raise UserError(
             f"--data={config.data}: the regressor needs labels; add labels.csv to --data_dir"
         )
+
+
+def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
+    """Trains the regressor in `folder`/regressor, or goes on, or says that it has finished."""
+    _need_labels(config, dataset)
     stage = folder.stage("regressor")
     if not stage.begin(config, dataset.digest):
         return

@@ -13,6 +13,7 @@ Every write is atomic: a temporary name beside the target, fsync, rename.
 """
 
 import datetime
+import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -21,7 +22,7 @@ import os
 import platform
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from cgan_tf.config import NEEDS, Config
 from cgan_tf.errors import UserError
 
 FORMAT = 1  # of the run folder; a folder of another format is refused
+METADATA = {"stage", "options", "data", "parents"}  # what later commands need of a stage's
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "absl-py", "tensorflow-datasets")
 
 
@@ -99,6 +101,10 @@ def set_aside(path: Path) -> Path:
     return target
 
 
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path} is damaged; restore it, or take another --run_dir")
+
+
 def _flag(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -117,7 +123,7 @@ class StageFolder:
         """metadata.json, or an empty dict before the stage has begun."""
         try:
             content = json.loads((self.path / "metadata.json").read_text())
-            if not isinstance(content, dict):
+            if not isinstance(content, dict) or not METADATA <= set(content):
                 raise ValueError("not what begin() wrote")
             return content
         except FileNotFoundError:
@@ -156,11 +162,25 @@ class StageFolder:
         return self.read_metadata().get("ended") is not None
 
     def artifact_hash(self) -> str:
-        """SHA-256 over the stage's model files, in the order of their names."""
+        """SHA-256 over the stage's model files, in the order of their names.
+
+        Raises:
+            UserError: the model is gone.
+        """
         digest = hashlib.sha256()
-        for path in sorted(self.model.iterdir()):
-            digest.update(f"{path.name} {file_hash(path)}\n".encode())
+        try:
+            for path in sorted(self.model.iterdir()):
+                digest.update(f"{path.name} {file_hash(path)}\n".encode())
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.model} is missing, though the {self.name} stage had finished; "
+                f"--stage={self.name} --restart makes it anew"
+            ) from None
         return digest.hexdigest()
+
+    def has_work(self) -> bool:
+        """Whether something has been made that a change of options would put in doubt."""
+        return self.finished() or any(self.checkpoints.glob("step-*.npz"))
 
     def begin(self, config: Config, data_digest: str, say: Callable[[str], None] = print) -> bool:
         """Opens the stage for work, or says that there is none left.
@@ -177,17 +197,10 @@ class StageFolder:
             UserError: a stage that this one needs has not finished, or the options, the data or
                 an earlier stage are no longer those that this stage began with.
         """
-        parents = {}
-        for parent in NEEDS[self.name]:
-            folder = self.run.stage(parent)
-            if not folder.finished():
-                raise UserError(
-                    f"--stage={self.name}: needs the {parent} stage first; run "
-                    f"python train_main.py --stage={parent} --run_dir={self.run.path}"
-                )
-            parents[parent] = folder.artifact_hash()
+        self.run.check_order((self.name,))
+        parents = {name: self.run.stage(name).artifact_hash() for name in NEEDS[self.name]}
         old = self.read_metadata()
-        if old:
+        if old and self.has_work():
             changed = self.changed_options(config)
             if old["data"] != data_digest:
                 changed.append("--data_dir (its photos or labels are not the same)")
@@ -227,7 +240,7 @@ class StageFolder:
     def changed_options(self, config: Config) -> list[str]:
         """This stage's options that changed since it began, each as "--name=new (was old)"."""
         old = self.read_metadata().get("options")
-        if old is None:
+        if old is None or not self.has_work():
             return []
         return [
             f"--{name}={_flag(value)} (was {_flag(old.get(name))})"
@@ -253,7 +266,7 @@ class RunFolder:
     """One chain's folder. Only one process at a time may work in it (`lock`)."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
 
     def stage(self, name: str) -> StageFolder:
         """The sub-folder of a stage, whether it exists or not."""
@@ -268,7 +281,9 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the end
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
             raise UserError(
                 f"--run_dir={self.path}: {error.strerror}; take another folder"
             ) from None
@@ -294,17 +309,28 @@ class RunFolder:
                 raise ValueError("not what save_config() wrote")
         except (FileNotFoundError, NotADirectoryError):
             return {}
+        except OSError as error:
+            raise UserError(
+                f"--run_dir={self.path}: {error.strerror}; take another folder"
+            ) from None
         except ValueError:
-            raise UserError(f"{path} is damaged; restore it, or take another --run_dir") from None
+            raise _damaged(path) from None
         if content.get("format") != FORMAT:
             raise UserError(
                 f"--run_dir={self.path}: a run folder of format {content.get('format')}, "
                 f"this version reads format {FORMAT}; take another --run_dir or the version "
                 f"that made it ({content.get('version', 'unknown')})"
             )
-        unknown = sorted(set(content["options"]) - set(config_module.FIELDS))
+        options = content.get("options")
+        if not isinstance(options, dict) or not isinstance(content.get("substitutions"), dict):
+            raise _damaged(path)
+        unknown = sorted(set(options) - set(config_module.FIELDS))
         if unknown:
             raise UserError(f"{path}: unknown option {unknown[0]}; take the version that made it")
+        try:
+            config_module.check(config_module.from_dict(options))
+        except TypeError:
+            raise _damaged(path) from None
         return content
 
     def load_config(self) -> Config:
@@ -315,7 +341,10 @@ class RunFolder:
         """
         content = self.read()
         if not content:
-            raise UserError(f"{self.path}: no run folder (config.json is missing)")
+            raise UserError(
+                f"{self.path}: no run folder (config.json is missing); give one that "
+                "train_main.py has made"
+            )
         return config_module.from_dict(content["options"])
 
     def restart(self, name: str, say: Callable[[str], None] = print) -> None:
@@ -323,6 +352,16 @@ class RunFolder:
         path = self.stage(name).path
         if path.exists():
             say(f"{name}: the old stage is now {set_aside(path)}")
+
+    def check_order(self, stages: Sequence[str]) -> None:
+        """Raises a UserError if one of the stages needs one that has not finished before it."""
+        for index, name in enumerate(stages):
+            for parent in NEEDS[name]:
+                if parent not in stages[:index] and not self.stage(parent).finished():
+                    raise UserError(
+                        f"--stage={name}: needs the {parent} stage first; run "
+                        f"python train_main.py --stage={parent} --run_dir={self.path}"
+                    )
 
     def check_options(self, config: Config, restarted: tuple[str, ...] = ()) -> None:
         """Raises a UserError if a stage that has begun would not be what config.json says of it.

@@ -154,14 +154,18 @@ def restore_checkpoint(
                     raise ValueError(f"{name} has shape {values[name].shape}")
         except DAMAGE as error:
             path.rename(path.with_name(f"{path.name}.damaged"))
-            say(f"note: checkpoint {path.name} is damaged ({error}); taking the one before it")
+            # NumPy takes what is no zip for a pickle, and advises to load that.
+            reason = "no checkpoint" if "pickle" in str(error) else str(error)
+            before = "; taking the one before it" if any(folder.glob("step-*.npz")) else ""
+            say(f"note: checkpoint {path.name} is damaged ({reason}){before}")
             continue
         for name, variable in variables.items():
             variable.assign(values[name])
         return facts
     if any(folder.glob("step-*.npz.damaged")):  # now, or by the command before this one
         raise UserError(
-            f"{folder}: no checkpoint is whole; --restart moves the stage aside and begins anew"
+            f"{folder}: no checkpoint is whole; --stage={folder.parent.name} --restart moves the "
+            "stage aside and begins anew"
         )
     return {}
 
@@ -241,9 +245,11 @@ def train(
     saved_at = said_at = time.perf_counter()
 
     def stop(what: str) -> UserError:
+        kept = any(stage.checkpoints.glob("step-*.npz"))
         return UserError(
             f"{stage.name}: {what} at {step * batch_size / 1000:.2f} kimg; "
-            f"the last checkpoint is kept; {trainer.remedy}, with --restart"
+            f"{'the last checkpoint is kept' if kept else 'there is no checkpoint yet'}; "
+            f"{trainer.remedy}, with --restart"
         )
 
     def save() -> Path:

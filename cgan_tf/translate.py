@@ -75,9 +75,11 @@ def strength_vector(edit: dict[str, float], attributes: tuple[str, ...]) -> np.n
             raise UserError(
                 f"--edit={name}: unknown attribute{hint}; the model has {', '.join(attributes)}"
             )
+        if abs(strength) > np.finfo(np.float32).max:
+            raise UserError(
+                f"--edit={name}={strength:g}: too large for a float32; give a smaller number"
+            )
         vector[attributes.index(name)] = strength
-    if not np.isfinite(vector).all():
-        raise UserError("--edit: a strength is too large for a float32; give a smaller number")
     return vector
 
 
@@ -115,6 +117,10 @@ def plan_outputs(photos: list[Path], is_folder: bool, output: str, overwrite: bo
         UserError: a file is in the way, or the output cannot be written.
     """
     path = Path(output).expanduser()
+    if is_folder and path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
+        raise UserError(
+            f"--output={output}: --image is a folder, so give a folder here, not a picture's name"
+        )
     into_folder = is_folder or path.is_dir() or output.endswith(os.sep)
     if into_folder:
         stems = [photo.stem for photo in photos]
@@ -235,9 +241,7 @@ def define_flags() -> None:
 def main() -> int:
     """The command behind the flags; returns the exit code."""
     options = flags.FLAGS
-    for name in ("model", "image", "edit", "output"):
-        if not options[name].value:
-            raise UserError(f"--{name}: not given; see --help")
+    cli.require("model", "image", "edit", "output")
     edit = parse_edit(options.edit)
     photos = find_photos(options.image)
     is_folder = Path(options.image).expanduser().is_dir()
@@ -255,7 +259,7 @@ def main() -> int:
             pixels = images.decode_file(photo)
         except UserError as error:
             if not is_folder:
-                raise
+                raise UserError(f"--image: {error}; give another photo") from None
             print(f"skipped: {error}", file=sys.stderr)
             continue
         edited = edit_photo(editor, pixels, strengths, options.strip)

@@ -12,7 +12,6 @@ from absl import flags
 
 from cgan_tf import cli, quiet
 from cgan_tf import config as config_module
-from cgan_tf.errors import UserError
 from cgan_tf.run import RunFolder
 
 
@@ -31,8 +30,7 @@ def define_flags() -> None:
 def main() -> int:
     """The command behind the flags; returns the exit code."""
     options = flags.FLAGS
-    if not options.run_dir:
-        raise UserError("--run_dir: not given; see --help")
+    cli.require("run_dir")
     run = RunFolder(options.run_dir)
     stored = run.load_config()
     given = {

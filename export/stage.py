@@ -56,7 +56,6 @@ def run(
     Raises:
         UserError: a stage that this one needs has not finished, or a variant did not pass.
     """
-    _check_options(config)
     stage = folder.stage("export")
     dataset = dataset or data.open_data(config, say)
     if stage.path.exists() and not stage.finished() and _has_content(stage.path):
@@ -95,7 +94,6 @@ def export_to(
     Raises:
         UserError: as `run`, or `output` holds something else.
     """
-    _check_options(config)
     for name in ("gan", "regressor", "inversion", "directions"):
         finished_stage(folder, name)
     if not _make_room(config, folder, output, restart, say):
@@ -264,12 +262,6 @@ def _refuse_failures(report: dict[str, Any], folder: Path) -> None:
 
 
 # ---- what is already there ---------------------------------------------------------------------
-
-
-def _check_options(config: Config) -> None:
-    for name in ("formats", "quantize"):
-        if not getattr(config, name):
-            raise UserError(f"--{name}: names nothing to export; see --help")
 
 
 def _has_content(folder: Path) -> bool:

@@ -127,8 +127,9 @@ def test_the_weights_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
 
 
 def test_a_missing_model(folder, tmp_path):
-    assert message(Generator, tmp_path / "none") == (
-        f"{tmp_path / 'none'}: no model there; run the stage that makes it"
+    path = tmp_path / "gan" / "model"
+    assert message(Generator, path) == (
+        f"{path}: no model there; --stage=gan --restart makes it anew"
     )
     (folder / "weights.h5").unlink()
     assert "no model there" in message(Generator, folder)

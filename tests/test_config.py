@@ -132,11 +132,11 @@ def test_parse_names_flag_value_and_remedy(name, text, remedy):
         ({"perceptual_crop": 65}, "--perceptual_crop=65: from 16 to --resolution=64"),
         (
             {"perceptual_weights": (1.0, 1.0, 1.0)},
-            "--perceptual_weights: give four numbers that are not negative",
+            "--perceptual_weights=1,1,1: give four numbers that are not negative",
         ),
         (
             {"perceptual_weights": (1.0, 1.0, 1.0, -1.0)},
-            "--perceptual_weights: give four numbers that are not negative",
+            "--perceptual_weights=1,1,1,-1: give four numbers that are not negative",
         ),
         (
             {"minibatch_std": True, "batch_size": 6},
@@ -150,6 +150,8 @@ def test_parse_names_flag_value_and_remedy(name, text, remedy):
             {"formats": ("tflit",)},
             "--formats=tflit: unknown (did you mean tflite?); one of saved_model, tflite",
         ),
+        ({"formats": ()}, "--formats=: names nothing to export; see --help"),
+        ({"quantize": ()}, "--quantize=: names nothing to export; see --help"),
         ({"quantize": ("int3",)}, "--quantize=int3: unknown; one of none, float16"),
     ],
 )

@@ -524,7 +524,11 @@ def test_mistakes_end_in_one_line(copied_run, tmp_path):
     where = f"--run_dir={copied_run.path}"
     for arguments, message in (
         ([], "--run_dir: not given; see --help"),
-        ([f"--run_dir={tmp_path}"], f"{tmp_path}: no run folder (config.json is missing)"),
+        (
+            [f"--run_dir={tmp_path}"],
+            f"{tmp_path}: no run folder (config.json is missing); give one that train_main.py "
+            "has made",
+        ),
         ([where, "--formats=onnx"], "--formats=onnx: unknown; one of saved_model, tflite"),
         ([where, "--quantize=float61"], "--quantize=float61: unknown (did you mean float16?)"),
         ([where, "--outptu=x"], "--outptu: unknown flag; did you mean --output? (see --help)"),

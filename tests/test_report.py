@@ -553,7 +553,10 @@ def test_command(full, tmp_path):
     read(path.read_text(encoding="utf-8"))
     code, out, err = command(f"--run_dir={tmp_path / 'nothing'}")
     assert (code, out) == (2, "")
-    assert err == f"error: {tmp_path / 'nothing'}: no run folder (config.json is missing)\n"
+    assert err == (
+        f"error: {tmp_path / 'nothing'}: no run folder (config.json is missing); give one that "
+        "train_main.py has made\n"
+    )
     assert not (tmp_path / "nothing").exists()
     code, out, err = command("--run_dri=x")
     assert (code, out) == (2, "") and "did you mean --run_dir?" in err

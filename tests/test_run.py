@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -237,9 +238,15 @@ def test_the_hash_of_an_artifact_is_over_names_and_contents(folder):
     assert len({first, second, stage.artifact_hash()}) == 3
 
 
+def work(stage):
+    """What a killed training leaves."""
+    run.write_text(stage.checkpoints / "step-000000001.npz", "weights")
+
+
 def test_changed_options_are_refused_and_named(folder):
     stage = folder.stage("gan")
     assert stage.begin(config(), "d")
+    work(stage)
     before = tiny.snapshot(folder.path)
     changed = config(kimg=9.0, g_lr=0.5, inversion_lr=0.5, attributes=("Male",))
     line = message(stage.begin, changed, "d")
@@ -252,9 +259,19 @@ def test_changed_options_are_refused_and_named(folder):
     assert stage.begin(config(checkpoint_minutes=9.0, cache_gib=1.0, data_dir="x"), "d")
 
 
+def test_a_stage_that_has_made_nothing_yet_takes_other_options(folder):
+    stage = folder.stage("gan")
+    assert stage.begin(config(), "d")
+    folder.check_options(config(kimg=9.0))
+    assert stage.begin(config(kimg=9.0), "e")
+    metadata = stage.read_metadata()
+    assert metadata["options"]["kimg"] == 9.0 and metadata["data"] == "e"
+
+
 def test_changed_data_is_refused(folder):
     stage = folder.stage("gan")
     assert stage.begin(config(), "d")
+    work(stage)
     assert "--data_dir (its photos or labels are not the same)" in message(
         stage.begin, config(), "e"
     )
@@ -263,6 +280,7 @@ def test_changed_data_is_refused(folder):
 def test_an_earlier_stage_that_was_trained_anew_is_refused(folder):
     finish(folder, "gan", "regressor")
     assert folder.stage("inversion").begin(config(), "d")
+    work(folder.stage("inversion"))
     run.write_text(folder.stage("gan").model / "weights.h5", "other weights")
     line = message(folder.stage("inversion").begin, config(), "d")
     assert "other options: the gan stage (trained anew since);" in line
@@ -284,11 +302,12 @@ def test_an_option_of_an_earlier_stage_is_refused_and_of_a_later_one_is_not(fold
 def test_lists_are_named_as_flags_are_written(folder):
     finish(folder, "gan", "regressor", "inversion")
     assert folder.stage("directions").begin(config(), "d")
+    work(folder.stage("directions"))
     line = message(folder.check_options, config(attributes=("Male", "Smiling")))
     assert "--attributes=Male,Smiling (was Smiling,Eyeglasses)" in line
 
 
-@pytest.mark.parametrize("content", ["{", "", "[1]", '"text"', "\udcff"])
+@pytest.mark.parametrize("content", ["{", "", "[1]", '"text"', "\udcff", '{"stage": "gan"}'])
 def test_damaged_metadata_names_the_remedy(folder, content):
     finish(folder, "gan")
     path = folder.stage("gan").path / "metadata.json"
@@ -298,7 +317,49 @@ def test_damaged_metadata_names_the_remedy(folder, content):
     )
 
 
+def test_a_model_that_is_gone_names_the_remedy(folder):
+    finish(folder, "gan", "regressor")
+    shutil.rmtree(folder.stage("gan").model)
+    assert message(folder.stage("inversion").begin, config(), "d") == (
+        f"{folder.stage('gan').model} is missing, though the gan stage had finished; "
+        "--stage=gan --restart makes it anew"
+    )
+
+
+def test_the_order_of_stages(folder):
+    folder.check_order(("gan",))
+    folder.check_order(("gan", "regressor", "inversion"))
+    assert message(folder.check_order, ("regressor", "inversion")) == (
+        "--stage=inversion: needs the gan stage first; run python train_main.py --stage=gan "
+        f"--run_dir={folder.path}"
+    )
+    finish(folder, "gan")
+    folder.check_order(("regressor", "inversion"))
+
+
 # The run folder.
+
+
+@pytest.mark.parametrize(
+    "change", [{"options": None}, {"options": {"width": "four"}}, {"substitutions": 3}]
+)
+def test_a_config_that_is_not_ours_is_damaged(folder, change):
+    path = folder.path / "config.json"
+    run.write_json(path, folder.read() | change)
+    line = f"{path} is damaged; restore it, or take another --run_dir"
+    assert message(folder.load_config) == line
+
+
+def test_a_folder_that_cannot_be_is_one_line(tmp_path):
+    long = tmp_path / ("x" * 300)
+    for call in (RunFolder(long).read, RunFolder(long).lock, RunFolder("/proc/none/x").lock):
+        assert message(call).startswith("--run_dir=")
+        assert message(call).endswith("; take another folder")
+
+
+def test_the_home_folder_is_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert str(RunFolder("~/runs/x").path) == "/somewhere/runs/x"
 
 
 def test_config_survives_and_keeps_the_substitutions(folder):
@@ -328,7 +389,8 @@ def test_no_run_folder(tmp_path):
     folder = RunFolder(tmp_path / "none")
     assert folder.read() == {} and not (tmp_path / "none").exists()
     assert message(folder.load_config) == (
-        f"{tmp_path / 'none'}: no run folder (config.json is missing)"
+        f"{tmp_path / 'none'}: no run folder (config.json is missing); give one that "
+        "train_main.py has made"
     )
     (tmp_path / "file").write_text("")
     assert RunFolder(tmp_path / "file").read() == {}

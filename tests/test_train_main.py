@@ -79,8 +79,11 @@ def test_help_shows_every_option_with_its_unit_and_default():
         assert text[name].startswith(f"{field.metadata['help']}"), name
         if field.metadata["unit"]:
             assert f"[{field.metadata['unit']}]" in text[name]
-        if field.default not in (None, ""):
-            assert f"Default: {field.default}." in text[name]
+        default = field.default
+        if isinstance(default, tuple):  # as it is typed
+            default = ",".join(map(str, default))
+        if default not in (None, ""):
+            assert f"Default: {default}." in text[name]
         for choice in field.metadata["choices"]:
             assert choice in text[name]
     assert "One of demo, celeba32, celeba64, celeba128." in text["preset"]
@@ -121,7 +124,7 @@ def test_a_wrong_value_is_one_line_and_nothing_is_made(command, tmp_path, argume
 
 
 def test_no_stage(command):
-    assert command()[2].startswith("error: --stage=None: one of gan, ")
+    assert command()[2].startswith("error: --stage: not given; one of gan, ")
 
 
 def test_an_unknown_flag_is_one_line_with_the_nearest():
@@ -132,7 +135,7 @@ def test_an_unknown_flag_is_one_line_with_the_nearest():
     assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
 
 
-@pytest.mark.parametrize("stage", ["gan", "directions"])
+@pytest.mark.parametrize("stage", ["gan", "all"])
 def test_an_unknown_attribute_is_one_line_before_any_work(command, tmp_path, cache, stage):
     arguments = tiny_flags(cache, attributes=("Smilling",))
     code, out, error = command(f"--stage={stage}", f"--run_dir={tmp_path / 'run'}", *arguments)
@@ -192,11 +195,47 @@ def test_all_runs_every_stage_in_order(command, tmp_path, cache, monkeypatch):
     assert len(stored["data"]["digest"]) == 64
 
 
+def test_a_stage_before_its_time_makes_nothing(command, tmp_path, cache):
+    code, out, error = command("--stage=export", f"--run_dir={tmp_path / 'run'}")
+    assert (code, out) == (2, "") and error == (
+        "error: --stage=export: needs the gan stage first; run python train_main.py --stage=gan "
+        f"--run_dir={tmp_path / 'run'}"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options, line",
+    [
+        ({"vgg_weights": "/none.h5"}, "--vgg_weights=/none.h5: no VGG16 weights without top ("),
+        ({"perceptual": "imagenet"}, "--perceptual=imagenet: the weights cannot be had ("),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_refused_at_once(
+    command, tmp_path, cache, monkeypatch, options, line
+):
+    monkeypatch.setattr(gan, "run", lambda *_: pytest.fail("the GAN has begun"))
+    real = keras.applications.VGG16
+
+    def offline(*arguments, **named):
+        if named.get("weights") == "imagenet":
+            raise Exception("URL fetch failure")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(keras.applications, "VGG16", offline)
+    arguments = tiny_flags(cache, **options)
+    code, _, error = command("--stage=all", f"--run_dir={tmp_path / 'run'}", *arguments)
+    assert code == 2 and error.startswith(f"error: {line}") and "\n" not in error
+    assert "take --perceptual=regressor" in error or "give auto, imagenet, none" in error
+    assert tiny.listing(tmp_path) == ["run/.lock"]
+
+
 def test_the_drawn_seed_and_the_default_attributes_are_recorded(
     command, tmp_path, cache, monkeypatch
 ):
     for name in ("gan", "directions"):
         monkeypatch.setattr(sys.modules[f"cgan_tf.{name}"], "run", lambda *_: None)
+    monkeypatch.setattr(RunFolder, "check_order", lambda *_: None)  # the stages do nothing here
     arguments = [part for part in tiny_flags(cache) if not part.startswith(("--seed", "--attr"))]
     path = tmp_path / "run"
     assert command("--stage=gan", f"--run_dir={path}", *arguments)[0] == 0

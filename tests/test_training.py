@@ -373,8 +373,8 @@ def test_no_checkpoint_is_whole(stage):
     for path in stage.checkpoints.iterdir():
         truncate(path)
     line = (
-        f"{stage.checkpoints}: no checkpoint is whole; --restart moves the stage aside and begins "
-        "anew"
+        f"{stage.checkpoints}: no checkpoint is whole; --stage=gan --restart moves the stage aside "
+        "and begins anew"
     )
     for _ in range(2):  # the same command again does not begin anew in silence
         before = stage.read_stats()

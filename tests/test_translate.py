@@ -153,7 +153,7 @@ def test_plan_outputs_refuses(tmp_path, monkeypatch):
     assert plan(["x/a.jpg"], False, taken, overwrite=True) == [taken]
     with pytest.raises(UserError, match="a.png is the photo itself"):
         plan([taken], False, taken, overwrite=True)
-    with pytest.raises(UserError, match="a.png is a file; choose another folder"):
+    with pytest.raises(UserError, match="--image is a folder, so give a folder here"):
         plan(["x/a.jpg", "x/b.jpg"], True, taken)
     with pytest.raises(UserError, match="a.png is a file; choose another folder"):
         plan(["x/a.jpg"], False, taken / "deep" / "b.png")

@@ -24,6 +24,11 @@ HEAD_SIDE = 4
 HEAD_CHANNELS = 256 + 512
 HEAD_SCALE = 1 / 8  # of those maps: Adam moves every weight alike, and they are many
 EPSILON = 1e-8
+# In the place of ImageNet's weights, by the flag that asks for them.
+IMAGENET_REMEDIES = {
+    "--vgg_weights": "give a file, or none",
+    "--perceptual": "take --perceptual=regressor",
+}
 
 
 def preprocess(images: tf.Tensor) -> tf.Tensor:
@@ -53,8 +58,12 @@ def build_backbone(dtype: str = "float32") -> keras.Model:
     return keras.Model(vgg.input, [*outputs, vgg.output], name="vgg16")
 
 
-def load_imagenet(backbone: keras.Model) -> None:
+def load_imagenet(backbone: keras.Model, flag: str) -> None:
     """Puts ImageNet's weights into the backbone.
+
+    Args:
+        backbone: as `build_backbone` makes it.
+        flag: the one that asks for them, for the error.
 
     Raises:
         UserError: they are not on this machine and cannot be downloaded.
@@ -63,9 +72,9 @@ def load_imagenet(backbone: keras.Model) -> None:
         source = keras.applications.VGG16(include_top=False, weights="imagenet")
     except Exception as error:  # keras.utils.get_file raises a bare Exception without a network
         raise UserError(
-            "--vgg_weights=imagenet: the weights cannot be had "
+            f"{flag}=imagenet: the weights cannot be had "
             f"({' '.join(str(error).split())[:120]}); "
-            "connect to the network once, or give a file, or none"
+            f"connect to the network once, or {IMAGENET_REMEDIES[flag]}"
         ) from None
     backbone.set_weights(source.get_weights())
 
