@@ -25,6 +25,19 @@ NEEDS = {
     "export": ("gan", "regressor", "inversion", "directions"),
 }
 ALL = STAGES
+# The adversarial games, and what usually holds D in each (`wgan` clips its weights instead).
+USUAL_PENALTY = {
+    "minimax": "none",
+    "non_saturating": "r1",
+    "lsgan": "r1",
+    "wgan": "none",
+    "wgan_gp": "gp",
+    "hinge": "r1",
+    "ragan": "r1",
+    "rpgan": "r1+r2",
+}
+OBJECTIVES = tuple(USUAL_PENALTY)
+PENALTIES = ("r1", "r2", "r1+r2", "gp")
 
 
 def option(
@@ -112,14 +125,44 @@ class Config:
     real_label: float = option(
         1.0, "target of D on reals (0.9: one-sided label smoothing)", GAN, above=0.5
     )
-    r1_gamma: float = option(
-        0.1, "R1 weight: gamma / 2 * |grad D(x)|^2; 0 turns it off", GAN, minimum=0
+    objective: str = option("non_saturating", "the adversarial game", GAN, choices=OBJECTIVES)
+    d_steps: int = option(1, "D steps, on fresh noise, for one G step", GAN, "steps", minimum=1)
+    penalty: str = option(
+        "auto",
+        "what holds D's gradient; auto takes the objective's usual one",
+        GAN,
+        choices=("auto", "none", *PENALTIES),
     )
-    r1_interval: int = option(16, "D steps between R1 penalties (lazy R1)", GAN, "steps", minimum=1)
-    d_norm: str = option("none", "normalization in D", GAN, choices=("none", "batch"))
+    r1_gamma: float = option(
+        0.1, "R1 weight: gamma / 2 * |grad D(x)|^2 on reals", GAN, minimum=0
+    )
+    r2_gamma: float = option(
+        0.1, "R2 weight: gamma / 2 * |grad D(x)|^2 on fakes", GAN, minimum=0
+    )
+    gp_weight: float = option(
+        10.0, "gp weight: lambda * (|grad D(x)| - 1)^2 between reals and fakes", GAN, minimum=0
+    )
+    penalty_interval: int = option(
+        0,
+        "D steps between penalties; 0 takes 16 for r1 and r2 (lazy regularization), 1 for gp",
+        GAN,
+        "steps",
+        minimum=0,
+    )
+    clip_value: float = option(
+        0.0, "wgan clips D's weights to this size; 0 takes 0.01", GAN, minimum=0
+    )
+    d_norm: str = option("none", "normalization in D", GAN, choices=("none", "batch", "spectral"))
     minibatch_std: bool = option(True, "minibatch standard deviation channel in D", GAN)
     ema_kimg: float = option(
         10.0, "half-life of the averaged G; 0 turns averaging off", GAN, "kimg", minimum=0
+    )
+    ema_rampup: float = option(
+        0.05,
+        "the half-life is at most this share of the images seen, so that the average leaves its "
+        "start behind; 0 turns the ramp off",
+        GAN,
+        minimum=0,
     )
     flip: bool = option(
         True,
@@ -272,7 +315,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "beta1": 0.5,
         "beta2": 0.999,
         "real_label": 0.9,
-        "r1_gamma": 0.0,
+        "penalty": "none",
         "d_norm": "batch",
         "minibatch_std": False,
         "ema_kimg": 0.0,
@@ -399,6 +442,7 @@ def check(config: Config) -> None:
         raise UserError(f"--seed={config.seed}: from 0 to {2**32 - 1}")
     if config.real_label > 1:
         raise UserError(f"--real_label={config.real_label}: must be at most 1")
+    _check_game(config)
     if config.data in ("celeba_dir", "folder") and not config.data_dir:
         raise UserError(
             f"--data_dir: give the folder of the photos (--data={config.data} needs it)"
@@ -431,6 +475,53 @@ def check(config: Config) -> None:
                 raise UserError(
                     f"--{name}={value}: unknown{closest(value, known)}; one of {', '.join(known)}"
                 )
+
+
+def penalty(config: Config) -> tuple[str, ...]:
+    """The penalties on D: `r1`, `r2` and `gp`, or none, with `auto` resolved."""
+    name = USUAL_PENALTY[config.objective] if config.penalty == "auto" else config.penalty
+    return () if name == "none" else tuple(name.split("+"))
+
+
+def penalty_interval(config: Config) -> int:
+    """D steps between penalties, with 0 resolved."""
+    return config.penalty_interval or (1 if "gp" in penalty(config) else 16)
+
+
+def _check_game(config: Config) -> None:
+    """Refuses combinations of objective, penalty and normalization that make no sense."""
+    if config.real_label < 1 and config.objective not in ("minimax", "non_saturating"):
+        raise UserError(
+            f"--real_label={config.real_label}: labels are smoothed in minimax and non_saturating, "
+            f"not in --objective={config.objective}"
+        )
+    if config.clip_value and config.objective != "wgan":
+        raise UserError(
+            f"--clip_value={config.clip_value}: only --objective=wgan clips D's weights, "
+            f"not {config.objective}"
+        )
+    if config.objective == "wgan" and penalty(config):
+        raise UserError(
+            f"--penalty={config.penalty}: wgan clips D's weights instead; "
+            "take --penalty=none or --objective=wgan_gp"
+        )
+    if config.objective == "wgan_gp" and penalty(config) != ("gp",):
+        raise UserError(
+            f"--penalty={config.penalty}: wgan_gp is held by gp; take --penalty=auto or another "
+            "--objective"
+        )
+    if "gp" in penalty(config) and config.d_norm != "none":
+        what = (
+            "spectral normalization holds D's gradient too"
+            if config.d_norm == "spectral"
+            else "the penalty is each image's own, batch norm ties them together"
+        )
+        raise UserError(f"--d_norm={config.d_norm} with --penalty=gp: {what}; take --d_norm=none")
+    if config.objective == "wgan" and config.d_norm == "spectral":
+        raise UserError(
+            "--d_norm=spectral with --objective=wgan: its clipping holds D already; take "
+            "--d_norm=none or batch"
+        )
 
 
 def with_dependents(stages: Iterable[str]) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ class Discriminator(keras.Model):
     Args:
         resolution: side of the image in px.
         width: channels at half the resolution.
-        norm: "none" or "batch" (not on the first layer).
+        norm: "none", "batch" (not on the first layer) or "spectral" (Miyato et al. 2018).
         minibatch_std: append the minibatch standard deviation before the dense layer.
         dtype: dtype policy of the computation; the logits are float32 in any case.
 
@@ -136,19 +136,21 @@ class Discriminator(keras.Model):
         initializer = (
             keras.initializers.RandomNormal(stddev=0.02) if norm == "batch" else "he_normal"
         )
+        hold = layers.SpectralNormalization if norm == "spectral" else lambda layer, **_: layer
         image = keras.Input((resolution, resolution, 3), name="image")
         x = image
         for level, channels in enumerate(reversed(level_widths(resolution, width))):
             normalize = norm == "batch" and level > 0
-            x = layers.Conv2D(channels, 4, 2, "same", use_bias=not normalize,
-                              kernel_initializer=initializer, dtype=dtype)(x)  # fmt: skip
+            convolution = layers.Conv2D(channels, 4, 2, "same", use_bias=not normalize,
+                                        kernel_initializer=initializer, dtype=dtype)  # fmt: skip
+            x = hold(convolution, dtype=dtype)(x)
             if normalize:
                 x = layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
             x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
         if minibatch_std:
             x = MinibatchStd(dtype=dtype)(x)
         x = layers.Flatten(dtype=dtype)(x)
-        x = layers.Dense(1, kernel_initializer=initializer, dtype=dtype)(x)
+        x = hold(layers.Dense(1, kernel_initializer=initializer, dtype=dtype), dtype=dtype)(x)
         logits = layers.Activation("linear", dtype="float32", name="logits")(x)  # [N, 1]
         super().__init__(image, logits, name=name)
 
