@@ -75,6 +75,9 @@ class DirectionsTrainer(training.Trainer):
     and alpha' for x'. The paper's x is a sample, its own reconstruction. Predictions for the photo
     itself would have the directions make up for what the encoder lost.
 
+    A direction turns but keeps the length that it starts with; the calibration decides on the
+    length in the end. Free to shrink, it can shrink to nothing, which also holds the others.
+
     Args:
         attributes: the K edited attributes.
         encoder: E, frozen, as are all networks here.
@@ -151,8 +154,22 @@ class DirectionsTrainer(training.Trainer):
                 "hold": config.hold_weight * tf.reduce_mean(others),
             }
             loss = tf.add_n(list(parts.values()))
-        self.optimizer.apply(tape.gradient(loss, [self.directions]), [self.directions])
+        self._turn(tape.gradient(loss, self.directions))
         return parts | {"loss": loss}
+
+    def _turn(self, gradient: tf.Tensor) -> None:
+        """The optimizer's step on the spheres of the directions' lengths.
+
+        The part of the gradient `[K, z]` along each direction goes before Adam sees it: scaled per
+        coordinate, it would turn the direction too.
+        """
+        unit = tf.math.l2_normalize(tf.convert_to_tensor(self.directions), axis=1)  # [K, z]
+        length = tf.norm(self.directions, axis=1, keepdims=True)  # [K, 1]
+        gradient = tf.convert_to_tensor(gradient)
+        gradient -= tf.reduce_sum(gradient * unit, axis=1, keepdims=True) * unit
+        self.optimizer.apply([gradient], [self.directions])
+        turned = tf.math.l2_normalize(tf.convert_to_tensor(self.directions), axis=1)
+        self.directions.assign(turned * length)
 
     def _perceptual(
         self, photos: tf.Tensor, maps: list, edited: tf.Tensor, edited_maps: list

@@ -159,19 +159,24 @@ def test_one_attribute_in_the_data_has_no_others_to_hold():
     assert float(logs["hold"]) == 0.0 and np.isfinite(float(logs["loss"]))
 
 
-def test_a_direction_learns_to_move_its_attribute():
+def test_a_direction_turns_to_its_attribute_and_keeps_its_length():
     trainer = toy(
         content_weight=0.0, adversarial_weight=0.0, hold_weight=0.0, directions_lr=0.05,
         directions_kimg=64 * 0.1,
     )  # fmt: skip
+    wished = (SLOPES[:, :2] / np.linalg.norm(SLOPES[:, :2], axis=0)).T  # what moves A, and B
+    sideways = wished[:, ::-1] * [1, -1]
+    trainer.directions.assign([[0.8], [1.5]] * (0.2 * wished + sideways))
+    lengths = np.linalg.norm(trainer.directions.numpy(), axis=1)
     step = tf.function(trainer.train_step, autograph=False)
     x = photos(spread=0.3)
     first = float(step(tf.constant(x))["attribute"])
     for _ in range(99):
         last = float(step(tf.constant(x))["attribute"])
-    assert last < 0.6 * first
-    moves = trainer.directions.numpy() @ SLOPES
-    assert moves[0, 0] > 1 and moves[1, 1] > 1  # strength +1 raises A, and B
+    assert last < 0.8 * first
+    directions_ = trainer.directions.numpy()
+    np.testing.assert_allclose(np.linalg.norm(directions_, axis=1), lengths, rtol=1e-4)
+    assert np.all(np.sum(directions_ * wished, axis=1) / lengths > 0.97)  # cosines
 
 
 def test_only_the_directions_learn(chain, slim_vgg):
