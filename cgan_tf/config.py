@@ -38,6 +38,7 @@ USUAL_PENALTY = {
 }
 OBJECTIVES = tuple(USUAL_PENALTY)
 PENALTIES = ("r1", "r2", "r1+r2", "gp")
+AUGMENT_OPS = ("color", "translation", "cutout")
 
 
 def option(
@@ -154,6 +155,30 @@ class Config:
     )
     d_norm: str = option("none", "normalization in D", GAN, choices=("none", "batch", "spectral"))
     minibatch_std: bool = option(True, "minibatch standard deviation channel in D", GAN)
+    augment: str = option(
+        "none",
+        "what D sees changed, reals and fakes alike: diffaugment always, ada as often as D's "
+        "sureness asks for; for few photos",
+        GAN,
+        choices=("none", "diffaugment", "ada"),
+    )
+    augment_ops: tuple[str, ...] = option(
+        AUGMENT_OPS, "the changes of diffaugment and ada, in their order", GAN
+    )
+    ada_target: float = option(
+        0.6, "ada keeps the mean sign of D on reals here", GAN, above=0, below=1
+    )
+    ada_kimg: float = option(
+        100.0, "images in which ada's probability goes from 0 to 1 at most", GAN, "kimg", above=0
+    )
+    collapse_ratio: float = option(
+        0.1,
+        "stop when samples differ from each other by less than this share of what photos do; "
+        "0 never stops",
+        GAN,
+        minimum=0,
+        below=1,
+    )
     ema_kimg: float = option(
         10.0, "half-life of the averaged G; 0 turns averaging off", GAN, "kimg", minimum=0
     )
@@ -469,7 +494,11 @@ def check(config: Config) -> None:
                 f"--{name}={getattr(config, name)}: must be divisible by 4, the group of "
                 "--minibatch_std"
             )
-    for name, known in (("formats", ("saved_model", "tflite")), ("quantize", ("none", "float16"))):
+    for name, known in (
+        ("formats", ("saved_model", "tflite")),
+        ("quantize", ("none", "float16")),
+        ("augment_ops", AUGMENT_OPS),
+    ):
         for value in getattr(config, name):
             if value not in known:
                 raise UserError(
@@ -509,6 +538,16 @@ def _check_game(config: Config) -> None:
         raise UserError(
             f"--penalty={config.penalty}: wgan_gp is held by gp; take --penalty=auto or another "
             "--objective"
+        )
+    if config.augment != "none" and not config.augment_ops:
+        raise UserError(
+            f"--augment_ops: none given with --augment={config.augment}; take some of "
+            f"{', '.join(AUGMENT_OPS)}"
+        )
+    if config.augment == "ada" and config.objective in ("wgan", "wgan_gp", "ragan", "rpgan"):
+        raise UserError(
+            f"--augment=ada with --objective={config.objective}: the sign of D on reals, which "
+            "steers ada, means nothing in this game; take --augment=diffaugment"
         )
     if "gp" in penalty(config) and config.d_norm != "none":
         what = (

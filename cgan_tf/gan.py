@@ -6,14 +6,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, data, losses, training
+from cgan_tf import artifact, augment, data, losses, metrics, training
 from cgan_tf import config as config_module
 from cgan_tf.config import Config
 from cgan_tf.data import images, pipeline
+from cgan_tf.errors import UserError
 from cgan_tf.networks.dcgan import Discriminator, Generator
 from cgan_tf.run import RunFolder
 
 GRID = 64  # pictures in a sample grid, 8 x 8
+COLLAPSE_KIMG = 20  # before that, an undecided generator paints all samples alike
 CLIP_VALUE = 0.01  # of WGAN, Arjovsky et al. 2017, algorithm 1
 
 
@@ -37,7 +39,9 @@ class GAN(training.Trainer):
         self.objective = losses.OBJECTIVES[config.objective]
         self.penalty = config_module.penalty(config)
         self.penalty_interval = config_module.penalty_interval(config)
-        self.period = math.ceil(self.penalty_interval / config.d_steps) if self.penalty else 1
+        # After so many steps D has made a whole number of intervals.
+        if self.penalty:
+            self.period = self.penalty_interval // math.gcd(self.penalty_interval, config.d_steps)
         generator = (config.resolution, config.z_dim, config.width, config.prior)
         self.generator = Generator(*generator, dtype=policy)
         self.discriminator = Discriminator(
@@ -51,6 +55,13 @@ class GAN(training.Trainer):
         self.g_optimizer.build(self.generator.trainable_variables)
         self.d_optimizer.build(self.discriminator.trainable_variables)
         self.seed_generator = keras.random.SeedGenerator(config.seed)
+        # Of ada: the probability of each change, and the running mean of sign(D(reals)).
+        self.augment_p = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="augment_p"
+        )
+        self.real_sign = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="real_sign"
+        )
         self.built = True
 
     def checkpoint_parts(self) -> dict:
@@ -61,6 +72,7 @@ class GAN(training.Trainer):
             "g_optimizer": self.g_optimizer,
             "d_optimizer": self.d_optimizer,
             "seed_generator": self.seed_generator,
+            "ada": [self.augment_p, self.real_sign],
         }
 
     def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -81,13 +93,13 @@ class GAN(training.Trainer):
         latent = generator.sample_prior(self.config.batch_size, self.seed_generator)
         with tf.GradientTape(persistent=True) as tape:
             fakes = generator(latent, training=True)
-            real_logits = discriminator(reals, training=True)
-            fake_logits = discriminator(fakes, training=True)
+            real_logits = self._discriminate(reals)
+            fake_logits = self._discriminate(fakes)
             d_loss = self._d_loss(real_logits, fake_logits)
             g_loss = self.objective.generator(fake_logits, real_logits)
         g_gradients = tape.gradient(g_loss, generator.trainable_variables)
         d_gradients = tape.gradient(d_loss, discriminator.trainable_variables)
-        logs = {"g_loss": g_loss, **_d_logs(d_loss, real_logits, fake_logits)}
+        logs = {"g_loss": g_loss, **self._d_logs(d_loss, real_logits, fake_logits)}
         d_gradients = self._add_penalty(d_gradients, reals, fakes, logs)
         self.g_optimizer.apply(g_gradients, generator.trainable_variables)
         self._apply_d(d_gradients)
@@ -99,27 +111,60 @@ class GAN(training.Trainer):
         latent = self.generator.sample_prior(self.config.batch_size, self.seed_generator)
         fakes = self.generator(latent, training=True)
         with tf.GradientTape() as tape:
-            real_logits = discriminator(reals, training=True)
-            fake_logits = discriminator(fakes, training=True)
+            real_logits = self._discriminate(reals)
+            fake_logits = self._discriminate(fakes)
             d_loss = self._d_loss(real_logits, fake_logits)
         gradients = tape.gradient(d_loss, discriminator.trainable_variables)
-        logs = _d_logs(d_loss, real_logits, fake_logits)
+        logs = self._d_logs(d_loss, real_logits, fake_logits)
         self._apply_d(self._add_penalty(gradients, reals, fakes, logs))
         return logs
 
     def _g_step(self, reals: tf.Tensor) -> tf.Tensor:
         """One update of G alone, on fresh noise; only the relativistic games look at the reals."""
-        generator, discriminator = self.generator, self.discriminator
+        generator = self.generator
         latent = generator.sample_prior(self.config.batch_size, self.seed_generator)
         real_logits = None
         if self.config.objective in losses.RELATIVISTIC:
-            real_logits = discriminator(reals, training=True)
+            real_logits = self._discriminate(reals)
         with tf.GradientTape() as tape:
-            fake_logits = discriminator(generator(latent, training=True), training=True)
+            fake_logits = self._discriminate(generator(latent, training=True))
             g_loss = self.objective.generator(fake_logits, real_logits)
         gradients = tape.gradient(g_loss, generator.trainable_variables)
         self.g_optimizer.apply(gradients, generator.trainable_variables)
         return g_loss
+
+    def _discriminate(self, images: tf.Tensor) -> tf.Tensor:
+        """D's logits `[N, 1]` of what the augmentation makes of the images."""
+        config = self.config
+        if config.augment != "none":
+            probability = self.augment_p if config.augment == "ada" else 1.0
+            images = augment.diff_augment(
+                images, config.augment_ops, probability, self.seed_generator
+            )
+        return self.discriminator(images, training=True)
+
+    def _d_logs(
+        self, d_loss: tf.Tensor, real_logits: tf.Tensor, fake_logits: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        logs = {
+            "d_loss": d_loss,
+            "d_real": tf.reduce_mean(tf.sigmoid(real_logits)),
+            "d_fake": tf.reduce_mean(tf.sigmoid(fake_logits)),
+        }
+        if self.config.augment == "ada":
+            self._steer(real_logits)
+            logs["augment_p"] = tf.convert_to_tensor(self.augment_p)
+        return logs
+
+    def _steer(self, real_logits: tf.Tensor) -> None:
+        """Moves ada's probability by the sign of D on reals (Karras et al. 2020, section 3)."""
+        config = self.config
+        memory = augment.ADA_MEMORY**config.batch_size
+        sign = tf.reduce_mean(tf.sign(real_logits))
+        self.real_sign.assign(memory * self.real_sign + (1.0 - memory) * sign)
+        step = config.batch_size / (1000 * config.ada_kimg)
+        moved = self.augment_p + step * tf.sign(self.real_sign - config.ada_target)
+        self.augment_p.assign(tf.clip_by_value(moved, 0.0, 1.0))
 
     def _d_loss(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
         if self.config.real_label < 1:
@@ -180,24 +225,21 @@ class GAN(training.Trainer):
         config = self.config
         variables = [variable.value for variable in self.discriminator.trainable_variables]
 
-        def discriminate(images: tf.Tensor) -> tf.Tensor:
-            return self.discriminator(images, training=True)
-
         values, loss = [], 0.0
         with tf.GradientTape() as tape:
             for name in self.penalty:
                 if name == "r1":
-                    value = losses.gradient_square_penalty(discriminate, reals)
+                    value = losses.gradient_square_penalty(self._discriminate, reals)
                     loss += 0.5 * config.r1_gamma * value
                 elif name == "r2":
-                    value = losses.gradient_square_penalty(discriminate, fakes)
+                    value = losses.gradient_square_penalty(self._discriminate, fakes)
                     loss += 0.5 * config.r2_gamma * value
                 else:
                     alpha = keras.random.uniform(
                         (config.batch_size, 1, 1, 1), 0.0, 1.0, seed=self.seed_generator
                     )
                     points = losses.interpolate(reals, fakes, alpha)
-                    value = losses.gradient_norm_penalty(discriminate, points)
+                    value = losses.gradient_norm_penalty(self._discriminate, points)
                     loss += config.gp_weight * value
                 values.append(value)
             loss *= self.penalty_interval
@@ -207,14 +249,11 @@ class GAN(training.Trainer):
         )
 
 
-def _d_logs(
-    d_loss: tf.Tensor, real_logits: tf.Tensor, fake_logits: tf.Tensor
-) -> dict[str, tf.Tensor]:
-    return {
-        "d_loss": d_loss,
-        "d_real": tf.reduce_mean(tf.sigmoid(real_logits)),
-        "d_fake": tf.reduce_mean(tf.sigmoid(fake_logits)),
-    }
+def mean_distance(images: np.ndarray) -> float:
+    """Root mean square difference of two images, the mean over all pairs of `[N, H, W, 3]`."""
+    rows = np.asarray(images, np.float64).reshape(len(images), -1)
+    squares = metrics.squared_distances(rows, rows) / rows.shape[1]
+    return float(np.sqrt(squares[np.triu_indices(len(rows), 1)]).mean())
 
 
 def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
@@ -232,14 +271,23 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     trainer = GAN(config, training.compute_policy(config))
     fixed = trainer.generator.sample_prior(GRID, seed=config.seed)
 
+    reals = dataset.read(dataset.splits["train"][:GRID])
+    spread = config.collapse_ratio * mean_distance(images.to_float(reals))
+
     def picture(seen: int) -> None:
         fakes = trainer.average(fixed, training=False).numpy()
         images.save_png(
             stage.path / f"fakes{round(seen / 1000):06d}.png",
             images.grid(images.to_uint8(fakes), 8),
         )
+        if seen >= 1000 * COLLAPSE_KIMG and mean_distance(fakes) < spread:
+            raise UserError(
+                f"gan: collapsed at {seen / 1000:.2f} kimg: {GRID} samples differ by "
+                f"{mean_distance(fakes):.3g} on average, less than --collapse_ratio="
+                f"{config.collapse_ratio:g} of what photos do; the last checkpoint is kept; "
+                f"{trainer.remedy}, with --restart"
+            )
 
-    reals = dataset.read(dataset.splits["train"][:GRID])
     images.save_png(stage.path / "reals.png", images.grid(np.asarray(reals), 8))
     reals_a_step = config.batch_size * config.d_steps  # kimg counts what D has seen
     training.train(

@@ -137,6 +137,20 @@ def test_parse_names_flag_value_and_remedy(name, text, remedy):
             "--d_norm=none or batch",
         ),
         (
+            {"objective": "rpgan", "augment": "ada"},
+            "--augment=ada with --objective=rpgan: the sign of D on reals, which steers ada, means "
+            "nothing in this game; take --augment=diffaugment",
+        ),
+        (
+            {"augment": "ada", "augment_ops": ()},
+            "--augment_ops: none given with --augment=ada; take some of color, translation, cutout",
+        ),
+        (
+            {"augment_ops": ("colour",)},
+            "--augment_ops=colour: unknown (did you mean color?); one of color, translation, "
+            "cutout",
+        ),
+        (
             {"objective": "hinge", "real_label": 0.9},
             "--real_label=0.9: labels are smoothed in minimax and non_saturating, not in "
             "--objective=hinge",

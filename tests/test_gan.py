@@ -9,6 +9,7 @@ import tensorflow as tf
 import tiny
 
 from cgan_tf import artifact, gan, losses, training
+from cgan_tf.errors import UserError
 from cgan_tf.networks.dcgan import Discriminator, Generator
 from cgan_tf.run import RunFolder
 
@@ -204,7 +205,7 @@ def test_interpolates_are_drawn_uniformly(cache, monkeypatch):
     monkeypatch.setattr(
         losses, "interpolate", lambda reals, fakes, alpha: seen.append(alpha.numpy()) or reals
     )
-    trainer = build(cache, objective="wgan_gp", d_norm="none")
+    trainer = build(cache, objective="wgan_gp", penalty_interval=1, d_norm="none")
     for seed in range(60):
         trainer.train_step(reals(seed=seed))
     alpha = np.concatenate(seen).ravel()
@@ -247,6 +248,69 @@ def test_wgan_clips_after_the_step(cache):
     sizes = [np.abs(w.numpy()).max() for w in trainer.discriminator.trainable_weights]
     assert max(sizes) == pytest.approx(0.02)
     assert max(np.abs(w.numpy()).max() for w in trainer.generator.trainable_weights) > 0.02
+
+
+def test_ada_at_probability_0_changes_no_gradient(cache):
+    options = {"d_norm": "none", "penalty": "none"}
+    g_plain, d_plain, _ = record(build(cache, **options))
+    g_ada, d_ada, logs = record(build(cache, augment="ada", **options))
+    assert_close(g_ada, g_plain)
+    assert_close(d_ada, d_plain)
+    assert "augment_p" in logs
+
+
+def test_diffaugment_is_between_both_sides_and_d(cache, monkeypatch):
+    trainer = build(cache, augment="diffaugment", augment_ops=("cutout",), penalty="r1")
+    seen = []
+    call = trainer.discriminator.call
+    monkeypatch.setattr(
+        trainer.discriminator, "call",
+        lambda x, **options: seen.append(np.asarray(x)) or call(x, **options),
+    )  # fmt: skip
+    g_gradients, *_ = record(trainer)
+    assert max(np.abs(g).max() for g in g_gradients) > 0
+    assert len(seen) == 3  # reals, fakes, and the reals of R1
+    for batch in seen:
+        assert all((image == 0).mean() > 0.05 for image in batch)
+
+
+@pytest.mark.parametrize("sign, target, moves", [(1.0, 0.6, 1), (-1.0, 0.6, -1), (0.4, 0.6, -1)])
+def test_ada_moves_against_ds_sureness(cache, sign, target, moves):
+    # 8 of 1,000 images: a step moves p by 8 / (1,000 ada_kimg).
+    trainer = build(cache, augment="ada", ada_target=target, ada_kimg=0.4)
+    trainer.augment_p.assign(0.5)
+    trainer.real_sign.assign(sign)
+    trainer._steer(tf.fill((8, 1), 3.0 * sign))
+    assert float(trainer.augment_p) == pytest.approx(0.5 + moves * 8 / 400, abs=1e-6)
+    memory = 0.5 ** (8 / 256)
+    wanted = memory * sign + (1 - memory) * np.sign(sign)
+    assert float(trainer.real_sign) == pytest.approx(wanted, abs=1e-6)
+    for _ in range(200):
+        trainer.real_sign.assign(sign)
+        trainer._steer(tf.fill((8, 1), 3.0 * sign))
+    assert float(trainer.augment_p) == (1.0 if moves > 0 else 0.0)  # and no further
+
+
+def test_samples_that_are_all_alike_stop_the_stage(chain, tmp_path, monkeypatch):
+    monkeypatch.setattr(gan, "COLLAPSE_KIMG", 0.03)
+    monkeypatch.setattr(gan, "mean_distance", lambda images: 1.0 if np.std(images) > 0.3 else 0.01)
+    folder = RunFolder(tmp_path / "run")
+    tiny.save_config(folder, chain.config, chain.faces)
+    with pytest.raises(UserError) as error:
+        gan.run(chain.config, folder, chain.faces)
+    assert str(error.value) == (
+        "gan: collapsed at 0.03 kimg: 64 samples differ by 0.01 on average, less than "
+        "--collapse_ratio=0.1 of what photos do; the last checkpoint is kept; lower --g_lr and "
+        "--d_lr, or raise the penalty's weight (--r1_gamma), with --restart"
+    )
+    assert not folder.stage("gan").finished()
+
+
+def test_the_mean_distance_of_images():
+    images = np.zeros((3, 2, 2, 3), np.float32)
+    images[1], images[2] = 1.0, -1.0  # distances 1, 1 and 2
+    assert gan.mean_distance(images) == pytest.approx(4 / 3)
+    assert gan.mean_distance(np.ones((5, 2, 2, 3))) == 0.0
 
 
 def test_spectral_normalization_holds_each_layers_norm(cache):
