@@ -154,6 +154,10 @@ class Config:
         0.0, "wgan clips D's weights to this size; 0 takes 0.01", GAN, minimum=0
     )
     d_norm: str = option("none", "normalization in D", GAN, choices=("none", "batch", "spectral"))
+    g_norm: str = option("batch", "normalization in G", GAN, choices=("batch", "pixel"))
+    equalized_lr: bool = option(
+        False, "weights of unit size, scaled at run time, in G and D (raise --g_lr and --d_lr)", GAN
+    )
     minibatch_std: bool = option(True, "minibatch standard deviation channel in D", GAN)
     augment: str = option(
         "none",
@@ -556,6 +560,12 @@ def _check_game(config: Config) -> None:
             else "the penalty is each image's own, batch norm ties them together"
         )
         raise UserError(f"--d_norm={config.d_norm} with --penalty=gp: {what}; take --d_norm=none")
+    if config.equalized_lr and (config.d_norm == "spectral" or config.objective == "wgan"):
+        other = "--d_norm=spectral" if config.d_norm == "spectral" else "--objective=wgan"
+        raise UserError(
+            f"--equalized_lr=True with {other}: it holds weights that are scaled afterwards; "
+            "take one of the two"
+        )
     if config.objective == "wgan" and config.d_norm == "spectral":
         raise UserError(
             "--d_norm=spectral with --objective=wgan: its clipping holds D already; take "

@@ -42,11 +42,15 @@ class GAN(training.Trainer):
         # After so many steps D has made a whole number of intervals.
         if self.penalty:
             self.period = self.penalty_interval // math.gcd(self.penalty_interval, config.d_steps)
-        generator = (config.resolution, config.z_dim, config.width, config.prior)
+        generator = (
+            config.resolution, config.z_dim, config.width, config.prior, config.g_norm,
+            config.equalized_lr,
+        )  # fmt: skip
         self.generator = Generator(*generator, dtype=policy)
         self.discriminator = Discriminator(
-            config.resolution, config.width, config.d_norm, config.minibatch_std, dtype=policy
-        )
+            config.resolution, config.width, config.d_norm, config.minibatch_std,
+            config.equalized_lr, dtype=policy,
+        )  # fmt: skip
         self.average = Generator(*generator, name="average")  # float32: it is what others use
         for mean, value in zip(self.average.variables, self.generator.variables, strict=True):
             mean.assign(value)

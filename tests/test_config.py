@@ -137,6 +137,11 @@ def test_parse_names_flag_value_and_remedy(name, text, remedy):
             "--d_norm=none or batch",
         ),
         (
+            {"equalized_lr": True, "d_norm": "spectral"},
+            "--equalized_lr=True with --d_norm=spectral: it holds weights that are scaled "
+            "afterwards; take one of the two",
+        ),
+        (
             {"objective": "rpgan", "augment": "ada"},
             "--augment=ada with --objective=rpgan: the sign of D on reals, which steers ada, means "
             "nothing in this game; take --augment=diffaugment",
