@@ -150,11 +150,13 @@ class GAN(training.Trainer):
     def _d_logs(
         self, d_loss: tf.Tensor, real_logits: tf.Tensor, fake_logits: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        logs = {
-            "d_loss": d_loss,
-            "d_real": tf.reduce_mean(tf.sigmoid(real_logits)),
-            "d_fake": tf.reduce_mean(tf.sigmoid(fake_logits)),
-        }
+        logs = {"d_loss": d_loss}
+        if self.config.objective in losses.PROBABILITIES:
+            logs["d_real"] = tf.reduce_mean(tf.sigmoid(real_logits))
+            logs["d_fake"] = tf.reduce_mean(tf.sigmoid(fake_logits))
+        else:
+            logs["real_logits"] = tf.reduce_mean(real_logits)
+            logs["fake_logits"] = tf.reduce_mean(fake_logits)
         if self.config.augment == "ada":
             self._steer(real_logits)
             logs["augment_p"] = tf.convert_to_tensor(self.augment_p)

@@ -133,6 +133,7 @@ OBJECTIVES = {
 }
 
 
+PROBABILITIES = ("minimax", "non_saturating")  # the sigmoid of a logit is D's belief
 RELATIVISTIC = ("ragan", "rpgan")  # G's loss needs the reals' logits too
 
 

@@ -98,9 +98,12 @@ def test_the_fused_step_has_the_textbooks_gradients_in_every_game(cache, objecti
         gradients, trainer.discriminator.trainable_variables
     )  # without wgan's clipping
     g_wanted, d_wanted = textbook(trainer)
-    g_gradients, d_gradients, _ = record(trainer)
+    g_gradients, d_gradients, logs = record(trainer)
     assert_close(g_gradients, g_wanted)
     assert_close_but_unused(d_gradients, d_wanted)
+    belief = objective in ("minimax", "non_saturating")
+    seen = {"d_real", "d_fake"} if belief else {"real_logits", "fake_logits"}
+    assert set(logs) == {"g_loss", "d_loss"} | seen
 
 
 def test_the_logs_are_the_losses_and_ds_opinion(cache):
