@@ -385,8 +385,8 @@ def test_charts(full):
     charts = re.findall(r'<figure class="chart">.*?</figure>', text, re.DOTALL)
     titles = [re.search("<strong>(.*?)</strong>", chart)[1] for chart in charts]
     assert titles == [
-        "Losses of the game", "What the discriminator believes", "Gradient penalties", "Loss", "Accuracy",
-        "odd_one", "Loss", "Loss", "The judge&#x27;s loss", "The judge&#x27;s accuracy",
+        "Losses of the game", "What the discriminator believes", "Gradient penalties", "Loss",
+        "Accuracy", "odd_one", "Loss", "Loss", "The judge&#x27;s loss", "The judge&#x27;s accuracy",
         "Strength and what it does",
     ]  # fmt: skip
     assert "g_loss goes from 2.00 at 10 to 0.400 at 50" in charts[0]
