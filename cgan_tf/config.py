@@ -25,6 +25,20 @@ NEEDS = {
     "export": ("gan", "regressor", "inversion", "directions"),
 }
 ALL = STAGES
+# The adversarial games, and what usually holds D in each (`wgan` clips its weights instead).
+USUAL_PENALTY = {
+    "minimax": "none",
+    "non_saturating": "r1",
+    "lsgan": "r1",
+    "wgan": "none",
+    "wgan_gp": "gp",
+    "hinge": "r1",
+    "ragan": "r1",
+    "rpgan": "r1+r2",
+}
+OBJECTIVES = tuple(USUAL_PENALTY)
+PENALTIES = ("r1", "r2", "r1+r2", "gp")
+AUGMENT_OPS = ("color", "translation", "cutout")
 
 
 def option(
@@ -112,14 +126,72 @@ class Config:
     real_label: float = option(
         1.0, "target of D on reals (0.9: one-sided label smoothing)", GAN, above=0.5
     )
-    r1_gamma: float = option(
-        0.1, "R1 weight: gamma / 2 * |grad D(x)|^2; 0 turns it off", GAN, minimum=0
+    objective: str = option("non_saturating", "the adversarial game", GAN, choices=OBJECTIVES)
+    d_steps: int = option(1, "D steps, on fresh noise, for one G step", GAN, "steps", minimum=1)
+    penalty: str = option(
+        "auto",
+        "what holds D's gradient; auto takes the objective's usual one",
+        GAN,
+        choices=("auto", "none", *PENALTIES),
     )
-    r1_interval: int = option(16, "D steps between R1 penalties (lazy R1)", GAN, "steps", minimum=1)
-    d_norm: str = option("none", "normalization in D", GAN, choices=("none", "batch"))
+    r1_gamma: float = option(
+        0.1, "R1 weight: gamma / 2 * |grad D(x)|^2 on reals", GAN, minimum=0
+    )
+    r2_gamma: float = option(
+        0.1, "R2 weight: gamma / 2 * |grad D(x)|^2 on fakes", GAN, minimum=0
+    )
+    gp_weight: float = option(
+        10.0, "gp weight: lambda * (|grad D(x)| - 1)^2 between reals and fakes", GAN, minimum=0
+    )
+    penalty_interval: int = option(
+        0,
+        "D steps between penalties; 0 takes 16 for r1 and r2 (lazy regularization), 1 for gp",
+        GAN,
+        "steps",
+        minimum=0,
+    )
+    clip_value: float = option(
+        0.0, "wgan clips D's weights to this size; 0 takes 0.01", GAN, minimum=0
+    )
+    d_norm: str = option("none", "normalization in D", GAN, choices=("none", "batch", "spectral"))
+    g_norm: str = option("batch", "normalization in G", GAN, choices=("batch", "pixel"))
+    equalized_lr: bool = option(
+        False, "weights of unit size, scaled at run time, in G and D (raise --g_lr and --d_lr)", GAN
+    )
     minibatch_std: bool = option(True, "minibatch standard deviation channel in D", GAN)
+    augment: str = option(
+        "none",
+        "what D sees changed, reals and fakes alike: diffaugment always, ada as often as D's "
+        "sureness asks for; for few photos",
+        GAN,
+        choices=("none", "diffaugment", "ada"),
+    )
+    augment_ops: tuple[str, ...] = option(
+        AUGMENT_OPS, "the changes of diffaugment and ada, in their order", GAN
+    )
+    ada_target: float = option(
+        0.6, "ada keeps the mean sign of D on reals here", GAN, above=0, below=1
+    )
+    ada_kimg: float = option(
+        100.0, "images in which ada's probability goes from 0 to 1 at most", GAN, "kimg", above=0
+    )
+    collapse_ratio: float = option(
+        0.1,
+        "stop when samples differ from each other by less than this share of what photos do; "
+        "0 never stops",
+        GAN,
+        minimum=0,
+        below=1,
+    )
     ema_kimg: float = option(
         10.0, "half-life of the averaged G; 0 turns averaging off", GAN, "kimg", minimum=0
+    )
+    ema_rampup: float = option(
+        0.05,
+        "the half-life is at most this share of the images seen, so that the average leaves its "
+        "start behind; 0 turns the ramp off",
+        GAN,
+        minimum=0,
     )
     flip: bool = option(
         True,
@@ -278,7 +350,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "beta1": 0.5,
         "beta2": 0.999,
         "real_label": 0.9,
-        "r1_gamma": 0.0,
+        "penalty": "none",
         "d_norm": "batch",
         "minibatch_std": False,
         "ema_kimg": 0.0,
@@ -405,6 +477,7 @@ def check(config: Config) -> None:
         raise UserError(f"--seed={config.seed}: from 0 to {2**32 - 1}")
     if config.real_label > 1:
         raise UserError(f"--real_label={config.real_label}: must be at most 1")
+    _check_game(config)
     if config.data in ("celeba_dir", "folder") and not config.data_dir:
         raise UserError(
             f"--data_dir: give the folder of the photos (--data={config.data} needs it)"
@@ -437,12 +510,79 @@ def check(config: Config) -> None:
     for name in ("formats", "quantize"):
         if not getattr(config, name):
             raise UserError(f"--{name}=: names nothing to export; see --help")
-    for name, known in (("formats", ("saved_model", "tflite")), ("quantize", ("none", "float16"))):
+    for name, known in (
+        ("formats", ("saved_model", "tflite")),
+        ("quantize", ("none", "float16")),
+        ("augment_ops", AUGMENT_OPS),
+    ):
         for value in getattr(config, name):
             if value not in known:
                 raise UserError(
                     f"--{name}={value}: unknown{closest(value, known)}; one of {', '.join(known)}"
                 )
+
+
+def penalty(config: Config) -> tuple[str, ...]:
+    """The penalties on D: `r1`, `r2` and `gp`, or none, with `auto` resolved."""
+    name = USUAL_PENALTY[config.objective] if config.penalty == "auto" else config.penalty
+    return () if name == "none" else tuple(name.split("+"))
+
+
+def penalty_interval(config: Config) -> int:
+    """D steps between penalties, with 0 resolved."""
+    return config.penalty_interval or (1 if "gp" in penalty(config) else 16)
+
+
+def _check_game(config: Config) -> None:
+    """Refuses combinations of objective, penalty and normalization that make no sense."""
+    if config.real_label < 1 and config.objective not in ("minimax", "non_saturating"):
+        raise UserError(
+            f"--real_label={config.real_label}: labels are smoothed in minimax and non_saturating, "
+            f"not in --objective={config.objective}"
+        )
+    if config.clip_value and config.objective != "wgan":
+        raise UserError(
+            f"--clip_value={config.clip_value}: only --objective=wgan clips D's weights, "
+            f"not {config.objective}"
+        )
+    if config.objective == "wgan" and penalty(config):
+        raise UserError(
+            f"--penalty={config.penalty}: wgan clips D's weights instead; "
+            "take --penalty=none or --objective=wgan_gp"
+        )
+    if config.objective == "wgan_gp" and penalty(config) != ("gp",):
+        raise UserError(
+            f"--penalty={config.penalty}: wgan_gp is held by gp; take --penalty=auto or another "
+            "--objective"
+        )
+    if config.augment != "none" and not config.augment_ops:
+        raise UserError(
+            f"--augment_ops: none given with --augment={config.augment}; take some of "
+            f"{', '.join(AUGMENT_OPS)}"
+        )
+    if config.augment == "ada" and config.objective in ("wgan", "wgan_gp", "ragan", "rpgan"):
+        raise UserError(
+            f"--augment=ada with --objective={config.objective}: the sign of D on reals, which "
+            "steers ada, means nothing in this game; take --augment=diffaugment"
+        )
+    if "gp" in penalty(config) and config.d_norm != "none":
+        what = (
+            "spectral normalization holds D's gradient too"
+            if config.d_norm == "spectral"
+            else "the penalty is each image's own, batch norm ties them together"
+        )
+        raise UserError(f"--d_norm={config.d_norm} with --penalty=gp: {what}; take --d_norm=none")
+    if config.equalized_lr and (config.d_norm == "spectral" or config.objective == "wgan"):
+        other = "--d_norm=spectral" if config.d_norm == "spectral" else "--objective=wgan"
+        raise UserError(
+            f"--equalized_lr=True with {other}: it holds weights that are scaled afterwards; "
+            "take one of the two"
+        )
+    if config.objective == "wgan" and config.d_norm == "spectral":
+        raise UserError(
+            "--d_norm=spectral with --objective=wgan: its clipping holds D already; take "
+            "--d_norm=none or batch"
+        )
 
 
 def with_dependents(stages: Iterable[str]) -> tuple[str, ...]:

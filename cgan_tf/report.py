@@ -86,13 +86,20 @@ class Chart:
 _LOSS_PARTS = "Weighted parts of the loss and their sum; lower is better."
 CHARTS = {
     "gan": (
-        Chart(("g_loss", "d_loss"), "Losses of the game", "loss (nats)",
+        Chart(("g_loss", "d_loss"), "Losses of the game", "loss",
               "Generator and discriminator hold each other: steady is good, near zero is not."),
         Chart(("d_real", "d_fake"), "What the discriminator believes", "mean probability",
               "Its belief that photos and samples are real; 0.5 for both if it cannot tell.",
               (0.0, 1.0)),
-        Chart(("r1",), "R1 penalty", "squared gradient norm",
-              "How steeply its opinion changes around photos, before the weight."),
+        Chart(("real_logits", "fake_logits"), "What the discriminator says", "mean logit",
+              "Its raw scores of photos and samples; equal if it cannot tell."),
+        Chart(("r1", "r2"), "Gradient penalties", "squared gradient norm",
+              "How steeply its opinion changes around photos (r1) and samples (r2), before the "
+              "weight."),
+        Chart(("gp",), "Gradient penalty", "squared distance of the norm from 1",
+              "How far its slope between photos and samples is from 1, before the weight."),
+        Chart(("augment_p",), "Augmentation", "probability",
+              "How often each change is made before the discriminator sees an image.", (0.0, 1.0)),
     ),
     "regressor": (
         Chart(("loss",), "Loss", "weighted cross-entropy (nats)", "On the training batches."),

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from cgan_tf import augment
@@ -61,3 +62,93 @@ def test_equal_seeds_give_equal_photos_and_the_seed_advances():
     again = augment.jitter(images, keras.random.SeedGenerator(3))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, second)
+
+
+# What the discriminator sees.
+
+IMAGES = tf.constant(np.random.default_rng(3).uniform(-1, 1, (4, 16, 16, 3)), tf.float32)
+ALL, NONE = tf.ones(4), tf.zeros(4)
+
+
+def same_draw(*values):
+    return tf.tile(tf.constant([values], tf.float32), (4, 1))
+
+
+@pytest.mark.parametrize("name", augment.OPS)
+def test_an_image_that_is_not_chosen_stays(name):
+    op, draws = augment.OPS[name]
+    draw = tf.constant(np.random.default_rng(0).random((4, draws)), tf.float32)
+    np.testing.assert_allclose(op(IMAGES, draw, NONE), IMAGES, atol=1e-6)
+    half = tf.constant([1.0, 0.0, 1.0, 0.0])
+    changed = np.abs(op(IMAGES, draw, half) - IMAGES).max(axis=(1, 2, 3))
+    assert changed[0] > 0.1 and changed[2] > 0.1
+    assert changed[1] < 1e-6 and changed[3] < 1e-6
+
+
+def test_color_closed_form():
+    np.testing.assert_allclose(
+        augment.color(IMAGES, same_draw(0.5, 0.5, 0.5), ALL), IMAGES, atol=1e-6
+    )
+    x = IMAGES.numpy()
+    brighter = augment.color(IMAGES, same_draw(0.75, 0.5, 0.5), ALL)
+    np.testing.assert_allclose(brighter, x + 0.25, atol=1e-6)
+    gray = augment.color(IMAGES, same_draw(0.5, 0.0, 0.5), ALL)
+    np.testing.assert_allclose(gray, np.repeat(x.mean(3, keepdims=True), 3, 3), atol=1e-6)
+    flat = augment.color(IMAGES, same_draw(0.5, 0.5, 0.25), ALL)
+    mean = x.mean(axis=(1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(flat, mean + 0.75 * (x - mean), atol=1e-6)
+
+
+@pytest.mark.parametrize("down, right", [(0, 0), (2, 0), (-2, 1), (1, -2)])
+def test_translation_is_a_shift_with_grey_behind(down, right):
+    draw = same_draw((down + 2.5) / 5, (right + 2.5) / 5)  # an eighth of 16 px: -2 to 2
+    moved = augment.translation(IMAGES, draw, ALL).numpy()
+    wanted = np.zeros_like(moved)
+    to, source = (slice(max(d, 0), 16 + min(d, 0)) for d in (down, -down))
+    to_x, source_x = (slice(max(d, 0), 16 + min(d, 0)) for d in (right, -right))
+    wanted[:, to, to_x] = IMAGES.numpy()[:, source, source_x]
+    np.testing.assert_allclose(moved, wanted, atol=1e-6)
+
+
+def test_cutout_is_a_grey_square_of_half_the_side():
+    ones = tf.ones((4, 16, 16, 3))
+    cut = augment.cutout(ones, same_draw(0.5, 0.5), ALL).numpy()
+    assert np.all(cut[:, 5:12, 5:12] == 0)
+    assert (cut == 0).sum() in (4 * 3 * 7 * 7, 4 * 3 * 8 * 8, 4 * 3 * 9 * 9)
+    corner = augment.cutout(ones, same_draw(0.0, 0.0), ALL).numpy()
+    assert np.all(corner[:, :4, :4] == 0) and np.all(corner[:, 5:] == 1)
+
+
+def test_each_op_is_chosen_with_the_probability():
+    images, seed = tf.ones((400, 8, 8, 3)), keras.random.SeedGenerator(1)
+    for probability in (0.0, 0.3, 1.0):
+        out = augment.diff_augment(images, ("cutout",), probability, seed).numpy()
+        share = np.mean((out == 0).any(axis=(1, 2, 3)))
+        assert share == pytest.approx(probability, abs=0.08)
+
+
+def test_gradients_pass_through_all_ops():
+    ops, way = tuple(augment.OPS), tf.constant(np.random.default_rng(4).normal(size=IMAGES.shape))
+
+    def total(images):
+        out = augment.diff_augment(images, ops, 1.0, keras.random.SeedGenerator(2))
+        return tf.reduce_sum(tf.square(out))
+
+    with tf.GradientTape() as tape:
+        tape.watch(IMAGES)
+        loss = total(IMAGES)
+    gradient = tape.gradient(loss, IMAGES)
+    step = tf.cast(way, tf.float32) * 1e-2
+    difference = (total(IMAGES + step) - total(IMAGES - step)) / 2
+    slope = tf.reduce_sum(gradient * step)
+    assert abs(float(slope)) > 0.1
+    assert float(difference) == pytest.approx(float(slope), rel=1e-2)
+
+
+def test_draws_are_the_seeds():
+    def run(seed):
+        return augment.diff_augment(
+            IMAGES, tuple(augment.OPS), 0.7, keras.random.SeedGenerator(seed)
+        ).numpy()
+
+    assert np.array_equal(run(5), run(5)) and not np.array_equal(run(5), run(6))

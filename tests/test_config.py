@@ -101,7 +101,65 @@ def test_parse_names_flag_value_and_remedy(name, text, remedy):
         ({"ema_kimg": -0.1}, "--ema_kimg=-0.1: must be at least 0"),
         ({"cache_gib": -1.0}, "--cache_gib=-1.0: must be at least 0"),
         ({"r1_gamma": -0.1}, "--r1_gamma=-0.1: must be at least 0"),
-        ({"r1_interval": 0}, "--r1_interval=0: must be at least 1"),
+        ({"penalty_interval": -1}, "--penalty_interval=-1: must be at least 0"),
+        ({"d_steps": 0}, "--d_steps=0: must be at least 1"),
+        (
+            {"objective": "hing"},
+            "--objective=hing: unknown value (did you mean hinge?); one of minimax, "
+            "non_saturating, lsgan, wgan, wgan_gp, hinge, ragan, rpgan",
+        ),
+        (
+            {"objective": "rpgan", "clip_value": 0.01},
+            "--clip_value=0.01: only --objective=wgan clips D's weights, not rpgan",
+        ),
+        (
+            {"objective": "wgan", "penalty": "r1"},
+            "--penalty=r1: wgan clips D's weights instead; take --penalty=none or "
+            "--objective=wgan_gp",
+        ),
+        (
+            {"objective": "wgan_gp", "penalty": "r1"},
+            "--penalty=r1: wgan_gp is held by gp; take --penalty=auto or another --objective",
+        ),
+        (
+            {"penalty": "gp", "d_norm": "spectral"},
+            "--d_norm=spectral with --penalty=gp: spectral normalization holds D's gradient too; "
+            "take --d_norm=none",
+        ),
+        (
+            {"objective": "wgan_gp", "d_norm": "batch"},
+            "--d_norm=batch with --penalty=gp: the penalty is each image's own, batch norm ties "
+            "them together; take --d_norm=none",
+        ),
+        (
+            {"objective": "wgan", "d_norm": "spectral"},
+            "--d_norm=spectral with --objective=wgan: its clipping holds D already; take "
+            "--d_norm=none or batch",
+        ),
+        (
+            {"equalized_lr": True, "d_norm": "spectral"},
+            "--equalized_lr=True with --d_norm=spectral: it holds weights that are scaled "
+            "afterwards; take one of the two",
+        ),
+        (
+            {"objective": "rpgan", "augment": "ada"},
+            "--augment=ada with --objective=rpgan: the sign of D on reals, which steers ada, means "
+            "nothing in this game; take --augment=diffaugment",
+        ),
+        (
+            {"augment": "ada", "augment_ops": ()},
+            "--augment_ops: none given with --augment=ada; take some of color, translation, cutout",
+        ),
+        (
+            {"augment_ops": ("colour",)},
+            "--augment_ops=colour: unknown (did you mean color?); one of color, translation, "
+            "cutout",
+        ),
+        (
+            {"objective": "hinge", "real_label": 0.9},
+            "--real_label=0.9: labels are smoothed in minimax and non_saturating, not in "
+            "--objective=hinge",
+        ),
         ({"real_label": 0.5}, "--real_label=0.5: must be more than 0.5"),
         ({"real_label": 1.1}, "--real_label=1.1: must be at most 1"),
         ({"seed": -1}, "--seed=-1: from 0 to 4294967295"),
@@ -191,9 +249,32 @@ def test_celeba32_is_the_recipe_of_the_readme():
         "d_lr": 2e-4,
         "beta1": 0.5,
         "real_label": 0.9,
-        "r1_gamma": 0.0,
+        "objective": "non_saturating",
+        "penalty": "none",
+        "d_steps": 1,
     }
     assert {name: getattr(config, name) for name in recipe} == recipe
+
+
+@pytest.mark.parametrize(
+    "options, names, interval",
+    [
+        ({}, ("r1",), 16),
+        ({"objective": "minimax"}, (), 16),
+        ({"objective": "rpgan"}, ("r1", "r2"), 16),
+        ({"objective": "wgan"}, (), 16),
+        ({"objective": "wgan_gp"}, ("gp",), 1),
+        ({"objective": "wgan_gp", "penalty_interval": 4}, ("gp",), 4),
+        ({"objective": "hinge", "penalty": "none"}, (), 16),
+        ({"objective": "ragan", "penalty": "gp"}, ("gp",), 1),
+        ({"penalty": "r1+r2", "penalty_interval": 8}, ("r1", "r2"), 8),
+    ],
+)
+def test_the_penalty_that_auto_takes(options, names, interval):
+    config = Config(**options)
+    module.check(config)
+    assert module.penalty(config) == names
+    assert module.penalty_interval(config) == interval
 
 
 def test_given_wins_over_preset_wins_over_defaults():

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tiny
 
 from cgan_tf import artifact, gan, losses, training
+from cgan_tf.errors import UserError
 from cgan_tf.networks.dcgan import Discriminator, Generator
 from cgan_tf.run import RunFolder
 
@@ -48,19 +49,21 @@ def record(trainer, step=0):
     return trainer.g_optimizer.gradients, trainer.d_optimizer.gradients, logs
 
 
-def textbook(trainer, label):
+def textbook(trainer, label=1.0):
     """Both gradients of a model with D's update and then G's, each with passes of its own."""
     config, g, d = trainer.config, trainer.generator, trainer.discriminator
+    game, smooth = losses.OBJECTIVES[config.objective], () if label == 1 else (label,)
     z = g.sample_prior(config.batch_size, keras.random.SeedGenerator(config.seed))
     with tf.GradientTape() as tape:
-        loss = losses.non_saturating_discriminator_loss(
+        loss = game.discriminator(
             d(reals(), training=True),
             d(tf.stop_gradient(g(z, training=True)), training=True),
-            label,
+            *smooth,
         )
     d_gradients = tape.gradient(loss, d.trainable_variables)
     with tf.GradientTape() as tape:
-        loss = losses.non_saturating_generator_loss(d(g(z, training=True), training=True))
+        fakes = d(g(z, training=True), training=True)
+        loss = game.generator(fakes, d(reals(), training=True))
     return tape.gradient(loss, g.trainable_variables), d_gradients
 
 
@@ -71,10 +74,16 @@ def assert_close(one, two):
         np.testing.assert_allclose(a, b, atol=1e-5 * scale)
 
 
+def assert_close_but_unused(one, two):
+    """As `assert_close`, but D's last bias may have no part in a game of differences."""
+    assert_close(one[:-1], two[:-1])
+    np.testing.assert_allclose(one[-1], two[-1], atol=1e-5)
+
+
 @pytest.mark.parametrize("norm", ["none", "batch"])
 @pytest.mark.parametrize("label", [1.0, 0.9])
 def test_the_fused_step_has_the_textbooks_gradients(cache, norm, label):
-    trainer = build(cache, d_norm=norm, real_label=label, r1_gamma=0.0, minibatch_std=True)
+    trainer = build(cache, d_norm=norm, real_label=label, penalty="none", minibatch_std=True)
     g_wanted, d_wanted = textbook(trainer, label)
     g_gradients, d_gradients, logs = record(trainer)
     assert_close(g_gradients, g_wanted)
@@ -82,8 +91,23 @@ def test_the_fused_step_has_the_textbooks_gradients(cache, norm, label):
     assert set(logs) == {"g_loss", "d_loss", "d_real", "d_fake"}
 
 
+@pytest.mark.parametrize("objective", losses.OBJECTIVES)
+def test_the_fused_step_has_the_textbooks_gradients_in_every_game(cache, objective):
+    trainer = build(cache, objective=objective, penalty="none")
+    trainer._apply_d = lambda gradients: trainer.d_optimizer.apply(
+        gradients, trainer.discriminator.trainable_variables
+    )  # without wgan's clipping
+    g_wanted, d_wanted = textbook(trainer)
+    g_gradients, d_gradients, logs = record(trainer)
+    assert_close(g_gradients, g_wanted)
+    assert_close_but_unused(d_gradients, d_wanted)
+    belief = objective in ("minimax", "non_saturating")
+    seen = {"d_real", "d_fake"} if belief else {"real_logits", "fake_logits"}
+    assert set(logs) == {"g_loss", "d_loss"} | seen
+
+
 def test_the_logs_are_the_losses_and_ds_opinion(cache):
-    trainer = build(cache, r1_gamma=0.0, real_label=0.9)
+    trainer = build(cache, penalty="none", real_label=0.9)
     z = trainer.generator.sample_prior(8, keras.random.SeedGenerator(trainer.config.seed))
     real = trainer.discriminator(reals(), training=True)
     fake = trainer.discriminator(trainer.generator(z, training=True), training=True)
@@ -99,11 +123,13 @@ def test_the_logs_are_the_losses_and_ds_opinion(cache):
 
 
 def test_r1_joins_every_interval_th_step_with_the_skipped_ones_weight(cache):
-    options = {"r1_interval": 3, "d_norm": "none"}
-    _, without, _ = record(build(cache, r1_gamma=0.0, **options))
+    options = {"penalty_interval": 3, "d_norm": "none"}
+    _, without, _ = record(build(cache, penalty="none", **options))
     trainer = build(cache, r1_gamma=0.8, **options)
     with tf.GradientTape() as tape:
-        penalty = losses.r1_penalty(lambda x: trainer.discriminator(x, training=True), reals())
+        penalty = losses.gradient_square_penalty(
+            lambda x: trainer.discriminator(x, training=True), reals()
+        )
     # The last bias has no part in it.
     variables = [variable.value for variable in trainer.discriminator.trainable_variables]
     extra = tape.gradient(penalty, variables, unconnected_gradients="zero")
@@ -122,10 +148,184 @@ def test_r1_joins_every_interval_th_step_with_the_skipped_ones_weight(cache):
 
 
 def test_lazy_r1_counts_the_discriminators_steps(cache):
-    trainer = build(cache, r1_interval=3)
+    trainer = build(cache, penalty_interval=3)
     step = tf.function(trainer.train_step, autograph=False)
     penalties = [float(step(reals(seed=seed))["r1"]) for seed in range(8)]
     assert [penalty > 0 for penalty in penalties] == [True, False, False] * 2 + [True, False]
+
+
+PENALTIES = {"r1": {"r1_gamma": 0.8}, "r2": {"r2_gamma": 0.6}, "gp": {"gp_weight": 2.0}}
+
+
+def penalty_alone(trainer, name):
+    """The penalty's value and weighted gradients by passes of its own, at the first step."""
+    draw = keras.random.SeedGenerator(trainer.config.seed)
+    z = trainer.generator.sample_prior(8, draw)
+    fakes = trainer.generator(z, training=True)
+    alpha = keras.random.uniform((8, 1, 1, 1), seed=draw)
+    variables = [v.value for v in trainer.discriminator.trainable_variables]
+
+    def d(x):
+        return trainer.discriminator(x, training=True)
+
+    with tf.GradientTape() as tape:
+        if name == "r1":
+            penalty = losses.gradient_square_penalty(d, reals())
+            loss = 0.8 / 2 * penalty
+        elif name == "r2":
+            penalty = losses.gradient_square_penalty(d, tf.stop_gradient(fakes))
+            loss = 0.6 / 2 * penalty
+        else:
+            mixed = losses.interpolate(reals(), tf.stop_gradient(fakes), alpha)
+            penalty = losses.gradient_norm_penalty(d, mixed)
+            loss = 2.0 * penalty
+    return float(penalty), tape.gradient(loss, variables, unconnected_gradients="zero")
+
+
+@pytest.mark.parametrize("penalty", ["r1", "r2", "r1+r2", "gp"])
+def test_each_penalty_joins_with_its_weight(cache, penalty):
+    names = penalty.split("+")
+    options = {"penalty": penalty, "penalty_interval": 2, "d_norm": "none"}
+    for name in names:
+        options |= PENALTIES[name]
+    _, without, _ = record(build(cache, **options | {"penalty": "none"}))
+    _, gradients, logs = record(build(cache, **options))
+    wanted = [np.zeros_like(gradient) for gradient in gradients]
+    for name in names:
+        value, extra = penalty_alone(build(cache, **options), name)
+        assert max(np.abs(e).max() for e in extra) > 1e-3
+        assert float(logs[name]) == pytest.approx(2 * value, rel=1e-4)
+        wanted = [w + 2 * np.asarray(e) for w, e in zip(wanted, extra, strict=True)]
+    for one, two, more in zip(gradients, without, wanted, strict=True):
+        np.testing.assert_allclose(one - two, more, rtol=2e-3, atol=2e-5 * np.abs(more).max())
+    _, skipped, logs = record(build(cache, **options), step=1)
+    assert [float(logs[name]) for name in names] == [0.0] * len(names)
+    assert tiny.same(skipped, without)
+
+
+def test_interpolates_are_drawn_uniformly(cache, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        losses, "interpolate", lambda reals, fakes, alpha: seen.append(alpha.numpy()) or reals
+    )
+    trainer = build(cache, objective="wgan_gp", penalty_interval=1, d_norm="none")
+    for seed in range(60):
+        trainer.train_step(reals(seed=seed))
+    alpha = np.concatenate(seen).ravel()
+    assert len(alpha) == 480 and 0 <= alpha.min() and alpha.max() < 1
+    # Kolmogorov and Smirnov's distance from U(0, 1): 0.1 % of uniform draws are above 0.09.
+    ranks = (np.arange(480) + 0.5) / 480
+    assert np.abs(np.sort(alpha) - ranks).max() < 0.09
+
+
+def test_several_d_steps_are_those_of_the_algorithm(cache):
+    """Two D steps on fresh reals and noise, then G's on fresh noise, through the updated D."""
+    options = {"d_steps": 2, "penalty": "none", "d_norm": "none"}
+    trainer = build(cache, **options)
+    both = tf.concat([reals(seed=1), reals(seed=2)], axis=0)
+    trainer.train_step(both)
+    by_hand = build(cache, **options)
+    draw = keras.random.SeedGenerator(by_hand.config.seed)
+    g, d = by_hand.generator, by_hand.discriminator
+    for seed in (1, 2):
+        fakes = g(g.sample_prior(8, draw), training=True)
+        with tf.GradientTape() as tape:
+            loss = losses.non_saturating_discriminator_loss(
+                d(reals(seed=seed), training=True), d(fakes, training=True)
+            )
+        by_hand.d_optimizer.apply(tape.gradient(loss, d.trainable_variables), d.trainable_variables)
+    z = g.sample_prior(8, draw)
+    with tf.GradientTape() as tape:
+        loss = losses.non_saturating_generator_loss(d(g(z, training=True), training=True))
+    by_hand.g_optimizer.apply(tape.gradient(loss, g.trainable_variables), g.trainable_variables)
+    for name in ("generator", "discriminator"):
+        ours, wanted = (tiny.values(getattr(x, name)) for x in (trainer, by_hand))
+        for one, two in zip(ours, wanted, strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-5)
+    assert int(trainer.d_optimizer.iterations) == 2 and int(trainer.g_optimizer.iterations) == 1
+
+
+def test_wgan_clips_after_the_step(cache):
+    trainer = build(cache, objective="wgan", clip_value=0.02, d_norm="none")
+    trainer.train_step(reals())
+    sizes = [np.abs(w.numpy()).max() for w in trainer.discriminator.trainable_weights]
+    assert max(sizes) == pytest.approx(0.02)
+    assert max(np.abs(w.numpy()).max() for w in trainer.generator.trainable_weights) > 0.02
+
+
+def test_ada_at_probability_0_changes_no_gradient(cache):
+    options = {"d_norm": "none", "penalty": "none"}
+    g_plain, d_plain, _ = record(build(cache, **options))
+    g_ada, d_ada, logs = record(build(cache, augment="ada", **options))
+    assert_close(g_ada, g_plain)
+    assert_close(d_ada, d_plain)
+    assert "augment_p" in logs
+
+
+def test_diffaugment_is_between_both_sides_and_d(cache, monkeypatch):
+    trainer = build(cache, augment="diffaugment", augment_ops=("cutout",), penalty="r1")
+    seen = []
+    call = trainer.discriminator.call
+    monkeypatch.setattr(
+        trainer.discriminator, "call",
+        lambda x, **options: seen.append(np.asarray(x)) or call(x, **options),
+    )  # fmt: skip
+    g_gradients, *_ = record(trainer)
+    assert max(np.abs(g).max() for g in g_gradients) > 0
+    assert len(seen) == 3  # reals, fakes, and the reals of R1
+    for batch in seen:
+        assert all((image == 0).mean() > 0.05 for image in batch)
+
+
+@pytest.mark.parametrize("sign, target, moves", [(1.0, 0.6, 1), (-1.0, 0.6, -1), (0.4, 0.6, -1)])
+def test_ada_moves_against_ds_sureness(cache, sign, target, moves):
+    # 8 of 1,000 images: a step moves p by 8 / (1,000 ada_kimg).
+    trainer = build(cache, augment="ada", ada_target=target, ada_kimg=0.4)
+    trainer.augment_p.assign(0.5)
+    trainer.real_sign.assign(sign)
+    trainer._steer(tf.fill((8, 1), 3.0 * sign))
+    assert float(trainer.augment_p) == pytest.approx(0.5 + moves * 8 / 400, abs=1e-6)
+    memory = 0.5 ** (8 / 256)
+    wanted = memory * sign + (1 - memory) * np.sign(sign)
+    assert float(trainer.real_sign) == pytest.approx(wanted, abs=1e-6)
+    for _ in range(200):
+        trainer.real_sign.assign(sign)
+        trainer._steer(tf.fill((8, 1), 3.0 * sign))
+    assert float(trainer.augment_p) == (1.0 if moves > 0 else 0.0)  # and no further
+
+
+def test_samples_that_are_all_alike_stop_the_stage(chain, tmp_path, monkeypatch):
+    monkeypatch.setattr(gan, "COLLAPSE_KIMG", 0.03)
+    monkeypatch.setattr(gan, "mean_distance", lambda images: 1.0 if np.std(images) > 0.3 else 0.01)
+    folder = RunFolder(tmp_path / "run")
+    tiny.save_config(folder, chain.config, chain.faces)
+    with pytest.raises(UserError) as error:
+        gan.run(chain.config, folder, chain.faces)
+    assert str(error.value) == (
+        "gan: collapsed at 0.03 kimg: 64 samples differ by 0.01 on average, less than "
+        "--collapse_ratio=0.1 of what photos do; the last checkpoint is kept; lower --g_lr and "
+        "--d_lr, or raise the penalty's weight (--r1_gamma), with --restart"
+    )
+    assert not folder.stage("gan").finished()
+
+
+def test_the_mean_distance_of_images():
+    images = np.zeros((3, 2, 2, 3), np.float32)
+    images[1], images[2] = 1.0, -1.0  # distances 1, 1 and 2
+    assert gan.mean_distance(images) == pytest.approx(4 / 3)
+    assert gan.mean_distance(np.ones((5, 2, 2, 3))) == 0.0
+
+
+def test_spectral_normalization_holds_each_layers_norm(cache):
+    trainer = build(cache, d_norm="spectral", penalty="none")
+    for seed in range(30):
+        trainer.discriminator(reals(seed=seed), training=True)
+    layers = [x for x in trainer.discriminator.layers if hasattr(x, "normalized_weights")]
+    assert len(layers) == 4  # three convolutions at 32 px, and the dense layer
+    for layer in layers:
+        kernel = layer.layer.kernel.numpy()
+        norm = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2)
+        assert norm == pytest.approx(1.0, abs=0.05)
 
 
 def test_the_average_starts_as_a_copy(cache):
@@ -139,7 +339,7 @@ def test_the_average_starts_as_a_copy(cache):
 @pytest.mark.parametrize("steps", [1, 4])
 def test_the_averages_half_life(cache, steps):
     # So many steps of 8 images are one half-life: half of the old value is left.
-    trainer = build(cache, ema_kimg=8 * steps / 1000)
+    trainer = build(cache, ema_kimg=8 * steps / 1000, ema_rampup=0.0)
     old = [np.random.default_rng(0).normal(size=w.shape) for w in trainer.average.trainable_weights]
     for weight, value in zip(trainer.average.trainable_weights, old, strict=True):
         weight.assign(value)
@@ -152,8 +352,21 @@ def test_the_averages_half_life(cache, steps):
         np.testing.assert_allclose(mean, 0.5 * start + 0.5 * value.numpy(), atol=1e-5)
 
 
+def test_the_averages_half_life_grows_to_its_own(cache):
+    # After n steps of 8 images the half-life is a half of them, 0.004 n kimg, until it is 0.016.
+    trainer = build(cache, ema_kimg=0.016, ema_rampup=0.5)
+    weight, value = trainer.average.trainable_weights[0], trainer.generator.trainable_weights[0]
+    trainer.g_optimizer, trainer.d_optimizer = Recorder(), Recorder()
+    for step in (1, 2, 3, 4, 8):
+        trainer.g_optimizer.iterations = tf.constant(step)
+        weight.assign(value + 1.0)
+        trainer.train_step(reals())
+        kept = 0.5 ** (0.008 / min(0.016, 0.004 * step))
+        np.testing.assert_allclose(weight.numpy() - value.numpy(), kept, atol=1e-5)
+
+
 def test_the_average_takes_batch_norms_statistics_too(cache):
-    trainer = build(cache, ema_kimg=0.008)
+    trainer = build(cache, ema_kimg=0.008, ema_rampup=0.0)
     before = tiny.values(trainer.average)
     trainer.train_step(reals())
     for mean, start, value in zip(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cgan_tf import losses
+from cgan_tf import config, losses
 
 REAL = tf.constant([[-5.0], [1.4], [12.5], [2.7]])
 FAKE = tf.constant([[10.0], [4.4], [-5.5], [3.6]])
@@ -18,6 +18,68 @@ def test_non_saturating_losses_on_known_logits():
     assert generator.shape == discriminator.shape == ()
     assert float(generator) == pytest.approx(1.385821, abs=1e-6)
     assert float(discriminator) == pytest.approx(5.833866, abs=1e-6)
+
+
+# Worked out by hand, in float64, from the papers' formulas on REAL and FAKE.
+r, f = (x.numpy().astype(np.float64) for x in (REAL, FAKE))
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+KNOWN = {
+    "minimax": (5.833866, -np.mean(softplus(f))),
+    "non_saturating": (5.833866, 1.385821),
+    "lsgan": (
+        (36 + 0.16 + 132.25 + 2.89 + 100 + 19.36 + 30.25 + 12.96) / 8,
+        (81 + 11.56 + 42.25 + 6.76) / 8,
+    ),
+    "wgan": (0.225, -3.125),
+    "wgan_gp": (0.225, -3.125),
+    "hinge": (6.75, -3.125),
+    "ragan": (
+        np.mean(softplus(3.125 - r)) + np.mean(softplus(f - 2.9)),
+        np.mean(softplus(2.9 - f)) + np.mean(softplus(r - 3.125)),
+    ),
+    "rpgan": (np.mean(softplus(f - r)), np.mean(softplus(r - f))),
+}
+
+
+@pytest.mark.parametrize("name", losses.OBJECTIVES)
+def test_each_objective_on_known_logits(name):
+    objective, (discriminator, generator) = losses.OBJECTIVES[name], KNOWN[name]
+    d_loss, g_loss = objective.discriminator(REAL, FAKE), objective.generator(FAKE, REAL)
+    assert d_loss.shape == g_loss.shape == () and d_loss.dtype == g_loss.dtype == tf.float32
+    assert float(d_loss) == pytest.approx(discriminator, abs=2e-6)
+    assert float(g_loss) == pytest.approx(generator, abs=2e-6)
+
+
+def test_the_config_and_the_losses_know_the_same_objectives():
+    assert tuple(losses.OBJECTIVES) == config.OBJECTIVES
+
+
+@pytest.mark.parametrize("name", losses.OBJECTIVES)
+def test_each_generator_wants_higher_logits_for_its_fakes(name):
+    fake = tf.constant([[-0.3], [0.4], [0.2], [-0.2]])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(fake)
+        g_loss = losses.OBJECTIVES[name].generator(fake, REAL / 10)
+        d_loss = losses.OBJECTIVES[name].discriminator(REAL / 10, fake)
+    assert np.all(tape.gradient(g_loss, fake) < 0)
+    assert np.sum(tape.gradient(d_loss, fake)) > 0
+
+
+def test_only_the_minimax_generator_saturates_where_the_discriminator_is_sure():
+    sure = tf.constant([[-12.0]])
+    gradients = {}
+    for name in ("minimax", "non_saturating"):
+        with tf.GradientTape() as tape:
+            tape.watch(sure)
+            loss = losses.OBJECTIVES[name].generator(sure)
+        gradients[name] = float(tape.gradient(loss, sure)[0, 0])
+    assert gradients["minimax"] == pytest.approx(-1 / (1 + math.exp(12)), rel=1e-4)
+    assert gradients["non_saturating"] == pytest.approx(-1 / (1 + math.exp(-12)), rel=1e-4)
 
 
 def test_losses_at_undecided_logits():
@@ -55,31 +117,70 @@ def test_losses_stay_finite_at_extreme_logits():
     assert float(losses.non_saturating_discriminator_loss(far, far)) == pytest.approx(1e4)
 
 
-def test_r1_of_a_linear_discriminator_is_the_squared_norm_of_its_weights():
+@pytest.fixture
+def linear():
+    """D(x) = w.x + 7, and |w|^2."""
     weights = tf.constant(np.random.default_rng(0).normal(size=(4, 4, 3)), tf.float32)
-    images = tf.constant(np.random.default_rng(1).uniform(-1, 1, (5, 4, 4, 3)), tf.float32)
 
-    def linear(x):
+    def discriminate(x):
         return tf.reduce_sum(x * weights, axis=(1, 2, 3))[:, None] + 7.0
 
-    assert float(losses.r1_penalty(linear, images)) == pytest.approx(
-        float(tf.reduce_sum(tf.square(weights))), rel=1e-6
-    )
-    assert float(losses.r1_penalty(lambda x: 3.0 * linear(x), images)) == pytest.approx(
-        9 * float(tf.reduce_sum(tf.square(weights))), rel=1e-6
-    )
+    return discriminate, float(tf.reduce_sum(tf.square(weights)))
 
 
-def test_r1_is_the_mean_over_images():
-    images = tf.constant([[[[1.0]]], [[[3.0]]]])  # D(x) = x^2, |grad|^2 = 4 x^2
-    penalty = losses.r1_penalty(lambda x: tf.square(x)[:, 0, 0], images)
-    assert float(penalty) == pytest.approx((4 + 36) / 2)
+IMAGES = tf.constant(np.random.default_rng(1).uniform(-1, 1, (5, 4, 4, 3)), tf.float32)
+
+
+def test_r1_of_a_linear_discriminator_is_the_squared_norm_of_its_weights(linear):
+    discriminate, square = linear
+    penalty = losses.gradient_square_penalty
+    assert float(penalty(discriminate, IMAGES)) == pytest.approx(square, rel=1e-6)
+    tripled = penalty(lambda x: 3.0 * discriminate(x), IMAGES)
+    assert float(tripled) == pytest.approx(9 * square, rel=1e-6)
+
+
+def test_gp_of_a_linear_discriminator_is_its_norms_distance_from_1(linear):
+    discriminate, square = linear
+    penalty = losses.gradient_norm_penalty
+    wanted = (math.sqrt(square) - 1) ** 2
+    assert float(penalty(discriminate, IMAGES)) == pytest.approx(wanted, rel=1e-5)
+    unit = penalty(lambda x: discriminate(x) / math.sqrt(square), IMAGES)
+    assert float(unit) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_gp_of_a_flat_discriminator_has_a_finite_gradient():
+    weight = tf.Variable(0.0)
+    with tf.GradientTape() as tape:
+        penalty = losses.gradient_norm_penalty(
+            lambda x: tf.reduce_sum(weight * x, axis=(1, 2, 3))[:, None], IMAGES
+        )
+    assert float(penalty) == pytest.approx(1.0, abs=1e-5)
+    assert np.isfinite(tape.gradient(penalty, weight))
+
+
+def test_penalties_are_the_mean_over_images():
+    images = tf.constant([[[[1.0]]], [[[3.0]]]])  # D(x) = x^2, |grad| = 2 |x|
+
+    def square(x):
+        return tf.square(x)[:, 0, 0]
+
+    assert float(losses.gradient_square_penalty(square, images)) == pytest.approx((4 + 36) / 2)
+    assert float(losses.gradient_norm_penalty(square, images)) == pytest.approx((1 + 25) / 2)
+
+
+def test_interpolates_lie_between_fakes_and_reals():
+    reals, fakes = IMAGES, -IMAGES[::-1]
+    alpha = tf.constant([0.0, 1.0, 0.25, 0.5, 0.75])[:, None, None, None]
+    points = losses.interpolate(reals, fakes, alpha).numpy()
+    np.testing.assert_array_equal(points[0], fakes[0])
+    np.testing.assert_allclose(points[1], reals[1], atol=1e-6)
+    np.testing.assert_allclose(points[2], 0.25 * reals[2] + 0.75 * fakes[2], atol=1e-6)
 
 
 def test_gradients_pass_through_r1():
     weight = tf.Variable(2.0)
     with tf.GradientTape() as tape:
-        penalty = losses.r1_penalty(
+        penalty = losses.gradient_square_penalty(
             lambda x: tf.reduce_sum(weight * x, axis=(1, 2, 3))[:, None], tf.ones((2, 2, 2, 3))
         )  # 12 weight^2
     assert float(penalty) == pytest.approx(48.0)

@@ -385,13 +385,13 @@ def test_charts(full):
     charts = re.findall(r'<figure class="chart">.*?</figure>', text, re.DOTALL)
     titles = [re.search("<strong>(.*?)</strong>", chart)[1] for chart in charts]
     assert titles == [
-        "Losses of the game", "What the discriminator believes", "R1 penalty", "Loss", "Accuracy",
-        "odd_one", "Loss", "Loss", "The judge&#x27;s loss", "The judge&#x27;s accuracy",
+        "Losses of the game", "What the discriminator believes", "Gradient penalties", "Loss",
+        "Accuracy", "odd_one", "Loss", "Loss", "The judge&#x27;s loss", "The judge&#x27;s accuracy",
         "Strength and what it does",
     ]  # fmt: skip
     assert "g_loss goes from 2.00 at 10 to 0.400 at 50" in charts[0]
     assert charts[0].count("<path") == 2 and charts[6].count("<path") == 5
-    assert ">kimg</text>" in charts[0] and ">loss (nats)</text>" in charts[0]
+    assert ">kimg</text>" in charts[0] and ">loss</text>" in charts[0]
     assert charts[-1].count("<circle") == 2 * 5  # four strengths and zero, two attributes
     assert "<title>Blond_Hair: +0.510 at 1</title>" in charts[-1]
 

@@ -32,7 +32,7 @@ OPTIONS = {
     "z_dim": 8,
     "prior": "normal",
     "width": 4,
-    "r1_interval": 3,
+    "penalty_interval": 3,
     "d_norm": "none",
     "minibatch_std": True,
     "grid_kimg": 0.032,

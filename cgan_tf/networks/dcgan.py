@@ -10,6 +10,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from cgan_tf.networks import equalized
+
 LOWEST = 4  # px, the side of the coarsest feature map
 SLOPE = 0.2  # of the leaky rectifiers
 
@@ -20,6 +22,29 @@ def level_widths(resolution: int, width: int) -> list[int]:
     return [width * 2 ** (levels - 1 - level) for level in range(levels)]
 
 
+class _Layers:
+    """Makes the layers with weights: 4 px kernels that halve or double the side, and dense ones."""
+
+    def __init__(self, equalized_lr: bool, initializer, dtype: str) -> None:
+        self.module = equalized if equalized_lr else layers
+        # The equalised ones have an initializer of their own.
+        self.options = {"dtype": dtype}
+        if not equalized_lr:
+            self.options["kernel_initializer"] = initializer
+        self.padding = () if equalized_lr else ("same",)
+
+    def dense(self, units: int, use_bias: bool = True) -> layers.Layer:
+        return self.module.Dense(units, use_bias=use_bias, **self.options)
+
+    def convolution(self, channels: int, use_bias: bool = True) -> layers.Layer:
+        return self.module.Conv2D(channels, 4, 2, *self.padding, use_bias=use_bias, **self.options)
+
+    def transposed(self, channels: int, use_bias: bool = True) -> layers.Layer:
+        return self.module.Conv2DTranspose(
+            channels, 4, 2, *self.padding, use_bias=use_bias, **self.options
+        )
+
+
 class Generator(keras.Model):
     """Latent to image: a dense layer to 4 px, then transposed convolutions, batch norm between.
 
@@ -28,6 +53,8 @@ class Generator(keras.Model):
         z_dim: size of the latent.
         width: channels at half the resolution.
         prior: distribution that `sample_prior` draws from, "normal" N(0, I) or "uniform" U(-1, 1).
+        norm: "batch" or "pixel".
+        equalized_lr: layers of `networks.equalized`.
         dtype: dtype policy of the computation; the image is float32 in any case.
 
     Call arguments:
@@ -43,23 +70,28 @@ class Generator(keras.Model):
         z_dim: int,
         width: int,
         prior: str = "normal",
+        norm: str = "batch",
+        equalized_lr: bool = False,
         dtype: str = "float32",
         name: str = "generator",
     ) -> None:
-        initializer = keras.initializers.RandomNormal(stddev=0.02)
+        make = _Layers(equalized_lr, keras.initializers.RandomNormal(stddev=0.02), dtype)
+
+        def normalize(x: keras.KerasTensor) -> keras.KerasTensor:
+            if norm == "pixel":
+                return equalized.PixelNorm(dtype=dtype)(x)
+            return layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
+
         widths = level_widths(resolution, width)
         latent = keras.Input((z_dim,), name="latent")
-        x = layers.Dense(LOWEST * LOWEST * widths[0], use_bias=False,
-                         kernel_initializer=initializer, dtype=dtype)(latent)  # fmt: skip
+        # Batch norm has a bias of its own.
+        x = make.dense(LOWEST * LOWEST * widths[0], use_bias=norm != "batch")(latent)
         x = layers.Reshape((LOWEST, LOWEST, widths[0]), dtype=dtype)(x)  # [N, 4, 4, C]
         for channels in widths[1:]:
-            x = layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
-            x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
-            x = layers.Conv2DTranspose(channels, 4, 2, "same", use_bias=False,
-                                       kernel_initializer=initializer, dtype=dtype)(x)  # fmt: skip
-        x = layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
-        x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)  # [N, R/2, R/2, width]
-        x = layers.Conv2DTranspose(3, 4, 2, "same", kernel_initializer=initializer, dtype=dtype)(x)
+            x = layers.LeakyReLU(SLOPE, dtype=dtype)(normalize(x))
+            x = make.transposed(channels, use_bias=norm != "batch")(x)
+        x = layers.LeakyReLU(SLOPE, dtype=dtype)(normalize(x))  # [N, R/2, R/2, width]
+        x = make.transposed(3)(x)
         image = layers.Activation("tanh", dtype="float32", name="image")(x)  # [N, R, R, 3]
         super().__init__(latent, image, name=name)
 
@@ -67,6 +99,8 @@ class Generator(keras.Model):
         self.z_dim = z_dim
         self.width = width
         self.prior = prior
+        self.norm = norm
+        self.equalized_lr = equalized_lr
 
     def sample_prior(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
         """Latents float32 `[count, z_dim]` from the prior."""
@@ -80,6 +114,8 @@ class Generator(keras.Model):
             "z_dim": self.z_dim,
             "width": self.width,
             "prior": self.prior,
+            "norm": self.norm,
+            "equalized_lr": self.equalized_lr,
         }
 
 
@@ -112,8 +148,9 @@ class Discriminator(keras.Model):
     Args:
         resolution: side of the image in px.
         width: channels at half the resolution.
-        norm: "none" or "batch" (not on the first layer).
+        norm: "none", "batch" (not on the first layer) or "spectral" (Miyato et al. 2018).
         minibatch_std: append the minibatch standard deviation before the dense layer.
+        equalized_lr: layers of `networks.equalized`.
         dtype: dtype policy of the computation; the logits are float32 in any case.
 
     Call arguments:
@@ -129,6 +166,7 @@ class Discriminator(keras.Model):
         width: int,
         norm: str = "none",
         minibatch_std: bool = True,
+        equalized_lr: bool = False,
         dtype: str = "float32",
         name: str = "discriminator",
     ) -> None:
@@ -136,19 +174,20 @@ class Discriminator(keras.Model):
         initializer = (
             keras.initializers.RandomNormal(stddev=0.02) if norm == "batch" else "he_normal"
         )
+        make = _Layers(equalized_lr, initializer, dtype)
+        hold = layers.SpectralNormalization if norm == "spectral" else lambda layer, **_: layer
         image = keras.Input((resolution, resolution, 3), name="image")
         x = image
         for level, channels in enumerate(reversed(level_widths(resolution, width))):
             normalize = norm == "batch" and level > 0
-            x = layers.Conv2D(channels, 4, 2, "same", use_bias=not normalize,
-                              kernel_initializer=initializer, dtype=dtype)(x)  # fmt: skip
+            x = hold(make.convolution(channels, use_bias=not normalize), dtype=dtype)(x)
             if normalize:
                 x = layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
             x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
         if minibatch_std:
             x = MinibatchStd(dtype=dtype)(x)
         x = layers.Flatten(dtype=dtype)(x)
-        x = layers.Dense(1, kernel_initializer=initializer, dtype=dtype)(x)
+        x = hold(make.dense(1), dtype=dtype)(x)
         logits = layers.Activation("linear", dtype="float32", name="logits")(x)  # [N, 1]
         super().__init__(image, logits, name=name)
 
@@ -156,6 +195,7 @@ class Discriminator(keras.Model):
         self.width = width
         self.norm = norm
         self.minibatch_std = minibatch_std
+        self.equalized_lr = equalized_lr
 
     def get_config(self) -> dict:
         return {
@@ -163,4 +203,5 @@ class Discriminator(keras.Model):
             "width": self.width,
             "norm": self.norm,
             "minibatch_std": self.minibatch_std,
+            "equalized_lr": self.equalized_lr,
         }

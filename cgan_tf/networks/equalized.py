@@ -1,0 +1,92 @@
+"""Layers with an equalised learning rate (Karras et al. 2018, section 4.1).
+
+The weights are drawn from N(0, 1) and multiplied by He's constant at run time, so that Adam, whose
+steps do not depend on the gradient's scale, moves all of them at the same relative speed.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+
+class _Equalized(layers.Layer):
+    """What the three have in common: the kernel, its run-time factor, and the bias."""
+
+    def __init__(self, filters: int, use_bias: bool = True, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.use_bias = use_bias
+
+    def _make(self, shape: tuple[int, ...], fan_in: float) -> None:
+        normal = keras.initializers.RandomNormal(stddev=1.0)
+        self.kernel = self.add_weight(shape=shape, initializer=normal, name="kernel")
+        self.scale = math.sqrt(2.0 / fan_in)
+        if self.use_bias:
+            self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
+
+    def _finish(self, x: tf.Tensor) -> tf.Tensor:
+        return x + self.bias if self.use_bias else x
+
+
+class Dense(_Equalized):
+    """`[N, C]` to `[N, filters]`."""
+
+    def build(self, input_shape: tuple) -> None:
+        self._make((input_shape[-1], self.filters), input_shape[-1])
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return self._finish(tf.matmul(x, self.kernel * self.scale))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (input_shape[0], self.filters)
+
+
+class Conv2D(_Equalized):
+    """`[N, H, W, C]` to `[N, H / stride, W / stride, filters]`, "same" padding."""
+
+    def __init__(self, filters: int, side: int, stride: int = 1, **kwargs) -> None:
+        super().__init__(filters, **kwargs)
+        self.side = side
+        self.stride = stride
+
+    def build(self, input_shape: tuple) -> None:
+        channels = input_shape[-1]
+        self._make((self.side, self.side, channels, self.filters), self.side**2 * channels)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return self._finish(tf.nn.conv2d(x, self.kernel * self.scale, self.stride, "SAME"))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        count, height, width, _ = input_shape
+        return (count, -(-height // self.stride), -(-width // self.stride), self.filters)
+
+
+class Conv2DTranspose(Conv2D):
+    """`[N, H, W, C]` to `[N, H * stride, W * stride, filters]`, "same" padding."""
+
+    def build(self, input_shape: tuple) -> None:
+        channels = input_shape[-1]
+        # Each output pixel meets side^2 / stride^2 of the kernel's places.
+        fan_in = self.side**2 * channels / self.stride**2
+        self._make((self.side, self.side, self.filters, channels), fan_in)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        shape = (tf.shape(x)[0], *self.compute_output_shape(x.shape)[1:])
+        kernel = self.kernel * self.scale
+        y = tf.nn.conv2d_transpose(x, kernel, shape, self.stride, "SAME")
+        return self._finish(y)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        count, height, width, _ = input_shape
+        return (count, height * self.stride, width * self.stride, self.filters)
+
+
+class PixelNorm(layers.Layer):
+    """Scales the channels of each pixel to a mean square of 1 (Karras et al. 2018, section 4.2)."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        wide = tf.cast(x, tf.float32)
+        factor = tf.math.rsqrt(tf.reduce_mean(tf.square(wide), axis=-1, keepdims=True) + 1e-8)
+        return tf.cast(wide * factor, x.dtype)
