@@ -24,6 +24,7 @@ from cgan_tf.errors import UserError
 from cgan_tf.run import RunFolder, write_json
 
 EARLY = 5.0  # kimg
+BETWEEN = 4  # times EARLY between two measurements
 JUDGE_KIMG = 20.0
 FAKES = 2000
 BASE = Config(
@@ -60,7 +61,8 @@ def train(objective: str, config: Config, dataset, judge, folder: RunFolder) -> 
     distances: dict[float, float] = {}
 
     def measure_now(seen: int) -> None:
-        if seen:
+        number = round(seen / 1000 / EARLY)
+        if number == 1 or number and number % BETWEEN == 0 or seen >= 1000 * config.kimg:
             block = measure.measure_generator(trainer.average, judge, dataset, FAKES, config.seed)
             distances[seen / 1000] = block["fd"]
 
@@ -127,7 +129,8 @@ def main() -> None:
             folder = RunFolder(Path(temporary) / name)
             folder.stage("gan").checkpoints.mkdir(parents=True)
             row = rows[name] = train(name, config, dataset, judge, folder)
-            first, last = list(row["fd"].values())[0], list(row["fd"].values())[-1]
+            distances = list(row["fd"].values()) or [float("nan")]
+            first, last = distances[0], distances[-1]
             row["ratio"] = last / first
             print(
                 f"{name:15s}{row['penalty']:10s}{first:8.2f}{last:10.2f}{row['ratio']:8.3f}"
@@ -145,7 +148,7 @@ def main() -> None:
         print(json.dumps({"written": FLAGS.output}))
     failed = [
         name for name, row in rows.items()
-        if name != "minimax" and (row["stopped"] or row["ratio"] > 0.5)
+        if name != "minimax" and (row["stopped"] or not row["ratio"] <= 0.5)
     ]  # fmt: skip
     if failed:
         print(f"not halved: {', '.join(failed)}")
