@@ -344,24 +344,27 @@ def test_imagenets_weights_reach_the_backbone(monkeypatch):
     monkeypatch.setattr(keras.applications, "VGG16", slim_with_known_weights)
     backbone = vgg.build_backbone()
     assert float(tf.reduce_max(backbone.get_layer("block1_conv1").kernel)) < 5
-    vgg.load_imagenet(backbone)
+    vgg.load_imagenet(backbone, "--vgg_weights")
     names = [f"block{b}_conv{i + 1}" for b, n in enumerate((2, 2, 3, 3, 3), 1) for i in range(n)]
     for index, name in enumerate(names):
         kernel, bias = backbone.get_layer(name).get_weights()
         assert np.all(kernel == 2 * index) and np.all(bias == 2 * index + 1)
 
 
-def test_no_network_is_one_line(monkeypatch):
+@pytest.mark.parametrize(
+    "flag, remedy",
+    [("--vgg_weights", "give a file, or none"), ("--perceptual", "take --perceptual=regressor")],
+)
+def test_no_network_is_one_line(monkeypatch, flag, remedy):
     def offline(**options):
         raise Exception("URL fetch failure on\nhttps://example.org: None -- no name")
 
     monkeypatch.setattr(keras.applications, "VGG16", offline)
     with pytest.raises(UserError) as caught:
-        vgg.load_imagenet(keras.Model())
+        vgg.load_imagenet(keras.Model(), flag)
     assert str(caught.value) == (
-        "--vgg_weights=imagenet: the weights cannot be had (URL fetch failure on "
-        "https://example.org: None -- no name); connect to the network once, or give a file, "
-        "or none"
+        f"{flag}=imagenet: the weights cannot be had (URL fetch failure on "
+        f"https://example.org: None -- no name); connect to the network once, or {remedy}"
     )
 
 
