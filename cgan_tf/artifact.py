@@ -45,11 +45,13 @@ def save_model(model: keras.Model, folder: Path) -> None:
     shutil.rmtree(stale, ignore_errors=True)
 
 
-def load_model(cls: type[Model], folder: Path, dtype: str = "float32") -> Model:
+def load_model(
+    cls: type[Model] | tuple[type[Model], ...], folder: Path, dtype: str = "float32"
+) -> Model:
     """Builds the model of an artifact with its weights.
 
     Args:
-        cls: the model's class.
+        cls: the model's class, or those that it may be of.
         folder: the artifact's folder.
         dtype: dtype policy of the computation; the weights are float32 in any case.
 
@@ -58,9 +60,10 @@ def load_model(cls: type[Model], folder: Path, dtype: str = "float32") -> Model:
     """
     try:
         config = json.loads((folder / "config.json").read_text())
-        if config["class"] != cls.__name__:
-            raise UserError(f"{folder}: holds a {config['class']}, not a {cls.__name__}")
-        model = cls(**config["arguments"], dtype=dtype)
+        known = {c.__name__: c for c in (cls if isinstance(cls, tuple) else (cls,))}
+        if config["class"] not in known:
+            raise UserError(f"{folder}: holds a {config['class']}, not a {' or '.join(known)}")
+        model = known[config["class"]](**config["arguments"], dtype=dtype)
         with h5py.File(folder / "weights.h5") as file:
             values = {name: file[name][()] for name in _named(model)}
     except FileNotFoundError:

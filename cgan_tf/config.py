@@ -39,6 +39,7 @@ USUAL_PENALTY = {
 OBJECTIVES = tuple(USUAL_PENALTY)
 PENALTIES = ("r1", "r2", "r1+r2", "gp")
 AUGMENT_OPS = ("color", "translation", "cutout")
+SPACES = ("z", "w", "ws")  # of latents
 
 
 def option(
@@ -114,7 +115,11 @@ class Config:
     # GAN.
     kimg: float = option(400.0, "length of the GAN's training", GAN, "kimg", above=0)
     batch_size: int = option(64, "images a step of the GAN", GAN, "images", minimum=2)
-    z_dim: int = option(128, "size of the latent", GAN, minimum=1)
+    arch: str = option("dcgan", "the generator", GAN, choices=("dcgan", "stylegan"))
+    style: str = option(
+        "modulated", "style layer of stylegan", GAN, choices=("modulated", "adain")
+    )
+    z_dim: int = option(128, "size of z, and of w in stylegan", GAN, minimum=1)
     prior: str = option("normal", "distribution of z", GAN, choices=("normal", "uniform"))
     width: int = option(
         32, "channels at the finest level of G and D; doubles per level", GAN, minimum=4
@@ -154,9 +159,12 @@ class Config:
         0.0, "wgan clips D's weights to this size; 0 takes 0.01", GAN, minimum=0
     )
     d_norm: str = option("none", "normalization in D", GAN, choices=("none", "batch", "spectral"))
-    g_norm: str = option("batch", "normalization in G", GAN, choices=("batch", "pixel"))
+    g_norm: str = option("batch", "normalization in dcgan's G", GAN, choices=("batch", "pixel"))
     equalized_lr: bool = option(
-        False, "weights of unit size, scaled at run time, in G and D (raise --g_lr and --d_lr)", GAN
+        False,
+        "weights of unit size, scaled at run time, in G and D (raise --g_lr and --d_lr); "
+        "stylegan's G has them anyway",
+        GAN,
     )
     minibatch_std: bool = option(True, "minibatch standard deviation channel in D", GAN)
     augment: str = option(
@@ -238,6 +246,13 @@ class Config:
     )
 
     # Inversion.
+    space: str = option(
+        "auto",
+        "what the encoder predicts and directions move in: z; w, or ws, a w per layer, of "
+        "stylegan; auto takes z of dcgan and w of stylegan",
+        ("inversion", "directions"),
+        choices=("auto", *SPACES),
+    )
     inversion_kimg: float = option(
         60.0, "length of the encoder's training", INVERSION, "kimg", above=0
     )
@@ -309,6 +324,13 @@ class Config:
     quantize: tuple[str, ...] = option(
         ("none", "float16"), "TFLite variants to export: none, float16", EXPORT
     )
+    truncation: float = option(
+        1.0,
+        "share of their distance from the mean of w that stylegan's exported samples keep: below "
+        "1 they are more alike and have fewer faults, 0 is the mean face",
+        EXPORT,
+        minimum=0,
+    )
 
 
 # Only what differs from the defaults.
@@ -376,6 +398,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "celeba128": {"data": "celeba_dir", "resolution": 128, "width": 24, "batch_size": 32},
 }
+PRESETS["stylegan64"] = PRESETS["celeba64"] | {"arch": "stylegan", "g_lr": 2e-3}
 RESOLUTIONS = (32, 64, 128)
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 _HINTS = typing.get_type_hints(Config)
@@ -478,6 +501,7 @@ def check(config: Config) -> None:
         raise UserError(f"--seed={config.seed}: from 0 to {2**32 - 1}")
     if config.real_label > 1:
         raise UserError(f"--real_label={config.real_label}: must be at most 1")
+    _check_generator(config)
     _check_game(config)
     if config.data in ("celeba_dir", "folder") and not config.data_dir:
         raise UserError(
@@ -532,6 +556,38 @@ def penalty(config: Config) -> tuple[str, ...]:
 def penalty_interval(config: Config) -> int:
     """D steps between penalties, with 0 resolved."""
     return config.penalty_interval or (1 if "gp" in penalty(config) else 16)
+
+
+def space(config: Config) -> str:
+    """The space of the latents, with `auto` resolved."""
+    if config.space != "auto":
+        return config.space
+    return "w" if config.arch == "stylegan" else "z"
+
+
+def _check_generator(config: Config) -> None:
+    """Refuses what the generator of --arch does not have."""
+    if config.arch == "stylegan":
+        for name, why in (
+            ("g_norm", "its styles normalize"),
+            ("prior", "its mapping takes z by its direction alone"),
+        ):
+            if getattr(config, name) != FIELDS[name].default:
+                raise UserError(
+                    f"--{name}={getattr(config, name)} with --arch=stylegan: {why}; take "
+                    f"--{name}={FIELDS[name].default} or --arch=dcgan"
+                )
+        return
+    for name in ("style", "truncation"):
+        if getattr(config, name) != FIELDS[name].default:
+            raise UserError(
+                f"--{name}={getattr(config, name)}: only --arch=stylegan has it, not {config.arch}"
+            )
+    if space(config) != "z":
+        raise UserError(
+            f"--space={config.space}: only --arch=stylegan has w; take --space=z, or train "
+            "another generator"
+        )
 
 
 def _check_game(config: Config) -> None:

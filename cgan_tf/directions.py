@@ -1,7 +1,7 @@
 """Stage 4: one calibrated latent direction per attribute. Leaves directions/model/NAME.json.
 
-After "Enjoy Your Editing" (Zhuang et al. 2021): z' = z + eps * d_k, and R must see the target
-attribute move by eps while the other attributes, the content and the realism stay.
+After "Enjoy Your Editing" (Zhuang et al. 2021): latent' = latent + eps * d_k, and R must see the
+target attribute move by eps while the other attributes, the content and the realism stay.
 """
 
 import os
@@ -14,12 +14,15 @@ import numpy as np
 import tensorflow as tf
 
 from cgan_tf import artifact, losses, training
+from cgan_tf import config as config_module
 from cgan_tf.config import Config, closest
 from cgan_tf.data import ImageData, images, pipeline
 from cgan_tf.errors import UserError
 from cgan_tf.inversion import load_perceptual
-from cgan_tf.networks.dcgan import Discriminator, Generator
+from cgan_tf.networks import generators
+from cgan_tf.networks.dcgan import Discriminator
 from cgan_tf.networks.encoder import Encoder
+from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
 from cgan_tf.run import RunFolder, file_hash, sync_folder, write_json
 
@@ -81,7 +84,7 @@ class DirectionsTrainer(training.Trainer):
     Args:
         attributes: the K edited attributes.
         encoder: E, frozen, as are all networks here.
-        generator: G.
+        generator: G, in the encoder's space.
         discriminator: D.
         perceptual: the distance, with R as its `regressor`.
         config: the resolved options.
@@ -93,7 +96,7 @@ class DirectionsTrainer(training.Trainer):
         self,
         attributes: Sequence[str],
         encoder: Encoder,
-        generator: Generator,
+        generator: AnyGenerator,
         discriminator: Discriminator,
         perceptual: Perceptual,
         config: Config,
@@ -109,7 +112,7 @@ class DirectionsTrainer(training.Trainer):
         names = perceptual.regressor.attribute_names
         self.columns = tf.constant([names.index(name) for name in attributes])
         self.directions = self.add_weight(
-            shape=(len(attributes), generator.z_dim),
+            shape=(len(attributes), *generator.latent_shape),
             initializer="zeros",
             name="directions",
         )
@@ -138,8 +141,9 @@ class DirectionsTrainer(training.Trainer):
         maps, _ = regressor.features_and_logits(data)
         alpha = regressor(self.generator(latent, training=False), training=False)  # [N, all]
         with tf.GradientTape() as tape:
-            step = tf.gather(tf.convert_to_tensor(self.directions), chosen)  # [N, z]
-            edited = self.generator(latent + eps * step, training=False)
+            step = tf.gather(tf.convert_to_tensor(self.directions), chosen)  # [N, *latent_shape]
+            size = tf.reshape(eps, (count, *[1] * (len(step.shape) - 1)))
+            edited = self.generator(latent + size * step, training=False)
             edited_maps, edited_logits = regressor.features_and_logits(edited)
             edited_alpha = tf.sigmoid(edited_logits)
             error = tf.abs(tf.clip_by_value(alpha + eps * target, 0.0, 1.0) - edited_alpha)
@@ -160,16 +164,20 @@ class DirectionsTrainer(training.Trainer):
     def _turn(self, gradient: tf.Tensor) -> None:
         """The optimizer's step on the spheres of the directions' lengths.
 
-        The part of the gradient `[K, z]` along each direction goes before Adam sees it: scaled per
-        coordinate, it would turn the direction too.
+        The part of the gradient `[K, *latent_shape]` along each direction goes before Adam sees it:
+        scaled per coordinate, it would turn the direction too.
         """
-        unit = tf.math.l2_normalize(tf.convert_to_tensor(self.directions), axis=1)  # [K, z]
-        length = tf.norm(self.directions, axis=1, keepdims=True)  # [K, 1]
-        gradient = tf.convert_to_tensor(gradient)
+        shape = self.directions.shape
+
+        def rows(values: tf.Tensor) -> tf.Tensor:  # one direction per row
+            return tf.reshape(values, (shape[0], -1))
+
+        old, gradient = rows(self.directions), rows(gradient)
+        unit, length = tf.math.l2_normalize(old, axis=1), tf.norm(old, axis=1, keepdims=True)
         gradient -= tf.reduce_sum(gradient * unit, axis=1, keepdims=True) * unit
-        self.optimizer.apply([gradient], [self.directions])
-        turned = tf.math.l2_normalize(tf.convert_to_tensor(self.directions), axis=1)
-        self.directions.assign(turned * length)
+        self.optimizer.apply([tf.reshape(gradient, shape)], [self.directions])
+        turned = tf.math.l2_normalize(rows(self.directions), axis=1)
+        self.directions.assign(tf.reshape(turned * length, shape))
 
     def _perceptual(
         self, photos: tf.Tensor, maps: list, edited: tf.Tensor, edited_maps: list
@@ -187,7 +195,7 @@ def load_networks(folder: RunFolder, config: Config) -> dict:
     regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
     return {
         "encoder": artifact.load_model(Encoder, folder.stage("inversion").model, policy),
-        "generator": artifact.load_model(Generator, gan.model, policy),
+        "generator": generators.load(gan.model, config_module.space(config), policy),
         "discriminator": artifact.load_model(Discriminator, gan.path / "discriminator", policy),
         "perceptual": load_perceptual(config, regressor),
     }
@@ -219,7 +227,7 @@ class Calibration:
         )
 
     def photos(self, column: int, value: int) -> tuple[np.ndarray, np.ndarray]:
-        """Latents `[n, z]` of photos whose label is `value`, and R's scores `[n]`."""
+        """Latents `[n, *latent_shape]` of photos whose label is `value`, and R's scores `[n]`."""
         rows = self.dataset.splits[self.split]
         rows = rows[self.dataset.labels[rows, column] == value][: self.count]
         if not len(rows):
@@ -237,7 +245,7 @@ class Calibration:
         return latents, self.scores(latents, column)
 
     def scores(self, latents: np.ndarray, column: int) -> np.ndarray:
-        """R's prediction `[n]` of one attribute on the images of the latents `[n, z]`."""
+        """R's prediction `[n]` of one attribute on the images of the `n` latents."""
         return np.concatenate(
             [
                 self._score(latents[start : start + BATCH]).numpy()[:, column]
@@ -246,12 +254,12 @@ class Calibration:
         )
 
     def change(self, side: tuple[np.ndarray, np.ndarray], column: int, step: np.ndarray) -> float:
-        """Mean change of R's prediction when the latents of `photos` move by the step `[z]`."""
+        """Mean change of R's prediction when the latents of `photos` move by the step."""
         latents, scores = side
         return float(np.mean(self.scores(latents + step, column) - scores))
 
     def scale(self, index: int, asked: float) -> np.ndarray:
-        """Direction `index`, `[z]`, at the length at which R's mean prediction rises by `asked`.
+        """Direction `index` at the length at which R's mean prediction rises by `asked`.
 
         Where the direction does not reach that, the first length tried that gets within 5 % of the
         largest change; where R's prediction never rises, its length as it is.
@@ -278,7 +286,7 @@ class Calibration:
         return (vector * unit).astype(np.float32)
 
     def table(self, index: int, vector: np.ndarray) -> list[dict]:
-        """The calibration table of the vector `[z]` for the attribute of direction `index`."""
+        """The calibration table of the vector for the attribute of direction `index`."""
         column = int(self.trainer.columns[index])
         sides = {sign: self.photos(column, int(sign < 0)) for sign in (1, -1)}
         return [
@@ -304,7 +312,7 @@ def save_directions(folder: Path, entries: dict[str, dict]) -> None:
 
 
 def class_differences(encoder: Encoder, dataset: ImageData, columns: Sequence[int]) -> np.ndarray:
-    """Mean latent of the photos with each attribute minus that of those without, `[K, z]`."""
+    """Mean latent of the photos with each attribute minus that of those without, one per column."""
     rows = dataset.splits["train"][:STARTING_PHOTOS]
     latents = np.concatenate(
         [
@@ -389,8 +397,8 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         vectors.append(vector)
         entries[name] = {
             "attribute": name,
-            "space": "z",
-            "vector": [float(value) for value in vector],
+            "space": trainer.generator.space,
+            "vector": vector.tolist(),
             "generator": generator,
             "calibration": table,
             "seed": config.seed,

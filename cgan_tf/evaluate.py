@@ -16,6 +16,7 @@ Layout of report.json; a figure that has no value is null, a part that does not 
     regressor    n, seed; regressor, judge, majority: {accuracy, balanced_accuracy};
                  attributes: {NAME: {positive, accuracy, balanced_accuracy, judge_accuracy,
                  judge_balanced_accuracy}}
+    separability (stylegan)  z, w, n, n_train, seed; attributes: {NAME: {positive, z, w}}
     inversion    encoder: {psnr, ssim, perceptual, identity, seconds_per_image,
                  nearer_than_random, perceptual_random_best, n, n_random, seed}
     edits        learned, random: {NAME: {strength, target_change, target_change_from_photo,
@@ -36,7 +37,9 @@ change of probability from reconstruction to edited image, leakage its mean |cha
 attributes, success the share of the n_success reconstructions at or below 0.5 that get above;
 ratio is target_change / leakage. Random directions have no sign, so their target_change is the
 mean size of each one's change. calibration_error is |what R sees on test photos - what the
-direction's table, made on validation photos, promises|. In counterfactual, psnr is the edited
+direction's table, made on validation photos, promises|. separability is the balanced accuracy with
+which a hyperplane in z, and one in w, tells what the judge says of held-out samples. In
+counterfactual, psnr is the edited
 reconstruction against the true edited face, psnr_unedited against the unedited photo, psnr_ceiling
 the true face's own reconstruction against it; nearer is the share of edited reconstructions that
 are nearer to the true edited face than to the unedited photo, by the perceptual distance, on
@@ -89,7 +92,7 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     training.seed_everything(config)
     judge_model = judge.ensure_judge(config, stage, dataset)
     editor = translator.Translator.from_run(folder.path, scores=True)
-    entries = translator.read_directions(folder, editor.generator.z_dim)
+    entries = translator.read_directions(folder, editor.generator.latent_shape)
     report = measure_all(config, dataset, stage.path, judge_model, editor, entries)
     write_json(stage.path / "report.json", report)
     stage.finish(kimg=config.judge_kimg)
@@ -141,6 +144,12 @@ def measure_all(
         f"evaluate: fd {generation['fd']:.2f} (floor {generation['fd_floor']:.2f}), "
         f"precision {generation['precision']:.2f}, recall {generation['recall']:.2f}"
     )
+    if config.arch == "stylegan":
+        separability = report["separability"] = measure.measure_separability(chain, seed)
+        print(
+            "evaluate: hyperplanes tell attributes at "
+            f"{_text(separability['z'], '.3f')} in z, {_text(separability['w'], '.3f')} in w"
+        )
     photos = measure.Photos(chain, dataset, config.eval_photos, seed)
     regressor = report["regressor"] = measure.measure_regressor(chain, photos)
     print(
@@ -190,7 +199,7 @@ def draw_pictures(chain: "Chain", photos: "Photos", folder: Path) -> dict[str, s
         captions[name] = caption
 
     z = chain.generator.sample_prior(SAMPLES, seed=photos.seed).numpy()
-    save("samples.png", measure.batched(chain.generate, z), 8, "Samples of the generator")
+    save("samples.png", measure.batched(chain.sample, z), 8, "Samples of the generator")
 
     pairs = [photos.images[:RECONSTRUCTIONS], photos.reconstructions[:RECONSTRUCTIONS]]
     rows = [part[start : start + 8] for start in range(0, len(pairs[0]), 8) for part in pairs]
@@ -235,7 +244,7 @@ def compare(judge_run: Path, generator_run: Path) -> "Numbers":
         UserError: a run or what it must hold is missing, or the data is not the judge's.
     """
     from cgan_tf import artifact, judge, measure, translator
-    from cgan_tf.networks.dcgan import Generator
+    from cgan_tf.networks import generators
     from cgan_tf.networks.judge import Judge
 
     run_folder, other_folder = RunFolder(judge_run), RunFolder(generator_run)
@@ -243,7 +252,7 @@ def compare(judge_run: Path, generator_run: Path) -> "Numbers":
     other_folder.load_config()
     stage = translator.finished_stage(run_folder, "evaluate")
     stages = [translator.finished_stage(run, "gan") for run in (run_folder, other_folder)]
-    generators = [artifact.load_model(Generator, gan.model) for gan in stages]
+    loaded = [generators.load(gan.model) for gan in stages]
     judge_model = artifact.load_model(Judge, stage.path / judge.FOLDER)
     dataset = data.open_data(config)
     if stage.read_metadata()["data"] != dataset.digest:
@@ -253,7 +262,7 @@ def compare(judge_run: Path, generator_run: Path) -> "Numbers":
         )
     blocks = [
         measure.measure_generator(generator, judge_model, dataset, config.eval_fakes, config.seed)
-        for generator in generators
+        for generator in loaded
     ]
     result = {"run": blocks[0], "other": blocks[1], "other_run": str(generator_run)}
     write_json(against_path(stage, generator_run), result)

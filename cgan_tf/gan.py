@@ -11,10 +11,14 @@ from cgan_tf import config as config_module
 from cgan_tf.config import Config
 from cgan_tf.data import images, pipeline
 from cgan_tf.errors import UserError
-from cgan_tf.networks.dcgan import Discriminator, Generator
+from cgan_tf.networks import generators
+from cgan_tf.networks.dcgan import Discriminator
+from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.run import RunFolder
 
 GRID = 64  # pictures in a sample grid, 8 x 8
+TRUNCATIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+COARSE = 8  # px: what layers up to here decide on is coarse
 COLLAPSE_KIMG = 20  # before that, an undecided generator paints all samples alike
 CLIP_VALUE = 0.01  # of WGAN, Arjovsky et al. 2017, algorithm 1
 
@@ -42,16 +46,12 @@ class GAN(training.Trainer):
         # After so many steps D has made a whole number of intervals.
         if self.penalty:
             self.period = self.penalty_interval // math.gcd(self.penalty_interval, config.d_steps)
-        generator = (
-            config.resolution, config.z_dim, config.width, config.prior, config.g_norm,
-            config.equalized_lr,
-        )  # fmt: skip
-        self.generator = Generator(*generator, dtype=policy)
+        self.generator = generators.build(config, policy)
         self.discriminator = Discriminator(
             config.resolution, config.width, config.d_norm, config.minibatch_std,
             config.equalized_lr, dtype=policy,
         )  # fmt: skip
-        self.average = Generator(*generator, name="average")  # float32: it is what others use
+        self.average = generators.build(config, name="average")  # float32: others use it
         for mean, value in zip(self.average.variables, self.generator.variables, strict=True):
             mean.assign(value)
         self.g_optimizer = keras.optimizers.Adam(config.g_lr, config.beta1, config.beta2)
@@ -94,9 +94,8 @@ class GAN(training.Trainer):
     def _joint_step(self, reals: tf.Tensor) -> dict[str, tf.Tensor]:
         """Both players' update from one pass of G, and one of D on reals and on fakes."""
         generator, discriminator = self.generator, self.discriminator
-        latent = generator.sample_prior(self.config.batch_size, self.seed_generator)
         with tf.GradientTape(persistent=True) as tape:
-            fakes = generator(latent, training=True)
+            fakes = generator.training_images(self.config.batch_size, self.seed_generator)
             real_logits = self._discriminate(reals)
             fake_logits = self._discriminate(fakes)
             d_loss = self._d_loss(real_logits, fake_logits)
@@ -112,8 +111,7 @@ class GAN(training.Trainer):
     def _d_step(self, reals: tf.Tensor) -> dict[str, tf.Tensor]:
         """One update of D alone, on fresh fakes."""
         discriminator = self.discriminator
-        latent = self.generator.sample_prior(self.config.batch_size, self.seed_generator)
-        fakes = self.generator(latent, training=True)
+        fakes = self.generator.training_images(self.config.batch_size, self.seed_generator)
         with tf.GradientTape() as tape:
             real_logits = self._discriminate(reals)
             fake_logits = self._discriminate(fakes)
@@ -126,12 +124,12 @@ class GAN(training.Trainer):
     def _g_step(self, reals: tf.Tensor) -> tf.Tensor:
         """One update of G alone, on fresh noise; only the relativistic games look at the reals."""
         generator = self.generator
-        latent = generator.sample_prior(self.config.batch_size, self.seed_generator)
         real_logits = None
         if self.config.objective in losses.RELATIVISTIC:
             real_logits = self._discriminate(reals)
         with tf.GradientTape() as tape:
-            fake_logits = self._discriminate(generator(latent, training=True))
+            fakes = generator.training_images(self.config.batch_size, self.seed_generator)
+            fake_logits = self._discriminate(fakes)
             g_loss = self.objective.generator(fake_logits, real_logits)
         gradients = tape.gradient(g_loss, generator.trainable_variables)
         self.g_optimizer.apply(gradients, generator.trainable_variables)
@@ -255,6 +253,28 @@ class GAN(training.Trainer):
         )
 
 
+def draw_truncation(generator: StyleGenerator, z: tf.Tensor) -> np.ndarray:
+    """A column per z `[N, z_dim]`, a row per psi of `TRUNCATIONS`, as one uint8 picture."""
+    rows = [generator.from_prior(z, psi).numpy() for psi in TRUNCATIONS]
+    return images.grid(images.to_uint8(np.concatenate(rows)), len(z))
+
+
+def draw_mixing(generator: StyleGenerator, z: tf.Tensor) -> np.ndarray:
+    """The faces of the second half of z `[2N, z_dim]` on top, those of the first half to the left.
+
+    The other cells take their coarse layers, up to 8 px, from the left, the others from the top.
+    """
+    w = generator.mapping(z)  # [2N, w_dim]
+    faces = generator.from_prior(z).numpy()
+    left, top = np.split(faces, 2)
+    coarse = tf.constant([side <= COARSE for side in generator.sides])[None, :, None]
+    rows = [np.concatenate([np.ones_like(top[:1]), top])]
+    for index, face in enumerate(left):
+        ws = tf.where(coarse, w[None, index : index + 1], w[len(left) :, None, :])
+        rows.append(np.concatenate([face[None], generator.synthesize(ws, generator.noise)]))
+    return images.grid(images.to_uint8(np.concatenate(rows)), len(top) + 1)
+
+
 def mean_distance(images: np.ndarray) -> float:
     """Root mean square difference of two images, the mean over all pairs of `[N, H, W, 3]`."""
     rows = np.asarray(images, np.float64).reshape(len(images), -1)
@@ -310,4 +330,7 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     )
     artifact.save_model(trainer.discriminator, stage.path / "discriminator")
     artifact.save_model(trainer.average, stage.model)
+    if config.arch == "stylegan":
+        images.save_png(stage.path / "truncation.png", draw_truncation(trainer.average, fixed[:8]))
+        images.save_png(stage.path / "mixing.png", draw_mixing(trainer.average, fixed[:14]))
     stage.finish(kimg=config.kimg)

@@ -5,10 +5,12 @@ import numpy as np
 import tensorflow as tf
 
 from cgan_tf import artifact, training
+from cgan_tf import config as config_module
 from cgan_tf.config import Config
 from cgan_tf.data import ImageData, images, pipeline
-from cgan_tf.networks.dcgan import Generator
+from cgan_tf.networks import generators
 from cgan_tf.networks.encoder import Encoder
+from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor, build_backbone, load_imagenet
 from cgan_tf.run import RunFolder
 
@@ -44,12 +46,12 @@ def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
 class InversionTrainer(training.Trainer):
     """Both cycles of the inversion in one pass: photos, and samples whose latents are known.
 
-    On photos x: perceptual(x, G(E(x))). On latents z with x = G(z): perceptual(x, G(E(x))) and
-    L2(z, E(x)). On both a pixel L2. Only the encoder learns.
+    On photos x: perceptual(x, G(E(x))). On latents with x = G(latent): perceptual(x, G(E(x))) and
+    L2(latent, E(x)). On both a pixel L2. Only the encoder learns.
 
     Args:
         encoder: what is trained.
-        generator: the averaged generator, frozen.
+        generator: the averaged generator, frozen, in the space that the encoder is to predict.
         perceptual: the distance; its networks are frozen.
         config: the resolved options.
     """
@@ -57,7 +59,7 @@ class InversionTrainer(training.Trainer):
     remedy = "lower --inversion_lr"
 
     def __init__(
-        self, encoder: Encoder, generator: Generator, perceptual: Perceptual, config: Config
+        self, encoder: Encoder, generator: AnyGenerator, perceptual: Perceptual, config: Config
     ) -> None:
         super().__init__(name="inversion_trainer")
         self.config = config
@@ -84,12 +86,12 @@ class InversionTrainer(training.Trainer):
         """One update on photos float32 `[N, R, R, 3]` and as many samples."""
         config = self.config
         count = config.inversion_batch_size
-        latent = self.generator.sample_prior(count, self.seed_generator)
+        latent = self.generator.sample_latent(count, self.seed_generator)
         targets = tf.concat([data, self.generator(latent, training=False)], axis=0)  # [2N, R, R, 3]
         offset = self._crop_offset()
         target_features = self.perceptual.features(self._crop(targets, offset))
         with tf.GradientTape() as tape:
-            predicted = self.encoder(targets, training=True)  # [2N, latent]
+            predicted = self.encoder(targets, training=True)  # [2N, *latent_shape]
             outputs = self.generator(predicted, training=False)
             features = self.perceptual.features(self._crop(outputs, offset))
             distances = self.perceptual.between(features, target_features)  # [2N]
@@ -126,10 +128,11 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         return
     training.seed_everything(config)
     policy = training.compute_policy(config)
-    generator = artifact.load_model(Generator, folder.stage("gan").model, policy)
+    space = config_module.space(config)
+    generator = generators.load(folder.stage("gan").model, space, policy)
     regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
-    encoder = Encoder(config.resolution, generator.z_dim, config.encoder_width, policy)
-    mean = tf.reduce_mean(generator.sample_prior(MEAN_SAMPLES, seed=config.seed), axis=0)
+    encoder = Encoder(config.resolution, generator.latent_shape, config.encoder_width, policy)
+    mean = tf.reduce_mean(generator.sample_latent(MEAN_SAMPLES, seed=config.seed), axis=0)
     encoder.add_mean.mean.assign(mean)
     trainer = InversionTrainer(encoder, generator, load_perceptual(config, regressor), config)
     shown = dataset.read(dataset.splits["validation"][:SHOWN])

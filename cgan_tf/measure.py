@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from sklearn import linear_model, preprocessing
+from sklearn import metrics as sklearn_metrics
 
 from cgan_tf import metrics
 from cgan_tf.data import ImageData, pipeline, synthetic, synthetic_source
@@ -25,6 +27,8 @@ BATCH = 100  # images
 REALS = 2000  # photos on each side of the Frechet distance's floor, at most
 BLUR_SIDE = 32  # px: the distance "at 32" does not see finer detail
 RANDOM_SAMPLES = 1000  # that a reconstruction must beat
+SEPARATED = 10_000  # samples behind the separability
+SEPARATED_LEAST = 50  # held-out samples of either class that an attribute needs
 RANDOM_DRAWS = 4  # random directions per attribute
 VGG_PHOTOS = 250  # per attribute, where VGG16 must see every image: it costs 30 times the judge
 FEATURE_BYTES = 2 * 2**30  # perceptual features of random samples that are held at once
@@ -94,10 +98,11 @@ class Chain:
         self.attributes = translator.attributes
         self.directions = dict(zip(self.attributes, translator.directions.numpy(), strict=True))
         self.names = judge.attribute_names
-        image, latent = (judge.resolution, judge.resolution, 3), (self.generator.z_dim,)
+        image, latent = (judge.resolution, judge.resolution, 3), self.generator.latent_shape
         perceptual = Perceptual(translator.regressor)
         self.encode = compiled(translator.encode, image)
-        self.generate = compiled(translator.sample, latent)
+        self.generate = compiled(lambda x: self.generator(x, training=False), latent)
+        self.sample = compiled(self.generator.from_prior, (self.generator.z_dim,))
         self.judge = compiled(judge.features_and_probabilities, image)
         self.score = compiled(translator.score, image)
         self.flat_features = compiled(lambda images: flatten(perceptual.features(images)), image)
@@ -143,7 +148,7 @@ def measure_generator(
         return judge.features(resize(images, side)), judge.features(resize(small, side))
 
     see_photos = compiled(see, (side, side, 3))
-    see_samples = compiled(lambda z: see(generator(z, training=False)), (generator.z_dim,))
+    see_samples = compiled(lambda z: see(generator.from_prior(z)), (generator.z_dim,))
     held_out = np.concatenate([dataset.splits["validation"], dataset.splits["test"]])
     reals = choose(held_out, REALS, seed)
     others = choose(dataset.splits["train"], len(reals), seed)
@@ -188,6 +193,45 @@ def _photo_features(
     return batched(lambda rows: see(to_float(dataset.read(rows))), indices)
 
 
+def measure_separability(chain: Chain, seed: int, samples: int = SEPARATED) -> Numbers:
+    """The `separability` block: how well a hyperplane in z, and one in w, tells each attribute.
+
+    Samples get the judge's opinion as their labels; on four fifths of them logistic regression
+    learns to tell an attribute from the latent, the rest says how well (after Karras et al. 2019,
+    section 4.2). Accuracies are balanced: always saying the majority has 0.5.
+
+    Args:
+        chain: its generator is a `StyleGenerator`.
+        seed: of the samples.
+        samples: their number.
+    """
+    z = chain.generator.sample_prior(samples, seed=seed).numpy()
+    spaces = {"z": z, "w": batched(compiled(chain.generator.mapping, z.shape[1:]), z)}
+    _, probabilities = batched(lambda rows: chain.judge(chain.sample(rows)), z)
+    train, held_out = np.split(np.arange(samples), [samples * 4 // 5])
+    attributes = {}
+    for column, name in enumerate(chain.names):
+        labels = probabilities[:, column] > 0.5
+        if min(labels[held_out].sum(), (~labels[held_out]).sum()) < SEPARATED_LEAST:
+            continue
+        attributes[name] = {"positive": number(labels.mean())}
+        for space, latents in spaces.items():
+            scale = preprocessing.StandardScaler().fit(latents[train])
+            plane = linear_model.LogisticRegression(class_weight="balanced", max_iter=1000)
+            plane.fit(scale.transform(latents[train]), labels[train])
+            guess = plane.predict(scale.transform(latents[held_out]))
+            attributes[name][space] = number(
+                sklearn_metrics.balanced_accuracy_score(labels[held_out], guess)
+            )
+    return {
+        "attributes": attributes,
+        **{space: mean([entry[space] for entry in attributes.values()]) for space in spaces},
+        "n_train": len(train),
+        "n": len(held_out),
+        "seed": seed,
+    }
+
+
 # ---- regressor and inversion ------------------------------------------------------------------
 
 
@@ -209,7 +253,7 @@ class Photos:
         self.images = np.concatenate(
             list(pipeline.sequential_batches(dataset, self.indices, BATCH))
         )  # [N, R, R, 3]
-        self.latents = batched(chain.encode, self.images)  # [N, z]
+        self.latents = batched(chain.encode, self.images)  # [N, *latent_shape]
         self.reconstructions = batched(chain.generate, self.latents)
         self.features, self.probabilities = batched(chain.judge, self.images)
         self.reconstructed_features, self.reconstructed_probabilities = batched(
@@ -282,14 +326,14 @@ def nearest_sample(chain: Chain, photos: Photos, samples: int) -> np.ndarray:
     The samples' features are computed once, in blocks that fit `FEATURE_BYTES`; each block meets
     all photos by matrix products.
     """
-    latents = chain.generator.sample_prior(samples, seed=photos.seed).numpy()
+    z = chain.generator.sample_prior(samples, seed=photos.seed).numpy()
     width = chain.flat_features(photos.images[:1]).shape[1]
     size = max(BATCH, FEATURE_BYTES // (4 * width) // BATCH * BATCH)
     best = np.full(len(photos.images), np.inf, np.float32)
     for first in range(0, samples, size):
-        block = latents[first : first + size]
+        block = z[first : first + size]
         parts = [
-            tf.constant(chain.flat_features(chain.generate(block[start : start + BATCH])))
+            tf.constant(chain.flat_features(chain.sample(block[start : start + BATCH])))
             for start in range(0, len(block), BATCH)
         ]
         for start in range(0, len(best), BATCH):
@@ -326,8 +370,9 @@ def measure_edits(chain: Chain, photos: Photos, draws: int = RANDOM_DRAWS) -> Nu
     for name, direction in chain.directions.items():
         learned[name] = _edit(chain, photos, name, [direction], True)
         learned[name] |= _calibration(chain, photos, name)
-        others = generator.standard_normal((draws, len(direction))).astype(np.float32)
+        others = generator.standard_normal((draws, direction.size)).astype(np.float32)
         others *= np.linalg.norm(direction) / np.linalg.norm(others, axis=1, keepdims=True)
+        others = others.reshape(draws, *direction.shape)
         random[name] = _edit(chain, photos, name, list(others), False)
         learned[name]["ratio_over_random"] = ratio(learned[name]["ratio"], random[name]["ratio"])
     return {"learned": learned, "random": random}
@@ -366,7 +411,7 @@ def _edit(
     figures: dict[str, list[float | None]] = {key: [] for key in EDIT_FIGURES}
     for direction in directions if len(rows) else ():
         features, after = batched(
-            lambda z, step=direction: chain.judge(chain.generate(z + step)), photos.latents[rows]
+            lambda x, step=direction: chain.judge(chain.generate(x + step)), photos.latents[rows]
         )
         change = np.mean(after[:, column] - before[:, column])
         from_photo = np.mean(after[:, column] - photo)

@@ -52,6 +52,13 @@ ROOM = 1140  # px: width of the page's content
 # draw them.
 TEST_COLUMNS = ("photo", "rebuilt", "−1", "−0.5", "+0.5", "+1")
 VALIDATION_COLUMNS = ("photo", "−1", "−0.5", "0", "+0.5", "+1")
+# What the gan stage draws of a StyleGAN: file, heading, caption.
+STYLE_PICTURES = (
+    ("truncation.png", "Truncation",
+     "One face per column; w at 0, 0.25, 0.5, 0.75, 1 and 1.25 of its distance from the mean."),
+    ("mixing.png", "Style mixing",
+     "The faces inside take their coarse layers from the left, the others from the top."),
+)  # fmt: skip
 EARLIER = 4  # sample grids from before the last one
 CORNER = 4  # of those, the first so many rows and columns
 LONG_TABLE = 12  # rows; a longer one is folded away
@@ -546,6 +553,9 @@ def _samples(chain: _Chain) -> list[Html]:
     if earlier:
         text = "How it got there: the first faces of that grid, always from the same latents."
         parts += [tag("h3", "On the way"), tag("p", text), tag("div", earlier, class_="early")]
+    for name, heading, caption in STYLE_PICTURES:
+        if picture := chain.picture(gan.path / name):
+            parts += [tag("h3", heading), figure(picture, heading, caption, ROOM)]
     if not chain.metadata["gan"].get("ended"):
         parts.append(chain.missing("gan", "final samples"))
     return parts

@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from cgan_tf import artifact
+from cgan_tf import config as config_module
 from cgan_tf.errors import UserError
-from cgan_tf.networks.dcgan import Generator
+from cgan_tf.networks import generators
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.vgg import Regressor
 from cgan_tf.run import RunFolder, StageFolder, file_hash
@@ -25,11 +26,12 @@ class Translator(keras.Model):
     """Encodes a photo, moves its latent along the attributes' directions, and draws the result.
 
     Args:
-        generator: latent `[N, z_dim]` -> image.
+        generator: latent `[N, *latent_shape]` -> image, in the encoder's space.
         encoder: image -> latent.
         directions: one float32 vector of the latent's shape per attribute, in the order of the
             strengths; strength 1 moves by one vector.
         regressor: image -> scores `[N, all attributes]` in [0, 1], if the scores are wanted.
+        truncation: psi of `sample`, of a `StyleGenerator`; see there.
     """
 
     def __init__(
@@ -38,16 +40,18 @@ class Translator(keras.Model):
         encoder: keras.Model,
         directions: Mapping[str, np.ndarray],
         regressor: keras.Model | None = None,
+        truncation: float = 1.0,
     ) -> None:
         super().__init__(name="translator")
         self.generator = generator
         self.encoder = encoder
         self.regressor = regressor
+        self.truncation = truncation
         self.attributes = tuple(directions)
         vectors = np.stack([np.asarray(vector, np.float32) for vector in directions.values()])
         self.directions = self.add_weight(
             shape=vectors.shape, initializer="zeros", trainable=False, name="directions"
-        )  # [K, z_dim]
+        )  # [K, *latent_shape]
         self.directions.assign(vectors)
         self.built = True
 
@@ -57,20 +61,27 @@ class Translator(keras.Model):
         return self.generator.resolution
 
     def encode(self, image: tf.Tensor) -> tf.Tensor:
-        """The latent, float32 `[N, z_dim]`, of images float32 `[N, R, R, 3]` in [-1, 1]."""
+        """Latents float32 `[N, *latent_shape]` of images float32 `[N, R, R, 3]` in [-1, 1]."""
         return self.encoder(image, training=False)
 
     def generate(self, latent: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
         """Images `[N, R, R, 3]` in [-1, 1] of latents moved by strengths float32 `[N, K]`."""
-        return self.generator(latent + tf.matmul(strengths, self.directions), training=False)
+        return self.generator(latent + self.step(strengths), training=False)
+
+    def step(self, strengths: tf.Tensor) -> tf.Tensor:
+        """How far latents move, `[N, *latent_shape]`, for strengths float32 `[N, K]`."""
+        rows = tf.reshape(self.directions, (len(self.attributes), -1))
+        return tf.reshape(tf.matmul(strengths, rows), (-1, *self.directions.shape[1:]))
 
     def translate(self, image: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
         """The edited images `[N, R, R, 3]`; strengths of 0 give the reconstruction."""
         return self.generate(self.encode(image), strengths)
 
     def sample(self, z: tf.Tensor) -> tf.Tensor:
-        """Images `[N, R, R, 3]` of latents `[N, z_dim]` drawn from the generator's prior."""
-        return self.generator(z, training=False)
+        """Images `[N, R, R, 3]` of z `[N, z_dim]` drawn from the generator's prior."""
+        if self.truncation == 1:  # only a StyleGenerator has another
+            return self.generator.from_prior(z)
+        return self.generator.from_prior(z, self.truncation)
 
     def score(self, image: tf.Tensor) -> tf.Tensor:
         """The regressor's scores `[N, all attributes]` in [0, 1]."""
@@ -93,7 +104,7 @@ class Translator(keras.Model):
                 a damaged model, or directions of another generator.
         """
         run = RunFolder(path)
-        run.load_config()
+        config = run.load_config()
         names = ("gan", "inversion", "directions") + (("regressor",) if scores else ())
         stages = {name: finished_stage(run, name) for name in names}
         for name in ("inversion", "directions"):
@@ -102,13 +113,14 @@ class Translator(keras.Model):
                     f"{run.path}: the {name} stage belongs to another generator than the gan stage "
                     f"left; run python train_main.py --stage={name} --restart --run_dir={run.path}"
                 )
-        generator = artifact.load_model(Generator, stages["gan"].model)
-        directions = read_directions(run, generator.z_dim)
+        generator = generators.load(stages["gan"].model, config_module.space(config))
+        directions = read_directions(run, generator.latent_shape)
         return cls(
             generator,
             artifact.load_model(Encoder, stages["inversion"].model),
             {name: entry["vector"] for name, entry in directions.items()},
             artifact.load_model(Regressor, stages["regressor"].model) if scores else None,
+            config.truncation,
         )
 
 
@@ -123,12 +135,12 @@ def finished_stage(run: RunFolder, name: str) -> StageFolder:
     return stage
 
 
-def read_directions(run: RunFolder, z_dim: int) -> dict[str, dict[str, Any]]:
+def read_directions(run: RunFolder, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
     """The direction files of a run by attribute, in the order of the run's --attributes.
 
     Args:
         run: a run folder whose directions stage has finished.
-        z_dim: size that each vector must have.
+        shape: that each vector must have, the latent's.
 
     Raises:
         UserError: a file is missing or damaged, or belongs to another generator.
@@ -151,8 +163,9 @@ def read_directions(run: RunFolder, z_dim: int) -> dict[str, dict[str, Any]]:
             raise UserError(f"{path} is damaged; {remedy}") from None
         if owner != generator:
             raise UserError(f"{path} belongs to another generator than {run.path}/gan; {remedy}")
-        if vector.shape != (z_dim,) or not np.isfinite(vector).all():
-            raise UserError(f"{path} is damaged (not {z_dim} finite numbers); {remedy}")
+        if vector.shape != shape or not np.isfinite(vector).all():
+            numbers = " x ".join(map(str, shape))
+            raise UserError(f"{path} is damaged (not {numbers} finite numbers); {remedy}")
         directions[name] = entry
     if not directions:
         raise UserError(f"{folder}: no directions there; {remedy}")

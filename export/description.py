@@ -36,7 +36,7 @@ def describe(run: RunFolder, config: Config, translator: Translator) -> dict[str
         translator: with its regressor.
     """
     generator = translator.generator
-    directions = read_directions(run, generator.z_dim)
+    directions = read_directions(run, generator.latent_shape)
     source = "celeba" if config.data.startswith("celeba") else config.data
     return {
         "format": DESCRIPTION_FORMAT,
@@ -46,7 +46,9 @@ def describe(run: RunFolder, config: Config, translator: Translator) -> dict[str
         "image": {"layout": "NHWC", "dtype": "float32", "range": [-1.0, 1.0]},
         "resolution": translator.resolution,
         "crop": training_crop(config),
-        "space": "z",
+        "space": generator.space,
+        "latent_shape": list(generator.latent_shape),
+        "truncation": config.truncation,
         "z_dim": generator.z_dim,
         "prior": generator.prior,
         "signatures": SIGNATURES,

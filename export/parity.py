@@ -20,7 +20,7 @@ class Inputs:
 
     image: np.ndarray  # [N, R, R, 3] in [-1, 1]
     strengths: np.ndarray  # [N, K], U(-1, 1)
-    latent: np.ndarray  # [N, z_dim], the Keras encoder's
+    latent: np.ndarray  # [N, *latent_shape], the Keras encoder's
     z: np.ndarray  # [N, z_dim], from the prior
 
     def of(self, signature: str) -> dict[str, np.ndarray]:
@@ -41,7 +41,7 @@ def make_inputs(reference: Editor, image: np.ndarray, z_dim: int, prior: str, se
     Args:
         reference: the Keras editor.
         image: float32 `[N, R, R, 3]` in [-1, 1].
-        z_dim: size of the latent.
+        z_dim: size of z.
         prior: "normal" or "uniform".
         seed: of the draws.
     """

@@ -47,7 +47,7 @@ def endpoints(
         return {"scores": translator.score(image)}
 
     image = spec("image", side, side, 3)
-    latent = spec("latent", translator.generator.z_dim)
+    latent = spec("latent", *translator.generator.latent_shape)
     strengths = spec("strengths", len(translator.attributes))
     return {
         "translate": (translate, [image, strengths]),

@@ -96,17 +96,39 @@ class Generator(keras.Model):
         super().__init__(latent, image, name=name)
 
         self.resolution = resolution
+        self.space = "z"
         self.z_dim = z_dim
         self.width = width
         self.prior = prior
         self.norm = norm
         self.equalized_lr = equalized_lr
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one latent of the space, which is z."""
+        return (self.z_dim,)
+
     def sample_prior(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
-        """Latents float32 `[count, z_dim]` from the prior."""
+        """z float32 `[count, z_dim]` from the prior."""
         if self.prior == "uniform":
             return keras.random.uniform((count, self.z_dim), -1.0, 1.0, seed=seed)
         return keras.random.normal((count, self.z_dim), seed=seed)
+
+    def sample_latent(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
+        """The same: the space is z."""
+        return self.sample_prior(count, seed)
+
+    def to_space(self, z: tf.Tensor) -> tf.Tensor:
+        """z itself: it is the space."""
+        return z
+
+    def from_prior(self, z: tf.Tensor) -> tf.Tensor:
+        """Images float32 `[N, R, R, 3]` of z `[N, z_dim]`."""
+        return self(z, training=False)
+
+    def training_images(self, count: int, seed: keras.random.SeedGenerator) -> tf.Tensor:
+        """Images float32 `[count, R, R, 3]` of fresh latents, batch norm by the batch."""
+        return self(self.sample_prior(count, seed), training=True)
 
     def get_config(self) -> dict:
         return {

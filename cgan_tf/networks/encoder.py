@@ -1,5 +1,8 @@
 """The encoder: image to latent, as an offset from the mean latent (Richardson et al. 2021)."""
 
+import math
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 from keras import layers
@@ -12,7 +15,7 @@ class AddMean(layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         self.mean = self.add_weight(
-            shape=(input_shape[-1],), initializer="zeros", trainable=False, name="mean"
+            shape=input_shape[1:], initializer="zeros", trainable=False, name="mean"
         )
 
     def call(self, offset: tf.Tensor) -> tf.Tensor:
@@ -24,7 +27,7 @@ class Encoder(keras.Model):
 
     Args:
         resolution: side of the image in px.
-        latent_dim: size of the latent.
+        latent_shape: of one latent.
         width: channels at half the resolution.
         dtype: dtype policy of the computation; the latent is float32 in any case.
 
@@ -32,13 +35,13 @@ class Encoder(keras.Model):
         image: float32 `[N, resolution, resolution, 3]` in [-1, 1].
 
     Returns:
-        latent float32 `[N, latent_dim]`.
+        latent float32 `[N, *latent_shape]`.
     """
 
     def __init__(
         self,
         resolution: int,
-        latent_dim: int,
+        latent_shape: Sequence[int],
         width: int,
         dtype: str = "float32",
         name: str = "encoder",
@@ -51,20 +54,22 @@ class Encoder(keras.Model):
             x = layers.BatchNormalization(momentum=0.95, dtype=dtype)(x)
             x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
         x = layers.Flatten(dtype=dtype)(x)  # [N, 4 * 4 * C]
-        x = layers.Dense(4 * latent_dim, kernel_initializer="he_normal", dtype=dtype)(x)
+        # Four times a vector of the latent, one in all where it has several.
+        x = layers.Dense(4 * latent_shape[-1], kernel_initializer="he_normal", dtype=dtype)(x)
         x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
-        offset = layers.Dense(latent_dim, dtype="float32", name="offset")(x)
+        offset = layers.Dense(math.prod(latent_shape), dtype="float32", name="offset")(x)
+        offset = layers.Reshape(latent_shape, dtype="float32")(offset)
         add_mean = AddMean(dtype="float32", name="latent")
         super().__init__(image, add_mean(offset), name=name)
 
         self.add_mean = add_mean
         self.resolution = resolution
-        self.latent_dim = latent_dim
+        self.latent_shape = tuple(latent_shape)
         self.width = width
 
     def get_config(self) -> dict:
         return {
             "resolution": self.resolution,
-            "latent_dim": self.latent_dim,
+            "latent_shape": list(self.latent_shape),
             "width": self.width,
         }

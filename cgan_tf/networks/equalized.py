@@ -1,7 +1,7 @@
 """Layers with an equalised learning rate (Karras et al. 2018, section 4.1).
 
-The weights are drawn from N(0, 1) and multiplied by He's constant at run time, so that Adam, whose
-steps do not depend on the gradient's scale, moves all of them at the same relative speed.
+The weights are drawn from N(0, 1) and multiplied by gain / sqrt(fan in) at run time, so that Adam,
+whose steps do not depend on the gradient's scale, moves all of them at the same relative speed.
 """
 
 import math
@@ -10,24 +10,42 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+HE = math.sqrt(2.0)  # the gain that a rectifier behind the layer needs (He et al. 2015)
+
 
 class _Equalized(layers.Layer):
-    """What the three have in common: the kernel, its run-time factor, and the bias."""
+    """What the three have in common: the kernel, its run-time factor, and the bias.
 
-    def __init__(self, filters: int, use_bias: bool = True, **kwargs) -> None:
+    Args:
+        filters: channels of the result.
+        use_bias: add one number per channel, 0 at the start.
+        gain: size of the result for an input of size 1, at the start.
+        lr: learning rate, as a share of the optimizer's.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        use_bias: bool = True,
+        gain: float = HE,
+        lr: float = 1.0,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         self.use_bias = use_bias
+        self.gain = gain
+        self.lr = lr
 
     def _make(self, shape: tuple[int, ...], fan_in: float) -> None:
-        normal = keras.initializers.RandomNormal(stddev=1.0)
+        normal = keras.initializers.RandomNormal(stddev=1.0 / self.lr)
         self.kernel = self.add_weight(shape=shape, initializer=normal, name="kernel")
-        self.scale = math.sqrt(2.0 / fan_in)
+        self.scale = self.lr * self.gain / math.sqrt(fan_in)
         if self.use_bias:
             self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
     def _finish(self, x: tf.Tensor) -> tf.Tensor:
-        return x + self.bias if self.use_bias else x
+        return x + self.bias * self.lr if self.use_bias else x
 
 
 class Dense(_Equalized):

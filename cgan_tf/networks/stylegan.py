@@ -1,0 +1,257 @@
+"""StyleGAN's generator: a mapping z -> w, and a synthesis whose layers take their style from w.
+
+After Karras et al. 2019 (mapping, constant input, AdaIN, noise, style mixing, truncation), with the
+image summed up over the resolutions as in Karras et al. 2020, whose modulated convolution is the
+other style layer. As in our DCGAN the maps end at half the resolution, and a transposed convolution
+paints from there: maps of the full side would cost as much as all others together. All layers have
+an equalised learning rate.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from cgan_tf.networks import equalized
+from cgan_tf.networks.dcgan import LOWEST, SLOPE, level_widths
+
+MAPPING_LAYERS = 4
+MAPPING_LR = 0.01  # learning rate of the mapping, as a share of the others'
+MIXING = 0.9  # share of the training images whose layers take their styles from two latents
+W_MEMORY = 0.995  # per step, of the running mean of w
+
+
+class StyleConv(layers.Layer):
+    """A convolution in the style of w, then noise, bias and a leaky rectifier.
+
+    "modulated" scales the channels of the input by the style, and those of the result to the size
+    that an input of unit variance would give them (Karras et al. 2020, equations 1 and 3). With the
+    maps scaled in the kernels' place, one kernel serves the whole batch. "adain" normalizes each
+    channel of each image in the end, and scales and shifts it by the style (Karras et al. 2019,
+    equation 1).
+
+    Args:
+        filters: channels of the result.
+        style: "modulated" or "adain".
+        up: double the side, by a transposed convolution of 4 px; else one of 3 px keeps it.
+
+    Call arguments:
+        x: `[N, H, W, C]`.
+        w: float32 `[N, w_dim]`.
+        noise: float32 `[N or 1, H, W, 1]`, with the sides of the result.
+    """
+
+    def __init__(self, filters: int, style: str, up: bool = False, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.style = style
+        options = {"use_bias": False, "dtype": self.dtype_policy, "name": "convolution"}
+        self.convolution = (
+            equalized.Conv2DTranspose(filters, 4, 2, gain=1.0, **options)
+            if up
+            else equalized.Conv2D(filters, 3, gain=1.0, **options)
+        )
+
+    def build(self, x_shape: tuple, w_shape: tuple, noise_shape: tuple) -> None:
+        self.convolution.build(x_shape)
+        channels = x_shape[-1] if self.style == "modulated" else 2 * self.filters
+        self.affine = equalized.Dense(channels, gain=1.0, dtype="float32", name="affine")
+        self.affine.build(w_shape)
+        self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
+        self.noise_scale = self.add_weight(shape=(), initializer="zeros", name="noise_scale")
+
+    def call(self, x: tf.Tensor, w: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+        style = self.affine(w)  # float32, [N, C] or [N, 2 * filters]
+        shift = self.noise_scale * tf.cast(noise, x.dtype) + self.bias
+        if self.style == "modulated":
+            style += 1.0
+            x = self.convolution(x * _per_channel(style, x.dtype))
+            x *= _per_channel(equalized.HE * self._unit(style), x.dtype)
+            return tf.nn.leaky_relu(x + shift, SLOPE)
+        x = tf.nn.leaky_relu(self.convolution(x) + shift, SLOPE)
+        scale, offset = tf.split(style, 2, axis=1)
+        mean, variance = tf.nn.moments(tf.cast(x, tf.float32), (1, 2))  # [N, filters]
+        scale = (scale + 1.0) * tf.math.rsqrt(variance + 1e-8)
+        return x * _per_channel(scale, x.dtype) + _per_channel(offset - mean * scale, x.dtype)
+
+    def _unit(self, style: tf.Tensor) -> tf.Tensor:
+        """What brings each channel of the result to unit variance, float32 `[N, filters]`."""
+        kernel = tf.cast(self.convolution.kernel, tf.float32) * self.convolution.scale
+        squares = tf.reduce_sum(tf.square(kernel), axis=(0, 1))
+        if self.convolution.stride == 2:  # a pixel meets a quarter of the kernel's places
+            squares = tf.transpose(squares) / 4.0
+        return tf.math.rsqrt(tf.matmul(tf.square(style), squares) + 1e-8)
+
+
+def _per_channel(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """`[N, C]` as `[N, 1, 1, C]` of the dtype."""
+    return tf.cast(values, dtype)[:, None, None, :]
+
+
+class StyleGenerator(keras.Model):
+    """Latent to image by way of w: one style per layer, and noise for what no style determines.
+
+    Args:
+        resolution: side of the image in px, a power of two from 8.
+        z_dim: size of z, and of w.
+        width: channels at half the resolution; doubles per level.
+        style: the layers, "modulated" or "adain"; see `StyleConv`.
+        dtype: dtype policy of the synthesis; the mapping and the image are float32 in any case.
+
+    Attributes:
+        space: of the latents that `call` takes: "z", "w", or "ws", a w for each layer.
+
+    Call arguments:
+        latent: float32 `[N, *latent_shape]`. The noise is the model's own, the same each time.
+
+    Returns:
+        float32 `[N, resolution, resolution, 3]` in [-1, 1].
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        z_dim: int,
+        width: int,
+        style: str = "modulated",
+        dtype: str = "float32",
+        name: str = "generator",
+    ) -> None:
+        super().__init__(name=name)
+        self.resolution = resolution
+        self.z_dim = z_dim
+        self.width = width
+        self.style = style
+        self.space = "z"
+        self.prior = "normal"
+
+        z = keras.Input((z_dim,), name="z")
+        w = equalized.PixelNorm(dtype="float32")(z)
+        for _ in range(MAPPING_LAYERS):
+            w = layers.LeakyReLU(SLOPE)(equalized.Dense(z_dim, lr=MAPPING_LR, dtype="float32")(w))
+        self.mapping = keras.Model(z, w, name="mapping")
+
+        widths = level_widths(resolution, width)
+        self.convolutions = [StyleConv(widths[0], style, dtype=dtype)]
+        for channels in widths[1:]:
+            self.convolutions += [
+                StyleConv(channels, style, up=True, dtype=dtype),
+                StyleConv(channels, style, dtype=dtype),
+            ]
+        self.num_layers = len(self.convolutions)
+        # The image is a sum over the levels, of unit variance at the start.
+        gain = 1.0 / math.sqrt(len(widths))
+        self.to_image = [
+            equalized.Conv2DTranspose(3, 4, 2, gain=gain, dtype=dtype) for _ in widths
+        ]
+        self.constant = self.add_weight(
+            shape=(1, LOWEST, LOWEST, widths[0]), initializer="random_normal", name="constant"
+        )
+        self.constant.assign(keras.random.normal(self.constant.shape))
+        self.w_mean = self.add_weight(
+            shape=(z_dim,), initializer="zeros", trainable=False, name="w_mean"
+        )
+        self.noise = [
+            self.add_weight(
+                shape=(1, side, side, 1),
+                initializer=keras.initializers.RandomNormal(stddev=1.0),
+                trainable=False,
+                name=f"noise_{index}",
+            )
+            for index, side in enumerate(self.sides)
+        ]
+        self(tf.zeros((1, *self.latent_shape)))  # builds the layers
+
+    @property
+    def sides(self) -> list[int]:
+        """Side of each layer's maps in px."""
+        return [LOWEST * 2 ** ((index + 1) // 2) for index in range(self.num_layers)]
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one latent of the space."""
+        return (self.num_layers, self.z_dim) if self.space == "ws" else (self.z_dim,)
+
+    def sample_prior(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
+        """z float32 `[count, z_dim]` from N(0, I)."""
+        return keras.random.normal((count, self.z_dim), seed=seed)
+
+    def sample_latent(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
+        """Latents float32 `[count, *latent_shape]` of the space, of z from the prior."""
+        return self.to_space(self.sample_prior(count, seed))
+
+    def to_space(self, z: tf.Tensor) -> tf.Tensor:
+        """The latents `[N, *latent_shape]` of z `[N, z_dim]`."""
+        if self.space == "z":
+            return z
+        w = self.mapping(z)
+        return self._per_layer(w) if self.space == "ws" else w
+
+    def truncate(self, w: tf.Tensor, psi: float) -> tf.Tensor:
+        """w or ws drawn towards the mean of w: 1 leaves it, 0 gives the mean (2019, appendix B)."""
+        mean = tf.convert_to_tensor(self.w_mean)
+        return mean + psi * (w - mean)
+
+    def from_prior(self, z: tf.Tensor, psi: float = 1.0) -> tf.Tensor:
+        """Images `[N, R, R, 3]` of z `[N, z_dim]`, truncated by psi."""
+        return self.synthesize(self._per_layer(self.truncate(self.mapping(z), psi)), self.noise)
+
+    def call(self, latent: tf.Tensor, training: bool = False) -> tf.Tensor:
+        w = self.mapping(latent) if self.space == "z" else latent
+        ws = w if self.space == "ws" else self._per_layer(w)
+        return self.synthesize(ws, self.noise)
+
+    def training_images(self, count: int, seed: keras.random.SeedGenerator) -> tf.Tensor:
+        """Images `[count, R, R, 3]` of fresh latents and noise, with style mixing; moves `w_mean`.
+
+        The layers from a random one on take their style from a second latent (2019, section 3.1).
+        """
+        first, second = tf.split(self.mapping(self.sample_prior(2 * count, seed)), 2)
+        mean = tf.reduce_mean(tf.stop_gradient(first), axis=0)
+        self.w_mean.assign(mean + W_MEMORY * (self.w_mean - mean))
+        chosen, place = tf.split(keras.random.uniform((2 * count, 1), seed=seed), 2)
+        crossover = 1 + tf.floor(place * (self.num_layers - 1))  # [N, 1] in 1 ... layers - 1
+        crossover = tf.where(chosen < MIXING, crossover, float(self.num_layers))
+        from_first = tf.range(self.num_layers, dtype=tf.float32) < crossover  # [N, layers]
+        ws = tf.where(from_first[..., None], first[:, None, :], second[:, None, :])
+        pixels = [side * side for side in self.sides]
+        draw = tf.split(keras.random.normal((count, sum(pixels)), seed=seed), pixels, axis=1)
+        noise = [
+            tf.reshape(part, (count, side, side, 1))
+            for part, side in zip(draw, self.sides, strict=True)
+        ]
+        return self.synthesize(ws, noise)
+
+    def synthesize(self, ws: tf.Tensor, noise: list[tf.Tensor]) -> tf.Tensor:
+        """Images `[N, R, R, 3]` in [-1, 1].
+
+        Args:
+            ws: a w per layer, float32 `[N, num_layers, w_dim]`.
+            noise: of each layer, float32 `[N or 1, side, side, 1]`.
+        """
+        x = tf.tile(self.constant, (tf.shape(ws)[0], 1, 1, 1))
+        image = 0.0
+        for index, convolution in enumerate(self.convolutions):
+            x = convolution(x, ws[:, index], noise[index])
+            if index % 2 == 0:  # the last layer of its level
+                level = tf.cast(self.to_image[index // 2](x), tf.float32)
+                image = level if index == 0 else _doubled(image) + level
+        return tf.tanh(image)
+
+    def _per_layer(self, w: tf.Tensor) -> tf.Tensor:
+        return tf.tile(w[:, None, :], (1, self.num_layers, 1))
+
+    def get_config(self) -> dict:
+        return {
+            "resolution": self.resolution,
+            "z_dim": self.z_dim,
+            "width": self.width,
+            "style": self.style,
+        }
+
+
+def _doubled(image: tf.Tensor) -> tf.Tensor:
+    """Images `[N, H, W, 3]` at twice the side, interpolated bilinearly."""
+    height, width = image.shape[1], image.shape[2]
+    return tf.image.resize(image, (2 * height, 2 * width), "bilinear")
