@@ -9,8 +9,9 @@ import keras
 import numpy as np
 
 from cgan_tf import artifact, data, run
+from cgan_tf import config as config_module
 from cgan_tf.config import Config
-from cgan_tf.networks.dcgan import Generator
+from cgan_tf.networks import generators
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.vgg import SCRATCH_INPUT_SCALE, Regressor
 
@@ -39,12 +40,14 @@ def make_run(path: Path, config: Config) -> run.RunFolder:
     folder = run.RunFolder(path)
     photos = data.open_data(config, say=lambda line: None)
     folder.save_config(config, {"digest": photos.digest})
-    generator = Generator(config.resolution, config.z_dim, config.width, config.prior)
+    generator = generators.build(config)
+    generator.space = config_module.space(config)
     regressor = Regressor(
         photos.attribute_names, config.resolution, config.resolution, SCRATCH_INPUT_SCALE
     )
-    encoder = Encoder(config.resolution, config.z_dim, 16)
-    shake(generator, gain=8.0)  # its initial images are all but gray
+    encoder = Encoder(config.resolution, generator.latent_shape, 16)
+    if config.arch == "dcgan":
+        shake(generator, gain=8.0)  # its initial images are all but gray
     shake(encoder, gain=1.2)
     for name, model in (("gan", generator), ("regressor", regressor), ("inversion", encoder)):
         stage = folder.stage(name)
@@ -58,8 +61,8 @@ def make_run(path: Path, config: Config) -> run.RunFolder:
     for name in config.attributes:
         entry = {
             "attribute": name,
-            "space": "z",
-            "vector": draw.standard_normal(config.z_dim).tolist(),
+            "space": generator.space,
+            "vector": draw.standard_normal(generator.latent_shape).tolist(),
             "generator": owner,
             "calibration": [{"strength": 1.0, "change": 0.5, "n": 10}],
         }

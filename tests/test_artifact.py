@@ -55,7 +55,7 @@ def test_every_constructor_argument_is_kept(tmp_path):
     for model in (
         generator(prior="uniform", width=6),
         Discriminator(64, 4, norm="batch", minibatch_std=False),
-        Encoder(32, 6, 8),
+        Encoder(32, (6,), 8),
     ):
         artifact.save_model(model, tmp_path / "model")
         loaded = artifact.load_model(type(model), tmp_path / "model")

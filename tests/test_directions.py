@@ -65,7 +65,7 @@ class ToyGenerator:
     """A latent is a 1 px image of two channels."""
 
     trainable = True
-    z_dim = 2
+    latent_shape = (2,)
 
     def __call__(self, latent, training):
         assert training is False

@@ -179,7 +179,7 @@ class Replay:
     def sample_prior(self, count, seed):
         return tf.reshape(tf.range(count, dtype=tf.float32) % len(self.photos), (-1, 1))
 
-    def __call__(self, z, training):
+    def from_prior(self, z):
         return tf.gather(self.photos, tf.cast(z[:, 0], tf.int32))
 
 

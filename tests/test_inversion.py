@@ -34,7 +34,7 @@ def build(chain, **options):
     for weight in generator.trainable_weights:  # its images are all but gray
         weight.assign(weight.numpy() * 3)
     regressor = artifact.load_model(vgg.Regressor, chain.folder.stage("regressor").model)
-    encoder = Encoder(config.resolution, config.z_dim, config.encoder_width)
+    encoder = Encoder(config.resolution, (config.z_dim,), config.encoder_width)
     perceptual = inversion.load_perceptual(config, regressor)
     return inversion.InversionTrainer(encoder, generator, perceptual, config)
 

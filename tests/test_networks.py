@@ -9,7 +9,7 @@ from keras import layers
 
 from cgan_tf import config as config_module
 from cgan_tf.errors import UserError
-from cgan_tf.networks import vgg
+from cgan_tf.networks import generators, vgg
 from cgan_tf.networks.dcgan import Discriminator, Generator, MinibatchStd, level_widths
 from cgan_tf.networks.encoder import AddMean, Encoder
 
@@ -19,6 +19,7 @@ SIZES = {
     "demo": (1_215_875, 694_257, 2_855_040),
     "celeba32": (371_075, 168_225, 1_641_688),
     "celeba64": (2_339_907, 1_557_473, 4_765_504),
+    "stylegan64": (3_601_075, 1_557_473, 4_765_504),
     "celeba128": (2_357_283, 1_574_777, 12_632_896),
 }
 
@@ -52,7 +53,7 @@ def test_shapes_and_ranges(resolution, policy):
         discriminator = Discriminator(resolution, 4, norm=norm, dtype=policy)
         logits = discriminator(fakes, training=True)
         assert logits.shape == (4, 1) and logits.dtype == tf.float32
-    latent = Encoder(resolution, 10, 4, dtype=policy)(fakes, training=True)
+    latent = Encoder(resolution, (10,), 4, dtype=policy)(fakes, training=True)
     assert latent.shape == (4, 10) and latent.dtype == tf.float32
     assert {weight.dtype for weight in generator.weights} == {"float32"}
 
@@ -82,11 +83,12 @@ def test_batch_norm_where_it_was_asked_for():
 @pytest.mark.parametrize("preset", config_module.PRESETS)
 def test_sizes_are_pinned_for_every_preset(preset):
     config = config_module.make(preset, {"data_dir": "photos"})
-    generator = Generator(config.resolution, config.z_dim, config.width, config.prior)
+    generator = generators.build(config)
     discriminator = Discriminator(
         config.resolution, config.width, config.d_norm, config.minibatch_std
     )
-    encoder = Encoder(config.resolution, config.z_dim, config.encoder_width)
+    generator.space = config_module.space(config)
+    encoder = Encoder(config.resolution, generator.latent_shape, config.encoder_width)
     sizes = tuple(model.count_params() for model in (generator, discriminator, encoder))
     assert SIZES[preset] == sizes
 
@@ -165,7 +167,7 @@ def test_minibatch_std_is_float32_inside():
 
 
 def test_the_encoder_adds_the_mean_latent():
-    encoder = Encoder(32, 6, 4)
+    encoder = Encoder(32, (6,), 4)
     photos = images(3, 32)
     before = encoder(photos, training=False).numpy()
     mean = normal(6, seed=1)

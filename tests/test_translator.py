@@ -18,7 +18,7 @@ from cgan_tf.translator import Translator, read_directions
 @pytest.fixture(scope="module")
 def models():
     keras.utils.set_random_seed(3)
-    generator, encoder = Generator(16, 6, 8), Encoder(16, 6, 8)
+    generator, encoder = Generator(16, 6, 8), Encoder(16, (6,), 8)
     fake_run.shake(generator, 8.0)
     fake_run.shake(encoder, 1.2)
     return generator, encoder
@@ -94,7 +94,7 @@ def test_directions_without_a_named_order_are_sorted(copied_run):
     content = copied_run.read()
     content["options"]["attributes"] = []
     run.write_json(copied_run.path / "config.json", content)
-    assert list(read_directions(copied_run, 24)) == ["Blond_Hair", "Eyeglasses", "Smiling"]
+    assert list(read_directions(copied_run, (24,))) == ["Blond_Hair", "Eyeglasses", "Smiling"]
 
 
 def test_no_run_folder(tmp_path):

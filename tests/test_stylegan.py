@@ -1,0 +1,302 @@
+"""cgan_tf.networks.stylegan: each part against its formula, and the model's spaces."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+from cgan_tf import artifact, gan
+from cgan_tf.config import Config
+from cgan_tf.networks import generators, stylegan
+from cgan_tf.networks.stylegan import StyleConv, StyleGenerator
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def make(style="modulated", dtype="float32", resolution=32, seed=3):
+    """A small generator whose layers all have a say: styles, noise and biases are not at 0."""
+    keras.utils.set_random_seed(seed)
+    model = StyleGenerator(resolution, 6, 8, style, dtype=dtype)
+    for layer in model.convolutions:
+        layer.affine.bias.assign(0.3 * normal(*layer.affine.bias.shape, seed=1))
+        layer.bias.assign(0.3 * normal(*layer.bias.shape, seed=2))
+        layer.noise_scale.assign(0.4)
+    model.w_mean.assign(normal(6, seed=5))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    """For tests that only read it."""
+    return make()
+
+
+def conv_by_image(x, kernel, up):
+    """Convolves image i with kernel i by plain convolutions."""
+    outputs = []
+    for image, weights in zip(x, kernel, strict=True):
+        if up:
+            shape = (1, 2 * x.shape[1], 2 * x.shape[2], weights.shape[2])
+            outputs.append(tf.nn.conv2d_transpose(image[None], weights, shape, 2, "SAME"))
+        else:
+            outputs.append(tf.nn.conv2d(image[None], weights, 1, "SAME"))
+    return np.concatenate(outputs)
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_the_modulated_layer_is_the_papers_with_a_kernel_for_each_image(up):
+    keras.utils.set_random_seed(1)
+    layer, side = StyleConv(4, "modulated", up), 10 if up else 5
+    x, w, noise = normal(3, 5, 5, 7), normal(3, 6, seed=1), normal(3, side, side, 1, seed=2)
+    layer(x, w, noise)
+    layer.bias.assign(normal(4, seed=3))
+    layer.noise_scale.assign(0.7)
+    style = 1 + w @ layer.affine.kernel.numpy() / np.sqrt(6)  # [N, C]
+    kernel = layer.convolution.kernel.numpy() / np.sqrt(7 * (4 if up else 9))
+    axis = 4 if up else 3  # of the input's channels in [N, h, w, ., .]
+    shape = [3, 1, 1, 1, 1]
+    shape[axis] = 7
+    kernel = kernel[None] * style.reshape(shape)
+    # A pixel of a doubled side meets a quarter of the places.
+    squares = np.sum(kernel**2, axis=(1, 2, axis), keepdims=True) / (4 if up else 1)
+    x = conv_by_image(x, np.sqrt(2) * kernel / np.sqrt(squares), up)
+    x += 0.7 * noise + layer.bias.numpy()
+    wanted = np.maximum(x, 0.2 * x)
+    np.testing.assert_allclose(layer(normal(3, 5, 5, 7), w, noise), wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("style, up", [("modulated", True), ("modulated", False), ("adain", True)])
+def test_a_layer_keeps_the_size_of_its_signal(style, up):
+    keras.utils.set_random_seed(1)
+    layer = StyleConv(64, style, up)
+    side = 16 if up else 8
+    y = layer(normal(16, 8, 8, 64), 30 * normal(16, 6), np.zeros((1, side, side, 1), np.float32))
+    inner = y.numpy()[:, 2:-2, 2:-2]
+    if style == "adain":
+        inner = inner / 30 / np.sqrt(2)  # scale and offset are the style's size
+    assert 0.8 < np.sqrt(np.mean(inner**2)) < 1.25
+
+
+def test_adain_gives_each_channel_the_styles_mean_and_deviation():
+    keras.utils.set_random_seed(1)
+    layer = StyleConv(4, "adain")
+    w = normal(3, 6, seed=1)
+    noise = normal(3, 5, 5, 1, seed=2)
+    y = layer(normal(3, 5, 5, 7), w, noise).numpy()
+    scale, offset = np.split(w @ layer.affine.kernel.numpy() / np.sqrt(6), 2, axis=1)
+    np.testing.assert_allclose(y.mean(axis=(1, 2)), offset, atol=1e-5)
+    np.testing.assert_allclose(y.std(axis=(1, 2)), np.abs(1 + scale), rtol=1e-4)
+
+
+@pytest.mark.parametrize("style", ["modulated", "adain"])
+@pytest.mark.parametrize("resolution", [32, 64])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_shapes_and_ranges(style, resolution, dtype):
+    model = make(style, dtype, resolution)
+    assert model.num_layers == 2 * np.log2(resolution) - 5
+    assert model.sides == [4, 8, 8, 16, 16, 32, 32][: model.num_layers]
+    image = model(normal(3, 6))
+    assert image.shape == (3, resolution, resolution, 3) and image.dtype == tf.float32
+    assert np.abs(image).max() <= 1 and np.std(image) > 0.2
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+
+
+def test_the_first_images_are_neither_flat_nor_saturated():
+    keras.utils.set_random_seed(4)
+    image = StyleGenerator(64, 32, 16)(normal(16, 32)).numpy()
+    assert 0.3 < image.std() < 0.8 and np.mean(np.abs(image) > 0.99) < 0.05
+
+
+def test_half_precision_computes_the_same(model):
+    half = make(dtype="mixed_bfloat16")
+    z = normal(8, 6)
+    full = model(z).numpy()
+    assert 1e-4 < np.abs(half(z) - full).max() < 0.15
+
+
+def test_w_depends_on_the_direction_of_z_alone(model):
+    z = normal(5, 6)
+    np.testing.assert_allclose(model.mapping(3 * z), model.mapping(z), rtol=1e-4, atol=1e-5)
+    assert np.abs(model.mapping(-z) - model.mapping(z)).max() > 0.1
+
+
+def test_the_mapping_learns_at_a_hundredth_of_the_rate(model):
+    """The same step of its kernel counts a hundredth of a step of another layer's."""
+    dense = [layer for layer in model.mapping.layers if hasattr(layer, "kernel")]
+    assert len(dense) == stylegan.MAPPING_LAYERS
+    for layer in dense:
+        assert layer.scale == pytest.approx(0.01 * np.sqrt(2 / 6), rel=1e-6)
+        assert layer.kernel.numpy().std() == pytest.approx(100, rel=0.3)
+    assert model.convolutions[0].affine.scale == pytest.approx(1 / np.sqrt(6), rel=1e-6)
+
+
+def test_the_same_face_from_all_spaces():
+    model, z = make(), normal(4, 6)
+    from_z = model(z).numpy()
+    w = model.mapping(z)
+    for space, shape in (("w", (6,)), ("ws", (5, 6))):
+        model.space = space
+        assert model.latent_shape == shape
+        latent = model.to_space(z)
+        assert latent.shape == (4, *shape)
+        np.testing.assert_allclose(model(latent), from_z, atol=1e-5)
+        np.testing.assert_array_equal(
+            model.sample_latent(3, seed=8), model.to_space(model.sample_prior(3, seed=8))
+        )
+    np.testing.assert_array_equal(model.to_space(z)[:, 3], w)
+    np.testing.assert_allclose(model.from_prior(z), from_z, atol=1e-5)
+
+
+def test_each_layers_w_is_its_own():
+    model = make()
+    model.space = "ws"
+    ws = np.array(model.to_space(normal(1, 6)))
+    before = model(ws).numpy()
+    for layer in range(model.num_layers):
+        moved = ws.copy()
+        moved[:, layer] += 1
+        assert np.abs(model(moved) - before).max() > 1e-3
+
+
+def test_truncation_draws_w_towards_its_mean():
+    model, z = make(), normal(4, 6)
+    mean, w = model.w_mean.numpy(), model.mapping(z).numpy()
+    np.testing.assert_allclose(model.truncate(w, 0.25), 0.75 * mean + 0.25 * w, atol=1e-6)
+    np.testing.assert_allclose(model.from_prior(z, 1.0), model(z), atol=1e-5)
+    model.space = "w"
+    np.testing.assert_allclose(
+        model.from_prior(z, 0.3), model(np.float32(0.7 * mean + 0.3 * w)), atol=1e-5
+    )
+    mean_face = model(mean[None]).numpy()
+    np.testing.assert_allclose(model.from_prior(z, 0.0), np.repeat(mean_face, 4, 0), atol=1e-5)
+
+
+def test_the_noise_is_the_models_own_and_repeats(model):
+    z = normal(2, 6)
+    np.testing.assert_array_equal(model(z), model(z))
+    silent = model.synthesize(
+        tf.tile(model.mapping(z)[:, None], (1, 5, 1)), [0.0 * noise for noise in model.noise]
+    )
+    assert np.abs(model(z) - silent).max() > 0.05
+    for noise, side in zip(model.noise, model.sides, strict=True):
+        assert noise.shape == (1, side, side, 1) and 0.6 < noise.numpy().std() < 1.4
+
+
+def test_training_images_take_their_layers_from_two_latents(monkeypatch):
+    model = make()
+    seen = []
+    monkeypatch.setattr(model, "synthesize", lambda ws, noise: seen.append((ws, noise)) or ws)
+    model.training_images(3000, keras.random.SeedGenerator(2))
+    ws, noise = seen[0][0].numpy(), seen[0][1]
+    changes = np.any(ws[:, 1:] != ws[:, :-1], axis=2)  # [N, layers - 1]
+    assert changes.sum(axis=1).max() == 1  # one crossover at most
+    share = changes.mean(axis=0)  # equally often after each layer but the last
+    np.testing.assert_allclose(share, stylegan.MIXING / 4, atol=0.03)
+    assert changes.any(axis=1).mean() == pytest.approx(stylegan.MIXING, abs=0.02)
+    assert [part.shape for part in noise] == [(3000, s, s, 1) for s in model.sides]
+    values = np.concatenate([part.numpy().ravel() for part in noise])
+    assert abs(values.mean()) < 0.01 and values.std() == pytest.approx(1, abs=0.01)
+
+
+def test_training_images_are_those_of_the_seed(model):
+    images = [make().training_images(3, keras.random.SeedGenerator(s)).numpy() for s in (1, 1, 2)]
+    np.testing.assert_array_equal(images[0], images[1])
+    assert np.abs(images[0] - images[2]).mean() > 0.05
+    assert images[0].shape == (3, 32, 32, 3)
+
+
+def test_the_running_mean_of_w():
+    model = make()
+    model.w_mean.assign(np.full(6, 9.0))
+    seed = keras.random.SeedGenerator(2)
+    w = model.mapping(model.sample_prior(8, keras.random.SeedGenerator(2))).numpy()
+    model.training_images(4, seed)
+    wanted = 0.995 * 9.0 + 0.005 * w[:4].mean(axis=0)
+    np.testing.assert_allclose(model.w_mean, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("style", ["modulated", "adain"])
+def test_every_weight_learns(style):
+    model = make(style)
+    with tf.GradientTape() as tape:
+        images = model.training_images(4, keras.random.SeedGenerator(1))
+        loss = tf.reduce_mean(images**2 * normal(4, 32, 32, 3))
+    for weight, gradient in zip(
+        model.trainable_weights, tape.gradient(loss, model.trainable_weights), strict=True
+    ):
+        assert gradient is not None and np.abs(gradient).max() > 0, weight.path
+    fixed = {weight.name for weight in model.non_trainable_weights}
+    assert fixed == {"w_mean", *(f"noise_{index}" for index in range(5))}
+
+
+def test_the_artifact_gives_the_same_images(model, tmp_path):
+    artifact.save_model(model, tmp_path / "model")
+    loaded, z = generators.load(tmp_path / "model"), normal(3, 6)
+    np.testing.assert_array_equal(loaded(z), model(z))
+    in_w = generators.load(tmp_path / "model", "w")
+    np.testing.assert_allclose(in_w(in_w.to_space(z)), model(z), atol=1e-5)
+
+
+def test_the_options_choose_the_generator():
+    style = generators.build(Config(arch="stylegan", style="adain", z_dim=6, width=8))
+    assert isinstance(style, StyleGenerator)
+    assert (style.resolution, style.z_dim, style.width, style.style) == (64, 6, 8, "adain")
+    assert style.convolutions[0].style == "adain"
+    assert type(generators.build(Config(z_dim=6, width=8))).__name__ == "Generator"
+
+
+# The stage.
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory, cache, faces):
+    """A finished tiny gan stage."""
+    config = tiny.make_config(cache, arch="stylegan")
+    folder = tiny.RunFolder(tmp_path_factory.mktemp("style") / "run")
+    tiny.save_config(folder, config, faces)
+    gan.run(config, folder, faces)
+    return config, folder
+
+
+def test_killed_and_resumed_it_ends_with_the_same_weights(stage, faces, tmp_path, monkeypatch):
+    config, folder = stage
+    again = tiny.RunFolder(tmp_path / "run")
+    config = tiny.make_config(config.cache_dir, arch="stylegan", checkpoint_minutes=1e-9)
+    tiny.save_config(again, config, faces)
+    with monkeypatch.context() as patch:
+        tiny.interrupt(patch, checkpoint=3, kill=5)
+        with pytest.raises(tiny.Killed):
+            gan.run(config, again, faces)
+    gan.run(config, again, faces)
+    one, two = (tiny.final_state(run.stage("gan")) for run in (folder, again))
+    tiny.assert_equal_state(one, two)
+
+
+def test_the_stage_draws_truncation_and_mixing(stage):
+    config, folder = stage
+    path = folder.stage("gan").path
+    model = generators.load(folder.stage("gan").model)
+    assert isinstance(model, StyleGenerator)
+    assert not np.array_equal(model.w_mean, np.zeros(config.z_dim))
+    z = model.sample_prior(gan.GRID, seed=config.seed)
+    truncation, mixing = (gan.images.decode_file(path / f"{name}.png")
+                          for name in ("truncation", "mixing"))  # fmt: skip
+    np.testing.assert_array_equal(truncation, gan.draw_truncation(model, z[:8]))
+    np.testing.assert_array_equal(mixing, gan.draw_mixing(model, z[:14]))
+    assert truncation.shape == (6 * 32, 8 * 32, 3) and mixing.shape == (8 * 32, 8 * 32, 3)
+
+
+def test_mixing_takes_coarse_layers_from_the_left(model):
+    z = normal(4, 6)
+    cells = gan.draw_mixing(model, z).reshape(3, 32, 3, 32, 3).transpose(0, 2, 1, 3, 4)
+    faces = gan.images.to_uint8(model.from_prior(z).numpy())
+    assert (cells[0, 0] == 255).all()
+    np.testing.assert_array_equal(cells[1:, 0], faces[:2])
+    np.testing.assert_array_equal(cells[0, 1:], faces[2:])
+    ws = np.repeat(model.mapping(z).numpy()[3:4, None], 5, axis=1)
+    ws[0, :3] = model.mapping(z)[0]  # 4, 8 and 8 px
+    wanted = gan.images.to_uint8(model.synthesize(ws, model.noise).numpy())[0]
+    assert np.abs(cells[1, 2].astype(int) - wanted).max() <= 1
