@@ -1,6 +1,7 @@
 """Stage 1: the adversarial game. Leaves gan/model (averaged G) and gan/discriminator (D)."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -95,7 +96,7 @@ class GAN(training.Trainer):
         """Both players' update from one pass of G, and one of D on reals and on fakes."""
         generator, discriminator = self.generator, self.discriminator
         with tf.GradientTape(persistent=True) as tape:
-            fakes = generator.training_images(self.config.batch_size, self.seed_generator)
+            fakes = generator.training_images(self._draw())
             real_logits = self._discriminate(reals)
             fake_logits = self._discriminate(fakes)
             d_loss = self._d_loss(real_logits, fake_logits)
@@ -111,7 +112,7 @@ class GAN(training.Trainer):
     def _d_step(self, reals: tf.Tensor) -> dict[str, tf.Tensor]:
         """One update of D alone, on fresh fakes."""
         discriminator = self.discriminator
-        fakes = self.generator.training_images(self.config.batch_size, self.seed_generator)
+        fakes = self.generator.training_images(self._draw())
         with tf.GradientTape() as tape:
             real_logits = self._discriminate(reals)
             fake_logits = self._discriminate(fakes)
@@ -128,12 +129,16 @@ class GAN(training.Trainer):
         if self.config.objective in losses.RELATIVISTIC:
             real_logits = self._discriminate(reals)
         with tf.GradientTape() as tape:
-            fakes = generator.training_images(self.config.batch_size, self.seed_generator)
+            fakes = generator.training_images(self._draw())
             fake_logits = self._discriminate(fakes)
             g_loss = self.objective.generator(fake_logits, real_logits)
         gradients = tape.gradient(g_loss, generator.trainable_variables)
         self.g_optimizer.apply(gradients, generator.trainable_variables)
         return g_loss
+
+    def _draw(self) -> Any:
+        """Fresh latents and noise for a batch of fakes."""
+        return self.generator.draw(self.config.batch_size, self.seed_generator)
 
     def _discriminate(self, images: tf.Tensor) -> tf.Tensor:
         """D's logits `[N, 1]` of what the augmentation makes of the images."""

@@ -28,6 +28,10 @@ def make(style="modulated", dtype="float32", resolution=32, seed=3):
     return model
 
 
+def images_of(model, count, seed):
+    return model.training_images(model.draw(count, keras.random.SeedGenerator(seed)))
+
+
 @pytest.fixture(scope="module")
 def model():
     """For tests that only read it."""
@@ -189,7 +193,7 @@ def test_training_images_take_their_layers_from_two_latents(monkeypatch):
     model = make()
     seen = []
     monkeypatch.setattr(model, "synthesize", lambda ws, noise: seen.append((ws, noise)) or ws)
-    model.training_images(3000, keras.random.SeedGenerator(2))
+    model.training_images(model.draw(3000, keras.random.SeedGenerator(2)))
     ws, noise = seen[0][0].numpy(), seen[0][1]
     changes = np.any(ws[:, 1:] != ws[:, :-1], axis=2)  # [N, layers - 1]
     assert changes.sum(axis=1).max() == 1  # one crossover at most
@@ -202,7 +206,7 @@ def test_training_images_take_their_layers_from_two_latents(monkeypatch):
 
 
 def test_training_images_are_those_of_the_seed(model):
-    images = [make().training_images(3, keras.random.SeedGenerator(s)).numpy() for s in (1, 1, 2)]
+    images = [images_of(make(), 3, s).numpy() for s in (1, 1, 2)]
     np.testing.assert_array_equal(images[0], images[1])
     assert np.abs(images[0] - images[2]).mean() > 0.05
     assert images[0].shape == (3, 32, 32, 3)
@@ -212,9 +216,9 @@ def test_the_running_mean_of_w():
     model = make()
     model.w_mean.assign(np.full(6, 9.0))
     seed = keras.random.SeedGenerator(2)
-    w = model.mapping(model.sample_prior(8, keras.random.SeedGenerator(2))).numpy()
-    model.training_images(4, seed)
-    wanted = 0.995 * 9.0 + 0.005 * w[:4].mean(axis=0)
+    w = model.mapping(model.sample_prior(4, keras.random.SeedGenerator(2))).numpy()
+    model.training_images(model.draw(4, seed))
+    wanted = 0.995 * 9.0 + 0.005 * w.mean(axis=0)
     np.testing.assert_allclose(model.w_mean, wanted, rtol=1e-5)
 
 
@@ -222,7 +226,7 @@ def test_the_running_mean_of_w():
 def test_every_weight_learns(style):
     model = make(style)
     with tf.GradientTape() as tape:
-        images = model.training_images(4, keras.random.SeedGenerator(1))
+        images = images_of(model, 4, 1)
         loss = tf.reduce_mean(images**2 * normal(4, 32, 32, 3))
     for weight, gradient in zip(
         model.trainable_weights, tape.gradient(loss, model.trainable_weights), strict=True

@@ -45,6 +45,11 @@ class _Layers:
         )
 
 
+def generator_layers(equalized_lr: bool, dtype: str) -> _Layers:
+    """Makes the layers of a generator."""
+    return _Layers(equalized_lr, keras.initializers.RandomNormal(stddev=0.02), dtype)
+
+
 class Generator(keras.Model):
     """Latent to image: a dense layer to 4 px, then transposed convolutions, batch norm between.
 
@@ -75,7 +80,7 @@ class Generator(keras.Model):
         dtype: str = "float32",
         name: str = "generator",
     ) -> None:
-        make = _Layers(equalized_lr, keras.initializers.RandomNormal(stddev=0.02), dtype)
+        make = generator_layers(equalized_lr, dtype)
 
         def normalize(x: keras.KerasTensor) -> keras.KerasTensor:
             if norm == "pixel":
@@ -87,14 +92,17 @@ class Generator(keras.Model):
         # Batch norm has a bias of its own.
         x = make.dense(LOWEST * LOWEST * widths[0], use_bias=norm != "batch")(latent)
         x = layers.Reshape((LOWEST, LOWEST, widths[0]), dtype=dtype)(x)  # [N, 4, 4, C]
+        x = layers.LeakyReLU(SLOPE, dtype=dtype)(normalize(x))
+        maps = {LOWEST: x}
         for channels in widths[1:]:
-            x = layers.LeakyReLU(SLOPE, dtype=dtype)(normalize(x))
             x = make.transposed(channels, use_bias=norm != "batch")(x)
-        x = layers.LeakyReLU(SLOPE, dtype=dtype)(normalize(x))  # [N, R/2, R/2, width]
+            x = layers.LeakyReLU(SLOPE, dtype=dtype)(normalize(x))
+            maps[x.shape[1]] = x  # up to [N, R/2, R/2, width]
         x = make.transposed(3)(x)
         image = layers.Activation("tanh", dtype="float32", name="image")(x)  # [N, R, R, 3]
         super().__init__(latent, image, name=name)
 
+        self.maps = maps
         self.resolution = resolution
         self.space = "z"
         self.z_dim = z_dim
@@ -126,9 +134,13 @@ class Generator(keras.Model):
         """Images float32 `[N, R, R, 3]` of z `[N, z_dim]`."""
         return self(z, training=False)
 
-    def training_images(self, count: int, seed: keras.random.SeedGenerator) -> tf.Tensor:
-        """Images float32 `[count, R, R, 3]` of fresh latents, batch norm by the batch."""
-        return self(self.sample_prior(count, seed), training=True)
+    def draw(self, count: int, seed: keras.random.SeedGenerator) -> tf.Tensor:
+        """What `training_images` takes for `count` images: z."""
+        return self.sample_prior(count, seed)
+
+    def training_images(self, drawn: tf.Tensor) -> tf.Tensor:
+        """Images float32 `[N, R, R, 3]` of `draw`, batch norm by the batch."""
+        return self(drawn, training=True)
 
     def get_config(self) -> dict:
         return {
@@ -164,6 +176,26 @@ class MinibatchStd(layers.Layer):
         return (*input_shape[:-1], input_shape[-1] + 1)
 
 
+def read_image(
+    image: keras.KerasTensor, channels: int, norm: str, equalized_lr: bool, dtype: str
+) -> keras.KerasTensor:
+    """What a discriminator does first: maps of half the image's side, without batch norm."""
+    make = _discriminator_layers(norm, equalized_lr, dtype)
+    x = _hold(make.convolution(channels), norm, dtype)(image)
+    return layers.LeakyReLU(SLOPE, dtype=dtype)(x)
+
+
+def _discriminator_layers(norm: str, equalized_lr: bool, dtype: str) -> _Layers:
+    # Without normalization the initializer must keep the scale of the signal.
+    initializer = keras.initializers.RandomNormal(stddev=0.02) if norm == "batch" else "he_normal"
+    return _Layers(equalized_lr, initializer, dtype)
+
+
+def _hold(layer: layers.Layer, norm: str, dtype: str) -> layers.Layer:
+    """The layer, held by spectral normalization if the norm is that."""
+    return layers.SpectralNormalization(layer, dtype=dtype) if norm == "spectral" else layer
+
+
 class Discriminator(keras.Model):
     """Image to logit: strided convolutions down to 4 px, then one dense layer.
 
@@ -192,27 +224,25 @@ class Discriminator(keras.Model):
         dtype: str = "float32",
         name: str = "discriminator",
     ) -> None:
-        # Without normalization the initializer must keep the scale of the signal.
-        initializer = (
-            keras.initializers.RandomNormal(stddev=0.02) if norm == "batch" else "he_normal"
-        )
-        make = _Layers(equalized_lr, initializer, dtype)
-        hold = layers.SpectralNormalization if norm == "spectral" else lambda layer, **_: layer
+        make = _discriminator_layers(norm, equalized_lr, dtype)
+        first, *widths = reversed(level_widths(resolution, width))
         image = keras.Input((resolution, resolution, 3), name="image")
-        x = image
-        for level, channels in enumerate(reversed(level_widths(resolution, width))):
-            normalize = norm == "batch" and level > 0
-            x = hold(make.convolution(channels, use_bias=not normalize), dtype=dtype)(x)
-            if normalize:
+        x = read_image(image, first, norm, equalized_lr, dtype)
+        maps = {resolution // 2: x}
+        for channels in widths:
+            x = _hold(make.convolution(channels, use_bias=norm != "batch"), norm, dtype)(x)
+            if norm == "batch":
                 x = layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
             x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
+            maps[x.shape[1]] = x
         if minibatch_std:
             x = MinibatchStd(dtype=dtype)(x)
         x = layers.Flatten(dtype=dtype)(x)
-        x = hold(make.dense(1), dtype=dtype)(x)
+        x = _hold(make.dense(1), norm, dtype)(x)
         logits = layers.Activation("linear", dtype="float32", name="logits")(x)  # [N, 1]
         super().__init__(image, logits, name=name)
 
+        self.maps = maps
         self.resolution = resolution
         self.width = width
         self.norm = norm

@@ -193,51 +193,95 @@ class StyleGenerator(keras.Model):
         mean = tf.convert_to_tensor(self.w_mean)
         return mean + psi * (w - mean)
 
-    def from_prior(self, z: tf.Tensor, psi: float = 1.0) -> tf.Tensor:
-        """Images `[N, R, R, 3]` of z `[N, z_dim]`, truncated by psi."""
-        return self.synthesize(self._per_layer(self.truncate(self.mapping(z), psi)), self.noise)
+    def from_prior(
+        self,
+        z: tf.Tensor,
+        psi: float = 1.0,
+        side: int | None = None,
+        alpha: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Images `[N, R, R, 3]` of z `[N, z_dim]`, truncated by psi; side, alpha: `synthesize`."""
+        ws = self._per_layer(self.truncate(self.mapping(z), psi))
+        return self.synthesize(ws, self.noise, side, alpha)
 
     def call(self, latent: tf.Tensor, training: bool = False) -> tf.Tensor:
         w = self.mapping(latent) if self.space == "z" else latent
         ws = w if self.space == "ws" else self._per_layer(w)
         return self.synthesize(ws, self.noise)
 
-    def training_images(self, count: int, seed: keras.random.SeedGenerator) -> tf.Tensor:
-        """Images `[count, R, R, 3]` of fresh latents and noise, with style mixing; moves `w_mean`.
+    def draw(self, count: int, seed: keras.random.SeedGenerator) -> dict[str, tf.Tensor]:
+        """What `training_images` takes for `count` images, each of them `[count, ...]`."""
+        return {
+            "first": self.sample_prior(count, seed),
+            "second": self.sample_prior(count, seed),
+            "mixing": keras.random.uniform((count, 2), seed=seed),
+            "noise": keras.random.normal((count, sum(s * s for s in self.sides)), seed=seed),
+        }
+
+    def training_images(
+        self,
+        drawn: dict[str, tf.Tensor],
+        side: int | None = None,
+        alpha: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Images of `draw`, with style mixing and fresh noise; moves `w_mean`.
 
         The layers from a random one on take their style from a second latent (2019, section 3.1).
+
+        Args:
+            drawn: see `draw`.
+            side: see `synthesize`, as for alpha.
+            alpha: see there.
         """
-        first, second = tf.split(self.mapping(self.sample_prior(2 * count, seed)), 2)
+        first, second = (self.mapping(drawn[name]) for name in ("first", "second"))
         mean = tf.reduce_mean(tf.stop_gradient(first), axis=0)
         self.w_mean.assign(mean + W_MEMORY * (self.w_mean - mean))
-        chosen, place = tf.split(keras.random.uniform((2 * count, 1), seed=seed), 2)
-        crossover = 1 + tf.floor(place * (self.num_layers - 1))  # [N, 1] in 1 ... layers - 1
-        crossover = tf.where(chosen < MIXING, crossover, float(self.num_layers))
+        count = self._layers_to(side)
+        chosen, place = tf.split(drawn["mixing"], 2, axis=1)
+        crossover = 1 + tf.floor(place * (count - 1))  # [N, 1] in 1 ... count - 1
+        crossover = tf.where(chosen < MIXING, crossover, float(count))
         from_first = tf.range(self.num_layers, dtype=tf.float32) < crossover  # [N, layers]
         ws = tf.where(from_first[..., None], first[:, None, :], second[:, None, :])
-        pixels = [side * side for side in self.sides]
-        draw = tf.split(keras.random.normal((count, sum(pixels)), seed=seed), pixels, axis=1)
-        noise = [
-            tf.reshape(part, (count, side, side, 1))
-            for part, side in zip(draw, self.sides, strict=True)
-        ]
-        return self.synthesize(ws, noise)
+        noise = tf.split(drawn["noise"], [s * s for s in self.sides], axis=1)
+        noise = [tf.reshape(n, (-1, s, s, 1)) for n, s in zip(noise, self.sides, strict=True)]
+        return self.synthesize(ws, noise, side, alpha)
 
-    def synthesize(self, ws: tf.Tensor, noise: list[tf.Tensor]) -> tf.Tensor:
-        """Images `[N, R, R, 3]` in [-1, 1].
+    def synthesize(
+        self,
+        ws: tf.Tensor,
+        noise: list[tf.Tensor],
+        side: int | None = None,
+        alpha: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Images in [-1, 1].
 
         Args:
             ws: a w per layer, float32 `[N, num_layers, w_dim]`.
             noise: of each layer, float32 `[N or 1, side, side, 1]`.
+            side: of the images; they end at an earlier level where it is smaller than theirs.
+            alpha: share of the last level while it fades in.
         """
         x = tf.tile(self.constant, (tf.shape(ws)[0], 1, 1, 1))
-        image = 0.0
-        for index, convolution in enumerate(self.convolutions):
+        image, count = 0.0, self._layers_to(side)
+        for index, convolution in enumerate(self.convolutions[:count]):
             x = convolution(x, ws[:, index], noise[index])
             if index % 2 == 0:  # the last layer of its level
                 level = tf.cast(self.to_image[index // 2](x), tf.float32)
-                image = level if index == 0 else _doubled(image) + level
+                if alpha is not None and index == count - 1:
+                    level *= alpha
+                image = level if index == 0 else doubled(image) + level
         return tf.tanh(image)
+
+    def trainable_at(self, side: int) -> list:
+        """The trainable variables that have a part in images of a side."""
+        count = self._layers_to(side)
+        parts = [self.mapping, *self.convolutions[:count], *self.to_image[: (count + 1) // 2]]
+        used = [self.constant, *(v for part in parts for v in part.trainable_variables)]
+        return [v for v in self.trainable_variables if any(v is u for u in used)]
+
+    def _layers_to(self, side: int | None) -> int:
+        """Number of the layers behind images of a side."""
+        return self.num_layers if side is None else sum(2 * s <= side for s in self.sides)
 
     def _per_layer(self, w: tf.Tensor) -> tf.Tensor:
         return tf.tile(w[:, None, :], (1, self.num_layers, 1))
@@ -251,7 +295,7 @@ class StyleGenerator(keras.Model):
         }
 
 
-def _doubled(image: tf.Tensor) -> tf.Tensor:
+def doubled(image: tf.Tensor) -> tf.Tensor:
     """Images `[N, H, W, 3]` at twice the side, interpolated bilinearly."""
     height, width = image.shape[1], image.shape[2]
     return tf.image.resize(image, (2 * height, 2 * width), "bilinear")
