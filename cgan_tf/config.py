@@ -77,6 +77,8 @@ class Config:
 
     # The run.
     preset: str = option("", "the preset that the defaults came from", ())
+    distribution: str = option("auto","x",(),choices=("auto","none","mirrored","multi_worker"))
+    devices: tuple[str, ...] = option((), "y", ())
     seed: int | None = option(
         None, "seed of everything random; drawn and recorded if not given", ALL
     )

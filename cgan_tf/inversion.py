@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, training
+from cgan_tf import artifact, distribution, optimizers, training
 from cgan_tf.config import Config
 from cgan_tf.data import ImageData, images, pipeline
 from cgan_tf.networks.dcgan import Generator
@@ -68,7 +68,7 @@ class InversionTrainer(training.Trainer):
         perceptual.regressor.trainable = False
         steps = int(np.ceil(config.inversion_kimg * 1000 / config.inversion_batch_size))
         schedule = training.warmup_cosine(config.inversion_lr, steps, WARMUP)
-        self.optimizer = keras.optimizers.Adam(schedule, beta_2=0.99, global_clipnorm=10.0)
+        self.optimizer = optimizers.Adam(schedule, beta_2=0.99, global_clipnorm=10.0)
         self.optimizer.build(encoder.trainable_variables)
         self.seed_generator = keras.random.SeedGenerator(config.seed)
         self.built = True
@@ -83,8 +83,10 @@ class InversionTrainer(training.Trainer):
     def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
         """One update on photos float32 `[N, R, R, 3]` and as many samples."""
         config = self.config
-        count = config.inversion_batch_size
-        latent = self.generator.sample_prior(count, self.seed_generator)
+        count = data.shape[0]
+        latent = distribution.own_rows(
+            self.generator.sample_prior(config.inversion_batch_size, self.seed_generator)
+        )
         targets = tf.concat([data, self.generator(latent, training=False)], axis=0)  # [2N, R, R, 3]
         offset = self._crop_offset()
         target_features = self.perceptual.features(self._crop(targets, offset))

@@ -9,7 +9,7 @@ import math
 import keras
 import tensorflow as tf
 
-from cgan_tf import artifact, augment, training
+from cgan_tf import artifact, augment, distribution, optimizers, training
 from cgan_tf.config import Config
 from cgan_tf.data import ImageData, pipeline
 from cgan_tf.errors import UserError
@@ -39,7 +39,7 @@ class JudgeTrainer(training.Trainer):
         super().__init__(name="judge_trainer")
         self.model = model
         schedule = training.warmup_cosine(LEARNING_RATE, steps, WARMUP)
-        self.optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
+        self.optimizer = optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         self.optimizer.build(model.trainable_variables)
         self.seed_generator = keras.random.SeedGenerator(seed)

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from cgan_tf import run
+from cgan_tf import distribution, run
 from cgan_tf.config import Config
 from cgan_tf.errors import Interrupted, UserError
 
@@ -48,8 +48,24 @@ class Trainer(keras.Model):
         raise NotImplementedError
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One step on one batch; returns the losses as scalars."""
+        """One step on one batch, or one replica's rows of it; returns the losses as scalars."""
         raise NotImplementedError
+
+    def distributed_step(self, data: Any, *rest: Any) -> dict[str, tf.Tensor]:
+        """`train_step` on every replica; returns the losses' means over all.
+
+        Args:
+            data: each replica's rows.
+            rest: further arguments of `train_step`.
+        """
+
+        @tf.autograph.experimental.do_not_convert
+        def replica_step(*arguments: Any) -> dict[str, tf.Tensor]:
+            return distribution.batch_mean(self.train_step(*arguments))
+
+        strategy = self.distribute_strategy
+        logs = strategy.run(replica_step, (data, *rest))
+        return {name: strategy.experimental_local_results(logs[name])[0] for name in logs}
 
 
 def compute_policy(config: Config) -> str:
@@ -60,7 +76,7 @@ def compute_policy(config: Config) -> str:
     """
     if config.precision != "auto":
         return config.precision
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get(
             "compute_capability", (0,)
@@ -233,8 +249,13 @@ def train(
     if step >= total:
         return
 
-    train_step = tf.function(trainer.train_step, autograph=False)
-    batches = iter(make_batches(step))
+    train_step = tf.function(trainer.distributed_step, autograph=False)
+    with trainer.distribute_strategy.scope():
+        batches = iter(
+            trainer.distribute_strategy.distribute_datasets_from_function(
+                lambda _: make_batches(step)
+            )
+        )
     terminal = sys.stderr.isatty()
     bar = tqdm(
         total=total * batch_size, initial=step * batch_size, unit=" images", desc=stage.name,
