@@ -77,8 +77,6 @@ class Config:
 
     # The run.
     preset: str = option("", "the preset that the defaults came from", ())
-    distribution: str = option("auto","x",(),choices=("auto","none","mirrored","multi_worker"))
-    devices: tuple[str, ...] = option((), "y", ())
     seed: int | None = option(
         None, "seed of everything random; drawn and recorded if not given", ALL
     )
@@ -87,6 +85,17 @@ class Config:
         "compute type; auto takes mixed_bfloat16 where the CPU or GPU has it, and records which",
         ALL,
         choices=("auto", "float32", "mixed_bfloat16"),
+    )
+    # No stage's own: on other devices the global batch and the mathematics are the same.
+    distribution: str = option(
+        "auto",
+        "how devices share a batch; auto takes multi_worker where TF_CONFIG names several workers, "
+        "mirrored on several GPUs or --devices, else none, and records which",
+        (),
+        choices=("auto", "none", "mirrored", "multi_worker"),
+    )
+    devices: tuple[str, ...] = option(
+        (), "what to train on, e.g. GPU:0,GPU:1 or CPU:0,CPU:1; all GPUs if not given", ()
     )
     deterministic: bool = option(True, "deterministic ops: equal seeds give equal weights", ALL)
     checkpoint_minutes: float = option(2.0, "time between checkpoints", (), "minutes", above=0)

@@ -359,7 +359,8 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     if not stage.begin(config, dataset.digest):
         return
     training.seed_everything(config)
-    trainer = DirectionsTrainer(attributes, **load_networks(folder, config), config=config)
+    with distribution.scope():
+        trainer = DirectionsTrainer(attributes, **load_networks(folder, config), config=config)
     start_directions(trainer, dataset)
     training.train(
         trainer,

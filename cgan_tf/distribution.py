@@ -11,10 +11,10 @@ TensorFlow's runtime starts; the training stages build their trainers in `scope`
 """
 
 import contextlib
+import functools
 import json
 import re
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -27,6 +27,9 @@ from cgan_tf.errors import UserError
 JOIN_SECONDS = 120  # that the workers wait for each other at the start
 LOST_SECONDS = 30  # after which a worker that says nothing more is given up
 MINIBATCH_GROUP = 4  # of networks.dcgan.MinibatchStd
+BATCH_SIZES = (
+    "batch_size", "regressor_batch_size", "inversion_batch_size", "directions_batch_size",
+)  # fmt: skip
 # What a collective raises when another worker has gone.
 LOST = (
     tf.errors.UnavailableError,
@@ -230,6 +233,51 @@ def _join(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 
 
+def check(config: Config) -> None:
+    """Raises a UserError if the replicas cannot share a stage's batch evenly."""
+    replicas = strategy().num_replicas_in_sync
+    if replicas == 1:
+        return
+    from cgan_tf.judge import BATCH_SIZE
+
+    for name in BATCH_SIZES:
+        size = getattr(config, name)
+        # D judges these two, its statistic is of whole groups.
+        grouped = config.minibatch_std and name in ("batch_size", "directions_batch_size")
+        unit = replicas * (MINIBATCH_GROUP if grouped else 1)
+        if size % unit:
+            group = f" with groups of {MINIBATCH_GROUP} (--minibatch_std)" if grouped else ""
+            raise UserError(
+                f"--{name}={size}: {replicas} replicas share it{group}: must be divisible by {unit}"
+            )
+    if BATCH_SIZE % replicas:
+        raise UserError(
+            f"--distribution={config.distribution}: {replicas} replicas cannot share the judge's "
+            f"batch of {BATCH_SIZE}; take 2, 4, 8, ... of them (--devices)"
+        )
+
+
+def announce(config: Config, before: dict[str, Any]) -> None:
+    """Says over what the stages train, if that is more than one replica or has changed.
+
+    Args:
+        config: the resolved options.
+        before: the options of the last command in this run folder; empty if there was none.
+    """
+    replicas = strategy().num_replicas_in_sync
+    if replicas > 1:
+        over = f" on {workers()} workers" if workers() > 1 else ""
+        print(f"distribution: {config.distribution}, {replicas} replicas{over} share each batch")
+    if before and (
+        before.get("distribution", "none") not in ("auto", config.distribution)
+        or tuple(before.get("devices", ())) != config.devices
+    ):
+        print(
+            "note: this run goes on with other devices; its batches are the same, and its results "
+            "but for rounding"
+        )
+
+
 _strategy: tf.distribute.Strategy | None = None  # of this process
 
 
@@ -271,6 +319,97 @@ def shares() -> tuple[int, range]:
         return replicas, range(replicas)
     cluster = Cluster(resolver.cluster_spec().as_dict(), resolver.task_type, resolver.task_id)
     return replicas, range(cluster.number * local, (cluster.number + 1) * local)
+
+
+# Between the workers, outside of the training step. Each of them must call these alike.
+
+
+class Done(Exception):
+    """On all workers but the chief: the rest of this stage is the chief's."""
+
+
+def leave_to_chief() -> None:
+    """Goes on in the chief alone.
+
+    Raises:
+        Done: in all other workers.
+    """
+    if not is_chief():
+        raise Done
+
+
+@functools.cache
+def _summing(strategy: tf.distribute.Strategy) -> Callable:
+    """Per worker a list of tensors, to their sums over the workers."""
+    local = strategy.num_replicas_in_sync // workers()
+
+    def of_replica(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        first = tf.equal(context.replica_id_in_sync_group % local, 0)  # of this worker's replicas
+        own = [tf.where(first, tensor, tf.zeros_like(tensor)) for tensor in tensors]
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+
+    def run(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        totals = strategy.run(tf.autograph.experimental.do_not_convert(of_replica), (tensors,))
+        return [strategy.experimental_local_results(total)[0] for total in totals]
+
+    return tf.function(run, autograph=False)
+
+
+def _total(values: Sequence[Any]) -> list[np.ndarray]:
+    """The sum over the workers of each of `values`, of equal shapes and dtypes on all."""
+    totals = _summing(strategy())([tf.convert_to_tensor(value) for value in values])
+    return [total.numpy() for total in totals]
+
+
+def sync_variables(variables: Sequence[Any]) -> None:
+    """Gives all workers the chief's values."""
+    if workers() == 1:
+        return
+    values = [variable.numpy() for variable in variables]
+    if not is_chief():
+        values = [np.zeros_like(value) for value in values]
+    for variable, value in zip(variables, _total(values), strict=True):
+        variable.assign(value)
+
+
+def from_chief(text: str) -> str:
+    """The chief's text, on all workers."""
+    if workers() == 1:
+        return text
+    content = np.frombuffer(text.encode() if is_chief() else b"", np.uint8).astype(np.int32)
+    size = int(_total([np.int32(len(content))])[0])
+    content = content if is_chief() else np.zeros(size, np.int32)
+    return _total([content])[0].astype(np.uint8).tobytes().decode()
+
+
+def any_worker(flag: bool) -> bool:
+    """Whether the flag is set on any worker."""
+    return flag if workers() == 1 else bool(_total([np.int32(flag)])[0])
+
+
+def wait_for_all() -> None:
+    """Returns when all workers have come here."""
+    any_worker(False)
+
+
+@contextlib.contextmanager
+def lost_workers_named() -> Iterator[None]:
+    """Turns the errors of an exchange with a worker that has gone into one line.
+
+    Raises:
+        UserError: a worker has gone.
+    """
+    try:
+        yield
+    except LOST as error:
+        if workers() == 1:
+            raise
+        raise UserError(
+            f"another worker has gone ({' '.join(error.message.split())[:120]}); see what it said "
+            "last, end all, and start all again with the same command: it goes on from the last "
+            "checkpoint"
+        ) from None
 
 
 # In a training step: from one replica's point of view.

@@ -105,7 +105,9 @@ class GAN(training.Trainer):
             for first in range(interval)
         ]
         kinds = sorted(set(due))
-        kind = tf.gather([kinds.index(which) for which in due], self.d_optimizer.iterations % interval)
+        kind = tf.gather(
+            [kinds.index(which) for which in due], self.d_optimizer.iterations % interval
+        )
         step = super().distributed_step
         return tf.switch_case(kind, [lambda which=which: step(data, which) for which in kinds])
 
@@ -323,7 +325,8 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     if not stage.begin(config, dataset.digest):
         return
     training.seed_everything(config)
-    trainer = GAN(config, training.compute_policy(config))
+    with distribution.scope():
+        trainer = GAN(config, training.compute_policy(config))
     fixed = trainer.generator.sample_prior(GRID, seed=config.seed)
 
     reals = dataset.read(dataset.splits["train"][:GRID])
@@ -343,7 +346,8 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
                 f"{trainer.remedy}, with --restart"
             )
 
-    images.save_png(stage.path / "reals.png", images.grid(np.asarray(reals), 8))
+    if folder.writes:
+        images.save_png(stage.path / "reals.png", images.grid(np.asarray(reals), 8))
     reals_a_step = config.batch_size * config.d_steps  # kimg counts what D has seen
     training.train(
         trainer,

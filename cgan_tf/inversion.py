@@ -128,12 +128,14 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         return
     training.seed_everything(config)
     policy = training.compute_policy(config)
-    generator = artifact.load_model(Generator, folder.stage("gan").model, policy)
-    regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
-    encoder = Encoder(config.resolution, generator.z_dim, config.encoder_width, policy)
+    with distribution.scope():
+        generator = artifact.load_model(Generator, folder.stage("gan").model, policy)
+        regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
+        encoder = Encoder(config.resolution, generator.z_dim, config.encoder_width, policy)
+        perceptual = load_perceptual(config, regressor)
+        trainer = InversionTrainer(encoder, generator, perceptual, config)
     mean = tf.reduce_mean(generator.sample_prior(MEAN_SAMPLES, seed=config.seed), axis=0)
     encoder.add_mean.mean.assign(mean)
-    trainer = InversionTrainer(encoder, generator, load_perceptual(config, regressor), config)
     shown = dataset.read(dataset.splits["validation"][:SHOWN])
 
     def picture(seen: int) -> None:

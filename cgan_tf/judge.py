@@ -86,10 +86,12 @@ def ensure_judge(config: Config, stage: StageFolder, dataset: ImageData) -> Judg
         seed = config.seed + SEED_OFFSET
         keras.utils.set_random_seed(seed % 2**32)
         policy = training.compute_policy(config)
-        model = Judge(dataset.attribute_names, dataset.resolution, dtype=policy)
         steps = math.ceil(config.judge_kimg * 1000 / BATCH_SIZE)
+        with distribution.scope():
+            model = Judge(dataset.attribute_names, dataset.resolution, dtype=policy)
+            trainer = JudgeTrainer(model, steps, seed)
         training.train(
-            JudgeTrainer(model, steps, seed),
+            trainer,
             lambda step: pipeline.training_batches(
                 dataset, "train", BATCH_SIZE, seed, start_step=step, labels=True
             ),

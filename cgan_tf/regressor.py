@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, augment, optimizers, training
+from cgan_tf import artifact, augment, distribution, optimizers, training
 from cgan_tf.config import Config
 from cgan_tf.data import ImageData, pipeline
 from cgan_tf.errors import UserError
@@ -159,12 +159,13 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     began_with = None
     if any(stage.checkpoints.glob("step-*.npz")):
         began_with = folder.read()["substitutions"].get("vgg_weights", "")
-    model, note = build(config, dataset, training.compute_policy(config), began_with)
+    with distribution.scope():
+        model, note = build(config, dataset, training.compute_policy(config), began_with)
+        trainer = RegressorTrainer(model, config)
     if began_with is None:
         folder.retract("vgg_weights")
         if note:
             folder.substitute("vgg_weights", note)
-    trainer = RegressorTrainer(model, config)
     training.train(
         trainer,
         lambda step: pipeline.training_batches(
