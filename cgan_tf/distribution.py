@@ -212,8 +212,9 @@ def _join(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
     Raises:
         UserError: one does not come within `JOIN_SECONDS`, or the own address is taken.
     """
-    from tensorflow.core.protobuf import coordination_config_pb2
-    from tensorflow.python.eager import context  # the timeouts have no public name
+    # The timeouts have no public name.
+    from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+    from tensorflow.python.eager import context
 
     context.context().configure_coordination_service(
         "standalone",
@@ -227,10 +228,20 @@ def _join(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
         ],
     )
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        tf.train.ClusterSpec(cluster.jobs), cluster.job, cluster.index,
-        num_accelerators={"GPU": gpus}, rpc_layer="grpc",
-    )  # fmt: skip
-    return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        tf.train.ClusterSpec(cluster.jobs),
+        task_type=cluster.job,
+        task_id=cluster.index,
+        num_accelerators={"GPU": gpus},
+        rpc_layer="grpc",
+    )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"--distribution=multi_worker: not all of {', '.join(cluster.addresses)} have come "
+            f"within {JOIN_SECONDS} seconds ({' '.join(error.message.split())[:80]}); start the "
+            "same command on each, and check TF_CONFIG's addresses"
+        ) from None
 
 
 def check(config: Config) -> None:
