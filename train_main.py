@@ -93,21 +93,13 @@ def check_ahead(options: Config, run: RunFolder, dataset, stages: tuple[str, ...
         inversion.check(options)
 
 
-def main() -> None:
-    stages = chosen_stages()
-    if not FLAGS.run_dir:
-        raise UserError("--run_dir: give the folder of this chain, e.g. --run_dir=runs/faces")
-    run = RunFolder(FLAGS.run_dir)
-    options = resolve(run)
-    run.check_order(stages)
-    if FLAGS.dry_run:
-        print(json.dumps(config.to_dict(options), indent=2))
-        return
-    from cgan_tf import quiet
+def prepare(options: Config, run: RunFolder, stages: tuple[str, ...]) -> tuple:
+    """All that the chief checks and writes before the first stage: (options, data set).
 
-    quiet.import_tensorflow()
-    import export
-    from cgan_tf import data, directions, evaluate, gan, inversion, regressor, report, training
+    Raises:
+        UserError: the options fit neither the data nor what the run folder holds.
+    """
+    from cgan_tf import data, directions, training
 
     run.lock()
     # Recorded, so that a run goes on as it began on another machine too.
@@ -133,20 +125,84 @@ def main() -> None:
             "attribute_names": list(dataset.attribute_names),
         },
     )
-    work = {
-        "gan": gan.run,
-        "regressor": regressor.run,
-        "inversion": inversion.run,
-        "directions": directions.run,
-        "evaluate": evaluate.run,
-        "export": export.run,
-    }
-    for stage in stages:
-        try:
-            work[stage](options, run, dataset)
-        finally:
-            page = report.write(run)
-    print(f"report: {page}")
+    return options, dataset
+
+
+def follow(run: RunFolder, chief: str) -> tuple:
+    """What `prepare` has made, on a worker that is not the chief: (options, data set).
+
+    Raises:
+        UserError: this worker sees other photos than the chief.
+    """
+    from cgan_tf import data
+
+    run.writes = False
+    content = json.loads(chief)
+    options = config.from_dict(content["options"])
+    dataset = data.open_data(options, say=lambda line: None)
+    if dataset.digest != content["digest"]:
+        raise UserError(
+            f"--data_dir={options.data_dir}: this worker sees other photos or labels than the chief"
+        )
+    return options, dataset
+
+
+def main() -> None:
+    stages = chosen_stages()
+    if not FLAGS.run_dir:
+        raise UserError("--run_dir: give the folder of this chain, e.g. --run_dir=runs/faces")
+    run = RunFolder(FLAGS.run_dir)
+    options = resolve(run)
+    run.check_order(stages)
+    if FLAGS.dry_run:
+        print(json.dumps(config.to_dict(options), indent=2))
+        return
+    from cgan_tf import quiet
+
+    def start_devices() -> str:
+        from cgan_tf import distribution
+
+        return distribution.start(
+            options, distribution.parse_cluster(os.environ.get("TF_CONFIG"))
+        )
+
+    # Recorded as it was resolved, as the precision is.
+    options = dataclasses.replace(
+        options, distribution=quiet.import_tensorflow(start_devices)
+    )
+    import export
+    from cgan_tf import directions, distribution, evaluate, gan, inversion, regressor, report
+
+    distribution.check(options)
+    with distribution.lost_workers_named():
+        chief = distribution.is_chief()
+        message = ""
+        if chief:
+            distribution.announce(options, run.read().get("options", {}))
+            options, dataset = prepare(options, run, stages)
+            message = json.dumps({"options": config.to_dict(options), "digest": dataset.digest})
+        message = distribution.from_chief(message)
+        if not chief:
+            options, dataset = follow(run, message)
+        work = {
+            "gan": gan.run,
+            "regressor": regressor.run,
+            "inversion": inversion.run,
+            "directions": directions.run,
+            "evaluate": evaluate.run,
+            "export": export.run if chief else lambda *_: None,
+        }
+        for stage in stages:
+            try:
+                work[stage](options, run, dataset)
+            except distribution.Done:
+                pass
+            finally:
+                if chief:
+                    page = report.write(run)
+            distribution.wait_for_all()
+    if chief:
+        print(f"report: {page}")
 
 
 if __name__ == "__main__":

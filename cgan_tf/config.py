@@ -87,6 +87,17 @@ class Config:
         ALL,
         choices=("auto", "float32", "mixed_bfloat16"),
     )
+    # No stage's own: on other devices the global batch and the mathematics are the same.
+    distribution: str = option(
+        "auto",
+        "how devices share a batch; auto takes multi_worker where TF_CONFIG names several workers, "
+        "mirrored on several GPUs or --devices, else none, and records which",
+        (),
+        choices=("auto", "none", "mirrored", "multi_worker"),
+    )
+    devices: tuple[str, ...] = option(
+        (), "what to train on, e.g. GPU:0,GPU:1 or CPU:0,CPU:1; all GPUs if not given", ()
+    )
     deterministic: bool = option(True, "deterministic ops: equal seeds give equal weights", ALL)
     checkpoint_minutes: float = option(2.0, "time between checkpoints", (), "minutes", above=0)
 
@@ -383,7 +394,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "celeba64": {
         "data": "celeba_dir",
         "width": 48,
-        "kimg": 450.0,
+        "kimg": 700.0,
         "regressor_kimg": 150.0,
         "regressor_batch_size": 16,
         "regressor_lr": 5e-4,

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, losses, training
+from cgan_tf import artifact, distribution, losses, optimizers, training
 from cgan_tf import config as config_module
 from cgan_tf.config import Config, closest
 from cgan_tf.data import ImageData, images, pipeline
@@ -118,7 +118,7 @@ class DirectionsTrainer(training.Trainer):
         )
         steps = int(np.ceil(config.directions_kimg * 1000 / config.directions_batch_size))
         schedule = keras.optimizers.schedules.CosineDecay(config.directions_lr, steps, alpha=0.01)
-        self.optimizer = keras.optimizers.Adam(schedule, beta_2=0.99)
+        self.optimizer = optimizers.Adam(schedule, beta_2=0.99)
         self.optimizer.build([self.directions])
         self.seed_generator = keras.random.SeedGenerator(config.seed)
         self.built = True
@@ -136,6 +136,7 @@ class DirectionsTrainer(training.Trainer):
         count = config.directions_batch_size
         chosen = keras.random.randint((count,), 0, len(self.columns), seed=self.seed_generator)
         eps = keras.random.uniform((count, 1), -1.0, 1.0, seed=self.seed_generator)  # [N, 1]
+        chosen, eps = distribution.own_rows(chosen), distribution.own_rows(eps)
         target = tf.one_hot(tf.gather(self.columns, chosen), len(regressor.attribute_names))
         latent = self.encoder(data, training=False)
         maps, _ = regressor.features_and_logits(data)
@@ -366,7 +367,8 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     if not stage.begin(config, dataset.digest):
         return
     training.seed_everything(config)
-    trainer = DirectionsTrainer(attributes, **load_networks(folder, config), config=config)
+    with distribution.scope():
+        trainer = DirectionsTrainer(attributes, **load_networks(folder, config), config=config)
     start_directions(trainer, dataset)
     training.train(
         trainer,

@@ -84,13 +84,14 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
         UserError: a stage is missing, or the data has no labels.
         Interrupted: a signal during the judge's training; it has been saved.
     """
-    from cgan_tf import judge, training, translator
+    from cgan_tf import distribution, judge, training, translator
 
     stage = folder.stage("evaluate")
     if not stage.begin(config, dataset.digest):
         return
     training.seed_everything(config)
     judge_model = judge.ensure_judge(config, stage, dataset)
+    distribution.leave_to_chief()
     editor = translator.Translator.from_run(folder.path, scores=True)
     entries = translator.read_directions(folder, editor.generator.latent_shape)
     report = measure_all(config, dataset, stage.path, judge_model, editor, entries)

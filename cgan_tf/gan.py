@@ -1,13 +1,23 @@
 """Stage 1: the adversarial game. Leaves gan/model (averaged G) and gan/discriminator (D)."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, augment, data, losses, metrics, training
+from cgan_tf import (
+    artifact,
+    augment,
+    data,
+    distribution,
+    losses,
+    metrics,
+    optimizers,
+    training,
+)
 from cgan_tf import config as config_module
 from cgan_tf.config import Config
 from cgan_tf.data import images, pipeline
@@ -55,8 +65,8 @@ class GAN(training.Trainer):
         self.average = generators.build(config, name="average")  # float32: others use it
         for mean, value in zip(self.average.variables, self.generator.variables, strict=True):
             mean.assign(value)
-        self.g_optimizer = keras.optimizers.Adam(config.g_lr, config.beta1, config.beta2)
-        self.d_optimizer = keras.optimizers.Adam(config.d_lr, config.beta1, config.beta2)
+        self.g_optimizer = optimizers.Adam(config.g_lr, config.beta1, config.beta2)
+        self.d_optimizer = optimizers.Adam(config.d_lr, config.beta1, config.beta2)
         self.g_optimizer.build(self.generator.trainable_variables)
         self.d_optimizer.build(self.discriminator.trainable_variables)
         self.seed_generator = keras.random.SeedGenerator(config.seed)
@@ -80,19 +90,50 @@ class GAN(training.Trainer):
             "ada": [self.augment_p, self.real_sign],
         }
 
-    def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One update of G and `d_steps` of D on reals float32 `[d_steps * N, R, R, 3]`."""
+    def distributed_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
+        """See `training.Trainer`.
+
+        With batch norm in D, replicas exchange statistics in the penalties too. They cannot do so
+        inside of `_add_penalty`'s tf.cond, so the choice is made around the step.
+        """
+        interval, steps = self.penalty_interval, self.config.d_steps
+        alone = self.distribute_strategy.num_replicas_in_sync == 1
+        if alone or not self.penalty or self.config.d_norm != "batch":
+            return super().distributed_step(data)
+        # By D's iterations modulo the interval: which of the step's D steps are penalized.
+        due = [
+            tuple((first + index) % interval == 0 for index in range(steps))
+            for first in range(interval)
+        ]
+        kinds = sorted(set(due))
+        kind = tf.gather(
+            [kinds.index(which) for which in due], self.d_optimizer.iterations % interval
+        )
+        step = super().distributed_step
+        return tf.switch_case(kind, [lambda which=which: step(data, which) for which in kinds])
+
+    def train_step(
+        self, data: tf.Tensor, due: Sequence[bool] | None = None
+    ) -> dict[str, tf.Tensor]:
+        """One update of G and `d_steps` of D on reals float32 `[d_steps * N, R, R, 3]`.
+
+        Args:
+            data: the reals.
+            due: which of the D steps are penalized, where that is known beforehand.
+        """
         steps = self.config.d_steps
+        due = due or [None] * steps
         if steps == 1:
-            logs = self._joint_step(data)
+            logs = self._joint_step(data, due[0])
         else:
-            passes = [self._d_step(reals) for reals in tf.split(data, steps)]
+            parts = tf.split(data, steps)
+            passes = [self._d_step(*part) for part in zip(parts, due, strict=True)]
             logs = {name: tf.add_n([p[name] for p in passes]) / steps for name in passes[0]}
-            logs = {"g_loss": self._g_step(data[: self.config.batch_size]), **logs}
+            logs = {"g_loss": self._g_step(parts[0]), **logs}
         self._update_average()
         return logs
 
-    def _joint_step(self, reals: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _joint_step(self, reals: tf.Tensor, due: bool | None) -> dict[str, tf.Tensor]:
         """Both players' update from one pass of G, and one of D on reals and on fakes."""
         generator, discriminator = self.generator, self.discriminator
         with tf.GradientTape(persistent=True) as tape:
@@ -104,12 +145,12 @@ class GAN(training.Trainer):
         g_gradients = tape.gradient(g_loss, generator.trainable_variables)
         d_gradients = tape.gradient(d_loss, discriminator.trainable_variables)
         logs = {"g_loss": g_loss, **self._d_logs(d_loss, real_logits, fake_logits)}
-        d_gradients = self._add_penalty(d_gradients, reals, fakes, logs)
+        d_gradients = self._add_penalty(d_gradients, reals, fakes, logs, due)
         self.g_optimizer.apply(g_gradients, generator.trainable_variables)
         self._apply_d(d_gradients)
         return logs
 
-    def _d_step(self, reals: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _d_step(self, reals: tf.Tensor, due: bool | None) -> dict[str, tf.Tensor]:
         """One update of D alone, on fresh fakes."""
         discriminator = self.discriminator
         fakes = self.generator.training_images(self._draw())
@@ -119,7 +160,7 @@ class GAN(training.Trainer):
             d_loss = self._d_loss(real_logits, fake_logits)
         gradients = tape.gradient(d_loss, discriminator.trainable_variables)
         logs = self._d_logs(d_loss, real_logits, fake_logits)
-        self._apply_d(self._add_penalty(gradients, reals, fakes, logs))
+        self._apply_d(self._add_penalty(gradients, reals, fakes, logs, due))
         return logs
 
     def _g_step(self, reals: tf.Tensor) -> tf.Tensor:
@@ -137,8 +178,9 @@ class GAN(training.Trainer):
         return g_loss
 
     def _draw(self) -> Any:
-        """Fresh latents and noise for a batch of fakes."""
-        return self.generator.draw(self.config.batch_size, self.seed_generator)
+        """Fresh latents and noise of a batch of fakes: this replica's rows."""
+        drawn = self.generator.draw(self.config.batch_size, self.seed_generator)
+        return tf.nest.map_structure(distribution.own_rows, drawn)
 
     def _discriminate(self, images: tf.Tensor) -> tf.Tensor:
         """D's logits `[N, 1]` of what the augmentation makes of the images."""
@@ -169,7 +211,7 @@ class GAN(training.Trainer):
         """Moves ada's probability by the sign of D on reals (Karras et al. 2020, section 3)."""
         config = self.config
         memory = augment.ADA_MEMORY**config.batch_size
-        sign = tf.reduce_mean(tf.sign(real_logits))
+        sign = distribution.batch_mean(tf.reduce_mean(tf.sign(real_logits)))
         self.real_sign.assign(memory * self.real_sign + (1.0 - memory) * sign)
         step = config.batch_size / (1000 * config.ada_kimg)
         moved = self.augment_p + step * tf.sign(self.real_sign - config.ada_target)
@@ -207,16 +249,19 @@ class GAN(training.Trainer):
         reals: tf.Tensor,
         fakes: tf.Tensor,
         logs: dict[str, tf.Tensor],
+        due: bool | None,
     ) -> list[tf.Tensor]:
         """D's gradients with the penalties', every `penalty_interval` D steps; logs each penalty.
 
-        The weight is multiplied by the interval (lazy regularization, Karras et al. 2020).
+        The weight is multiplied by the interval (lazy regularization, Karras et al. 2020). `due`
+        says whether it is this step, None leaves that to the graph.
         """
         if not self.penalty:
             return gradients
         interval = self.penalty_interval
-        penalties, extra = tf.cond(
-            self.d_optimizer.iterations % interval == 0,
+        decide = tf.cond if due is None else lambda due, yes, no: yes() if due else no()
+        penalties, extra = decide(
+            self.d_optimizer.iterations % interval == 0 if due is None else due,
             lambda: self._penalties(reals, tf.stop_gradient(fakes)),
             lambda: (
                 [tf.zeros(()) for _ in self.penalty],
@@ -247,6 +292,7 @@ class GAN(training.Trainer):
                     alpha = keras.random.uniform(
                         (config.batch_size, 1, 1, 1), 0.0, 1.0, seed=self.seed_generator
                     )
+                    alpha = distribution.own_rows(alpha)
                     points = losses.interpolate(reals, fakes, alpha)
                     value = losses.gradient_norm_penalty(self._discriminate, points)
                     loss += config.gp_weight * value
@@ -299,7 +345,8 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     if not stage.begin(config, dataset.digest):
         return
     training.seed_everything(config)
-    trainer = GAN(config, training.compute_policy(config))
+    with distribution.scope():
+        trainer = GAN(config, training.compute_policy(config))
     fixed = trainer.generator.sample_prior(GRID, seed=config.seed)
 
     reals = dataset.read(dataset.splits["train"][:GRID])
@@ -319,13 +366,15 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
                 f"{trainer.remedy}, with --restart"
             )
 
-    images.save_png(stage.path / "reals.png", images.grid(np.asarray(reals), 8))
+    if folder.writes:
+        images.save_png(stage.path / "reals.png", images.grid(np.asarray(reals), 8))
     reals_a_step = config.batch_size * config.d_steps  # kimg counts what D has seen
     training.train(
         trainer,
         lambda step: pipeline.training_batches(
-            dataset, "train", reals_a_step, config.seed, start_step=step, flip=config.flip
-        ),
+            dataset, "train", reals_a_step, config.seed, start_step=step, flip=config.flip,
+            passes=config.d_steps,
+        ),  # fmt: skip
         config.kimg,
         reals_a_step,
         stage,

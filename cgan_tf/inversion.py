@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, training
+from cgan_tf import artifact, distribution, optimizers, training
 from cgan_tf import config as config_module
 from cgan_tf.config import Config
 from cgan_tf.data import ImageData, images, pipeline
@@ -70,7 +70,7 @@ class InversionTrainer(training.Trainer):
         perceptual.regressor.trainable = False
         steps = int(np.ceil(config.inversion_kimg * 1000 / config.inversion_batch_size))
         schedule = training.warmup_cosine(config.inversion_lr, steps, WARMUP)
-        self.optimizer = keras.optimizers.Adam(schedule, beta_2=0.99, global_clipnorm=10.0)
+        self.optimizer = optimizers.Adam(schedule, beta_2=0.99, global_clipnorm=10.0)
         self.optimizer.build(encoder.trainable_variables)
         self.seed_generator = keras.random.SeedGenerator(config.seed)
         self.built = True
@@ -85,8 +85,10 @@ class InversionTrainer(training.Trainer):
     def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
         """One update on photos float32 `[N, R, R, 3]` and as many samples."""
         config = self.config
-        count = config.inversion_batch_size
-        latent = self.generator.sample_latent(count, self.seed_generator)
+        count = data.shape[0]
+        latent = distribution.own_rows(
+            self.generator.sample_latent(config.inversion_batch_size, self.seed_generator)
+        )
         targets = tf.concat([data, self.generator(latent, training=False)], axis=0)  # [2N, R, R, 3]
         offset = self._crop_offset()
         target_features = self.perceptual.features(self._crop(targets, offset))
@@ -129,12 +131,14 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     training.seed_everything(config)
     policy = training.compute_policy(config)
     space = config_module.space(config)
-    generator = generators.load(folder.stage("gan").model, space, policy)
-    regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
-    encoder = Encoder(config.resolution, generator.latent_shape, config.encoder_width, policy)
+    with distribution.scope():
+        generator = generators.load(folder.stage("gan").model, space, policy)
+        regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
+        encoder = Encoder(config.resolution, generator.latent_shape, config.encoder_width, policy)
+        perceptual = load_perceptual(config, regressor)
+        trainer = InversionTrainer(encoder, generator, perceptual, config)
     mean = tf.reduce_mean(generator.sample_latent(MEAN_SAMPLES, seed=config.seed), axis=0)
     encoder.add_mean.mean.assign(mean)
-    trainer = InversionTrainer(encoder, generator, load_perceptual(config, regressor), config)
     shown = dataset.read(dataset.splits["validation"][:SHOWN])
 
     def picture(seen: int) -> None:

@@ -9,7 +9,7 @@ import math
 import keras
 import tensorflow as tf
 
-from cgan_tf import artifact, augment, training
+from cgan_tf import artifact, augment, distribution, optimizers, training
 from cgan_tf.config import Config
 from cgan_tf.data import ImageData, pipeline
 from cgan_tf.errors import UserError
@@ -39,7 +39,7 @@ class JudgeTrainer(training.Trainer):
         super().__init__(name="judge_trainer")
         self.model = model
         schedule = training.warmup_cosine(LEARNING_RATE, steps, WARMUP)
-        self.optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
+        self.optimizer = optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         self.optimizer.build(model.trainable_variables)
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -86,10 +86,12 @@ def ensure_judge(config: Config, stage: StageFolder, dataset: ImageData) -> Judg
         seed = config.seed + SEED_OFFSET
         keras.utils.set_random_seed(seed % 2**32)
         policy = training.compute_policy(config)
-        model = Judge(dataset.attribute_names, dataset.resolution, dtype=policy)
         steps = math.ceil(config.judge_kimg * 1000 / BATCH_SIZE)
+        with distribution.scope():
+            model = Judge(dataset.attribute_names, dataset.resolution, dtype=policy)
+            trainer = JudgeTrainer(model, steps, seed)
         training.train(
-            JudgeTrainer(model, steps, seed),
+            trainer,
             lambda step: pipeline.training_batches(
                 dataset, "train", BATCH_SIZE, seed, start_step=step, labels=True
             ),

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from cgan_tf import distribution
+
 
 def minimax_discriminator_loss(
     real_logits: tf.Tensor, fake_logits: tf.Tensor, real_label: float = 1.0
@@ -85,10 +87,12 @@ def hinge_generator_loss(fake_logits: tf.Tensor, real_logits: tf.Tensor | None =
 def ragan_discriminator_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
     """-log s(D(x) - E D(G(z))) - log(1 - s(D(G(z)) - E D(x))), s the sigmoid.
 
-    The relativistic average game, Jolicoeur-Martineau 2018.
+    The relativistic average game, Jolicoeur-Martineau 2018. E is over the global batch.
     """
-    return tf.reduce_mean(tf.nn.softplus(tf.reduce_mean(fake_logits) - real_logits)) + (
-        tf.reduce_mean(tf.nn.softplus(fake_logits - tf.reduce_mean(real_logits)))
+    real_mean = distribution.batch_mean(tf.reduce_mean(real_logits))
+    fake_mean = distribution.batch_mean(tf.reduce_mean(fake_logits))
+    return tf.reduce_mean(tf.nn.softplus(fake_mean - real_logits)) + (
+        tf.reduce_mean(tf.nn.softplus(fake_logits - real_mean))
     )
 
 

@@ -11,7 +11,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from cgan_tf.errors import UserError
 
@@ -49,9 +50,18 @@ def native_stderr_held() -> Iterator[None]:
             raise
 
 
-def import_tensorflow() -> None:
-    """Imports TensorFlow and lets it find its devices, without their start-up lines."""
+def import_tensorflow(configure: Callable[[], Any] | None = None) -> Any:
+    """Imports TensorFlow and lets it find its devices, without their start-up lines.
+
+    Args:
+        configure: what must come before TensorFlow's runtime starts.
+
+    Returns:
+        What `configure` returned.
+    """
     with native_stderr_held():
         import tensorflow as tf
 
+        result = configure() if configure else None
         tf.constant(0.0)  # the CPU's and GPUs' lines come with the first tensor
+    return result

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, augment, optimizers, training
+from cgan_tf import artifact, augment, distribution, optimizers, training
 from cgan_tf.config import Config
 from cgan_tf.data import ImageData, pipeline
 from cgan_tf.errors import UserError
@@ -37,7 +37,7 @@ class RegressorTrainer(training.Trainer):
         half = model.vgg_resolution >= 64
         self.small_steps = int(config.regressor_small_fraction * steps) if half else 0
         schedule = training.warmup_cosine(config.regressor_lr, steps, WARMUP)
-        self.optimizer = optimizers.AdamW(
+        self.optimizer = optimizers.FusedAdamW(
             schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0
         )
         self.optimizer.build(model.trainable_variables)
@@ -159,12 +159,13 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     began_with = None
     if any(stage.checkpoints.glob("step-*.npz")):
         began_with = folder.read()["substitutions"].get("vgg_weights", "")
-    model, note = build(config, dataset, training.compute_policy(config), began_with)
+    with distribution.scope():
+        model, note = build(config, dataset, training.compute_policy(config), began_with)
+        trainer = RegressorTrainer(model, config)
     if began_with is None:
         folder.retract("vgg_weights")
         if note:
             folder.substitute("vgg_weights", note)
-    trainer = RegressorTrainer(model, config)
     training.train(
         trainer,
         lambda step: pipeline.training_batches(

@@ -216,6 +216,8 @@ class StageFolder:
                     "(--restart begins anew)"
                 )
                 return False
+        if not self.run.writes:
+            return True
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(
             self.path / "metadata.json",
@@ -267,6 +269,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
+        self.writes = True  # False in a worker that is not the chief
 
     def stage(self, name: str) -> StageFolder:
         """The sub-folder of a stage, whether it exists or not."""
@@ -390,6 +393,8 @@ class RunFolder:
 
     def substitute(self, name: str, text: str, say: Callable[[str], None] = print) -> None:
         """Says and records that something was used in the place of what was asked for."""
+        if not self.writes:
+            return
         say(f"note: {text}")
         content = self.read()
         content["substitutions"][name] = text
@@ -397,6 +402,8 @@ class RunFolder:
 
     def retract(self, prefix: str) -> None:
         """Forgets the substitutions whose names begin so: what they noted is being made anew."""
+        if not self.writes:
+            return
         content = self.read()
         kept = {
             name: text

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from cgan_tf import run
+from cgan_tf import distribution, run
 from cgan_tf.config import Config
 from cgan_tf.errors import Interrupted, UserError
 
@@ -48,8 +48,24 @@ class Trainer(keras.Model):
         raise NotImplementedError
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One step on one batch; returns the losses as scalars."""
+        """One step on one batch, or one replica's rows of it; returns the losses as scalars."""
         raise NotImplementedError
+
+    def distributed_step(self, data: Any, *rest: Any) -> dict[str, tf.Tensor]:
+        """`train_step` on every replica; returns the losses' means over all.
+
+        Args:
+            data: each replica's rows.
+            rest: further arguments of `train_step`.
+        """
+
+        @tf.autograph.experimental.do_not_convert
+        def replica_step(*arguments: Any) -> dict[str, tf.Tensor]:
+            return distribution.batch_mean(self.train_step(*arguments))
+
+        strategy = self.distribute_strategy
+        logs = strategy.run(replica_step, (data, *rest))
+        return {name: strategy.experimental_local_results(logs[name])[0] for name in logs}
 
 
 def compute_policy(config: Config) -> str:
@@ -60,7 +76,7 @@ def compute_policy(config: Config) -> str:
     """
     if config.precision != "auto":
         return config.precision
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get(
             "compute_capability", (0,)
@@ -112,6 +128,11 @@ def _variables(parts: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
+def checkpoint_name(step: int) -> str:
+    """The file of the checkpoint after so many steps."""
+    return f"step-{step:09d}.npz"
+
+
 def save_checkpoint(folder: Path, parts: dict[str, Any], facts: dict[str, Any]) -> Path:
     """Writes one checkpoint and drops all but the newest `KEPT`.
 
@@ -124,7 +145,7 @@ def save_checkpoint(folder: Path, parts: dict[str, Any], facts: dict[str, Any]) 
     arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # a zip file: its checksums tell a damaged one
-    path = folder / f"step-{facts['step']:09d}.npz"
+    path = folder / checkpoint_name(facts["step"])
     run.write_bytes(path, buffer.getvalue())
     for old in sorted(folder.glob("step-*.npz"))[:-KEPT]:
         old.unlink()
@@ -218,24 +239,38 @@ def train(
     Raises:
         Interrupted: SIGINT or SIGTERM; a checkpoint has been written.
         UserError: a loss or a weight is not finite; the last checkpoint is kept.
+        distribution.Done: the training has ended, on all workers but the chief.
     """
     total = math.ceil(kimg * 1000 / batch_size)
     tick = max(1, total // TICKS // trainer.period) * trainer.period
     picture_steps = max(1, round(min(picture_kimg * 1000 / batch_size, total)))
     parts = trainer.checkpoint_parts()
-    facts = restore_checkpoint(stage.checkpoints, parts, say)
+    chief = distribution.is_chief()
+    facts: dict[str, Any] = {}
+    if chief:
+        facts = restore_checkpoint(stage.checkpoints, parts, say)
+        stage.rewind_stats(facts.get("step", 0) * batch_size / 1000)
+    else:
+        picture, say = None, lambda line: None
+    facts = json.loads(distribution.from_chief(json.dumps(facts)))
+    distribution.sync_variables(list(_variables(parts).values()))
     step, seconds = facts.get("step", 0), facts.get("seconds", 0.0)
-    stage.rewind_stats(step * batch_size / 1000)
     if step:
         say(f"{stage.name}: going on at {step * batch_size / 1000:.1f} of {kimg:g} kimg")
     elif picture:
         picture(0)
     if step >= total:
+        distribution.leave_to_chief()
         return
 
-    train_step = tf.function(trainer.train_step, autograph=False)
-    batches = iter(make_batches(step))
-    terminal = sys.stderr.isatty()
+    train_step = tf.function(trainer.distributed_step, autograph=False)
+    with trainer.distribute_strategy.scope():
+        batches = iter(
+            trainer.distribute_strategy.distribute_datasets_from_function(
+                lambda _: make_batches(step)
+            )
+        )
+    terminal = sys.stderr.isatty() and chief
     bar = tqdm(
         total=total * batch_size, initial=step * batch_size, unit=" images", desc=stage.name,
         disable=not terminal, dynamic_ncols=True, smoothing=0.05,
@@ -252,12 +287,14 @@ def train(
             f"{trainer.remedy}, with --restart"
         )
 
-    def save() -> Path:
+    def save() -> None:
+        if not chief:
+            return
         # A finite loss may still have had an infinite gradient: the next step would tell too late.
         if not all(np.isfinite(variable.numpy()).all() for variable in _variables(parts).values()):
             raise stop("a weight is not finite")
         elapsed = seconds + time.perf_counter() - tick_start
-        return save_checkpoint(stage.checkpoints, parts, {"step": step, "seconds": elapsed})
+        save_checkpoint(stage.checkpoints, parts, {"step": step, "seconds": elapsed})
 
     with _Signals() as signals, bar:
         while step < total:
@@ -283,7 +320,8 @@ def train(
                     "images_per_second": rate,
                 }
                 line |= {name: value / counted for name, value in totals.items()}
-                stage.append_stats(line)
+                if chief:
+                    stage.append_stats(line)
                 means = "  ".join(f"{name} {value / counted:.4g}" for name, value in totals.items())
                 if terminal:
                     bar.set_postfix_str(means)
@@ -299,13 +337,14 @@ def train(
             # Pictures by images seen, checkpoints by the clock.
             if picture and (step % picture_steps == 0 or step == total):
                 picture(step * batch_size)
-            if signals.received is not None:
-                name = save().name
+            if distribution.any_worker(signals.received is not None):
+                save()
                 raise Interrupted(
-                    signals.received,
-                    f"saved {name} at {step * batch_size / 1000:.1f} kimg; "
+                    signals.received or signal.SIGTERM,  # it may have been another worker's
+                    f"saved {checkpoint_name(step)} at {step * batch_size / 1000:.1f} kimg; "
                     "the same command goes on",
                 )
             if step == total or time.perf_counter() - saved_at > config.checkpoint_minutes * 60:
                 save()
                 saved_at = time.perf_counter()
+    distribution.leave_to_chief()

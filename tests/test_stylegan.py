@@ -192,7 +192,7 @@ def test_the_noise_is_the_models_own_and_repeats(model):
 def test_training_images_take_their_layers_from_two_latents(monkeypatch):
     model = make()
     seen = []
-    monkeypatch.setattr(model, "synthesize", lambda ws, noise: seen.append((ws, noise)) or ws)
+    monkeypatch.setattr(model, "synthesize", lambda *given: seen.append(given) or given[0])
     model.training_images(model.draw(3000, keras.random.SeedGenerator(2)))
     ws, noise = seen[0][0].numpy(), seen[0][1]
     changes = np.any(ws[:, 1:] != ws[:, :-1], axis=2)  # [N, layers - 1]

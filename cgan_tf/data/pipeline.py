@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from cgan_tf import distribution
 from cgan_tf.data import ImageData, images
 from cgan_tf.errors import UserError
 
@@ -63,8 +64,12 @@ def training_batches(
     start_step: int = 0,
     flip: bool = True,
     labels: bool = False,
+    passes: int = 1,
 ) -> tf.data.Dataset:
     """Endless shuffled batches: float32 [B, R, R, 3] in [-1, 1], or (images, labels).
+
+    Where replicas share the batch (`cgan_tf.distribution`), one element after the other for each
+    replica of this process, with its rows alone: [B / replicas, R, R, 3].
 
     Args:
         data: the images.
@@ -75,6 +80,7 @@ def training_batches(
         start_step: number of the first batch; resuming at step s yields what step s would have.
         flip: mirror each image left to right with probability 1/2, anew each epoch.
         labels: yield (images, float32 [B, K] in {0, 1}).
+        passes: a batch is so many smaller ones in a row; each replica has its rows of each of them.
 
     Raises:
         UserError: labels are asked for and the data has none.
@@ -85,30 +91,37 @@ def training_batches(
             "into labels.csv in --data_dir"
         )
     plan = EpochPlan(data.splits[split], seed)
+    replicas, own = distribution.shares()
+    rows = batch_size // passes // replicas  # of one pass and replica
 
-    def batch(step: np.int64) -> tuple[np.ndarray, ...]:
-        chosen, mirrored = plan(int(step) * batch_size, batch_size)
+    def batch(number: np.int64) -> tuple[np.ndarray, ...]:
+        step, local = divmod(int(number), len(own))
+        starts = [
+            ((step * passes + index) * replicas + own[local]) * rows for index in range(passes)
+        ]
+        parts = [plan(start, rows) for start in starts]
+        chosen, mirrored = (np.concatenate(part) for part in zip(*parts, strict=True))
         pixels = data.read(chosen)
         if flip:
             pixels[mirrored] = pixels[mirrored, :, ::-1]
         photos = images.to_float(pixels)
         return (photos, data.labels[chosen]) if labels else (photos,)
 
-    image_spec = (batch_size, data.resolution, data.resolution, 3)
-    label_spec = (batch_size, len(data.attribute_names))
+    image_spec = (passes * rows, data.resolution, data.resolution, 3)
+    label_spec = (passes * rows, len(data.attribute_names))
 
-    def element(step: tf.Tensor):
+    def element(number: tf.Tensor):
         dtypes = [tf.float32, tf.float32] if labels else [tf.float32]
-        parts = tf.numpy_function(batch, [step], dtypes)
+        parts = tf.numpy_function(batch, [number], dtypes)
         parts[0].set_shape(image_spec)
         if not labels:
             return parts[0]
         parts[1].set_shape(label_spec)
         return tuple(parts)
 
-    steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
+    numbers = tf.data.Dataset.range(start_step * len(own), np.iinfo(np.int64).max)
     # One call at a time: the plan holds state. A batch of 64 takes 5 ms, far less than a step.
-    return steps.map(element).prefetch(4)
+    return numbers.map(element).prefetch(4)
 
 
 def sequential_batches(

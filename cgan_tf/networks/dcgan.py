@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from cgan_tf import distribution
 from cgan_tf.networks import equalized
 
 LOWEST = 4  # px, the side of the coarsest feature map
@@ -85,7 +86,7 @@ class Generator(keras.Model):
         def normalize(x: keras.KerasTensor) -> keras.KerasTensor:
             if norm == "pixel":
                 return equalized.PixelNorm(dtype=dtype)(x)
-            return layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
+            return distribution.batch_normalization(momentum=0.9, dtype=dtype)(x)
 
         widths = level_widths(resolution, width)
         latent = keras.Input((z_dim,), name="latent")
@@ -156,7 +157,8 @@ class Generator(keras.Model):
 class MinibatchStd(layers.Layer):
     """Appends one channel: how much the images of a group of `group` differ (Karras et al. 2018).
 
-    The batch must be divisible by the group. The statistic is float32.
+    A group is `group` images in a row, so that replicas which share a batch hold whole groups; the
+    batch must be divisible by it. The statistic is float32.
     """
 
     def __init__(self, group: int = 4, **kwargs) -> None:
@@ -165,11 +167,12 @@ class MinibatchStd(layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(x)
-        grouped = tf.reshape(tf.cast(x, tf.float32), (self.group, -1, *x.shape[1:]))
-        grouped -= tf.reduce_mean(grouped, axis=0, keepdims=True)
-        deviation = tf.sqrt(tf.reduce_mean(tf.square(grouped), axis=0) + 1e-8)  # [M, H, W, C]
+        grouped = tf.reshape(tf.cast(x, tf.float32), (-1, self.group, *x.shape[1:]))
+        grouped -= tf.reduce_mean(grouped, axis=1, keepdims=True)
+        deviation = tf.sqrt(tf.reduce_mean(tf.square(grouped), axis=1) + 1e-8)  # [M, H, W, C]
         statistic = tf.reduce_mean(deviation, axis=(1, 2, 3), keepdims=True)  # [M, 1, 1, 1]
-        statistic = tf.tile(tf.cast(statistic, x.dtype), (self.group, shape[1], shape[2], 1))
+        statistic = tf.repeat(tf.cast(statistic, x.dtype), self.group, axis=0)  # [N, 1, 1, 1]
+        statistic = tf.tile(statistic, (1, shape[1], shape[2], 1))
         return tf.concat([x, statistic], axis=-1)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
@@ -232,7 +235,7 @@ class Discriminator(keras.Model):
         for channels in widths:
             x = _hold(make.convolution(channels, use_bias=norm != "batch"), norm, dtype)(x)
             if norm == "batch":
-                x = layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
+                x = distribution.batch_normalization(momentum=0.9, dtype=dtype)(x)
             x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
             maps[x.shape[1]] = x
         if minibatch_std:

@@ -2,7 +2,8 @@
 
 All have `sample_prior(count, seed)`, z from the prior; `space` and `latent_shape`, what they are
 called with; `sample_latent(count, seed)` and `to_space(z)`, latents of that space; `from_prior(z)`,
-images of z whatever the space; `draw(count, seed)` and `training_images(drawn)`, what D is to judge.
+images of z whatever the space; and `draw(count, seed)` and `training_images(drawn)`, what D is to
+judge.
 """
 
 from pathlib import Path

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from cgan_tf import distribution
 from cgan_tf.errors import UserError
 
 # relu1_2, relu2_2, relu3_3, relu4_3: Keras's convolutions include their rectifier.
@@ -155,8 +156,16 @@ class Regressor(keras.Model):
             window = features.shape[1] // HEAD_SIDE
             grid = tf.nn.avg_pool2d(tf.cast(features, tf.float32), window, window, "VALID")
             parts.append(HEAD_SCALE * tf.reshape(grid, (-1, HEAD_SIDE**2 * grid.shape[-1])))
-        logits = self.head(self.dropout(tf.concat(parts, axis=1), training=training))
+        logits = self.head(self._drop(tf.concat(parts, axis=1), training))
         return maps, logits - tf.constant(self.offsets, tf.float32)
+
+    def _drop(self, features: tf.Tensor, training: bool) -> tf.Tensor:
+        """Dropout, its mask drawn for the global batch."""
+        if not training or distribution.replicas() == 1:
+            return self.dropout(features, training=training)
+        count = features.shape[0] * distribution.replicas()
+        mask = self.dropout(tf.ones((count, features.shape[1])), training=True)
+        return features * distribution.own_rows(mask)
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Raw logits, float32 `[N, K]`."""

@@ -1,0 +1,462 @@
+"""Several devices or machines as one: the same global batch, the same mathematics.
+
+Each replica holds a copy of every variable and takes its contiguous rows of the global batch and of
+what is drawn at random for it. Losses are means over the replica's rows, and `optimizers` takes the
+mean of the gradients over the replicas; statistics of the batch go through `batch_mean`. What
+replicas assign to a variable must thus be equal on all of them, and it is.
+
+With one replica all helpers here return what they are given. The command calls `start` before
+TensorFlow's runtime starts; the training stages build their trainers in `scope`. Between workers
+(processes, each with the same command) one is the chief: it alone writes.
+"""
+
+import contextlib
+import functools
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cgan_tf.config import Config
+from cgan_tf.errors import UserError
+
+JOIN_SECONDS = 120  # that the workers wait for each other at the start
+LOST_SECONDS = 30  # after which a worker that says nothing more is given up
+MINIBATCH_GROUP = 4  # of networks.dcgan.MinibatchStd
+BATCH_SIZES = (
+    "batch_size", "regressor_batch_size", "inversion_batch_size", "directions_batch_size",
+)  # fmt: skip
+# What a collective raises when another worker has gone.
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.UnknownError,
+)
+
+
+class Cluster(NamedTuple):
+    """What TF_CONFIG says: the machines, and which of them this is."""
+
+    jobs: dict[str, list[str]]
+    job: str
+    index: int
+
+    @property
+    def addresses(self) -> list[str]:
+        """host:port of each worker, the chief's first."""
+        return self.jobs.get("chief", []) + self.jobs.get("worker", [])
+
+    @property
+    def number(self) -> int:
+        """Which of `addresses` this process is."""
+        return self.index + (len(self.jobs.get("chief", [])) if self.job == "worker" else 0)
+
+
+def parse_cluster(text: str | None) -> Cluster | None:
+    """The cluster that the text of TF_CONFIG describes; None where it describes none.
+
+    Raises:
+        UserError: no JSON, a key is missing, or a value makes no sense.
+    """
+    if not text or not text.strip():
+        return None
+    example = '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
+
+    def refuse(what: str) -> UserError:
+        return UserError(f"TF_CONFIG: {what}; it should look like {example}")
+
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise refuse(f"no JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise refuse("no JSON object")
+    if not content.get("cluster"):
+        return None  # what Kubernetes' operators set for a job of one process
+    jobs, task = content["cluster"], content.get("task")
+    if not isinstance(jobs, dict) or not all(
+        isinstance(tasks, list) and all(isinstance(address, str) for address in tasks)
+        for tasks in jobs.values()
+    ):
+        raise refuse("its cluster does not give a list of addresses for each job")
+    unknown = sorted(set(jobs) - {"chief", "worker"})
+    if unknown:
+        raise refuse(f"its cluster has the job {unknown[0]}, only chief and worker are known")
+    for address in sum(jobs.values(), []):
+        if not re.fullmatch(r"[^\s/]+:\d+", address):
+            raise refuse(f"its address {address!r} is not HOST:PORT")
+    if not isinstance(task, dict) or "type" not in task or "index" not in task:
+        raise refuse("its task has no type or no index")
+    job, index = task["type"], task["index"]
+    if job not in jobs:
+        raise refuse(f"its task's type {job!r} is no job of its cluster")
+    try:
+        index = int(index)
+    except (TypeError, ValueError):
+        index = -1
+    if not 0 <= index < len(jobs[job]):
+        raise refuse(f"its task's index {task['index']!r} is not from 0 to {len(jobs[job]) - 1}")
+    if len(jobs.get("chief", [])) > 1:
+        raise refuse("its cluster has more than one chief")
+    return Cluster(jobs, job, index)
+
+
+def parse_devices(devices: tuple[str, ...]) -> tuple[str, list[int]]:
+    """The kind, CPU or GPU, and the indices of what --devices names.
+
+    Raises:
+        UserError: an unknown device, two kinds, or one device twice.
+    """
+    flag = f"--devices={','.join(devices)}"
+    found = [re.fullmatch(r"(CPU|GPU):(\d+)", device.upper()) for device in devices]
+    for device, match in zip(devices, found, strict=True):
+        if not match:
+            raise UserError(f"{flag}: {device} is no device; write GPU:0,GPU:1 or CPU:0")
+    kinds = {match[1] for match in found}
+    if len(kinds) > 1:
+        raise UserError(f"{flag}: name CPUs or GPUs, not both")
+    indices = [int(match[2]) for match in found]
+    if len(set(indices)) < len(indices):
+        raise UserError(f"{flag}: a device is named twice")
+    kind = kinds.pop()
+    if kind == "CPU" and sorted(indices) != list(range(len(indices))):
+        raise UserError(f"{flag}: CPU devices are parts of the processor, count them from CPU:0 on")
+    if kind == "GPU":
+        there = len(tf.config.list_physical_devices("GPU"))
+        if max(indices) >= there:
+            has = f"GPU:0 to GPU:{there - 1}" if there else "no GPU that TensorFlow can use"
+            raise UserError(f"{flag}: this machine has {has}")
+    return kind, indices
+
+
+def start(config: Config, cluster: Cluster | None = None) -> str:
+    """Takes the devices into use and decides how the stages train; once in a process.
+
+    Must come before TensorFlow's runtime starts, that is before the first tensor.
+
+    Args:
+        config: its distribution and devices.
+        cluster: the workers, if there are several.
+
+    Returns:
+        The distribution with `auto` resolved.
+
+    Raises:
+        UserError: a combination that makes no sense, or a worker that does not come.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    kind = "GPU" if gpus else "CPU"
+    indices = list(range(len(gpus) or 1))
+    if config.devices:
+        kind, indices = parse_devices(config.devices)
+    workers = len(cluster.addresses) if cluster else 1
+    name = config.distribution
+    if name == "auto":
+        several = kind == "GPU" or bool(config.devices)
+        name = "multi_worker" if workers > 1 else (
+            "mirrored" if several and len(indices) > 1 else "none"
+        )  # fmt: skip
+    flag = f"--distribution={name}"
+    if name == "multi_worker" and cluster is None:
+        raise UserError(
+            f"{flag}: TF_CONFIG names no cluster; set it on each machine (see the README), or take "
+            "--distribution=auto"
+        )
+    if name != "multi_worker" and workers > 1:
+        raise UserError(
+            f"{flag}: TF_CONFIG names {workers} workers; take --distribution=multi_worker, or "
+            "unset it"
+        )
+    if name == "none" and config.devices and len(indices) > 1:
+        raise UserError(
+            f"{flag} with --devices={','.join(config.devices)}: one device trains; name one, or "
+            "take --distribution=mirrored"
+        )
+    if name == "multi_worker" and kind == "CPU" and len(indices) > 1:
+        raise UserError(
+            f"{flag} with --devices={','.join(config.devices)}: a worker without GPUs is one "
+            "replica; start more workers instead"
+        )
+    if kind == "GPU" and name == "none":
+        indices = indices[:1]
+    if gpus:
+        chosen = [gpus[index] for index in indices] if kind == "GPU" else []
+        tf.config.set_visible_devices(chosen, "GPU")
+    elif len(indices) > 1:
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0],
+            [tf.config.LogicalDeviceConfiguration()] * len(indices),
+        )
+    if name == "multi_worker":
+        strategy = _join(cluster, len(indices) if kind == "GPU" else 0)
+    elif name == "mirrored":
+        # Chosen devices count from 0.
+        strategy = tf.distribute.MirroredStrategy([f"{kind}:{i}" for i in range(len(indices))])
+    else:
+        strategy = tf.distribute.get_strategy()
+    use(strategy)
+    return name
+
+
+def _join(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
+    """The strategy over all workers, once all are there.
+
+    Raises:
+        UserError: one does not come within `JOIN_SECONDS`, or the own address is taken.
+    """
+    # The timeouts have no public name.
+    from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+    from tensorflow.python.eager import context
+
+    context.context().configure_coordination_service(
+        "standalone",
+        f"/job:{'chief' if 'chief' in cluster.jobs else 'worker'}/replica:0/task:0",
+        cluster_register_timeout_in_ms=JOIN_SECONDS * 1000,
+        heartbeat_timeout_in_ms=LOST_SECONDS * 1000,
+        shutdown_barrier_timeout_in_ms=LOST_SECONDS * 1000,
+        coordinated_jobs=[
+            coordination_config_pb2.CoordinatedJob(name=job, num_tasks=len(tasks))
+            for job, tasks in cluster.jobs.items()
+        ],
+    )
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(cluster.jobs),
+        task_type=cluster.job,
+        task_id=cluster.index,
+        num_accelerators={"GPU": gpus},
+        rpc_layer="grpc",
+    )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"--distribution=multi_worker: not all of {', '.join(cluster.addresses)} have come "
+            f"within {JOIN_SECONDS} seconds ({' '.join(error.message.split())[:80]}); start the "
+            "same command on each, and check TF_CONFIG's addresses"
+        ) from None
+
+
+def check(config: Config) -> None:
+    """Raises a UserError if the replicas cannot share a stage's batch evenly."""
+    replicas = strategy().num_replicas_in_sync
+    if replicas == 1:
+        return
+    from cgan_tf.judge import BATCH_SIZE
+
+    for name in BATCH_SIZES:
+        size = getattr(config, name)
+        # D judges these two, its statistic is of whole groups.
+        grouped = config.minibatch_std and name in ("batch_size", "directions_batch_size")
+        unit = replicas * (MINIBATCH_GROUP if grouped else 1)
+        if size % unit:
+            group = f" with groups of {MINIBATCH_GROUP} (--minibatch_std)" if grouped else ""
+            raise UserError(
+                f"--{name}={size}: {replicas} replicas share it{group}: must be divisible by {unit}"
+            )
+    if BATCH_SIZE % replicas:
+        raise UserError(
+            f"--distribution={config.distribution}: {replicas} replicas cannot share the judge's "
+            f"batch of {BATCH_SIZE}; take 2, 4, 8, ... of them (--devices)"
+        )
+
+
+def announce(config: Config, before: dict[str, Any]) -> None:
+    """Says over what the stages train, if that is more than one replica or has changed.
+
+    Args:
+        config: the resolved options.
+        before: the options of the last command in this run folder; empty if there was none.
+    """
+    replicas = strategy().num_replicas_in_sync
+    if replicas > 1:
+        over = f" on {workers()} workers" if workers() > 1 else ""
+        print(f"distribution: {config.distribution}, {replicas} replicas{over} share each batch")
+    if before and (
+        before.get("distribution", "none") not in ("auto", config.distribution)
+        or tuple(before.get("devices", ())) != config.devices
+    ):
+        print(
+            "note: this run goes on with other devices; its batches are the same, and its results "
+            "but for rounding"
+        )
+
+
+_strategy: tf.distribute.Strategy | None = None  # of this process
+
+
+def use(strategy: tf.distribute.Strategy | None) -> None:
+    """Makes the strategy that of this process; None is the default, one replica."""
+    global _strategy
+    _strategy = strategy
+
+
+def strategy() -> tf.distribute.Strategy:
+    """The strategy of this process."""
+    return _strategy or tf.distribute.get_strategy()
+
+
+@contextlib.contextmanager
+def scope() -> Iterator[None]:
+    """Variables made in the block have a copy on each replica."""
+    with strategy().scope():
+        yield
+
+
+def workers() -> int:
+    """Processes that train together."""
+    resolver = strategy().cluster_resolver
+    return len(sum(resolver.cluster_spec().as_dict().values(), [])) if resolver else 1
+
+
+def is_chief() -> bool:
+    """Whether this process writes: one does."""
+    return strategy().extended.should_checkpoint
+
+
+def shares() -> tuple[int, range]:
+    """The number of all replicas, and which of them are this process's."""
+    replicas = strategy().num_replicas_in_sync
+    local = replicas // workers()
+    resolver = strategy().cluster_resolver
+    if resolver is None:
+        return replicas, range(replicas)
+    cluster = Cluster(resolver.cluster_spec().as_dict(), resolver.task_type, resolver.task_id)
+    return replicas, range(cluster.number * local, (cluster.number + 1) * local)
+
+
+# Between the workers, outside of the training step. Each of them must call these alike.
+
+
+class Done(Exception):
+    """On all workers but the chief: the rest of this stage is the chief's."""
+
+
+def leave_to_chief() -> None:
+    """Goes on in the chief alone.
+
+    Raises:
+        Done: in all other workers.
+    """
+    if not is_chief():
+        raise Done
+
+
+@functools.cache
+def _summing(strategy: tf.distribute.Strategy) -> Callable:
+    """Per worker a list of tensors, to their sums over the workers."""
+    local = strategy.num_replicas_in_sync // workers()
+
+    def of_replica(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        first = tf.equal(context.replica_id_in_sync_group % local, 0)  # of this worker's replicas
+        own = [tf.where(first, tensor, tf.zeros_like(tensor)) for tensor in tensors]
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+
+    def run(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        totals = strategy.run(tf.autograph.experimental.do_not_convert(of_replica), (tensors,))
+        return [strategy.experimental_local_results(total)[0] for total in totals]
+
+    return tf.function(run, autograph=False)
+
+
+def _total(values: Sequence[Any]) -> list[np.ndarray]:
+    """The sum over the workers of each of `values`, of equal shapes and dtypes on all."""
+    totals = _summing(strategy())([tf.convert_to_tensor(value) for value in values])
+    return [total.numpy() for total in totals]
+
+
+def sync_variables(variables: Sequence[Any]) -> None:
+    """Gives all workers the chief's values."""
+    if workers() == 1:
+        return
+    values = [variable.numpy() for variable in variables]
+    if not is_chief():
+        values = [np.zeros_like(value) for value in values]
+    for variable, value in zip(variables, _total(values), strict=True):
+        variable.assign(value)
+
+
+def from_chief(text: str) -> str:
+    """The chief's text, on all workers."""
+    if workers() == 1:
+        return text
+    content = np.frombuffer(text.encode() if is_chief() else b"", np.uint8).astype(np.int32)
+    size = int(_total([np.int32(len(content))])[0])
+    content = content if is_chief() else np.zeros(size, np.int32)
+    return _total([content])[0].astype(np.uint8).tobytes().decode()
+
+
+def any_worker(flag: bool) -> bool:
+    """Whether the flag is set on any worker."""
+    return flag if workers() == 1 else bool(_total([np.int32(flag)])[0])
+
+
+def wait_for_all() -> None:
+    """Returns when all workers have come here."""
+    any_worker(False)
+
+
+@contextlib.contextmanager
+def lost_workers_named() -> Iterator[None]:
+    """Turns the errors of an exchange with a worker that has gone into one line.
+
+    Raises:
+        UserError: a worker has gone.
+    """
+    try:
+        yield
+    except LOST as error:
+        if workers() == 1:
+            raise
+        raise UserError(
+            f"another worker has gone ({' '.join(error.message.split())[:120]}); see what it said "
+            "last, end all, and start all again with the same command: it goes on from the last "
+            "checkpoint"
+        ) from None
+
+
+# In a training step: from one replica's point of view.
+
+
+def replicas() -> int:
+    """How many replicas share the global batch."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def own_rows(value: tf.Tensor, axis: int = 0) -> tf.Tensor:
+    """This replica's rows of what was drawn for the global batch.
+
+    Args:
+        value: has the global batch along `axis`; equal on all replicas.
+        axis: see `value`.
+    """
+    if replicas() == 1:
+        return value
+    index = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return tf.gather(tf.split(value, replicas(), axis), index)
+
+
+def batch_mean(value: Any) -> Any:
+    """The mean over the global batch from each replica's mean over its rows; gradients pass.
+
+    Args:
+        value: a float tensor, or a structure of them, of the same shapes on all replicas. Not
+            inside of `tf.cond` or a loop, where replicas cannot exchange anything.
+    """
+    if replicas() == 1:
+        return value
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+
+def batch_normalization(**options: Any) -> keras.layers.BatchNormalization:
+    """Keras's layer, its statistics those of the global batch."""
+    return keras.layers.BatchNormalization(synchronized=replicas() > 1, **options)

@@ -1,0 +1,186 @@
+"""Runs trainers on one and on two replicas (logical CPUs) and writes what came out.
+
+    python tests/replicas.py CACHE OUT.json CASE...
+
+A process of its own: logical devices are set before TensorFlow's runtime starts.
+"""
+
+import dataclasses
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+from cgan_tf import data, directions, distribution, gan, inversion, judge, regressor, training
+from cgan_tf.config import Config
+from cgan_tf.data import pipeline
+from cgan_tf.networks.dcgan import Discriminator, Generator
+from cgan_tf.networks.encoder import Encoder
+from cgan_tf.networks.judge import Judge
+from cgan_tf.networks.vgg import Perceptual
+from cgan_tf.run import RunFolder
+
+STEPS = 20
+# At the usual rates of these tiny, young networks a rounding error grows tenfold in two steps, also
+# on one replica; Adam's step does not shrink where a gradient is nothing but rounding.
+CALM = {"g_lr": 1e-5, "d_lr": 1e-5}
+# Gradients that count: at the usual weights these penalties hardly show.
+GAN = {
+    "r1": {"penalty_interval": 3, "r1_gamma": 10.0},
+    "gp": {"penalty": "gp", "g_norm": "pixel"},
+    "ragan": {"objective": "ragan", "penalty": "none", "augment": "diffaugment"},
+    "batch_norm": {
+        "d_norm": "batch", "penalty": "r1+r2", "penalty_interval": 3, "r1_gamma": 10.0,
+        "minibatch_std": False,
+    },
+    "ada": {"augment": "ada", "ada_kimg": 0.5, "d_steps": 2, "penalty_interval": 3},
+    "wgan": {"objective": "wgan", "g_norm": "pixel"},
+    "spectral": {"d_norm": "spectral", "objective": "hinge", "penalty": "none"},
+}  # fmt: skip
+
+
+def make_gan(config: Config, faces: data.ImageData) -> training.Trainer:
+    return gan.GAN(config, "float32")
+
+
+def make_regressor(config: Config, faces: data.ImageData) -> training.Trainer:
+    return regressor.RegressorTrainer(regressor.build(config, faces, "float32")[0], config)
+
+
+def make_judge(config: Config, faces: data.ImageData) -> training.Trainer:
+    return judge.JudgeTrainer(Judge(faces.attribute_names, 32), STEPS, config.seed)
+
+
+def perceptual(config: Config, faces: data.ImageData) -> Perceptual:
+    return Perceptual(regressor.build(config, faces, "float32")[0])
+
+
+def make_inversion(config: Config, faces: data.ImageData) -> training.Trainer:
+    return inversion.InversionTrainer(
+        Encoder(32, 8, 4), Generator(32, 8, 4), perceptual(config, faces), config
+    )
+
+
+def make_directions(config: Config, faces: data.ImageData) -> training.Trainer:
+    trainer = directions.DirectionsTrainer(
+        config.attributes, Encoder(32, 8, 4), Generator(32, 8, 4), Discriminator(32, 4),
+        perceptual(config, faces), config,
+    )  # fmt: skip
+    trainer.directions.assign(np.random.default_rng(0).normal(size=(2, 8)))
+    return trainer
+
+
+OTHERS = {
+    "regressor": (make_regressor, {"regressor_resolution": 0, "regressor_batch_size": 8}),
+    "judge": (make_judge, {}),
+    "inversion": (make_inversion, {"inversion_batch_size": 8, "perceptual_crop": 16}),
+    "directions": (make_directions, {"directions_batch_size": 8}),
+}
+
+
+def run_steps(make: Callable, config: Config, faces: data.ImageData, labels: bool) -> tuple:
+    """The losses of each step, and every variable after the first and after the last."""
+    keras.utils.set_random_seed(config.seed)
+    with distribution.scope():
+        trainer = make(config, faces)
+    batches = iter(
+        distribution.strategy().distribute_datasets_from_function(
+            lambda _: pipeline.training_batches(
+                faces, "train", 8 * config.d_steps, config.seed, labels=labels,
+                passes=config.d_steps,
+            )
+        )
+    )  # fmt: skip
+    step = tf.function(trainer.distributed_step, autograph=False)
+    logs, states = [], []
+    for number in range(STEPS):
+        logs.append({name: float(value) for name, value in step(next(batches)).items()})
+        if number in (0, STEPS - 1):
+            variables = training._variables(trainer.checkpoint_parts())
+            states.append({name: variable.numpy() for name, variable in variables.items()})
+    return logs, *states
+
+
+def distance(one: np.ndarray, two: np.ndarray) -> float:
+    """|a - b| / |b|, Euclidean over the tensor."""
+    one, two = np.asarray(one, np.float64), np.asarray(two, np.float64)
+    return float(np.linalg.norm(one - two) / max(np.linalg.norm(two), 1e-12))
+
+
+def compare(case: str, config: Config, faces: data.ImageData, mirrored) -> dict:
+    """How far two replicas are from one, by variable and by loss."""
+    if case in GAN:
+        make, options = make_gan, CALM | GAN[case]
+    else:
+        make, options = OTHERS[case]
+    labels = case in ("regressor", "judge")
+    config = dataclasses.replace(config, **options)
+    results = []
+    for strategy in (None, mirrored):
+        distribution.use(strategy)
+        results.append(run_steps(make, config, faces, labels))
+    (logs, *states), (logs_of_two, *states_of_two) = results
+    first, last = (
+        {name: distance(two[name], value) for name, value in one.items()}
+        for one, two in zip(states, states_of_two, strict=True)
+    )
+    return {
+        "first": first,
+        "last": last,
+        "losses": [
+            {name: abs(two[name] - value) / max(1.0, abs(value)) for name, value in one.items()}
+            for one, two in zip(logs, logs_of_two, strict=True)
+        ],
+        "logs": logs,
+    }
+
+
+def resume(config: Config, faces: data.ImageData, mirrored) -> dict:
+    """Whether a killed and resumed GAN on two replicas ends like one that was left alone."""
+    distribution.use(mirrored)
+    config = dataclasses.replace(
+        config, kimg=0.048, checkpoint_minutes=1e-9, augment="ada", penalty_interval=2
+    )
+    states = []
+    for kill in (None, 4):
+        folder = RunFolder(Path(tempfile.mkdtemp()) / "run")
+        tiny.save_config(folder, config, faces)
+        if kill:
+            with pytest.MonkeyPatch.context() as patch:
+                tiny.interrupt(patch, checkpoint=3, kill=kill)
+                with pytest.raises(tiny.Killed):
+                    gan.run(config, folder, faces)
+        gan.run(config, folder, faces)
+        states.append(tiny.final_state(folder.stage("gan")))
+    return {
+        name: value.tobytes() == states[1][name].tobytes() for name, value in states[0].items()
+    }
+
+
+def main(cache: str, out: str, *cases: str) -> None:
+    config = tiny.make_config(Path(cache), distribution="mirrored", devices=("CPU:0", "CPU:1"))
+    distribution.start(config)
+    mirrored = distribution.strategy()
+    faces = data.open_data(config, say=lambda line: None)
+    keras.applications.VGG16 = tiny.slim_vgg16
+    results = {}
+    for case in cases:
+        results[case] = (
+            resume(config, faces, mirrored)
+            if case == "resume"
+            else compare(case, config, faces, mirrored)
+        )
+        Path(out).write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

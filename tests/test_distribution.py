@@ -1,0 +1,351 @@
+"""cgan_tf.distribution: two replicas against one, two workers, what is refused."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import replicas
+import tensorflow as tf
+import tiny
+
+from cgan_tf import config as config_module
+from cgan_tf import distribution
+from cgan_tf.data import pipeline
+from cgan_tf.errors import UserError
+from cgan_tf.run import RunFolder
+
+ROOT = Path(__file__).parents[1]
+FAST = ("r1", "gp", "batch_norm", "inversion", "directions", "resume")
+SLOW = ("ragan", "ada", "wgan", "spectral", "regressor", "judge")
+# Of what only the test itself would show: D's bias in a game of differences has a gradient that is
+# nothing but rounding, which Adam blows up.
+NOISE = {"wgan": ("discriminator/0008", "d_optimizer/")}
+
+
+def run_replicas(cache: Path, out: Path, cases: tuple[str, ...]) -> dict:
+    command = [sys.executable, "tests/replicas.py", str(cache), str(out), *cases]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(out.read_text())
+
+
+@pytest.fixture(scope="module")
+def fast(cache, faces, tmp_path_factory):
+    """Results of the cases that every test run sees; one process for all, to import once."""
+    return run_replicas(cache, tmp_path_factory.mktemp("fast") / "out.json", FAST)
+
+
+@pytest.fixture(scope="module")
+def slow(cache, faces, tmp_path_factory):
+    return run_replicas(cache, tmp_path_factory.mktemp("slow") / "out.json", SLOW)
+
+
+def assert_as_one(result: dict, ignored: tuple[str, ...] = ()) -> None:
+    """All variables within 1e-4 of one replica's after 20 steps, losses within 1e-5 in each step.
+
+    After the first step Adam's moments hold the gradients themselves, times a constant. A weight's distance is that of its tensor, |a - b| / |b| in the Euclidean norm: in a single
+    number near zero, rounding alone can be large beside it. A loss's is relative from 1 on.
+    """
+    assert len(result["losses"]) == replicas.STEPS
+    for losses in result["losses"]:
+        for name, error in losses.items():
+            assert error < 1e-5, name
+    for when in ("first", "last"):
+        for name, error in result[when].items():
+            if not name.startswith(ignored or "-"):
+                assert error < 1e-4, (when, name)
+
+
+# Two replicas and one.
+
+
+@pytest.mark.parametrize("case", [case for case in FAST if case != "resume"])
+def test_two_replicas_train_as_one(fast, case):
+    assert_as_one(fast[case])
+
+
+def test_the_penalties_that_were_compared_were_there(fast):
+    for case, names in (("r1", ["r1"]), ("gp", ["gp"]), ("batch_norm", ["r1", "r2"])):
+        for name in names:
+            due = [step[name] > 0 for step in fast[case]["logs"]]
+            assert due == [case == "gp" or step % 3 == 0 for step in range(replicas.STEPS)]
+
+
+def test_two_replicas_resume_bit_for_bit(fast):
+    assert fast["resume"] and all(fast["resume"].values()), fast["resume"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SLOW)
+def test_two_replicas_train_as_one_in_the_other_games_and_stages(slow, case):
+    assert_as_one(slow[case], NOISE.get(case, ()))
+
+
+# Each replica's rows.
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_the_replicas_rows_make_up_the_batch(faces, monkeypatch, passes):
+    options = {"labels": True, "passes": passes, "start_step": 3}
+    whole = next(iter(pipeline.training_batches(faces, "train", 16, 5, **options)))
+    parts = {}
+    for own in (range(0, 2), range(2, 4)):  # two workers of two replicas
+        monkeypatch.setattr(distribution, "shares", lambda own=own: (4, own))
+        batches = iter(pipeline.training_batches(faces, "train", 16, 5, **options))
+        for replica in own:
+            parts[replica] = next(batches)
+    for index, wanted in enumerate(whole):
+        rows = np.asarray(wanted).reshape(passes, 4, 4 // passes, *wanted.shape[1:])
+        for replica in range(4):
+            got = np.asarray(parts[replica][index])
+            np.testing.assert_array_equal(got.reshape(rows[:, 0].shape), rows[:, replica])
+
+
+def test_one_replica_has_all_rows_and_means_of_its_own():
+    value = tf.constant([1.0, 2.0])
+    assert distribution.own_rows(value) is value
+    assert distribution.batch_mean(value) is value
+    assert not distribution.batch_normalization().synchronized
+    assert distribution.shares() == (1, range(1))
+    assert distribution.workers() == 1 and distribution.is_chief()
+    distribution.leave_to_chief()  # does nothing
+
+
+# What is refused.
+
+CLUSTER = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
+
+
+def test_a_cluster():
+    cluster = distribution.parse_cluster(json.dumps(CLUSTER))
+    assert cluster == ({"worker": ["a:1", "b:2"]}, "worker", 1)
+    assert cluster.addresses == ["a:1", "b:2"] and cluster.number == 1
+    content = {"cluster": {"worker": ["b:2"], "chief": ["a:1"]}, "task": CLUSTER["task"]}
+    content["task"] = {"type": "worker", "index": "0"}
+    cluster = distribution.parse_cluster(json.dumps(content))
+    assert cluster.addresses == ["a:1", "b:2"] and cluster.number == 1
+
+
+@pytest.mark.parametrize("text", [None, "", " ", "{}", '{"cluster": {}}'])
+def test_no_cluster(text):
+    assert distribution.parse_cluster(text) is None
+
+
+@pytest.mark.parametrize(
+    "change, what",
+    [
+        ("{nonsense", "no JSON"),
+        ("[1]", "no JSON object"),
+        ({"cluster": ["a:1"]}, "list of addresses"),
+        ({"cluster": {"worker": "a:1"}}, "list of addresses"),
+        ({"cluster": {"ps": ["a:1"], "worker": ["b:2"]}}, "the job ps"),
+        ({"cluster": {"worker": ["a:1", "b"]}}, "'b' is not HOST:PORT"),
+        ({"cluster": {"chief": ["a:1", "b:2"]}, "task": {"type": "chief", "index": 0}}, "chief"),
+        ({"task": None}, "no type or no index"),
+        ({"task": {"type": "worker"}}, "no type or no index"),
+        ({"task": {"type": "chief", "index": 0}}, "'chief' is no job"),
+        ({"task": {"type": "worker", "index": 2}}, "from 0 to 1"),
+        ({"task": {"type": "worker", "index": "x"}}, "from 0 to 1"),
+    ],
+)
+def test_a_wrong_cluster_is_one_line(change, what):
+    text = change if isinstance(change, str) else json.dumps(CLUSTER | change)
+    with pytest.raises(UserError) as caught:
+        distribution.parse_cluster(text)
+    line = str(caught.value)
+    assert line.startswith("TF_CONFIG: ") and what in line and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "devices, what",
+    [
+        (("TPU:0",), "no device"),
+        (("CPU",), "no device"),
+        (("CPU:0", "GPU:0"), "not both"),
+        (("CPU:0", "CPU:0"), "twice"),
+        (("CPU:1",), "from CPU:0 on"),
+        (("GPU:99",), "this machine has"),
+    ],
+)
+def test_an_unknown_device_is_named(devices, what):
+    with pytest.raises(UserError) as caught:
+        distribution.start(tiny.make_config(Path("cache"), devices=devices))
+    assert str(caught.value).startswith(f"--devices={','.join(devices)}: ")
+    assert what in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options, clustered, what",
+    [
+        ({"distribution": "multi_worker"}, False, "names no cluster"),
+        ({"distribution": "mirrored"}, True, "names 2 workers"),
+        ({"distribution": "none"}, True, "names 2 workers"),
+        ({"distribution": "none", "devices": ("CPU:0", "CPU:1")}, False, "one device trains"),
+        ({"devices": ("CPU:0", "CPU:1")}, True, "start more workers"),
+    ],
+)
+def test_a_distribution_that_makes_no_sense_is_refused(options, clustered, what):
+    cluster = distribution.parse_cluster(json.dumps(CLUSTER)) if clustered else None
+    with pytest.raises(UserError) as caught:
+        distribution.start(tiny.make_config(Path("cache"), **options), cluster)
+    assert str(caught.value).startswith("--distribution=") and what in str(caught.value)
+
+
+def test_nothing_given_is_one_device():
+    assert distribution.start(tiny.make_config(Path("cache"))) == "none"
+    assert distribution.strategy().num_replicas_in_sync == 1
+
+
+class Replicas:
+    def __init__(self, count):
+        self.num_replicas_in_sync = count
+
+
+@pytest.mark.parametrize(
+    "options, count, line",
+    [
+        ({}, 4, "--batch_size=8: 4 replicas share it with groups of 4 (--minibatch_std)"),
+        ({"minibatch_std": False}, 3, "--batch_size=8: 3 replicas share it: must be divisible"),
+        ({"regressor_batch_size": 3}, 2, "--regressor_batch_size=3: 2 replicas share it: must"),
+        ({"inversion_batch_size": 3}, 2, "--inversion_batch_size=3: 2 replicas share it: must"),
+        ({"directions_batch_size": 4}, 2, "--directions_batch_size=4: 2 replicas share it with"),
+        (
+            {
+                "batch_size": 24, "regressor_batch_size": 6, "inversion_batch_size": 6,
+                "directions_batch_size": 24,
+            },
+            6,
+            "--distribution=auto: 6 replicas cannot share the judge's batch of 128",
+        ),
+    ],
+)  # fmt: skip
+def test_a_batch_that_replicas_cannot_share_is_refused(monkeypatch, options, count, line):
+    monkeypatch.setattr(distribution, "strategy", lambda: Replicas(count))
+    with pytest.raises(UserError) as caught:
+        distribution.check(tiny.make_config(Path("cache"), **options))
+    assert str(caught.value).startswith(line)
+
+
+def test_batches_that_replicas_can_share(monkeypatch):
+    monkeypatch.setattr(distribution, "strategy", lambda: Replicas(2))
+    distribution.check(tiny.make_config(Path("cache"), directions_batch_size=8))
+
+
+def test_other_devices_are_no_stages_option():
+    for name in ("distribution", "devices"):
+        assert config_module.FIELDS[name].metadata["stages"] == ()
+
+
+# Workers: processes on this machine.
+
+FLAGS = {
+    "preset": "demo", "synthetic_size": 100, "resolution": 32, "precision": "float32",
+    "batch_size": 8, "width": 4, "z_dim": 8, "kimg": 0.16, "penalty_interval": 3,
+    "r1_gamma": 10, "directions_batch_size": 8,
+}  # fmt: skip
+# The library's times are made for clusters.
+SHORT = (
+    "import sys, train_main\n"
+    "from cgan_tf import cli, distribution\n"
+    "distribution.JOIN_SECONDS, distribution.LOST_SECONDS = 20, 20\n"
+    "cli.run(train_main.main)\n"
+)
+
+
+def start_worker(addresses, index, folder, cache, code=None, **options):
+    """One worker's command; without addresses a command of its own."""
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment.pop("TF_CONFIG", None)
+    if addresses:
+        environment["TF_CONFIG"] = json.dumps(
+            {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        )
+    given = FLAGS | {"cache_dir": cache, "run_dir": folder, "stage": "gan"} | options
+    flags = [f"--{name}={value}" for name, value in given.items()]
+    command = [sys.executable, *(["-c", code] if code else ["train_main.py"]), *flags]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def two_addresses():
+    sockets = [socket.socket() for _ in range(2)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return addresses
+
+
+def test_two_workers_train_as_one(tmp_path, cache, faces):
+    addresses = two_addresses()
+    workers = [start_worker(addresses, index, tmp_path / "two", cache) for index in range(2)]
+    printed = [worker.communicate() for worker in workers]
+    for worker, (out, err) in zip(workers, printed, strict=True):
+        assert worker.returncode == 0, (out, err[-3000:])
+    assert "multi_worker, 2 replicas on 2 workers" in printed[0][0]
+    assert printed[1][0] == "" and printed[1][1] == ""
+    alone = start_worker(None, 0, tmp_path / "one", cache)
+    assert alone.wait() == 0
+    one, two = (
+        tiny.final_state(RunFolder(tmp_path / name).stage("gan")) for name in ("one", "two")
+    )
+    for name, value in one.items():
+        assert replicas.distance(two[name], value) < 1e-4, name
+    assert RunFolder(tmp_path / "two").load_config().distribution == "multi_worker"
+    lines = [RunFolder(tmp_path / name).stage("gan").read_stats() for name in ("one", "two")]
+    for a, b in zip(*lines, strict=True):
+        for name in ("g_loss", "d_loss", "r1"):
+            assert b[name] == pytest.approx(a[name], abs=1e-5 * max(1.0, abs(a[name])))
+
+
+def test_a_worker_that_does_not_come_is_one_line(tmp_path, cache, faces):
+    worker = start_worker(two_addresses(), 0, tmp_path / "run", cache, SHORT)
+    out, err = worker.communicate()
+    assert worker.returncode == 2, err[-3000:]
+    assert len(err.splitlines()) == 1 and "Traceback" not in err
+    assert err.startswith("error: ") and "20 seconds" in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_worker_ends_the_other_and_the_job_goes_on(tmp_path, cache, faces, lost):
+    options = {"kimg": 4, "checkpoint_minutes": 1e-9}
+    addresses, folder = two_addresses(), tmp_path / "run"
+    workers = [
+        start_worker(addresses, index, folder, cache, SHORT, **options) for index in range(2)
+    ]
+    while not list(folder.glob("gan/checkpoints/*.npz")):
+        assert all(worker.poll() is None for worker in workers)
+        time.sleep(0.1)
+    workers[lost].send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    out, err = workers[1 - lost].communicate(timeout=90)
+    assert workers[1 - lost].returncode not in (0, None)
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "another worker has gone" in errors[0], err[-3000:]
+    assert time.monotonic() - began < 90
+    workers[lost].communicate()
+    addresses = two_addresses()
+    workers = [start_worker(addresses, index, folder, cache, **options) for index in range(2)]
+    printed = [worker.communicate() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], printed
+    assert "going on at" in printed[0][0]
+    whole = [
+        start_worker(addresses, index, tmp_path / "whole", cache, **options) for index in range(2)
+    ]
+    assert [worker.communicate() and worker.returncode for worker in whole] == [0, 0]
+    tiny.assert_equal_state(
+        tiny.final_state(RunFolder(folder).stage("gan")),
+        tiny.final_state(RunFolder(tmp_path / "whole").stage("gan")),
+    )
