@@ -50,8 +50,9 @@ def slow(cache, faces, tmp_path_factory):
 def assert_as_one(result: dict, ignored: tuple[str, ...] = ()) -> None:
     """All variables within 1e-4 of one replica's after 20 steps, losses within 1e-5 in each step.
 
-    After the first step Adam's moments hold the gradients themselves, times a constant. A weight's distance is that of its tensor, |a - b| / |b| in the Euclidean norm: in a single
-    number near zero, rounding alone can be large beside it. A loss's is relative from 1 on.
+    After the first step Adam's moments hold the gradients themselves, times a constant. A weight's
+    distance is that of its tensor, |a - b| / |b| in the Euclidean norm: in a single number near
+    zero, rounding alone can be large beside it. A loss's is relative from 1 on.
     """
     assert len(result["losses"]) == replicas.STEPS
     for losses in result["losses"]:
