@@ -187,10 +187,10 @@ def start(config: Config, cluster: Cluster | None = None) -> str:
         )
     if kind == "GPU" and name == "none":
         indices = indices[:1]
-    if gpus:
-        chosen = [gpus[index] for index in indices] if kind == "GPU" else []
+    chosen = [gpus[index] for index in indices] if kind == "GPU" else []
+    if chosen != tf.config.get_visible_devices("GPU"):
         tf.config.set_visible_devices(chosen, "GPU")
-    elif len(indices) > 1:
+    if kind == "CPU" and len(indices) > 1:
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0],
             [tf.config.LogicalDeviceConfiguration()] * len(indices),

@@ -121,6 +121,11 @@ def test_one_replica_has_all_rows_and_means_of_its_own():
 
 # What is refused.
 
+
+def make_config(**options):
+    return tiny.make_config(Path("cache"), **{"distribution": "auto"} | options)
+
+
 CLUSTER = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
 
 
@@ -177,7 +182,7 @@ def test_a_wrong_cluster_is_one_line(change, what):
 )
 def test_an_unknown_device_is_named(devices, what):
     with pytest.raises(UserError) as caught:
-        distribution.start(tiny.make_config(Path("cache"), devices=devices))
+        distribution.start(make_config(devices=devices))
     assert str(caught.value).startswith(f"--devices={','.join(devices)}: ")
     assert what in str(caught.value)
 
@@ -195,12 +200,12 @@ def test_an_unknown_device_is_named(devices, what):
 def test_a_distribution_that_makes_no_sense_is_refused(options, clustered, what):
     cluster = distribution.parse_cluster(json.dumps(CLUSTER)) if clustered else None
     with pytest.raises(UserError) as caught:
-        distribution.start(tiny.make_config(Path("cache"), **options), cluster)
+        distribution.start(make_config(**options), cluster)
     assert str(caught.value).startswith("--distribution=") and what in str(caught.value)
 
 
 def test_nothing_given_is_one_device():
-    assert distribution.start(tiny.make_config(Path("cache"))) == "none"
+    assert distribution.start(make_config()) == "none"
     assert distribution.strategy().num_replicas_in_sync == 1
 
 
@@ -230,13 +235,13 @@ class Replicas:
 def test_a_batch_that_replicas_cannot_share_is_refused(monkeypatch, options, count, line):
     monkeypatch.setattr(distribution, "strategy", lambda: Replicas(count))
     with pytest.raises(UserError) as caught:
-        distribution.check(tiny.make_config(Path("cache"), **options))
+        distribution.check(make_config(**options))
     assert str(caught.value).startswith(line)
 
 
 def test_batches_that_replicas_can_share(monkeypatch):
     monkeypatch.setattr(distribution, "strategy", lambda: Replicas(2))
-    distribution.check(tiny.make_config(Path("cache"), directions_batch_size=8))
+    distribution.check(make_config(directions_batch_size=8))
 
 
 def test_other_devices_are_no_stages_option():
@@ -249,7 +254,7 @@ def test_other_devices_are_no_stages_option():
 FLAGS = {
     "preset": "demo", "synthetic_size": 100, "resolution": 32, "precision": "float32",
     "batch_size": 8, "width": 4, "z_dim": 8, "kimg": 0.16, "penalty_interval": 3,
-    "r1_gamma": 10, "directions_batch_size": 8,
+    "r1_gamma": 10, "directions_batch_size": 8, "g_lr": 1e-5, "d_lr": 1e-5,
 }  # fmt: skip
 # The library's times are made for clusters.
 SHORT = (
