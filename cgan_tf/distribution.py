@@ -17,7 +17,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -455,8 +454,3 @@ def batch_mean(value: Any) -> Any:
         return value
     context = tf.distribute.get_replica_context()
     return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
-
-
-def batch_normalization(**options: Any) -> keras.layers.BatchNormalization:
-    """Keras's layer, its statistics those of the global batch."""
-    return keras.layers.BatchNormalization(synchronized=replicas() > 1, **options)

@@ -76,13 +76,19 @@ def make_directions(config: Config, faces: data.ImageData) -> training.Trainer:
         perceptual(config, faces), config,
     )  # fmt: skip
     trainer.directions.assign(np.random.default_rng(0).normal(size=(2, 8)))
+    for network in (trainer.encoder, trainer.generator, trainer.discriminator):
+        for weight in network.weights:  # far enough from their start for an edit to be seen
+            weight.assign(weight.numpy() * 3)
     return trainer
 
 
 OTHERS = {
     "regressor": (make_regressor, {"regressor_resolution": 0, "regressor_batch_size": 8}),
     "judge": (make_judge, {}),
-    "inversion": (make_inversion, {"inversion_batch_size": 8, "perceptual_crop": 16}),
+    "inversion": (
+        make_inversion,
+        {"inversion_batch_size": 8, "perceptual_crop": 16, "inversion_lr": 1e-5},
+    ),
     "directions": (make_directions, {"directions_batch_size": 8}),
 }
 
@@ -136,6 +142,7 @@ def compare(case: str, config: Config, faces: data.ImageData, mirrored) -> dict:
     return {
         "first": first,
         "last": last,
+        "moved": {name: distance(value, states[0][name]) for name, value in states[1].items()},
         "losses": [
             {name: abs(two[name] - value) / max(1.0, abs(value)) for name, value in one.items()}
             for one, two in zip(logs, logs_of_two, strict=True)

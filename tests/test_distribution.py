@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import replicas
@@ -19,6 +20,7 @@ from cgan_tf import config as config_module
 from cgan_tf import distribution
 from cgan_tf.data import pipeline
 from cgan_tf.errors import UserError
+from cgan_tf.networks import normalization
 from cgan_tf.run import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +60,8 @@ def assert_as_one(result: dict, ignored: tuple[str, ...] = ()) -> None:
     for losses in result["losses"]:
         for name, error in losses.items():
             assert error < 1e-5, name
+    moved = [name for name, change in result["moved"].items() if change > 1e-4]
+    assert any(not name.startswith(("optimizer", "g_opt", "d_opt", "seed")) for name in moved)
     for when in ("first", "last"):
         for name, error in result[when].items():
             if not name.startswith(ignored or "-"):
@@ -113,7 +117,8 @@ def test_one_replica_has_all_rows_and_means_of_its_own():
     value = tf.constant([1.0, 2.0])
     assert distribution.own_rows(value) is value
     assert distribution.batch_mean(value) is value
-    assert not distribution.batch_normalization().synchronized
+    layer = normalization.batch_normalization()
+    assert type(layer) is keras.layers.BatchNormalization and not layer.synchronized
     assert distribution.shares() == (1, range(1))
     assert distribution.workers() == 1 and distribution.is_chief()
     distribution.leave_to_chief()  # does nothing

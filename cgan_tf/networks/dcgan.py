@@ -10,8 +10,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from cgan_tf import distribution
-from cgan_tf.networks import equalized
+from cgan_tf.networks import equalized, normalization
 
 LOWEST = 4  # px, the side of the coarsest feature map
 SLOPE = 0.2  # of the leaky rectifiers
@@ -81,7 +80,7 @@ class Generator(keras.Model):
         def normalize(x: keras.KerasTensor) -> keras.KerasTensor:
             if norm == "pixel":
                 return equalized.PixelNorm(dtype=dtype)(x)
-            return distribution.batch_normalization(momentum=0.9, dtype=dtype)(x)
+            return normalization.batch_normalization(momentum=0.9, dtype=dtype)(x)
 
         widths = level_widths(resolution, width)
         latent = keras.Input((z_dim,), name="latent")
@@ -185,7 +184,7 @@ class Discriminator(keras.Model):
             normalize = norm == "batch" and level > 0
             x = hold(make.convolution(channels, use_bias=not normalize), dtype=dtype)(x)
             if normalize:
-                x = distribution.batch_normalization(momentum=0.9, dtype=dtype)(x)
+                x = normalization.batch_normalization(True, momentum=0.9, dtype=dtype)(x)
             x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
         if minibatch_std:
             x = MinibatchStd(dtype=dtype)(x)
