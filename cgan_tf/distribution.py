@@ -357,7 +357,8 @@ def _summing(strategy: tf.distribute.Strategy) -> Callable:
         context = tf.distribute.get_replica_context()
         first = tf.equal(context.replica_id_in_sync_group % local, 0)  # of this worker's replicas
         own = [tf.where(first, tensor, tf.zeros_like(tensor)) for tensor in tensors]
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+        # One by one: together they would have to be of one dtype.
+        return [context.all_reduce(tf.distribute.ReduceOp.SUM, tensor) for tensor in own]
 
     def run(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         totals = strategy.run(tf.autograph.experimental.do_not_convert(of_replica), (tensors,))

@@ -64,21 +64,28 @@ def perceptual(config: Config, faces: data.ImageData) -> Perceptual:
     return Perceptual(regressor.build(config, faces, "float32")[0])
 
 
+def scale(*networks: keras.Model) -> None:
+    """Takes networks far enough from their start for images to differ."""
+    for network in networks:
+        for weight in network.trainable_weights:
+            weight.assign(weight.numpy() * 4)
+
+
 def make_inversion(config: Config, faces: data.ImageData) -> training.Trainer:
+    generator = Generator(32, 8, 4)
+    scale(generator)
     return inversion.InversionTrainer(
-        Encoder(32, 8, 4), Generator(32, 8, 4), perceptual(config, faces), config
+        Encoder(32, 8, 4), generator, perceptual(config, faces), config
     )
 
 
 def make_directions(config: Config, faces: data.ImageData) -> training.Trainer:
+    networks = Encoder(32, 8, 4), Generator(32, 8, 4), Discriminator(32, 4)
+    scale(*networks)
     trainer = directions.DirectionsTrainer(
-        config.attributes, Encoder(32, 8, 4), Generator(32, 8, 4), Discriminator(32, 4),
-        perceptual(config, faces), config,
-    )  # fmt: skip
+        config.attributes, *networks, perceptual(config, faces), config
+    )
     trainer.directions.assign(np.random.default_rng(0).normal(size=(2, 8)))
-    for network in (trainer.encoder, trainer.generator, trainer.discriminator):
-        for weight in network.weights:  # far enough from their start for an edit to be seen
-            weight.assign(weight.numpy() * 3)
     return trainer
 
 
