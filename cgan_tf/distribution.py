@@ -17,7 +17,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -187,10 +186,10 @@ def start(config: Config, cluster: Cluster | None = None) -> str:
         )
     if kind == "GPU" and name == "none":
         indices = indices[:1]
-    if gpus:
-        chosen = [gpus[index] for index in indices] if kind == "GPU" else []
+    chosen = [gpus[index] for index in indices] if kind == "GPU" else []
+    if chosen != tf.config.get_visible_devices("GPU"):
         tf.config.set_visible_devices(chosen, "GPU")
-    elif len(indices) > 1:
+    if kind == "CPU" and len(indices) > 1:
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0],
             [tf.config.LogicalDeviceConfiguration()] * len(indices),
@@ -358,7 +357,8 @@ def _summing(strategy: tf.distribute.Strategy) -> Callable:
         context = tf.distribute.get_replica_context()
         first = tf.equal(context.replica_id_in_sync_group % local, 0)  # of this worker's replicas
         own = [tf.where(first, tensor, tf.zeros_like(tensor)) for tensor in tensors]
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+        # One by one: together they would have to be of one dtype.
+        return [context.all_reduce(tf.distribute.ReduceOp.SUM, tensor) for tensor in own]
 
     def run(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         totals = strategy.run(tf.autograph.experimental.do_not_convert(of_replica), (tensors,))
@@ -455,8 +455,3 @@ def batch_mean(value: Any) -> Any:
         return value
     context = tf.distribute.get_replica_context()
     return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
-
-
-def batch_normalization(**options: Any) -> keras.layers.BatchNormalization:
-    """Keras's layer, its statistics those of the global batch."""
-    return keras.layers.BatchNormalization(synchronized=replicas() > 1, **options)

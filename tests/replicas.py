@@ -64,17 +64,27 @@ def perceptual(config: Config, faces: data.ImageData) -> Perceptual:
     return Perceptual(regressor.build(config, faces, "float32")[0])
 
 
+def scale(*networks: keras.Model) -> None:
+    """Takes networks far enough from their start for images to differ."""
+    for network in networks:
+        for weight in network.trainable_weights:
+            weight.assign(weight.numpy() * 4)
+
+
 def make_inversion(config: Config, faces: data.ImageData) -> training.Trainer:
+    generator = Generator(32, 8, 4)
+    scale(generator)
     return inversion.InversionTrainer(
-        Encoder(32, 8, 4), Generator(32, 8, 4), perceptual(config, faces), config
+        Encoder(32, 8, 4), generator, perceptual(config, faces), config
     )
 
 
 def make_directions(config: Config, faces: data.ImageData) -> training.Trainer:
+    networks = Encoder(32, 8, 4), Generator(32, 8, 4), Discriminator(32, 4)
+    scale(*networks)
     trainer = directions.DirectionsTrainer(
-        config.attributes, Encoder(32, 8, 4), Generator(32, 8, 4), Discriminator(32, 4),
-        perceptual(config, faces), config,
-    )  # fmt: skip
+        config.attributes, *networks, perceptual(config, faces), config
+    )
     trainer.directions.assign(np.random.default_rng(0).normal(size=(2, 8)))
     return trainer
 
@@ -82,7 +92,10 @@ def make_directions(config: Config, faces: data.ImageData) -> training.Trainer:
 OTHERS = {
     "regressor": (make_regressor, {"regressor_resolution": 0, "regressor_batch_size": 8}),
     "judge": (make_judge, {}),
-    "inversion": (make_inversion, {"inversion_batch_size": 8, "perceptual_crop": 16}),
+    "inversion": (
+        make_inversion,
+        {"inversion_batch_size": 8, "perceptual_crop": 16, "inversion_lr": 1e-5},
+    ),
     "directions": (make_directions, {"directions_batch_size": 8}),
 }
 
@@ -136,6 +149,7 @@ def compare(case: str, config: Config, faces: data.ImageData, mirrored) -> dict:
     return {
         "first": first,
         "last": last,
+        "moved": {name: distance(value, states[0][name]) for name, value in states[1].items()},
         "losses": [
             {name: abs(two[name] - value) / max(1.0, abs(value)) for name, value in one.items()}
             for one, two in zip(logs, logs_of_two, strict=True)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import replicas
@@ -19,6 +20,7 @@ from cgan_tf import config as config_module
 from cgan_tf import distribution
 from cgan_tf.data import pipeline
 from cgan_tf.errors import UserError
+from cgan_tf.networks import normalization
 from cgan_tf.run import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -50,13 +52,16 @@ def slow(cache, faces, tmp_path_factory):
 def assert_as_one(result: dict, ignored: tuple[str, ...] = ()) -> None:
     """All variables within 1e-4 of one replica's after 20 steps, losses within 1e-5 in each step.
 
-    After the first step Adam's moments hold the gradients themselves, times a constant. A weight's distance is that of its tensor, |a - b| / |b| in the Euclidean norm: in a single
-    number near zero, rounding alone can be large beside it. A loss's is relative from 1 on.
+    After the first step Adam's moments hold the gradients themselves, times a constant. A weight's
+    distance is that of its tensor, |a - b| / |b| in the Euclidean norm: in a single number near
+    zero, rounding alone can be large beside it. A loss's is relative from 1 on.
     """
     assert len(result["losses"]) == replicas.STEPS
     for losses in result["losses"]:
         for name, error in losses.items():
             assert error < 1e-5, name
+    moved = [name for name, change in result["moved"].items() if change > 1e-4]
+    assert any(not name.startswith(("optimizer", "g_opt", "d_opt", "seed")) for name in moved)
     for when in ("first", "last"):
         for name, error in result[when].items():
             if not name.startswith(ignored or "-"):
@@ -112,13 +117,19 @@ def test_one_replica_has_all_rows_and_means_of_its_own():
     value = tf.constant([1.0, 2.0])
     assert distribution.own_rows(value) is value
     assert distribution.batch_mean(value) is value
-    assert not distribution.batch_normalization().synchronized
+    layer = normalization.batch_normalization()
+    assert type(layer) is keras.layers.BatchNormalization and not layer.synchronized
     assert distribution.shares() == (1, range(1))
     assert distribution.workers() == 1 and distribution.is_chief()
     distribution.leave_to_chief()  # does nothing
 
 
 # What is refused.
+
+
+def make_config(**options):
+    return tiny.make_config(Path("cache"), **{"distribution": "auto"} | options)
+
 
 CLUSTER = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
 
@@ -176,7 +187,7 @@ def test_a_wrong_cluster_is_one_line(change, what):
 )
 def test_an_unknown_device_is_named(devices, what):
     with pytest.raises(UserError) as caught:
-        distribution.start(tiny.make_config(Path("cache"), devices=devices))
+        distribution.start(make_config(devices=devices))
     assert str(caught.value).startswith(f"--devices={','.join(devices)}: ")
     assert what in str(caught.value)
 
@@ -194,12 +205,12 @@ def test_an_unknown_device_is_named(devices, what):
 def test_a_distribution_that_makes_no_sense_is_refused(options, clustered, what):
     cluster = distribution.parse_cluster(json.dumps(CLUSTER)) if clustered else None
     with pytest.raises(UserError) as caught:
-        distribution.start(tiny.make_config(Path("cache"), **options), cluster)
+        distribution.start(make_config(**options), cluster)
     assert str(caught.value).startswith("--distribution=") and what in str(caught.value)
 
 
 def test_nothing_given_is_one_device():
-    assert distribution.start(tiny.make_config(Path("cache"))) == "none"
+    assert distribution.start(make_config()) == "none"
     assert distribution.strategy().num_replicas_in_sync == 1
 
 
@@ -229,13 +240,13 @@ class Replicas:
 def test_a_batch_that_replicas_cannot_share_is_refused(monkeypatch, options, count, line):
     monkeypatch.setattr(distribution, "strategy", lambda: Replicas(count))
     with pytest.raises(UserError) as caught:
-        distribution.check(tiny.make_config(Path("cache"), **options))
+        distribution.check(make_config(**options))
     assert str(caught.value).startswith(line)
 
 
 def test_batches_that_replicas_can_share(monkeypatch):
     monkeypatch.setattr(distribution, "strategy", lambda: Replicas(2))
-    distribution.check(tiny.make_config(Path("cache"), directions_batch_size=8))
+    distribution.check(make_config(directions_batch_size=8))
 
 
 def test_other_devices_are_no_stages_option():
@@ -248,7 +259,7 @@ def test_other_devices_are_no_stages_option():
 FLAGS = {
     "preset": "demo", "synthetic_size": 100, "resolution": 32, "precision": "float32",
     "batch_size": 8, "width": 4, "z_dim": 8, "kimg": 0.16, "penalty_interval": 3,
-    "r1_gamma": 10, "directions_batch_size": 8,
+    "r1_gamma": 10, "directions_batch_size": 8, "g_lr": 1e-5, "d_lr": 1e-5,
 }  # fmt: skip
 # The library's times are made for clusters.
 SHORT = (

@@ -456,13 +456,13 @@ def test_the_compute_type_follows_the_processor(monkeypatch, flags, policy):
         return flags
 
     monkeypatch.setattr(Path, "read_text", read_text)
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [])
     assert training.compute_policy(config(precision="auto")) == policy
 
 
 @pytest.mark.parametrize("capability, policy", [((8, 0), "mixed_bfloat16"), ((7, 5), "float32")])
 def test_the_compute_type_follows_the_gpu(monkeypatch, capability, policy):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0"])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["GPU:0"])
     monkeypatch.setattr(
         tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": capability}
     )

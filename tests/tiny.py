@@ -24,6 +24,7 @@ STAGES = {
 OPTIONS = {
     "seed": 3,
     "precision": "float32",
+    "distribution": "none",
     "resolution": 32,
     "synthetic_size": 100,
     "attributes": ("Smiling", "Eyeglasses"),

@@ -10,8 +10,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from cgan_tf import distribution
-from cgan_tf.networks import equalized
+from cgan_tf.networks import equalized, normalization
 
 LOWEST = 4  # px, the side of the coarsest feature map
 SLOPE = 0.2  # of the leaky rectifiers
@@ -86,7 +85,7 @@ class Generator(keras.Model):
         def normalize(x: keras.KerasTensor) -> keras.KerasTensor:
             if norm == "pixel":
                 return equalized.PixelNorm(dtype=dtype)(x)
-            return distribution.batch_normalization(momentum=0.9, dtype=dtype)(x)
+            return normalization.batch_normalization(momentum=0.9, dtype=dtype)(x)
 
         widths = level_widths(resolution, width)
         latent = keras.Input((z_dim,), name="latent")
@@ -235,7 +234,7 @@ class Discriminator(keras.Model):
         for channels in widths:
             x = _hold(make.convolution(channels, use_bias=norm != "batch"), norm, dtype)(x)
             if norm == "batch":
-                x = distribution.batch_normalization(momentum=0.9, dtype=dtype)(x)
+                x = normalization.batch_normalization(True, momentum=0.9, dtype=dtype)(x)
             x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
             maps[x.shape[1]] = x
         if minibatch_std:
