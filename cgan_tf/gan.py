@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, augment, data, losses, metrics, training
+from cgan_tf import artifact, augment, data, losses, metrics, optimizers, training
 from cgan_tf import config as config_module
 from cgan_tf.config import Config
 from cgan_tf.data import images, pipeline
@@ -54,8 +54,8 @@ class GAN(training.Trainer):
         self.average = Generator(*generator, name="average")  # float32: it is what others use
         for mean, value in zip(self.average.variables, self.generator.variables, strict=True):
             mean.assign(value)
-        self.g_optimizer = keras.optimizers.Adam(config.g_lr, config.beta1, config.beta2)
-        self.d_optimizer = keras.optimizers.Adam(config.d_lr, config.beta1, config.beta2)
+        self.g_optimizer = optimizers.Adam(config.g_lr, config.beta1, config.beta2)
+        self.d_optimizer = optimizers.Adam(config.d_lr, config.beta1, config.beta2)
         self.g_optimizer.build(self.generator.trainable_variables)
         self.d_optimizer.build(self.discriminator.trainable_variables)
         self.seed_generator = keras.random.SeedGenerator(config.seed)

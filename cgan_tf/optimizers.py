@@ -1,4 +1,4 @@
-"""AdamW with one fused kernel per variable, for networks whose update costs as much as their step.
+"""Adam and AdamW with one fused kernel per variable: an update in one pass over the weights.
 
 Keras's own update runs over each variable a dozen times; on a CPU that is a third of VGG16's step
 of 16 small photos. Checkpoints and results are Keras's (a test holds the two together).
@@ -8,13 +8,13 @@ import keras
 import tensorflow as tf
 
 
-class AdamW(keras.optimizers.AdamW):
-    """`keras.optimizers.AdamW` (Loshchilov & Hutter 2019), its moments and step in one pass."""
+class _Fused:
+    """The moments and the step of Adam (Kingma & Ba 2015) in one pass."""
 
     def update_step(
         self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor
     ) -> None:
-        """One variable's update; Keras has decayed it before."""
+        """One variable's update; of AdamW, Keras has decayed it before."""
         index = self._get_variable_index(variable)
         step = tf.cast(self.iterations.value + 1, tf.float32)
         tf.raw_ops.ResourceApplyAdam(
@@ -29,3 +29,11 @@ class AdamW(keras.optimizers.AdamW):
             epsilon=self.epsilon,
             grad=tf.cast(gradient, tf.float32),
         )
+
+
+class Adam(_Fused, keras.optimizers.Adam):
+    """`keras.optimizers.Adam`."""
+
+
+class AdamW(_Fused, keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW` (Loshchilov & Hutter 2019)."""
