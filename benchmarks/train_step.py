@@ -35,17 +35,18 @@ from cgan_tf.run import write_json
 
 RESOLUTION, BATCH = 64, 64
 PRODUCT = 4096  # rows and columns of the matrix product
-PRODUCTS = ("TF product", "PyTorch product")
-# name: (maker, its options); makers are below.
+PRODUCTS = ("tf_product", "pytorch_product")
+# name: (maker, its options); makers are below. Without a suffix it is bfloat16, and PyTorch's are
+# channels_last then; own_r1 has the default lazy penalty, the others none.
 SUBJECTS = {
-    "own, bfloat16": ("own", {"policy": "mixed_bfloat16"}),
-    "own with lazy R1, bfloat16": ("own", {"policy": "mixed_bfloat16", "penalty": "r1"}),
-    "own, float32": ("own", {"policy": "float32"}),
-    "TF textbook, bfloat16": ("textbook", {"policy": "mixed_bfloat16"}),
-    "TF textbook, float32": ("textbook", {"policy": "float32"}),
-    "PyTorch, float32": ("pytorch", {"best": False}),
-    "PyTorch, bfloat16 channels_last": ("pytorch", {"best": True}),
-    "PyTorch, the same compiled": ("pytorch", {"best": True, "compiled": True}),
+    "own": ("own", {"policy": "mixed_bfloat16"}),
+    "own_r1": ("own", {"policy": "mixed_bfloat16", "penalty": "r1"}),
+    "own_float32": ("own", {"policy": "float32"}),
+    "textbook": ("textbook", {"policy": "mixed_bfloat16"}),
+    "textbook_float32": ("textbook", {"policy": "float32"}),
+    "pytorch_float32": ("pytorch", {"best": False}),
+    "pytorch": ("pytorch", {"best": True}),
+    "pytorch_compiled": ("pytorch", {"best": True, "compiled": True}),
     PRODUCTS[0]: ("tf_product", {}),
     PRODUCTS[1]: ("pytorch_product", {}),
 }
@@ -305,31 +306,31 @@ def table(width: int, result: dict) -> list[str]:
     seconds = result["seconds"]
     rates = {n: statistics.median(BATCH / s for s in v) for n, v in seconds.items()
              if n not in PRODUCTS}  # fmt: skip
-    torch_rates = {name: rate for name, rate in rates.items() if name.startswith("PyTorch")}
+    torch_rates = {name: rate for name, rate in rates.items() if name.startswith("pytorch")}
     products = {n: min(seconds[n]) for n in PRODUCTS if n in seconds}
     product = 2 * PRODUCT**3 / min(products.values()) if products else None
     best = max(torch_rates, key=torch_rates.get) if torch_rates else None
     result |= {"images_per_second": rates, "product_flops": product, "best": best, "ratios": {}}
-    lines = [f"{f'width {width}':36}{'images/s':>10}{'/ PyTorch best':>16}{'GFLOP/s':>10}"
+    lines = [f"{f'width {width}':20}{'images/s':>10}{'/ PyTorch best':>16}{'GFLOP/s':>10}"
              f"{'of product':>12}"]  # fmt: skip
     for name in FLAGS.subjects:
         if name in result["failures"]:
-            lines.append(f"{name:36}{result['failures'][name]}")
+            lines.append(f"{name:20}{result['failures'][name]}")
         if name not in rates:
             continue
         used = rates[name] * result["flops_own" if name.startswith("own") else "flops_textbook"]
-        line = f"{name:36}{rates[name]:10.1f}"
+        line = f"{name:20}{rates[name]:10.1f}"
         if best:
             turns = zip(seconds[name], seconds[best], strict=True)
             result["ratios"][name] = statistics.median(theirs / mine for mine, theirs in turns)
             line += f"{result['ratios'][name]:16.3f}"
-        lines.append(line.ljust(62) + f"{used / 1e9:10.0f}")
+        lines.append(line.ljust(46) + f"{used / 1e9:10.0f}")
         if product:
             lines[-1] += f"{used / product:12.3f}"
     if product:
         lines.append(f"{PRODUCT}-wide bfloat16 product: {product / 1e9:.0f} GFLOP/s")
     if best:
-        lines.append(f"PyTorch's best: {best.removeprefix('PyTorch, ')}")
+        lines.append(f"PyTorch's best: {best}")
     if result["gradient_difference"] is not None:
         lines.append(f"own gradients / textbook's: {result['gradient_difference']:.1e} apart")
     return lines
@@ -338,7 +339,7 @@ def table(width: int, result: dict) -> list[str]:
 def main() -> None:
     unknown = [name for name in FLAGS.subjects if name not in SUBJECTS]
     if unknown:
-        raise UserError(f"--subjects={unknown[0]}: one of {'; '.join(SUBJECTS)}")
+        raise UserError(f"--subjects={unknown[0]}: one of {', '.join(SUBJECTS)}")
     widths = [int(width) for width in FLAGS.widths]
     results = {}
     for width in widths:
