@@ -1,11 +1,11 @@
-"""The optimizers of all stages: Keras's, with the mean of the gradients over the replicas.
+"""The optimizers of all stages: Keras's in one kernel, by the mean gradient over the replicas.
 
 Keras clips each replica's own gradients and takes their sum afterwards. A loss that is a mean over
 the global batch needs their mean, and the norm to clip by is that mean's.
 
-`FusedAdamW` has one kernel per variable, for networks whose update costs as much as their step:
 Keras's own update runs over each variable a dozen times; on a CPU that is a third of VGG16's step
-of 16 small photos. Checkpoints and results are Keras's (a test holds the two together).
+of 16 small photos. Here one kernel per variable does it in one pass. Checkpoints and results are
+Keras's (a test holds the two together).
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ import tensorflow as tf
 from cgan_tf import distribution
 
 
-class _MeanOverReplicas:
-    """In front of a Keras optimizer: gradients are averaged over the replicas, then clipped."""
+class _Ours:
+    """In front of a Keras optimizer, see above."""
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence | None = None):
         return super().apply(distribution.batch_mean(list(grads)), trainable_variables)
@@ -25,22 +25,10 @@ class _MeanOverReplicas:
     def _all_reduce_sum_gradients(self, grads_and_vars: Sequence) -> Sequence:
         return grads_and_vars  # in the place of Keras's sum; they are equal on all replicas by now
 
-
-class Adam(_MeanOverReplicas, keras.optimizers.Adam):
-    """`keras.optimizers.Adam` (Kingma & Ba 2015)."""
-
-
-class AdamW(_MeanOverReplicas, keras.optimizers.AdamW):
-    """`keras.optimizers.AdamW` (Loshchilov & Hutter 2019)."""
-
-
-class FusedAdamW(AdamW):
-    """`AdamW`, its moments and step in one pass."""
-
     def update_step(
         self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor
     ) -> None:
-        """One variable's update; Keras has decayed it before."""
+        """One variable's update; of AdamW, Keras has decayed it before."""
         index = self._get_variable_index(variable)
         step = tf.cast(self.iterations.value + 1, tf.float32)
         tf.raw_ops.ResourceApplyAdam(
@@ -55,3 +43,11 @@ class FusedAdamW(AdamW):
             epsilon=self.epsilon,
             grad=tf.cast(gradient, tf.float32),
         )
+
+
+class Adam(_Ours, keras.optimizers.Adam):
+    """`keras.optimizers.Adam` (Kingma & Ba 2015)."""
+
+
+class AdamW(_Ours, keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW` (Loshchilov & Hutter 2019)."""

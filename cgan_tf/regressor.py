@@ -37,7 +37,7 @@ class RegressorTrainer(training.Trainer):
         half = model.vgg_resolution >= 64
         self.small_steps = int(config.regressor_small_fraction * steps) if half else 0
         schedule = training.warmup_cosine(config.regressor_lr, steps, WARMUP)
-        self.optimizer = optimizers.FusedAdamW(
+        self.optimizer = optimizers.AdamW(
             schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0
         )
         self.optimizer.build(model.trainable_variables)

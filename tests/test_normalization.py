@@ -1,11 +1,11 @@
-"""cgan_tf.networks.normalization: Keras's layer, right in the second derivative too."""
+"""cgan_tf.networks.normalization: Keras's layer in one kernel, right in the second derivative."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from cgan_tf.networks import normalization
+from cgan_tf.networks.normalization import BatchNormalization
 
 
 def normal(*shape, seed=0):
@@ -14,7 +14,7 @@ def normal(*shape, seed=0):
 
 def test_it_is_keras_layer_but_for_rounding():
     images, wanted = tf.constant(normal(6, 3, 3, 4) * 2 + 1), []
-    for layer in (keras.layers.BatchNormalization(), normalization.BatchNormalization()):
+    for layer in (keras.layers.BatchNormalization(), BatchNormalization(penalized=True)):
         with tf.GradientTape() as tape:
             tape.watch(images)
             outputs = layer(images, training=True)
@@ -27,7 +27,7 @@ def test_it_is_keras_layer_but_for_rounding():
 
 def test_the_second_derivative():
     # The penalty P(x) = |d/dx sum(tanh(bn(x)) w)|^2: its gradient against central differences.
-    layer = normalization.BatchNormalization(dtype="float64")
+    layer = BatchNormalization(penalized=True, dtype="float64")
     layer.build((None, 1))
     weights = normal(5, 1, seed=1).astype(np.float64)
 
@@ -49,6 +49,50 @@ def test_the_second_derivative():
         assert gradient[index, 0] == pytest.approx(float(difference), rel=1e-5, abs=1e-7)
 
 
-def test_keras_is_taken_for_first_derivatives_alone():
-    assert type(normalization.batch_normalization()) is keras.layers.BatchNormalization
-    assert type(normalization.batch_normalization(True)) is normalization.BatchNormalization
+def features(seed, dtype):
+    values = np.random.default_rng(seed).normal(0.5, 2.0, (6, 5, 4, 3)).astype(np.float32)
+    return tf.cast(values, dtype)
+
+
+def passed(cls, policy, training):
+    """Output, first and second gradients, and statistics after one call."""
+    layer = cls(momentum=0.9, dtype=policy)
+    x = features(0, layer.compute_dtype)
+    layer.build(x.shape)
+    for index, variable in enumerate(layer.variables):  # gamma, beta, mean, variance
+        variable.assign(np.random.default_rng(index).uniform(0.5, 2.0, 3))
+    sources = [x, layer.gamma.value, layer.beta.value]
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            y = layer(x, training=training)
+            loss = tf.reduce_sum(tf.cast(y * features(1, y.dtype), tf.float32) ** 2)
+        gradients = inner.gradient(loss, sources)
+        slope = tf.reduce_sum(tf.cast(gradients[0], tf.float32) ** 2)
+    second = outer.gradient(slope, sources[:2])
+    found = [y, *gradients, *second, layer.moving_mean.value, layer.moving_variance.value]
+    return y.dtype, [tf.cast(value, tf.float32).numpy() for value in found]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("policy, tolerance", [("float32", 1e-5), ("mixed_bfloat16", 0.03)])
+def test_the_fused_layer_is_kerass(policy, tolerance, training):
+    dtype, ours = passed(BatchNormalization, policy, training)
+    wanted_dtype, wanted = passed(keras.layers.BatchNormalization, policy, training)
+    assert dtype == wanted_dtype
+    for one, two in zip(ours, wanted, strict=True):
+        assert np.abs(two).max() > 0.01
+        np.testing.assert_allclose(one, two, atol=tolerance * np.abs(two).max())
+    # The statistics are float32 in both.
+    for one, two in zip(ours[-2:], wanted[-2:], strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5)
+
+
+def test_a_frozen_layer_moves_no_statistics():
+    layer = BatchNormalization()
+    layer.build((6, 5, 4, 3))
+    layer.trainable = False
+    layer(features(0, tf.float32), training=True)
+    np.testing.assert_array_equal(layer.moving_mean, np.zeros(3))
+    np.testing.assert_array_equal(layer.moving_variance, np.ones(3))

@@ -10,7 +10,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from cgan_tf.networks import equalized, normalization
+from cgan_tf.networks import convolution, equalized
+from cgan_tf.networks.normalization import BatchNormalization
 
 LOWEST = 4  # px, the side of the coarsest feature map
 SLOPE = 0.2  # of the leaky rectifiers
@@ -26,7 +27,8 @@ class _Layers:
     """Makes the layers with weights: 4 px kernels that halve or double the side, and dense ones."""
 
     def __init__(self, equalized_lr: bool, initializer, dtype: str) -> None:
-        self.module = equalized if equalized_lr else layers
+        self.dense_layer = equalized.Dense if equalized_lr else layers.Dense
+        self.module = equalized if equalized_lr else convolution
         # The equalised ones have an initializer of their own.
         self.options = {"dtype": dtype}
         if not equalized_lr:
@@ -34,7 +36,7 @@ class _Layers:
         self.padding = () if equalized_lr else ("same",)
 
     def dense(self, units: int, use_bias: bool = True) -> layers.Layer:
-        return self.module.Dense(units, use_bias=use_bias, **self.options)
+        return self.dense_layer(units, use_bias=use_bias, **self.options)
 
     def convolution(self, channels: int, use_bias: bool = True) -> layers.Layer:
         return self.module.Conv2D(channels, 4, 2, *self.padding, use_bias=use_bias, **self.options)
@@ -85,7 +87,7 @@ class Generator(keras.Model):
         def normalize(x: keras.KerasTensor) -> keras.KerasTensor:
             if norm == "pixel":
                 return equalized.PixelNorm(dtype=dtype)(x)
-            return normalization.batch_normalization(momentum=0.9, dtype=dtype)(x)
+            return BatchNormalization(momentum=0.9, dtype=dtype)(x)
 
         widths = level_widths(resolution, width)
         latent = keras.Input((z_dim,), name="latent")
@@ -234,7 +236,7 @@ class Discriminator(keras.Model):
         for channels in widths:
             x = _hold(make.convolution(channels, use_bias=norm != "batch"), norm, dtype)(x)
             if norm == "batch":
-                x = normalization.batch_normalization(True, momentum=0.9, dtype=dtype)(x)
+                x = BatchNormalization(penalized=True, momentum=0.9, dtype=dtype)(x)
             x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
             maps[x.shape[1]] = x
         if minibatch_std:

@@ -7,8 +7,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from cgan_tf.networks import normalization
 from cgan_tf.networks.dcgan import SLOPE, level_widths
+from cgan_tf.networks.normalization import BatchNormalization
 
 
 class AddMean(layers.Layer):
@@ -52,7 +52,7 @@ class Encoder(keras.Model):
         for channels in reversed(level_widths(resolution, width)):
             x = layers.Conv2D(channels, 4, 2, "same", use_bias=False,
                               kernel_initializer="he_normal", dtype=dtype)(x)  # fmt: skip
-            x = normalization.batch_normalization(momentum=0.95, dtype=dtype)(x)
+            x = BatchNormalization(momentum=0.95, dtype=dtype)(x)
             x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
         x = layers.Flatten(dtype=dtype)(x)  # [N, 4 * 4 * C]
         # Four times a vector of the latent, one in all where it has several.

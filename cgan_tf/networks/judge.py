@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from cgan_tf.networks import normalization
+from cgan_tf.networks.normalization import BatchNormalization
 
 WIDTHS = (48, 96, 192)  # channels of the stages at 1/4, 1/8 and 1/16 of 64 px
 BLOCKS = (2, 1, 1)  # residual blocks of each; the first halves the side
@@ -82,7 +82,7 @@ def _convolution(
 ) -> keras.KerasTensor:
     x = layers.Conv2D(width, side, stride, "same", use_bias=False,
                       kernel_initializer="he_normal", dtype=dtype)(x)  # fmt: skip
-    x = normalization.batch_normalization(momentum=0.95, dtype=dtype)(x)
+    x = BatchNormalization(momentum=0.95, dtype=dtype)(x)
     return layers.ReLU(dtype=dtype)(x) if rectify else x
 
 

@@ -1,0 +1,130 @@
+"""Images a second of each data source against what the training step eats.
+
+    python -m benchmarks.input_pipeline --data_dir=CELEBA --output=input_pipeline.json
+
+Shuffled, mirrored batches of 64 photos at 64 px, as the gan stage takes them: drawn faces, a folder
+of JPEG files, and with --data_dir the official CelebA files; each from the cache, and the files
+also decoded anew at each read (--cache_gib=0). Turns alternate with turns of the GAN's step on a
+batch in memory, in one process, so that other work on the machine slows both; a ratio is the median
+over the rounds. Exit code 1 if a cached source gives less than 5 times what the step eats.
+"""
+
+import dataclasses
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from absl import flags
+
+from cgan_tf import cli, quiet
+from cgan_tf.config import PRESETS, Config
+from cgan_tf.run import write_json
+
+BAR = 5.0
+COUNT = 1000  # photos of a source that this command makes
+PRESET = "celeba64"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("data_dir", None, "Folder of the official CelebA files.")
+flags.DEFINE_integer("rounds", 7, "Turns of each source.", lower_bound=1)
+flags.DEFINE_integer("batches", 40, "Batches in one turn of a cached source.", lower_bound=1)
+flags.DEFINE_integer("steps", 4, "Steps in one turn of the training.", lower_bound=1)
+flags.DEFINE_string("output", "runs/input_pipeline.json", "JSON file of the figures.")
+
+
+def make_step(config: Config):
+    """The GAN's step on one batch in memory, its losses read."""
+    import tensorflow as tf
+
+    from cgan_tf import gan, training
+
+    training.seed_everything(config)
+    trainer = gan.GAN(config, training.compute_policy(config))
+    shape = (config.batch_size, config.resolution, config.resolution, 3)
+    reals = tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0)
+    train_step = tf.function(trainer.train_step, autograph=False)
+    return lambda: [float(value) for value in train_step(reals).values()]
+
+
+def open_sources(base: Config, parent: Path) -> dict:
+    """{name: endless batches}; the cached ones are cached by then."""
+    import numpy as np
+    from PIL import Image
+
+    from cgan_tf import data
+    from cgan_tf.data import pipeline
+
+    photos = parent / "photos"
+    photos.mkdir()
+    drawn = data.open_data(
+        dataclasses.replace(base, data="synthetic", synthetic_size=COUNT), say=lambda _: None
+    )
+    for index in range(COUNT):  # 178 px wide, as CelebA's are
+        photo = Image.fromarray(drawn.read(np.array([index]))[0])
+        photo.resize((178, 178)).save(photos / f"{index:04d}.jpg", quality=90)
+    folders = {"folder": str(photos)}
+    if FLAGS.data_dir:
+        folders["celeba_dir"] = FLAGS.data_dir
+    opened = {"synthetic": drawn}
+    for name, folder in folders.items():
+        config = dataclasses.replace(base, data=name, data_dir=folder)
+        opened[name] = data.open_data(config, say=lambda _: None)
+        config = dataclasses.replace(config, cache_gib=0.0, cache_dir=str(parent / "none"))
+        opened[f"{name}, not cached"] = data.open_data(config, say=lambda _: None)
+    return {
+        name: iter(pipeline.training_batches(dataset, "train", base.batch_size, seed=1))
+        for name, dataset in opened.items()
+    }
+
+
+def measure(config: Config, parent: Path) -> tuple[dict, list]:
+    """Images a second of each source, and of the step, by round."""
+    step = make_step(config)
+    sources = open_sources(dataclasses.replace(config, cache_dir=str(parent / "cache")), parent)
+    step(), step()
+    rates: dict[str, list[float]] = {name: [] for name in sources}
+    eaten = []
+    for _ in range(FLAGS.rounds):
+        eaten.append(_rate(config.batch_size, FLAGS.steps, step))
+        for name, batches in sources.items():
+            count = FLAGS.batches if "not" not in name else max(1, FLAGS.batches // 8)
+            for _ in itertools.islice(batches, 5):  # what was prefetched meanwhile
+                pass
+            rates[name].append(_rate(config.batch_size, count, lambda b=batches: next(b)))
+    return rates, eaten
+
+
+def _rate(batch_size: int, count: int, call) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    return batch_size * count / (time.perf_counter() - start)
+
+
+def main() -> None:
+    quiet.import_tensorflow()
+    config = Config(seed=1, width=PRESETS[PRESET]["width"])
+    with tempfile.TemporaryDirectory(prefix="input_pipeline-") as parent:
+        rates, eaten = measure(config, Path(parent))
+    ratios = {
+        name: statistics.median(r / e for r, e in zip(row, eaten, strict=True))
+        for name, row in rates.items()
+    }
+    print(f"{'':26}{'images/s':>10}{'/ step':>9}")
+    print(f"{f'step, {PRESET}':26}{statistics.median(eaten):10.0f}{1:9.1f}")
+    for name, row in rates.items():
+        print(f"{name:26}{statistics.median(row):10.0f}{ratios[name]:9.1f}")
+    content = {"width": config.width, "step": eaten, "sources": rates, "ratios": ratios}
+    write_json(Path(FLAGS.output), content)
+    print(f"written: {FLAGS.output}")
+    slow = [name for name, ratio in ratios.items() if "not" not in name and ratio < BAR]
+    if slow:
+        print(f"less than {BAR:g} times what the step eats: {', '.join(slow)}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main)

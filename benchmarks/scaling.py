@@ -1,0 +1,141 @@
+"""Peak memory and images a second as the data set grows.
+
+    python -m benchmarks.scaling --sizes=1000,10000,100000 --output=scaling.json
+
+A folder of so many photos of 64 px (a thousand random ones under many names) is opened, cached and
+trained on, each size in a process of its own that tells its largest resident memory. Exit code 1
+if that of the largest size is more than 1.1 times that of the smallest. The files and the caches,
+12 kB a photo, are deleted afterwards.
+"""
+
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from absl import flags
+
+from cgan_tf import cli, quiet
+from cgan_tf.config import Config
+from cgan_tf.run import write_json
+
+BAR = 1.1
+DIFFERENT = 1000  # photos; the others are links to them
+RESOLUTION = 64  # px
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("sizes", ["1000", "10000", "100000"], "Photos in each data set, rising.")
+flags.DEFINE_integer("batches", 200, "Batches that are read.", lower_bound=1)
+flags.DEFINE_integer("steps", 20, "Steps of the GAN that are trained.", lower_bound=1)
+flags.DEFINE_string("work_dir", None, "Where photos and caches lie meanwhile.")
+flags.DEFINE_string("output", "runs/scaling.json", "JSON file of the figures.")
+
+
+def make_photos(folder: Path, count: int) -> None:
+    """`count` names of at most `DIFFERENT` random BMP files."""
+    import numpy as np
+    from PIL import Image
+
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for index in range(count):
+        path = folder / f"{index:06d}.bmp"
+        if index < DIFFERENT:
+            pixels = draw.integers(0, 256, (RESOLUTION, RESOLUTION, 3), np.uint8)
+            Image.fromarray(pixels).save(path)
+        else:
+            os.link(folder / f"{index % DIFFERENT:06d}.bmp", path)
+
+
+def train(pipe, folder: Path, cache: Path, batches: int, steps: int) -> None:
+    """One size's process: opens, reads, trains; sends its figures."""
+    quiet.import_tensorflow()
+    import tensorflow as tf
+
+    from cgan_tf import data, gan, training
+    from cgan_tf.data import pipeline
+
+    before = peak()
+    start = time.perf_counter()
+    config = Config(seed=1, data="folder", data_dir=str(folder), cache_dir=str(cache))
+    dataset = data.open_data(config, say=lambda _: None)
+    opened = time.perf_counter() - start
+    endless = iter(pipeline.training_batches(dataset, "train", config.batch_size, config.seed))
+    next(endless)
+    start = time.perf_counter()
+    for _ in range(batches):
+        next(endless)
+    read = time.perf_counter() - start
+    with_data = peak()
+    training.seed_everything(config)
+    trainer = gan.GAN(config, training.compute_policy(config))
+    train_step = tf.function(trainer.train_step, autograph=False)
+    for number in range(steps + 2):
+        if number == 2:
+            start = time.perf_counter()
+        for value in train_step(next(endless)).values():
+            float(value)
+    trained = time.perf_counter() - start
+    pipe.send(
+        {
+            "peak_before_mib": before,
+            "peak_data_mib": with_data,
+            "peak_mib": peak(),
+            "seconds_to_open": opened,
+            "images_per_second_read": batches * config.batch_size / read,
+            "images_per_second_trained": steps * config.batch_size / trained,
+        }
+    )
+
+
+def peak() -> float:
+    """Largest resident memory of this process so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
+
+
+def measure(count: int, parent: Path) -> dict:
+    """The figures of a data set of `count` photos."""
+    photos = parent / f"photos{count}"
+    make_photos(photos, count)
+    context = multiprocessing.get_context("spawn")  # a fork would begin with this one's memory
+    receiver, sender = context.Pipe(duplex=False)
+    arguments = (sender, photos, parent / f"cache{count}", FLAGS.batches, FLAGS.steps)
+    process = context.Process(target=train, args=arguments)
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    finally:
+        process.join()
+
+
+def main() -> None:
+    sizes = [int(size) for size in FLAGS.sizes]
+    rows = {}
+    print(f"{'':>9}{'peak memory, MiB':>27}{'':>10}{'images/s':>18}\n"
+          f"{'photos':>9}{'start':>9}{'data':>9}{'training':>9}{'s to open':>10}"
+          f"{'read':>9}{'trained':>9}")  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="scaling-", dir=FLAGS.work_dir) as parent:
+        for size in sizes:
+            row = rows[size] = measure(size, Path(parent))
+            print(
+                f"{size:9,}{row['peak_before_mib']:9.0f}{row['peak_data_mib']:9.0f}"
+                f"{row['peak_mib']:9.0f}{row['seconds_to_open']:10.1f}"
+                f"{row['images_per_second_read']:9.0f}{row['images_per_second_trained']:9.0f}",
+                flush=True,
+            )
+    ratio = rows[sizes[-1]]["peak_mib"] / rows[sizes[0]]["peak_mib"]
+    print(f"peak memory of the largest / of the smallest: {ratio:.3f}")
+    write_json(Path(FLAGS.output), {"rows": rows, "ratio": ratio})
+    print(f"written: {FLAGS.output}")
+    if ratio > BAR:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main)
