@@ -69,8 +69,8 @@ def train(objective: str, config: Config, dataset, judge, folder: RunFolder) -> 
     try:
         training.train(
             trainer,
-            lambda step: pipeline.training_batches(
-                dataset, "train", reals, config.seed, start_step=step, flip=config.flip
+            lambda seen, _: pipeline.training_batches(
+                dataset, "train", reals, config.seed, start=seen, flip=config.flip
             ),
             config.kimg, reals, folder.stage("gan"), config,
             picture=measure_now, picture_kimg=EARLY, say=lambda _: None,

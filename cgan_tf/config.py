@@ -194,6 +194,25 @@ class Config:
     ada_kimg: float = option(
         100.0, "images in which ada's probability goes from 0 to 1 at most", GAN, "kimg", above=0
     )
+    progressive: bool = option(
+        False, "grow G and D from 8 px to the resolution, each level fading in", GAN
+    )
+    level_kimg: float = option(
+        60.0,
+        "length of each level below the last one of --progressive, its fade included",
+        GAN,
+        "kimg",
+        above=0,
+    )
+    fade_kimg: float = option(
+        30.0, "how long a level of --progressive fades in", GAN, "kimg", above=0
+    )
+    level_batch_sizes: tuple[int, ...] = option(
+        (),
+        "images a step at 8 px, 16 px, ... of --progressive; --batch_size at all if not given",
+        GAN,
+        "images",
+    )
     collapse_ratio: float = option(
         0.1,
         "stop when samples differ from each other by less than this share of what photos do; "
@@ -447,14 +466,14 @@ def parse(name: str, text: str) -> Any:
             else "a number"
         )
         raise UserError(f"--{name}={text}: give {kind}") from None
-    if hint in (tuple[str, ...], tuple[float, ...]):
+    if typing.get_origin(hint) is tuple:
         parts = tuple(part.strip() for part in text.split(",") if part.strip())
-        if hint == tuple[str, ...]:
-            return parts
+        kind = typing.get_args(hint)[0]
         try:
-            return tuple(float(part) for part in parts)
+            return tuple(kind(part) for part in parts)
         except ValueError:
-            raise UserError(f"--{name}={text}: give numbers with commas between them") from None
+            number = "whole numbers" if kind is int else "numbers"
+            raise UserError(f"--{name}={text}: give {number} with commas between them") from None
     return text
 
 
@@ -513,6 +532,7 @@ def check(config: Config) -> None:
     if config.real_label > 1:
         raise UserError(f"--real_label={config.real_label}: must be at most 1")
     _check_generator(config)
+    _check_growth(config)
     _check_game(config)
     if config.data in ("celeba_dir", "folder") and not config.data_dir:
         raise UserError(
@@ -598,6 +618,46 @@ def _check_generator(config: Config) -> None:
         raise UserError(
             f"--space={config.space}: only --arch=stylegan has w; take --space=z, or train "
             "another generator"
+        )
+
+
+def level_batch_sizes(config: Config) -> tuple[int, ...]:
+    """Images a step at each level of progressive growing, from 8 px on."""
+    levels = int(math.log2(config.resolution)) - 2
+    return config.level_batch_sizes or (config.batch_size,) * levels
+
+
+def _check_growth(config: Config) -> None:
+    """Refuses a schedule of progressive growing that does not fit."""
+    if not config.progressive:
+        if config.level_batch_sizes:
+            raise UserError("--level_batch_sizes: only --progressive has levels")
+        return
+    levels = int(math.log2(config.resolution)) - 2
+    if config.fade_kimg > config.level_kimg:
+        raise UserError(
+            f"--fade_kimg={config.fade_kimg:g}: longer than its level "
+            f"(--level_kimg={config.level_kimg:g})"
+        )
+    least = config.level_kimg * (levels - 1) + config.fade_kimg
+    if config.kimg <= least:
+        raise UserError(
+            f"--kimg={config.kimg:g}: {levels - 1} levels of --level_kimg={config.level_kimg:g} "
+            f"and the last one's fade take {least:g} already; give more, or shorter levels"
+        )
+    sizes = level_batch_sizes(config)
+    flag = f"--level_batch_sizes={','.join(map(str, sizes))}"
+    if len(sizes) != levels:
+        raise UserError(
+            f"{flag}: {levels} numbers are needed, from 8 px to --resolution={config.resolution}"
+        )
+    for size in sizes:
+        if size < 2 or config.minibatch_std and size % 4:
+            need = "divisible by 4, the group of --minibatch_std" if size >= 2 else "at least 2"
+            raise UserError(f"{flag}: each must be {need}")
+    if sizes[-1] != config.batch_size:
+        raise UserError(
+            f"{flag}: the last is that of --batch_size={config.batch_size}; make them equal"
         )
 
 

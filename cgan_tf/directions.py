@@ -372,8 +372,8 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     start_directions(trainer, dataset)
     training.train(
         trainer,
-        lambda step: pipeline.training_batches(
-            dataset, "train", config.directions_batch_size, config.seed, start_step=step,
+        lambda seen, _: pipeline.training_batches(
+            dataset, "train", config.directions_batch_size, config.seed, start=seen,
             flip=config.flip,
         ),
         config.directions_kimg,

@@ -21,7 +21,6 @@ from cgan_tf import (
 from cgan_tf import config as config_module
 from cgan_tf.config import Config
 from cgan_tf.data import images, pipeline
-from cgan_tf.errors import UserError
 from cgan_tf.networks import generators
 from cgan_tf.networks.dcgan import Discriminator
 from cgan_tf.networks.stylegan import StyleGenerator
@@ -57,18 +56,15 @@ class GAN(training.Trainer):
         # After so many steps D has made a whole number of intervals.
         if self.penalty:
             self.period = self.penalty_interval // math.gcd(self.penalty_interval, config.d_steps)
-        self.generator = generators.build(config, policy)
-        self.discriminator = Discriminator(
-            config.resolution, config.width, config.d_norm, config.minibatch_std,
-            config.equalized_lr, dtype=policy,
-        )  # fmt: skip
-        self.average = generators.build(config, name="average")  # float32: others use it
-        for mean, value in zip(self.average.variables, self.generator.variables, strict=True):
+        self.batch_size = config.batch_size
+        self._add_networks(policy)
+        for mean, value in self._averaged():
             mean.assign(value)
         self.g_optimizer = optimizers.Adam(config.g_lr, config.beta1, config.beta2)
         self.d_optimizer = optimizers.Adam(config.d_lr, config.beta1, config.beta2)
-        self.g_optimizer.build(self.generator.trainable_variables)
-        self.d_optimizer.build(self.discriminator.trainable_variables)
+        every = self._all_variables()
+        self.g_optimizer.build(every[0])
+        self.d_optimizer.build(every[1])
         self.seed_generator = keras.random.SeedGenerator(config.seed)
         # Of ada: the probability of each change, and the running mean of sign(D(reals)).
         self.augment_p = self.add_weight(
@@ -78,6 +74,15 @@ class GAN(training.Trainer):
             shape=(), initializer="zeros", trainable=False, name="real_sign"
         )
         self.built = True
+
+    def _add_networks(self, policy: str) -> None:
+        config = self.config
+        self.generator = generators.build(config, policy)
+        self.discriminator = Discriminator(
+            config.resolution, config.width, config.d_norm, config.minibatch_std,
+            config.equalized_lr, dtype=policy,
+        )  # fmt: skip
+        self.average = generators.build(config, name="average")  # float32: others use it
 
     def checkpoint_parts(self) -> dict:
         return {
@@ -89,6 +94,42 @@ class GAN(training.Trainer):
             "seed_generator": self.seed_generator,
             "ada": [self.augment_p, self.real_sign],
         }
+
+    def samples(self, z: tf.Tensor) -> tf.Tensor:
+        """Images of the averaged generator, float32 `[N, side, side, 3]`, of z `[N, z_dim]`."""
+        return self.average.from_prior(z)
+
+    # What an update takes part in; progressive growing has less of it at first.
+
+    @property
+    def g_variables(self) -> list:
+        """What an update of G moves."""
+        return self.generator.trainable_variables
+
+    @property
+    def d_variables(self) -> list:
+        """What an update of D moves."""
+        return self.discriminator.trainable_variables
+
+    def _all_variables(self) -> tuple[list, list]:
+        """All that G's updates, and D's, ever move."""
+        return self.g_variables, self.d_variables
+
+    def _averaged(self) -> list[tuple]:
+        """Each variable of the average with G's own."""
+        return list(zip(self.average.variables, self.generator.variables, strict=True))
+
+    def _photos(self, reals: tf.Tensor) -> tf.Tensor:
+        """The photos as D sees them."""
+        return reals
+
+    def _paint(self, drawn: Any) -> tf.Tensor:
+        """G's images of `_draw`."""
+        return self.generator.training_images(drawn)
+
+    def _judge(self, images: tf.Tensor) -> tf.Tensor:
+        """D's logits `[N, 1]`."""
+        return self.discriminator(images, training=True)
 
     def distributed_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
         """See `training.Trainer`.
@@ -121,6 +162,7 @@ class GAN(training.Trainer):
             data: the reals.
             due: which of the D steps are penalized, where that is known beforehand.
         """
+        data = self._photos(data)
         steps = self.config.d_steps
         due = due or [None] * steps
         if steps == 1:
@@ -135,51 +177,46 @@ class GAN(training.Trainer):
 
     def _joint_step(self, reals: tf.Tensor, due: bool | None) -> dict[str, tf.Tensor]:
         """Both players' update from one pass of G, and one of D on reals and on fakes."""
-        generator, discriminator = self.generator, self.discriminator
         with tf.GradientTape(persistent=True) as tape:
-            fakes = generator.training_images(self._draw())
+            fakes = self._paint(self._draw())
             real_logits = self._discriminate(reals)
             fake_logits = self._discriminate(fakes)
             d_loss = self._d_loss(real_logits, fake_logits)
             g_loss = self.objective.generator(fake_logits, real_logits)
-        g_gradients = tape.gradient(g_loss, generator.trainable_variables)
-        d_gradients = tape.gradient(d_loss, discriminator.trainable_variables)
+        g_gradients = tape.gradient(g_loss, self.g_variables)
+        d_gradients = tape.gradient(d_loss, self.d_variables)
         logs = {"g_loss": g_loss, **self._d_logs(d_loss, real_logits, fake_logits)}
         d_gradients = self._add_penalty(d_gradients, reals, fakes, logs, due)
-        self.g_optimizer.apply(g_gradients, generator.trainable_variables)
+        self.g_optimizer.apply(g_gradients, self.g_variables)
         self._apply_d(d_gradients)
         return logs
 
     def _d_step(self, reals: tf.Tensor, due: bool | None) -> dict[str, tf.Tensor]:
         """One update of D alone, on fresh fakes."""
-        discriminator = self.discriminator
-        fakes = self.generator.training_images(self._draw())
+        fakes = self._paint(self._draw())
         with tf.GradientTape() as tape:
             real_logits = self._discriminate(reals)
             fake_logits = self._discriminate(fakes)
             d_loss = self._d_loss(real_logits, fake_logits)
-        gradients = tape.gradient(d_loss, discriminator.trainable_variables)
+        gradients = tape.gradient(d_loss, self.d_variables)
         logs = self._d_logs(d_loss, real_logits, fake_logits)
         self._apply_d(self._add_penalty(gradients, reals, fakes, logs, due))
         return logs
 
     def _g_step(self, reals: tf.Tensor) -> tf.Tensor:
         """One update of G alone, on fresh noise; only the relativistic games look at the reals."""
-        generator = self.generator
         real_logits = None
         if self.config.objective in losses.RELATIVISTIC:
             real_logits = self._discriminate(reals)
         with tf.GradientTape() as tape:
-            fakes = generator.training_images(self._draw())
-            fake_logits = self._discriminate(fakes)
+            fake_logits = self._discriminate(self._paint(self._draw()))
             g_loss = self.objective.generator(fake_logits, real_logits)
-        gradients = tape.gradient(g_loss, generator.trainable_variables)
-        self.g_optimizer.apply(gradients, generator.trainable_variables)
+        self.g_optimizer.apply(tape.gradient(g_loss, self.g_variables), self.g_variables)
         return g_loss
 
     def _draw(self) -> Any:
         """Fresh latents and noise of a batch of fakes: this replica's rows."""
-        drawn = self.generator.draw(self.config.batch_size, self.seed_generator)
+        drawn = self.generator.draw(self.batch_size, self.seed_generator)
         return tf.nest.map_structure(distribution.own_rows, drawn)
 
     def _discriminate(self, images: tf.Tensor) -> tf.Tensor:
@@ -190,7 +227,7 @@ class GAN(training.Trainer):
             images = augment.diff_augment(
                 images, config.augment_ops, probability, self.seed_generator
             )
-        return self.discriminator(images, training=True)
+        return self._judge(images)
 
     def _d_logs(
         self, d_loss: tf.Tensor, real_logits: tf.Tensor, fake_logits: tf.Tensor
@@ -210,10 +247,10 @@ class GAN(training.Trainer):
     def _steer(self, real_logits: tf.Tensor) -> None:
         """Moves ada's probability by the sign of D on reals (Karras et al. 2020, section 3)."""
         config = self.config
-        memory = augment.ADA_MEMORY**config.batch_size
+        memory = augment.ADA_MEMORY**self.batch_size
         sign = distribution.batch_mean(tf.reduce_mean(tf.sign(real_logits)))
         self.real_sign.assign(memory * self.real_sign + (1.0 - memory) * sign)
-        step = config.batch_size / (1000 * config.ada_kimg)
+        step = self.batch_size / (1000 * config.ada_kimg)
         moved = self.augment_p + step * tf.sign(self.real_sign - config.ada_target)
         self.augment_p.assign(tf.clip_by_value(moved, 0.0, 1.0))
 
@@ -224,7 +261,7 @@ class GAN(training.Trainer):
 
     def _apply_d(self, gradients: list[tf.Tensor]) -> None:
         """D's update, and after it the clipping of WGAN (Arjovsky et al. 2017, algorithm 1)."""
-        variables = self.discriminator.trainable_variables
+        variables = self.d_variables
         self.d_optimizer.apply(gradients, variables)
         if self.config.objective == "wgan":
             limit = self.config.clip_value or CLIP_VALUE
@@ -234,13 +271,13 @@ class GAN(training.Trainer):
     def _update_average(self) -> None:
         """Moves the average by one step of `ema_kimg`'s half-life (Karras et al. 2020, ramp-up)."""
         config = self.config
-        a_step = config.batch_size * config.d_steps / 1000  # kimg
+        a_step = self.batch_size * config.d_steps / 1000  # kimg
         half_life = tf.constant(config.ema_kimg)
         if config.ema_rampup:
             seen = a_step * tf.cast(self.g_optimizer.iterations, tf.float32)
             half_life = tf.minimum(half_life, config.ema_rampup * seen)
         decay = tf.pow(0.5, a_step / half_life) if config.ema_kimg else 0.0
-        for mean, value in zip(self.average.variables, self.generator.variables, strict=True):
+        for mean, value in self._averaged():
             mean.assign(value + decay * (mean - value))
 
     def _add_penalty(
@@ -277,7 +314,7 @@ class GAN(training.Trainer):
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Each penalty without its weight, and the gradients of their weighted sum."""
         config = self.config
-        variables = [variable.value for variable in self.discriminator.trainable_variables]
+        variables = [variable.value for variable in self.d_variables]
 
         values, loss = [], 0.0
         with tf.GradientTape() as tape:
@@ -290,7 +327,7 @@ class GAN(training.Trainer):
                     loss += 0.5 * config.r2_gamma * value
                 else:
                     alpha = keras.random.uniform(
-                        (config.batch_size, 1, 1, 1), 0.0, 1.0, seed=self.seed_generator
+                        (self.batch_size, 1, 1, 1), 0.0, 1.0, seed=self.seed_generator
                     )
                     alpha = distribution.own_rows(alpha)
                     points = losses.interpolate(reals, fakes, alpha)
@@ -345,34 +382,38 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     if not stage.begin(config, dataset.digest):
         return
     training.seed_everything(config)
+    from cgan_tf.progressive import ProgressiveGAN  # it stands on this module
+
     with distribution.scope():
-        trainer = GAN(config, training.compute_policy(config))
+        game = ProgressiveGAN if config.progressive else GAN
+        trainer = game(config, training.compute_policy(config))
     fixed = trainer.generator.sample_prior(GRID, seed=config.seed)
 
     reals = dataset.read(dataset.splits["train"][:GRID])
     spread = config.collapse_ratio * mean_distance(images.to_float(reals))
 
-    def picture(seen: int) -> None:
-        fakes = trainer.average(fixed, training=False).numpy()
+    def picture(seen: int) -> str | None:
+        fakes = trainer.samples(fixed).numpy()
+        fakes = fakes.repeat(config.resolution // fakes.shape[1], axis=1)  # while it grows
+        fakes = fakes.repeat(config.resolution // fakes.shape[2], axis=2)
         images.save_png(
             stage.path / f"fakes{round(seen / 1000):06d}.png",
             images.grid(images.to_uint8(fakes), 8),
         )
         if seen >= 1000 * COLLAPSE_KIMG and mean_distance(fakes) < spread:
-            raise UserError(
-                f"gan: collapsed at {seen / 1000:.2f} kimg: {GRID} samples differ by "
-                f"{mean_distance(fakes):.3g} on average, less than --collapse_ratio="
-                f"{config.collapse_ratio:g} of what photos do; the last checkpoint is kept; "
-                f"{trainer.remedy}, with --restart"
+            return (
+                f"collapsed ({GRID} samples differ by {mean_distance(fakes):.3g} on average, less "
+                f"than --collapse_ratio={config.collapse_ratio:g} of what photos do)"
             )
+        return None
 
     if folder.writes:
         images.save_png(stage.path / "reals.png", images.grid(np.asarray(reals), 8))
     reals_a_step = config.batch_size * config.d_steps  # kimg counts what D has seen
     training.train(
         trainer,
-        lambda step: pipeline.training_batches(
-            dataset, "train", reals_a_step, config.seed, start_step=step, flip=config.flip,
+        lambda seen, size: pipeline.training_batches(
+            dataset, "train", size, config.seed, start=seen, flip=config.flip,
             passes=config.d_steps,
         ),  # fmt: skip
         config.kimg,

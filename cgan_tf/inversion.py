@@ -151,8 +151,8 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
 
     training.train(
         trainer,
-        lambda step: pipeline.training_batches(
-            dataset, "train", config.inversion_batch_size, config.seed, start_step=step,
+        lambda seen, _: pipeline.training_batches(
+            dataset, "train", config.inversion_batch_size, config.seed, start=seen,
             flip=config.flip,
         ),
         config.inversion_kimg,

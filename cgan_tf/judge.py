@@ -92,8 +92,8 @@ def ensure_judge(config: Config, stage: StageFolder, dataset: ImageData) -> Judg
             trainer = JudgeTrainer(model, steps, seed)
         training.train(
             trainer,
-            lambda step: pipeline.training_batches(
-                dataset, "train", BATCH_SIZE, seed, start_step=step, labels=True
+            lambda seen, _: pipeline.training_batches(
+                dataset, "train", BATCH_SIZE, seed, start=seen, labels=True
             ),
             config.judge_kimg,
             BATCH_SIZE,

@@ -168,8 +168,8 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
             folder.substitute("vgg_weights", note)
     training.train(
         trainer,
-        lambda step: pipeline.training_batches(
-            dataset, "train", config.regressor_batch_size, config.seed, start_step=step,
+        lambda seen, _: pipeline.training_batches(
+            dataset, "train", config.regressor_batch_size, config.seed, start=seen,
             flip=config.flip, labels=True,
         ),
         config.regressor_kimg,

@@ -73,7 +73,7 @@ def test_every_epoch_shows_each_training_photo_once_in_another_order(photos):
 def test_resuming_continues_with_the_same_batches(photos, start):
     whole = take(pipeline.training_batches(photos, "train", 7, seed=1, labels=True), start + 3)
     rest = take(
-        pipeline.training_batches(photos, "train", 7, seed=1, start_step=start, labels=True), 3
+        pipeline.training_batches(photos, "train", 7, seed=1, start=7 * start, labels=True), 3
     )
     for (images, labels), (images_again, labels_again) in zip(whole[start:], rest, strict=True):
         np.testing.assert_array_equal(images, images_again)

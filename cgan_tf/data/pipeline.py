@@ -61,7 +61,7 @@ def training_batches(
     split: str,
     batch_size: int,
     seed: int,
-    start_step: int = 0,
+    start: int = 0,
     flip: bool = True,
     labels: bool = False,
     passes: int = 1,
@@ -77,7 +77,7 @@ def training_batches(
         batch_size: B; every batch is full, so one may hold the end of an epoch and the start of
             the next.
         seed: of the order and the flips, at least 0.
-        start_step: number of the first batch; resuming at step s yields what step s would have.
+        start: images before the first batch; resuming there yields what would have come then.
         flip: mirror each image left to right with probability 1/2, anew each epoch.
         labels: yield (images, float32 [B, K] in {0, 1}).
         passes: a batch is so many smaller ones in a row; each replica has its rows of each of them.
@@ -96,10 +96,11 @@ def training_batches(
 
     def batch(number: np.int64) -> tuple[np.ndarray, ...]:
         step, local = divmod(int(number), len(own))
-        starts = [
-            ((step * passes + index) * replicas + own[local]) * rows for index in range(passes)
+        places = [
+            start + ((step * passes + index) * replicas + own[local]) * rows
+            for index in range(passes)
         ]
-        parts = [plan(start, rows) for start in starts]
+        parts = [plan(place, rows) for place in places]
         chosen, mirrored = (np.concatenate(part) for part in zip(*parts, strict=True))
         pixels = data.read(chosen)
         if flip:
@@ -119,7 +120,7 @@ def training_batches(
         parts[1].set_shape(label_spec)
         return tuple(parts)
 
-    numbers = tf.data.Dataset.range(start_step * len(own), np.iinfo(np.int64).max)
+    numbers = tf.data.Dataset.range(np.iinfo(np.int64).max)
     # One call at a time: the plan holds state. A batch of 64 takes 5 ms, far less than a step.
     return numbers.map(element).prefetch(4)
 
