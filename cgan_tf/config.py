@@ -428,7 +428,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "celeba128": {"data": "celeba_dir", "resolution": 128, "width": 24, "batch_size": 32},
 }
-PRESETS["stylegan64"] = PRESETS["celeba64"] | {"arch": "stylegan", "g_lr": 2e-3}
+PRESETS["stylegan64"] = PRESETS["celeba64"] | {
+    "arch": "stylegan",
+    "g_lr": 1e-3,
+    "objective": "rpgan",
+}
 RESOLUTIONS = (32, 64, 128)
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 _HINTS = typing.get_type_hints(Config)
