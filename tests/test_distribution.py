@@ -98,7 +98,7 @@ def test_two_replicas_train_as_one_in_the_other_games_and_stages(slow, case):
 
 @pytest.mark.parametrize("passes", [1, 2])
 def test_the_replicas_rows_make_up_the_batch(faces, monkeypatch, passes):
-    options = {"labels": True, "passes": passes, "start_step": 3}
+    options = {"labels": True, "passes": passes, "start": 48}
     whole = next(iter(pipeline.training_batches(faces, "train", 16, 5, **options)))
     parts = {}
     for own in (range(0, 2), range(2, 4)):  # two workers of two replicas
