@@ -13,13 +13,17 @@ TensorFlow's runtime starts; the training stages build their trainers in `scope`
 import contextlib
 import functools
 import json
+import os
 import re
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from cgan_tf.cli import USER_ERROR_CODE, error_line
 from cgan_tf.config import Config
 from cgan_tf.errors import UserError
 
@@ -209,7 +213,8 @@ def _join(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
     """The strategy over all workers, once all are there.
 
     Raises:
-        UserError: one does not come within `JOIN_SECONDS`, or the own address is taken.
+        UserError: one does not come within `JOIN_SECONDS`, or the own address is taken. The first
+            worker prints that line and ends the process.
     """
     # The timeouts have no public name.
     from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
@@ -233,14 +238,25 @@ def _join(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
         num_accelerators={"GPU": gpus},
         rpc_layer="grpc",
     )
+    missing = (
+        f"--distribution=multi_worker: not all of {', '.join(cluster.addresses)} have come within "
+        f"{JOIN_SECONDS} seconds; start the same command on each, and check TF_CONFIG's addresses"
+    )
+
+    def give_up() -> None:
+        print(error_line(missing), file=sys.stderr, flush=True)
+        os._exit(USER_ERROR_CODE)
+
+    # The first worker waits in TensorFlow without a limit, where no exception reaches it.
+    timer = threading.Timer(JOIN_SECONDS + 10, give_up)
+    timer.daemon = True
+    timer.start()
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except tf.errors.OpError as error:
-        raise UserError(
-            f"--distribution=multi_worker: not all of {', '.join(cluster.addresses)} have come "
-            f"within {JOIN_SECONDS} seconds ({' '.join(error.message.split())[:80]}); start the "
-            "same command on each, and check TF_CONFIG's addresses"
-        ) from None
+        raise UserError(f"{missing} ({' '.join(error.message.split())[:80]})") from None
+    finally:
+        timer.cancel()
 
 
 def check(config: Config) -> None:

@@ -72,10 +72,8 @@ def scale(*networks: keras.Model) -> None:
 
 
 def make_inversion(config: Config, faces: data.ImageData) -> training.Trainer:
-    generator = Generator(32, 8, 4)
-    scale(generator)
     return inversion.InversionTrainer(
-        Encoder(32, 8, 4), generator, perceptual(config, faces), config
+        Encoder(32, 8, 4), Generator(32, 8, 4), perceptual(config, faces), config
     )
 
 
