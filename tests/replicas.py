@@ -43,6 +43,7 @@ GAN = {
         "minibatch_std": False,
     },
     "ada": {"augment": "ada", "ada_kimg": 0.5, "d_steps": 2, "penalty_interval": 3},
+    "style": {"arch": "stylegan", "objective": "rpgan", "penalty_interval": 3},
     "wgan": {"objective": "wgan", "g_norm": "pixel"},
     "spectral": {"d_norm": "spectral", "objective": "hinge", "penalty": "none"},
 }  # fmt: skip
@@ -73,12 +74,12 @@ def scale(*networks: keras.Model) -> None:
 
 def make_inversion(config: Config, faces: data.ImageData) -> training.Trainer:
     return inversion.InversionTrainer(
-        Encoder(32, 8, 4), Generator(32, 8, 4), perceptual(config, faces), config
+        Encoder(32, (8,), 4), Generator(32, 8, 4), perceptual(config, faces), config
     )
 
 
 def make_directions(config: Config, faces: data.ImageData) -> training.Trainer:
-    networks = Encoder(32, 8, 4), Generator(32, 8, 4), Discriminator(32, 4)
+    networks = Encoder(32, (8,), 4), Generator(32, 8, 4), Discriminator(32, 4)
     scale(*networks)
     trainer = directions.DirectionsTrainer(
         config.attributes, *networks, perceptual(config, faces), config

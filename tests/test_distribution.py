@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import replicas
@@ -20,12 +19,11 @@ from cgan_tf import config as config_module
 from cgan_tf import distribution
 from cgan_tf.data import pipeline
 from cgan_tf.errors import UserError
-from cgan_tf.networks import normalization
 from cgan_tf.run import RunFolder
 
 ROOT = Path(__file__).parents[1]
 FAST = ("r1", "gp", "batch_norm", "inversion", "directions", "resume")
-SLOW = ("ragan", "ada", "wgan", "spectral", "regressor", "judge")
+SLOW = ("style", "ragan", "ada", "wgan", "spectral", "regressor", "judge")
 # Of what only the test itself would show: D's bias in a game of differences has a gradient that is
 # nothing but rounding, which Adam blows up.
 NOISE = {"wgan": ("discriminator/0008", "d_optimizer/")}
@@ -118,8 +116,6 @@ def test_one_replica_has_all_rows_and_means_of_its_own():
     value = tf.constant([1.0, 2.0])
     assert distribution.own_rows(value) is value
     assert distribution.batch_mean(value) is value
-    layer = normalization.batch_normalization()
-    assert type(layer) is keras.layers.BatchNormalization and not layer.synchronized
     assert distribution.shares() == (1, range(1))
     assert distribution.workers() == 1 and distribution.is_chief()
     distribution.leave_to_chief()  # does nothing
