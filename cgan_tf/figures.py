@@ -81,6 +81,14 @@ def evaluation_rows(report: dict[str, Any], comparisons: dict[str, dict[str, Any
         Row("recall", generation["recall"], n=generation["n_real"]),
     ]
 
+    separability = report.get("separability")
+    if separability:
+        rows += [
+            Row("separability of z, mean", separability["z"], n=separability["n"]),
+            Row("separability of w, mean", separability["w"], at_least=separability["z"],
+                n=separability["n"]),
+        ]  # fmt: skip
+
     regressor = report["regressor"]
     count = regressor["n"]
     rows.append(Row("regressor, mean accuracy", regressor["regressor"]["accuracy"],

@@ -7,11 +7,14 @@ would have to fetch: pictures are data URIs, charts are inline SVG.
 import base64
 import dataclasses
 import html
+import io
 import json
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
+
+from PIL import Image
 
 DASH = "–"  # what stands for a figure that is not there
 SERIES = 6  # lines that one chart can tell apart: as many as STYLE has --s0, --s1, ...
@@ -232,6 +235,26 @@ class Picture:
     content: bytes
     width: int
     height: int
+
+
+def animated(pictures: Sequence[Picture], seconds: float) -> Picture:
+    """An endless animation (APNG) of pictures of one size, the last one held three times as long.
+
+    Args:
+        pictures: from first to last.
+        seconds: that each of the others is shown.
+    """
+    # 128 colours: a third of the bytes, and nothing to see of it in a moving picture.
+    frames = [
+        Image.open(io.BytesIO(picture.content)).convert("RGB").quantize(128)
+        for picture in pictures
+    ]
+    durations = [1000 * seconds] * (len(frames) - 1) + [3000 * seconds]
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, "PNG", save_all=True, append_images=frames[1:], duration=durations, loop=0
+    )
+    return Picture(buffer.getvalue(), pictures[0].width, pictures[0].height)
 
 
 def figure(

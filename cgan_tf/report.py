@@ -28,6 +28,7 @@ from cgan_tf.page import (
     Html,
     Picture,
     Series,
+    animated,
     details,
     document,
     duration,
@@ -60,6 +61,8 @@ STYLE_PICTURES = (
      "The faces inside take their coarse layers from the left, the others from the top."),
 )  # fmt: skip
 EARLIER = 4  # sample grids from before the last one
+FRAMES = 16  # of the animation of a progressive training
+FRAME_SECONDS = 0.6
 CORNER = 4  # of those, the first so many rows and columns
 LONG_TABLE = 12  # rows; a longer one is folded away
 
@@ -553,12 +556,27 @@ def _samples(chain: _Chain) -> list[Html]:
     if earlier:
         text = "How it got there: the first faces of that grid, always from the same latents."
         parts += [tag("h3", "On the way"), tag("p", text), tag("div", earlier, class_="early")]
+    if chain.options.get("progressive"):
+        parts += _growth(chain, grids)
     for name, heading, caption in STYLE_PICTURES:
         if picture := chain.picture(gan.path / name):
             parts += [tag("h3", heading), figure(picture, heading, caption, ROOM)]
     if not chain.metadata["gan"].get("ended"):
         parts.append(chain.missing("gan", "final samples"))
     return parts
+
+
+def _growth(chain: _Chain, grids: Sequence[tuple[int, Path]]) -> list[Html]:
+    """The corner of the sample grids as an animation, from 8 px to the last level."""
+    side = CORNER * chain.resolution()
+    shown = [(kimg, chain.picture(path)) for kimg, path in _spread(grids, FRAMES)]
+    shown = [(kimg, _cut(picture, (0, 0, side, side))) for kimg, picture in shown if picture]
+    if len(shown) < 2:
+        return []
+    caption = f"{len(shown)} moments from {number(shown[0][0])} to {number(shown[-1][0])} kimg."
+    moving = animated([picture for _, picture in shown], FRAME_SECONDS)
+    alt = "Samples growing from 8 px to the final resolution"
+    return [tag("h3", "Growth"), figure(moving, alt, caption, 2 * side)]
 
 
 def _numbered(folder: Path, stem: str) -> list[tuple[int, Path]]:

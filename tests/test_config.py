@@ -68,6 +68,7 @@ def test_stages_with_those_that_need_them(stages, wanted):
         ("attributes", "Smiling, Blond_Hair,", ("Smiling", "Blond_Hair")),
         ("attributes", "", ()),
         ("perceptual_weights", "1,0.5,0,2", (1.0, 0.5, 0.0, 2.0)),
+        ("level_batch_sizes", "64, 32", (64, 32)),
         ("data_dir", "a b/c", "a b/c"),
     ],
 )
@@ -86,6 +87,7 @@ def test_parse(name, text, value):
         ("seed", "", "give a whole number"),
         ("flip", "maybe", "give true or false"),
         ("perceptual_weights", "1,x", "give numbers with commas between them"),
+        ("level_batch_sizes", "8,x", "give whole numbers with commas between them"),
     ],
 )
 def test_parse_names_flag_value_and_remedy(name, text, remedy):
@@ -103,6 +105,46 @@ def test_parse_names_flag_value_and_remedy(name, text, remedy):
         ({"r1_gamma": -0.1}, "--r1_gamma=-0.1: must be at least 0"),
         ({"penalty_interval": -1}, "--penalty_interval=-1: must be at least 0"),
         ({"d_steps": 0}, "--d_steps=0: must be at least 1"),
+        (
+            {"arch": "stylegan", "prior": "uniform"},
+            "--prior=uniform with --arch=stylegan: its mapping takes z by its direction alone; "
+            "take --prior=normal or --arch=dcgan",
+        ),
+        (
+            {"arch": "stylegan", "g_norm": "pixel"},
+            "--g_norm=pixel with --arch=stylegan: its styles normalize; take --g_norm=batch or "
+            "--arch=dcgan",
+        ),
+        ({"style": "adain"}, "--style=adain: only --arch=stylegan has it, not dcgan"),
+        ({"truncation": 0.5}, "--truncation=0.5: only --arch=stylegan has it, not dcgan"),
+        (
+            {"space": "ws"},
+            "--space=ws: only --arch=stylegan has w; take --space=z, or train another generator",
+        ),
+        ({"level_batch_sizes": (8,)}, "--level_batch_sizes: only --progressive has levels"),
+        (
+            {"progressive": True, "fade_kimg": 61.0},
+            "--fade_kimg=61: longer than its level (--level_kimg=60)",
+        ),
+        (
+            {"progressive": True, "kimg": 210.0},
+            "--kimg=210: 3 levels of --level_kimg=60 and the last one's fade take 210 already; "
+            "give more, or shorter levels",
+        ),
+        (
+            {"progressive": True, "level_batch_sizes": (64, 64)},
+            "--level_batch_sizes=64,64: 4 numbers are needed, from 8 px to --resolution=64",
+        ),
+        (
+            {"progressive": True, "level_batch_sizes": (64, 30, 64, 64)},
+            "--level_batch_sizes=64,30,64,64: each must be divisible by 4, the group of "
+            "--minibatch_std",
+        ),
+        (
+            {"progressive": True, "level_batch_sizes": (128, 64, 64, 32)},
+            "--level_batch_sizes=128,64,64,32: the last is that of --batch_size=64; make them "
+            "equal",
+        ),
         (
             {"objective": "hing"},
             "--objective=hing: unknown value (did you mean hinge?); one of minimax, "
@@ -317,3 +359,22 @@ def test_options_survive_json():
 )
 def test_closest(name, hint):
     assert module.closest(name, ("Smiling", "Eyeglasses")) == hint
+
+
+@pytest.mark.parametrize(
+    "options, space",
+    [
+        ({}, "z"),
+        ({"space": "z", "arch": "stylegan"}, "z"),
+        ({"arch": "stylegan"}, "w"),
+        ({"arch": "stylegan", "space": "ws"}, "ws"),
+    ],
+)
+def test_auto_takes_the_space_of_the_generator(options, space):
+    assert module.space(module.Config(**options)) == space
+
+
+def test_the_batch_size_holds_for_all_levels():
+    assert module.level_batch_sizes(module.Config(resolution=32, batch_size=8)) == (8, 8, 8)
+    given = module.Config(resolution=32, batch_size=8, level_batch_sizes=(32, 16, 8))
+    assert module.level_batch_sizes(given) == (32, 16, 8)

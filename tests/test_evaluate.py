@@ -1,5 +1,6 @@
 """cgan_tf.measure, cgan_tf.evaluate and cgan_tf.figures on an untrained run of 32 px."""
 
+import copy
 import functools
 import json
 
@@ -526,3 +527,48 @@ def test_export_rows():
     assert [(row.value, row.verdict) for row in rows] == [
         (3e-6, "met"), (None, "MISSED"), (None, ""), (None, "MISSED")]  # fmt: skip
     assert "cannot be converted" in rows[3].name
+
+
+class Separable:
+    """z is its own image; the judge sees z0 > 0, z0 * z1 > 0, and what hardly any sample has."""
+
+    names = ("Linear", "Product", "Rare")
+
+    def __init__(self):
+        self.generator = self
+
+    def sample_prior(self, count, seed):
+        return tf.random.stateless_normal((count, 4), (seed, 0))
+
+    def mapping(self, z):
+        return tf.stack([z[:, 0], z[:, 0] * z[:, 1]], axis=1)
+
+    def sample(self, z):
+        return z
+
+    def judge(self, images):
+        marks = np.stack([images[:, 0], images[:, 0] * images[:, 1], images[:, 2] - 4], axis=1)
+        return images, (marks > 0).astype(np.float32)
+
+
+def test_separability_is_what_a_hyperplane_can_tell():
+    block = measure.measure_separability(Separable(), seed=3, samples=2000)
+    assert set(block["attributes"]) == {"Linear", "Product"}
+    assert (block["n_train"], block["n"], block["seed"]) == (1600, 400, 3)
+    linear, product = block["attributes"]["Linear"], block["attributes"]["Product"]
+    assert linear["z"] > 0.97 and linear["w"] > 0.97 and product["w"] > 0.97
+    assert product["z"] == pytest.approx(0.5, abs=0.08)
+    assert linear["positive"] == pytest.approx(0.5, abs=0.05)
+    assert block["z"] == pytest.approx((linear["z"] + product["z"]) / 2)
+    assert block["w"] == pytest.approx((linear["w"] + product["w"]) / 2)
+
+
+def test_w_must_separate_better_than_z(finished):
+    report = copy.deepcopy(finished[3])
+    report["separability"] = {"z": 0.8, "w": 0.85, "n": 2000}
+    rows = {row.name: row for row in figures.evaluation_rows(report, {})}
+    assert rows["separability of z, mean"].verdict == ""
+    assert rows["separability of w, mean"].verdict == "met"
+    report["separability"]["w"] = 0.79
+    rows = {row.name: row for row in figures.evaluation_rows(report, {})}
+    assert rows["separability of w, mean"].verdict == "MISSED"

@@ -1,9 +1,11 @@
 """The elements of the report page: escaping, figures as text, tables, pictures, charts, colors."""
 
+import io
 import math
 import re
 
 import pytest
+from PIL import Image
 
 from cgan_tf import page
 from cgan_tf.page import Series
@@ -97,6 +99,25 @@ def test_picture_is_enlarged_by_whole_factors():
     assert 'alt="alt text" width="288" height="144" class="enlarged"' in made
     assert "<span>x</span><span>y</span>" in made
     assert 'width="96" height="48"/>' in page.figure(picture, "a", None, 95)
+
+
+def test_an_animation_shows_its_frames_and_holds_the_last():
+    colors = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+    pictures = []
+    for color in colors:
+        buffer = io.BytesIO()
+        Image.new("RGB", (4, 2), color).save(buffer, "PNG")
+        pictures.append(page.Picture(buffer.getvalue(), 4, 2))
+    made = page.animated(pictures, 0.25)
+    assert (made.width, made.height) == (4, 2)
+    with Image.open(io.BytesIO(made.content)) as moving:
+        assert moving.n_frames == 3 and moving.info["loop"] == 0
+        seen, held = [], []
+        for index in range(3):
+            moving.seek(index)
+            seen.append(moving.convert("RGB").getpixel((1, 1)))
+            held.append(moving.info["duration"])
+    assert tuple(seen) == colors and held == [250, 250, 750]
 
 
 def _path(chart: str) -> list[list[tuple[float, float]]]:

@@ -247,6 +247,26 @@ def words(reader: Reader) -> str:
     return " ".join(" ".join(reader.body).split())
 
 
+def test_growth_and_styles_have_their_pictures(tmp_path):
+    folder = make_folder(
+        tmp_path / "run", arch="stylegan", progressive=True, kimg=200.0, z_dim=24
+    )
+    add_stage(folder, "gan", "09:00:00", "09:41:00", 50, g_loss=2.0, d_loss=1.5)
+    stage = folder.stage("gan").path
+    for kimg in range(0, 101, 5):
+        save_png(stage / f"fakes{kimg:06d}.png", 8, 8, kimg)
+    wanted = [save_png(stage / f"{name}.png", 8, 6, 1) for name in ("truncation", "mixing")]
+    reader = read(report.write(folder).read_text(encoding="utf-8"))
+    assert {"Growth", "Truncation", "Style mixing"} <= set(reader.text["h3"])
+    assert "16 moments from 0 to 100 kimg." in words(reader)
+    contents = [base64.b64decode(a["src"].partition(",")[2]) for a in reader.all("img")]
+    assert all(picture in contents for picture in wanted)
+    frames = [Image.open(io.BytesIO(content)) for content in contents]
+    moving = [image for image in frames if getattr(image, "n_frames", 1) > 1]
+    assert len(moving) == 1 and moving[0].n_frames == 16
+    assert moving[0].size == (4 * SIDE, 4 * SIDE)
+
+
 def test_full_page(full):
     folder, pictures = full
     path = report.write(folder)

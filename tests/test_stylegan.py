@@ -1,5 +1,8 @@
 """cgan_tf.networks.stylegan: each part against its formula, and the model's spaces."""
 
+import json
+
+import fake_run
 import keras
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from cgan_tf import artifact, gan
 from cgan_tf.config import Config
 from cgan_tf.networks import generators, stylegan
 from cgan_tf.networks.stylegan import StyleConv, StyleGenerator
+from cgan_tf.translator import Translator
+from export import stage as export_stage
 
 
 def normal(*shape, seed=0):
@@ -304,3 +309,32 @@ def test_mixing_takes_coarse_layers_from_the_left(model):
     ws[0, :3] = model.mapping(z)[0]  # 4, 8 and 8 px
     wanted = gan.images.to_uint8(model.synthesize(ws, model.noise).numpy())[0]
     assert np.abs(cells[1, 2].astype(int) - wanted).max() <= 1
+
+
+# The stages after it.
+
+
+def test_the_editor_works_and_is_exported_in_every_space(tmp_path):
+    """In ws, the richest; the SavedModel and the TFLite file must give Keras's images."""
+    config = fake_run.make_config(
+        tmp_path / "cache", arch="stylegan", space="ws", truncation=0.7, quantize=("none",)
+    )
+    folder = fake_run.make_run(tmp_path / "run", config)
+    editor = Translator.from_run(folder.path)
+    assert editor.directions.shape == (3, 5, 24)
+    latent, strengths = normal(2, 5, 24), np.float32([[0.5, 0, -1], [0, 2, 0]])
+    moved = latent + np.einsum("nk,klw->nlw", strengths, editor.directions.numpy())
+    np.testing.assert_allclose(
+        editor.generate(latent, strengths), editor.generator(moved), atol=1e-5
+    )
+    z = normal(2, 24)
+    np.testing.assert_allclose(
+        editor.sample(z), editor.generator.from_prior(z, 0.7), atol=1e-6
+    )
+    lines = []
+    export_stage.export_to(config, folder, tmp_path / "export", say=lines.append)
+    report = json.loads((tmp_path / "export" / "report.json").read_text())
+    assert report["passed"] and set(report["variants"]) == {"saved_model", "translator_float32"}
+    description = json.loads((tmp_path / "export" / "model.json").read_text())
+    assert (description["space"], description["latent_shape"]) == ("ws", [5, 24])
+    assert description["truncation"] == 0.7
