@@ -1,0 +1,158 @@
+"""Trains the GAN stage by several recipes, and tells how near to photos each is on the way.
+
+    python -m benchmarks.recipes --judge_run=runs/celeba64 --kimg=200 --photos=1000 \\
+        --recipe=plain: --recipe=ada:augment=ada "--recipe=wide:width=64 batch_size=32"
+
+Each recipe is "NAME:FLAG=VALUE FLAG=VALUE ..." over the options of the judged run's gan stage; the
+seed, the photos and the images seen are equal. `fd` is the Frechet distance on the features of that
+run's judge, as its evaluate stage measures it; the seconds are those of the training alone. The
+last column compares with the first recipe: the ratio of the last fd, and the share of the first
+one's time after which its last fd was reached ("-" where it was not).
+"""
+
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+from absl import flags
+
+from cgan_tf import cli, quiet
+from cgan_tf import config as config_module
+from cgan_tf.config import Config
+from cgan_tf.errors import UserError
+from cgan_tf.run import RunFolder, write_json
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("judge_run", None, "Run folder whose options, photos and judge are used.")
+flags.DEFINE_multi_string("recipe", [], "NAME:FLAG=VALUE FLAG=VALUE ... (once for each).")
+flags.DEFINE_float("kimg", 200.0, "Length of each training [kimg].", lower_bound=1)
+flags.DEFINE_integer("photos", 0, "Training photos; 0 takes all.", lower_bound=0)
+flags.DEFINE_integer("measurements", 8, "Times that fd is measured in each.", lower_bound=1)
+flags.DEFINE_integer("fakes", 5000, "Samples behind each fd.", lower_bound=100)
+flags.DEFINE_string("output", None, "JSON file of the figures.")
+
+
+def parse_recipe(text: str, base: Config) -> tuple[str, Config]:
+    """A recipe's name and options.
+
+    Raises:
+        UserError: no recipe, or an option that makes no sense.
+    """
+    name, colon, options = text.partition(":")
+    if not name or not colon:
+        raise UserError(f"--recipe={text}: write NAME:FLAG=VALUE FLAG=VALUE ...")
+    given = {}
+    for option in options.split():
+        flag, _, value = option.partition("=")
+        if flag not in config_module.stage_fields("gan"):
+            raise UserError(
+                f"--recipe={text}: {flag} is no option of the gan stage"
+                f"{config_module.closest(flag, config_module.stage_fields('gan'))}"
+            )
+        given[flag] = config_module.parse(flag, value)
+    config = dataclasses.replace(base, kimg=FLAGS.kimg, **given)
+    config_module.check(config)
+    return name, config
+
+
+def train(config: Config, dataset, photos, judge) -> list[dict]:
+    """fd, kimg and seconds of one recipe, in the order of the training.
+
+    Args:
+        config: the recipe.
+        dataset: what it trains on.
+        photos: whose held-out photos it is compared with.
+        judge: whose features are compared.
+    """
+    from cgan_tf import gan, measure, progressive, training
+    from cgan_tf.data import pipeline
+
+    training.seed_everything(config)
+    game = progressive.ProgressiveGAN if config.progressive else gan.GAN
+    trainer = game(config, training.compute_policy(config))
+    rows: list[dict] = []
+    start, measuring = time.perf_counter(), 0.0
+
+    def measure_now(seen: int) -> None:
+        nonlocal measuring
+        before = time.perf_counter()
+        if seen:
+            block = measure.measure_generator(
+                trainer.average, judge, photos, FLAGS.fakes, config.seed
+            )
+            rows.append({
+                "kimg": seen / 1000,
+                "seconds": before - start - measuring,
+                "fd": block["fd"],
+                "fd_over_floor": block["fd_over_floor"],
+            })  # fmt: skip
+        measuring += time.perf_counter() - before
+
+    with tempfile.TemporaryDirectory() as temporary:
+        stage = RunFolder(temporary).stage("gan")
+        stage.checkpoints.mkdir(parents=True)
+        training.train(
+            trainer,
+            lambda seen, size: pipeline.training_batches(
+                dataset, "train", size, config.seed, start=seen, flip=config.flip,
+                passes=config.d_steps,
+            ),
+            config.kimg, config.batch_size * config.d_steps, stage, config,
+            picture=measure_now, picture_kimg=FLAGS.kimg / FLAGS.measurements,
+            say=lambda _: None,
+        )  # fmt: skip
+    return rows
+
+
+def share_of_time(rows: list[dict], first: list[dict]) -> float | None:
+    """Time to the first recipe's last fd, as a share of that one's; None if it is not reached."""
+    reached = [row["seconds"] for row in rows if row["fd"] <= first[-1]["fd"]]
+    return reached[0] / first[-1]["seconds"] if reached else None
+
+
+def main() -> None:
+    cli.require("judge_run")
+    if not FLAGS.recipe:
+        raise UserError("--recipe: give some, e.g. --recipe=plain: --recipe=ada:augment=ada")
+    run = RunFolder(FLAGS.judge_run)
+    base = run.load_config()
+    recipes = dict(parse_recipe(text, base) for text in FLAGS.recipe)
+    quiet.import_tensorflow()
+    from cgan_tf import artifact, data, translator
+    from cgan_tf import judge as judge_module
+    from cgan_tf.networks.judge import Judge
+
+    stage = translator.finished_stage(run, "evaluate")
+    judge = artifact.load_model(Judge, stage.path / judge_module.FOLDER)
+    photos = data.open_data(base)
+    splits = dict(photos.splits)
+    if FLAGS.photos:
+        splits["train"] = splits["train"][: FLAGS.photos]
+    dataset = dataclasses.replace(photos, splits=splits)
+    print(f"{len(splits['train'])} training photos, {base.resolution} px, seed {base.seed}")
+    print(f"{'recipe':16s}{'kimg':>8s}{'seconds':>9s}{'fd':>9s}{'/ floor':>9s}"
+          f"{'fd / first':>12s}{'time to first':>15s}")  # fmt: skip
+    results: dict[str, list[dict]] = {}
+    for name, config in recipes.items():
+        rows = results[name] = train(config, dataset, photos, judge)
+        first = next(iter(results.values()))
+        for row in rows:
+            line = (f"{name:16s}{row['kimg']:8.0f}{row['seconds']:9.0f}{row['fd']:9.2f}"
+                    f"{row['fd_over_floor']:9.2f}")  # fmt: skip
+            if row is rows[-1]:
+                share = share_of_time(rows, first)
+                line += f"{row['fd'] / first[-1]['fd']:12.3f}"
+                line += f"{'-' if share is None else format(share, '.3f'):>15s}"
+            print(line, flush=True)
+    if FLAGS.output:
+        write_json(Path(FLAGS.output), {
+            "photos": len(splits["train"]),
+            "recipes": {name: config_module.to_dict(config) for name, config in recipes.items()},
+            "rows": results,
+        })  # fmt: skip
+        print(f"written: {FLAGS.output}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
