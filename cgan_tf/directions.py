@@ -143,7 +143,7 @@ class DirectionsTrainer(training.Trainer):
         alpha = regressor(self.generator(latent, training=False), training=False)  # [N, all]
         with tf.GradientTape() as tape:
             step = tf.gather(tf.convert_to_tensor(self.directions), chosen)  # [N, *latent_shape]
-            size = tf.reshape(eps, (count, *[1] * (len(step.shape) - 1)))
+            size = tf.reshape(eps, (-1, *[1] * (len(step.shape) - 1)))
             edited = self.generator(latent + size * step, training=False)
             edited_maps, edited_logits = regressor.features_and_logits(edited)
             edited_alpha = tf.sigmoid(edited_logits)
