@@ -13,17 +13,15 @@ TensorFlow's runtime starts; the training stages build their trainers in `scope`
 import contextlib
 import functools
 import json
-import os
 import re
-import sys
-import threading
+import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf.cli import USER_ERROR_CODE, error_line
 from cgan_tf.config import Config
 from cgan_tf.errors import UserError
 
@@ -213,9 +211,9 @@ def _join(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
     """The strategy over all workers, once all are there.
 
     Raises:
-        UserError: one does not come within `JOIN_SECONDS`, or the own address is taken. The first
-            worker prints that line and ends the process.
+        UserError: one does not come within `JOIN_SECONDS`, or the first one's port is taken.
     """
+    rendezvous(cluster, JOIN_SECONDS)
     # The timeouts have no public name.
     from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
     from tensorflow.python.eager import context
@@ -238,25 +236,62 @@ def _join(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
         num_accelerators={"GPU": gpus},
         rpc_layer="grpc",
     )
-    missing = (
-        f"--distribution=multi_worker: not all of {', '.join(cluster.addresses)} have come within "
-        f"{JOIN_SECONDS} seconds; start the same command on each, and check TF_CONFIG's addresses"
-    )
+    return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 
-    def give_up() -> None:
-        print(error_line(missing), file=sys.stderr, flush=True)
-        os._exit(USER_ERROR_CODE)
 
-    # The first worker waits in TensorFlow without a limit, where no exception reaches it.
-    timer = threading.Timer(JOIN_SECONDS + 10, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
-    except tf.errors.OpError as error:
-        raise UserError(f"{missing} ({' '.join(error.message.split())[:80]})") from None
-    finally:
-        timer.cancel()
+def rendezvous(cluster: Cluster, seconds: float) -> None:
+    """Returns when all workers have come to the first one's address.
+
+    By plain sockets, before TensorFlow takes that address over: the first worker's wait in
+    TensorFlow has no limit, and lets no other thread of Python run.
+
+    Args:
+        cluster: the workers, and which of them this is.
+        seconds: how long to wait.
+
+    Raises:
+        UserError: one does not come in that time, or the first one's port is taken.
+    """
+    until = time.monotonic() + seconds
+    addresses = cluster.addresses
+    host, port = addresses[0].rsplit(":", 1)
+    remedy = "start the same command on each, and check TF_CONFIG's addresses"
+    if cluster.number > 0:
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                with socket.create_connection((host, int(port)), timeout=5) as connection:
+                    connection.sendall(b"%d" % cluster.number)
+                    connection.settimeout(max(1.0, until - time.monotonic()))
+                    if connection.recv(2) == b"go":
+                        return
+            time.sleep(0.2)
+        raise UserError(
+            f"--distribution=multi_worker: {addresses[0]} did not answer within {seconds:g} "
+            f"seconds, or waits for others; {remedy}"
+        )
+    come: dict[int, socket.socket] = {}
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(socket.create_server(("", int(port))))
+        except OSError as error:
+            raise UserError(
+                f"TF_CONFIG: cannot listen at {addresses[0]} ({error.strerror}); take another port"
+            ) from None
+        while missing := [a for n, a in enumerate(addresses) if n > 0 and n not in come]:
+            server.settimeout(max(0.01, until - time.monotonic()))
+            try:
+                connection = stack.enter_context(server.accept()[0])
+                connection.settimeout(5)
+                come[int(connection.recv(8))] = connection
+            except (OSError, ValueError):  # its time is over, or somebody else has called
+                if time.monotonic() >= until:
+                    raise UserError(
+                        f"--distribution=multi_worker: {', '.join(missing)} did not come within "
+                        f"{seconds:g} seconds; {remedy}"
+                    ) from None
+        for connection in come.values():
+            with contextlib.suppress(OSError):
+                connection.sendall(b"go")
 
 
 def check(config: Config) -> None:

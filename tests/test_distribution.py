@@ -1,5 +1,6 @@
 """cgan_tf.distribution: two replicas against one, two workers, what is refused."""
 
+import concurrent.futures
 import json
 import os
 import signal
@@ -262,7 +263,7 @@ FLAGS = {
 SHORT = (
     "import sys, train_main\n"
     "from cgan_tf import cli, distribution\n"
-    "distribution.JOIN_SECONDS, distribution.LOST_SECONDS = 20, 20\n"
+    "distribution.JOIN_SECONDS, distribution.LOST_SECONDS = %d, 20\n"
     "cli.run(train_main.main)\n"
 )
 
@@ -316,14 +317,49 @@ def test_two_workers_train_as_one(tmp_path, cache, faces):
             assert b[name] == pytest.approx(a[name], abs=1e-5 * max(1.0, abs(a[name])))
 
 
-@pytest.mark.slow  # it waits for half a minute
-@pytest.mark.parametrize("index", [0, 1])
-def test_a_worker_that_does_not_come_is_one_line(tmp_path, cache, faces, index):
-    worker = start_worker(two_addresses(), index, tmp_path / "run", cache, SHORT)
+def cluster_of(addresses, index):
+    return distribution.Cluster({"worker": addresses}, "worker", index)
+
+
+def test_workers_wait_for_each_other():
+    addresses = [*two_addresses(), "other:1"]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        late = [
+            pool.submit(distribution.rendezvous, cluster_of(addresses, index), 20)
+            for index in (2, 1)
+        ]
+        time.sleep(0.3)
+        assert not any(worker.done() for worker in late)
+        distribution.rendezvous(cluster_of(addresses, 0), 20)
+        assert [worker.result() for worker in late] == [None, None]
+
+
+@pytest.mark.parametrize("index, missing", [(0, 1), (1, 0)])
+def test_a_worker_that_does_not_come_is_one_line(index, missing):
+    addresses = two_addresses()
+    began = time.monotonic()
+    with pytest.raises(UserError, match="within 0.5 seconds") as caught:
+        distribution.rendezvous(cluster_of(addresses, index), 0.5)
+    assert 0.5 <= time.monotonic() - began < 5
+    line = str(caught.value)
+    assert line.startswith(f"--distribution=multi_worker: {addresses[missing]} did not ")
+    assert "\n" not in line
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(("", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"^TF_CONFIG: cannot listen at {address} "):
+            distribution.rendezvous(cluster_of([address, "other:1"], 0), 1)
+
+
+def test_the_command_says_who_did_not_come(tmp_path, cache, faces):
+    addresses = two_addresses()
+    worker = start_worker(addresses, 0, tmp_path / "run", cache, SHORT % 2)
     out, err = worker.communicate(timeout=300)
-    assert worker.returncode == 2, err[-3000:]
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and "20 seconds" in errors[0] and "Traceback" not in err
+    assert worker.returncode == 2 and len(errors) == 1 and "Traceback" not in err, err[-3000:]
+    assert f"{addresses[1]} did not come within" in errors[0]
     assert not (tmp_path / "run").exists()
 
 
@@ -333,7 +369,7 @@ def test_a_lost_worker_ends_the_other_and_the_job_goes_on(tmp_path, cache, faces
     options = {"kimg": 4, "checkpoint_minutes": 1e-9}
     addresses, folder = two_addresses(), tmp_path / "run"
     workers = [
-        start_worker(addresses, index, folder, cache, SHORT, **options) for index in range(2)
+        start_worker(addresses, index, folder, cache, SHORT % 100, **options) for index in range(2)
     ]
     while not list(folder.glob("gan/checkpoints/*.npz")):
         assert all(worker.poll() is None for worker in workers)
