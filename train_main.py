@@ -78,17 +78,27 @@ def chosen_stages() -> tuple[str, ...]:
     return (FLAGS.stage,)
 
 
-def check_ahead(options: Config, run: RunFolder, dataset, stages: tuple[str, ...]) -> None:
+def check_ahead(
+    options: Config, run: RunFolder, dataset, stages: tuple[str, ...], restarted: tuple[str, ...]
+) -> None:
     """Refuses now what a later stage of this command would refuse hours later.
+
+    Args:
+        options: the resolved options.
+        run: the run folder, as it is before anything is moved aside.
+        dataset: the photos.
+        stages: what is to be done.
+        restarted: stages that begin anew.
 
     Raises:
         UserError: the data has no labels, or VGG16's weights that are asked for cannot be had.
     """
     from cgan_tf import inversion, regressor
 
-    work = [name for name in stages if not run.stage(name).finished()]
+    work = [name for name in stages if name in restarted or not run.stage(name).finished()]
     if "regressor" in work:
-        regressor.check(options, run, dataset)
+        began = "regressor" not in restarted and run.stage("regressor").has_work()
+        regressor.check(options, dataset, began)
     if {"inversion", "directions"} & set(work):
         inversion.check(options)
 
@@ -110,9 +120,9 @@ def prepare(options: Config, run: RunFolder, stages: tuple[str, ...]) -> tuple:
         options = dataclasses.replace(
             options, attributes=directions.choose_attributes(options, dataset)
         )
-    check_ahead(options, run, dataset, stages)
     # What was made from a stage that begins anew is stale.
     restarted = config.with_dependents(stages) if FLAGS.restart else ()
+    check_ahead(options, run, dataset, stages, restarted)
     run.check_options(options, restarted)
     for stage in restarted:
         run.restart(stage)

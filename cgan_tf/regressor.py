@@ -126,14 +126,18 @@ def build(
     return model, note
 
 
-def check(config: Config, folder: RunFolder, dataset: ImageData) -> None:
+def check(config: Config, dataset: ImageData, began: bool) -> None:
     """What `run` needs of the user, before any stage has worked.
+
+    Args:
+        config: the resolved options.
+        dataset: the photos.
+        began: a checkpoint holds the weights already.
 
     Raises:
         UserError: the data has no labels, or the start that --vgg_weights asks for is not there.
     """
     _need_labels(config, dataset)
-    began = any(folder.stage("regressor").checkpoints.glob("step-*.npz"))
     if config.vgg_weights not in ("auto", "none") and not began:
         backbone = vgg.build_backbone()
         if config.vgg_weights == "imagenet":

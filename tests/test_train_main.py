@@ -435,6 +435,17 @@ def test_restart_refuses_what_other_stages_began_with(command, copy):
     assert after == before
 
 
+def test_restart_moves_nothing_if_the_new_stage_cannot_begin(command, copy):
+    before = tiny.snapshot(copy.path)
+    code, _, error = command(
+        "--stage=regressor", f"--run_dir={copy.path}", "--restart", "--vgg_weights=/none.h5"
+    )
+    assert code == 2 and error.startswith("error: --vgg_weights=/none.h5: no VGG16 weights")
+    after = tiny.snapshot(copy.path)
+    after.pop(".lock")
+    assert after == before
+
+
 # In processes of their own.
 
 
