@@ -48,6 +48,9 @@ def make_run(path: Path, config: Config) -> run.RunFolder:
     encoder = Encoder(config.resolution, generator.latent_shape, 16)
     if config.arch == "dcgan":
         shake(generator, gain=8.0)  # its initial images are all but gray
+    else:  # and these are gray
+        for layer in generator.to_image:
+            layer.kernel.assign(keras.random.normal(layer.kernel.shape))
     shake(encoder, gain=1.2)
     for name, model in (("gan", generator), ("regressor", regressor), ("inversion", encoder)):
         stage = folder.stage(name)

@@ -21,10 +21,12 @@ def make(arch, norm="none"):
     keras.utils.set_random_seed(2)
     if arch == "stylegan":
         generator = StyleGenerator(32, 6, 8)
+        for layer in generator.to_image:  # away from grey
+            layer.kernel.assign(normal(*layer.kernel.shape))
     else:
         generator = Generator(32, 6, 8, norm="pixel")
         for weight in generator.trainable_weights:
-            weight.assign(weight.numpy() * 8)  # away from grey
+            weight.assign(weight.numpy() * 8)
     return growing.grow(generator), growing.GrowingDiscriminator(Discriminator(32, 8, norm))
 
 

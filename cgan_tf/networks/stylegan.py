@@ -141,11 +141,15 @@ class StyleGenerator(keras.Model):
                 StyleConv(channels, style, dtype=dtype),
             ]
         self.num_layers = len(self.convolutions)
-        # The image is a sum over the levels, of unit variance at the start.
+        # The image is a sum over the levels.
         gain = 1.0 / math.sqrt(len(widths))
         self.to_image = [
             equalized.Conv2DTranspose(3, 4, 2, gain=gain, dtype=dtype) for _ in widths
         ]
+        # Grey at the start: what begins as noise takes long to go.
+        for layer, channels in zip(self.to_image, widths, strict=True):
+            layer.build((None, None, None, channels))
+            layer.kernel.assign(tf.zeros(layer.kernel.shape))
         self.constant = self.add_weight(
             shape=(1, LOWEST, LOWEST, widths[0]), initializer="random_normal", name="constant"
         )
