@@ -142,7 +142,7 @@ def test_measuring_again_gives_the_same_figures(finished, tmp_path):
     config, folder, dataset, report = finished
     editor = translator.Translator.from_run(folder.path, scores=True)
     model = artifact.load_model(Judge, folder.path / "evaluate" / judge.FOLDER)
-    entries = translator.read_directions(folder, editor.generator.z_dim)
+    entries = translator.read_directions(folder, editor.generator.latent_shape)
     again = json.loads(json.dumps(
         evaluate.measure_all(config, dataset, tmp_path, model, editor, entries)))  # fmt: skip
     for key in set(report) - {"seconds", "inversion"}:

@@ -88,7 +88,8 @@ def test_model_json(exported):
     description = json.loads(text)
     assert list(description) == [
         "format", "attributes", "scores", "calibration", "image", "resolution", "crop", "space",
-        "z_dim", "prior", "signatures", "hashes", "license", "data", "versions",
+        "latent_shape", "truncation", "z_dim", "prior", "signatures", "hashes", "license", "data",
+        "versions",
     ]  # fmt: skip
     assert description["attributes"] == NAMES
     assert set(NAMES) < set(description["scores"])

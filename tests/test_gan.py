@@ -302,9 +302,9 @@ def test_samples_that_are_all_alike_stop_the_stage(chain, tmp_path, monkeypatch)
     with pytest.raises(UserError) as error:
         gan.run(chain.config, folder, chain.faces)
     assert str(error.value) == (
-        "gan: collapsed at 0.03 kimg: 64 samples differ by 0.01 on average, less than "
-        "--collapse_ratio=0.1 of what photos do; the last checkpoint is kept; lower --g_lr and "
-        "--d_lr, or raise the penalty's weight (--r1_gamma), with --restart"
+        "gan: collapsed (64 samples differ by 0.01 on average, less than --collapse_ratio=0.1 of "
+        "what photos do) at 0.03 kimg; there is no checkpoint yet; lower --g_lr and --d_lr, or "
+        "raise the penalty's weight (--r1_gamma), with --restart"
     )
     assert not folder.stage("gan").finished()
 
