@@ -6,7 +6,7 @@
 Each recipe is "NAME:FLAG=VALUE FLAG=VALUE ..." over the options of the judged run's gan stage; the
 seed, the photos and the images seen are equal. `fd` is the Frechet distance on the features of that
 run's judge, as its evaluate stage measures it; the seconds are those of the training alone. The
-last column compares with the first recipe: the ratio of the last fd, and the share of the first
+last table compares with the first recipe: the ratio of the last fd, and the share of the first
 one's time after which its last fd was reached ("-" where it was not).
 """
 
@@ -56,10 +56,11 @@ def parse_recipe(text: str, base: Config) -> tuple[str, Config]:
     return name, config
 
 
-def train(config: Config, dataset, photos, judge) -> list[dict]:
-    """fd, kimg and seconds of one recipe, in the order of the training.
+def train(name: str, config: Config, dataset, photos, judge) -> list[dict]:
+    """fd, kimg and seconds of one recipe, in the order of the training; prints them.
 
     Args:
+        name: the recipe's.
         config: the recipe.
         dataset: what it trains on.
         photos: whose held-out photos it is compared with.
@@ -81,12 +82,15 @@ def train(config: Config, dataset, photos, judge) -> list[dict]:
             block = measure.measure_generator(
                 trainer.average, judge, photos, FLAGS.fakes, config.seed
             )
-            rows.append({
+            row = {
                 "kimg": seen / 1000,
                 "seconds": before - start - measuring,
                 "fd": block["fd"],
                 "fd_over_floor": block["fd_over_floor"],
-            })  # fmt: skip
+            }
+            rows.append(row)
+            print(f"{name:16s}{row['kimg']:8.0f}{row['seconds']:9.0f}{row['fd']:9.2f}"
+                  f"{row['fd_over_floor']:9.2f}", flush=True)  # fmt: skip
         measuring += time.perf_counter() - before
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -131,20 +135,16 @@ def main() -> None:
         splits["train"] = splits["train"][: FLAGS.photos]
     dataset = dataclasses.replace(photos, splits=splits)
     print(f"{len(splits['train'])} training photos, {base.resolution} px, seed {base.seed}")
-    print(f"{'recipe':16s}{'kimg':>8s}{'seconds':>9s}{'fd':>9s}{'/ floor':>9s}"
-          f"{'fd / first':>12s}{'time to first':>15s}")  # fmt: skip
-    results: dict[str, list[dict]] = {}
-    for name, config in recipes.items():
-        rows = results[name] = train(config, dataset, photos, judge)
-        first = next(iter(results.values()))
-        for row in rows:
-            line = (f"{name:16s}{row['kimg']:8.0f}{row['seconds']:9.0f}{row['fd']:9.2f}"
-                    f"{row['fd_over_floor']:9.2f}")  # fmt: skip
-            if row is rows[-1]:
-                share = share_of_time(rows, first)
-                line += f"{row['fd'] / first[-1]['fd']:12.3f}"
-                line += f"{'-' if share is None else format(share, '.3f'):>15s}"
-            print(line, flush=True)
+    print(f"{'recipe':16s}{'kimg':>8s}{'seconds':>9s}{'fd':>9s}{'/ floor':>9s}")
+    results = {
+        name: train(name, config, dataset, photos, judge) for name, config in recipes.items()
+    }
+    first = next(iter(results.values()))
+    print(f"{'':16s}{'last fd / first':>17s}{'time to its fd':>17s}")
+    for name, rows in results.items():
+        share = share_of_time(rows, first)
+        text = "-" if share is None else f"{share:.3f}"
+        print(f"{name:16s}{rows[-1]['fd'] / first[-1]['fd']:17.3f}{text:>17s}")
     if FLAGS.output:
         write_json(Path(FLAGS.output), {
             "photos": len(splits["train"]),

@@ -1,4 +1,4 @@
-"""Peak memory and images a second as the data set grows.
+"""Peak memory and images a second as the data set grows, and on one and two replicas.
 
     python -m benchmarks.scaling --sizes=1000,10000,100000 --output=scaling.json
 
@@ -6,6 +6,9 @@ A folder of so many photos of 64 px (a thousand random ones under many names) is
 trained on, each size in a process of its own that tells its largest resident memory. Exit code 1
 if that of the largest size is more than 1.1 times that of the smallest. The files and the caches,
 12 kB a photo, are deleted afterwards.
+
+Then the GAN's step on one device and on two that share its batch: the first two GPUs, or two parts
+of the processor, which cannot be faster and tell what sharing costs.
 """
 
 import multiprocessing
@@ -91,6 +94,43 @@ def train(pipe, folder: Path, cache: Path, batches: int, steps: int) -> None:
     )
 
 
+def train_on(pipe, replicas: int, steps: int) -> None:
+    """One number of replicas' process: trains on a batch in memory; sends images a second."""
+
+    def start() -> None:
+        import tensorflow as tf
+
+        from cgan_tf import distribution
+
+        kind = "GPU" if len(tf.config.list_physical_devices("GPU")) >= replicas else "CPU"
+        devices = tuple(f"{kind}:{index}" for index in range(replicas))
+        distribution.start(Config(devices=devices))
+
+    quiet.import_tensorflow(start)
+    import tensorflow as tf
+
+    from cgan_tf import distribution, gan, training
+
+    config = Config(seed=1)
+    training.seed_everything(config)
+    with distribution.scope():
+        trainer = gan.GAN(config, training.compute_policy(config))
+    strategy = distribution.strategy()
+    shape = (config.batch_size // replicas, RESOLUTION, RESOLUTION, 3)
+    reals = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.random.stateless_uniform(
+            shape, (context.replica_id_in_sync_group, 0), -1.0, 1.0
+        )
+    )
+    step = tf.function(trainer.distributed_step, autograph=False)
+    for number in range(steps + 2):
+        if number == 2:
+            begun = time.perf_counter()
+        for value in step(reals).values():
+            float(value)
+    pipe.send(steps * config.batch_size / (time.perf_counter() - begun))
+
+
 def peak() -> float:
     """Largest resident memory of this process so far, MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
@@ -102,10 +142,14 @@ def measure(count: int, parent: Path) -> dict:
     """The figures of a data set of `count` photos."""
     photos = parent / f"photos{count}"
     make_photos(photos, count)
+    return in_a_process(train, photos, parent / f"cache{count}", FLAGS.batches, FLAGS.steps)
+
+
+def in_a_process(work, *arguments):
+    """What `work` sends into the pipe that is its first argument."""
     context = multiprocessing.get_context("spawn")  # a fork would begin with this one's memory
     receiver, sender = context.Pipe(duplex=False)
-    arguments = (sender, photos, parent / f"cache{count}", FLAGS.batches, FLAGS.steps)
-    process = context.Process(target=train, args=arguments)
+    process = context.Process(target=work, args=(sender, *arguments))
     process.start()
     sender.close()
     try:
@@ -131,7 +175,10 @@ def main() -> None:
             )
     ratio = rows[sizes[-1]]["peak_mib"] / rows[sizes[0]]["peak_mib"]
     print(f"peak memory of the largest / of the smallest: {ratio:.3f}")
-    write_json(Path(FLAGS.output), {"rows": rows, "ratio": ratio})
+    rates = {count: in_a_process(train_on, count, FLAGS.steps) for count in (1, 2)}
+    print(f"GAN step, images/s: one replica {rates[1]:.0f}, two {rates[2]:.0f} "
+          f"({rates[2] / rates[1]:.2f} of it)")  # fmt: skip
+    write_json(Path(FLAGS.output), {"rows": rows, "ratio": ratio, "replicas": rates})
     print(f"written: {FLAGS.output}")
     if ratio > BAR:
         sys.exit(1)
