@@ -28,6 +28,7 @@ from cgan_tf.errors import UserError
 JOIN_SECONDS = 120  # that the workers wait for each other at the start
 LOST_SECONDS = 30  # after which a worker that says nothing more is given up
 MINIBATCH_GROUP = 4  # of networks.dcgan.MinibatchStd
+JUDGED = ("batch_size", "directions_batch_size", "level_batch_sizes")
 BATCH_SIZES = (
     "batch_size", "regressor_batch_size", "inversion_batch_size", "directions_batch_size",
 )  # fmt: skip
@@ -301,10 +302,12 @@ def check(config: Config) -> None:
         return
     from cgan_tf.judge import BATCH_SIZE
 
-    for name in BATCH_SIZES:
-        size = getattr(config, name)
-        # D judges these two, its statistic is of whole groups.
-        grouped = config.minibatch_std and name in ("batch_size", "directions_batch_size")
+    sizes = [(name, getattr(config, name)) for name in BATCH_SIZES]
+    if config.progressive:
+        sizes += [("level_batch_sizes", size) for size in config.level_batch_sizes]
+    for name, size in sizes:
+        # D judges these, its statistic is of whole groups.
+        grouped = config.minibatch_std and name in JUDGED
         unit = replicas * (MINIBATCH_GROUP if grouped else 1)
         if size % unit:
             group = f" with groups of {MINIBATCH_GROUP} (--minibatch_std)" if grouped else ""

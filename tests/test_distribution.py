@@ -224,6 +224,10 @@ class Replicas:
         ({"minibatch_std": False}, 3, "--batch_size=8: 3 replicas share it: must be divisible"),
         ({"regressor_batch_size": 3}, 2, "--regressor_batch_size=3: 2 replicas share it: must"),
         ({"inversion_batch_size": 3}, 2, "--inversion_batch_size=3: 2 replicas share it: must"),
+        (
+            {"progressive": True, "level_batch_sizes": (12, 8, 8), "directions_batch_size": 8}, 2,
+            "--level_batch_sizes=12: 2 replicas share it with groups of 4",
+        ),
         ({"directions_batch_size": 4}, 2, "--directions_batch_size=4: 2 replicas share it with"),
         (
             {
