@@ -86,7 +86,7 @@ def test_help_shows_every_option_with_its_unit_and_default():
             assert f"Default: {default}." in text[name]
         for choice in field.metadata["choices"]:
             assert choice in text[name]
-    assert "One of demo, celeba32, celeba64, celeba128." in text["preset"]
+    assert "One of demo, celeba32, celeba64, celeba128, stylegan64." in text["preset"]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_help_shows_every_option_with_its_unit_and_default():
         (
             ["--stage=gan", "--run_dir=RUN", "--preset=celeba63"],
             "error: --preset=celeba63: unknown preset (did you mean celeba64?); one of demo, "
-            "celeba32, celeba64, celeba128",
+            "celeba32, celeba64, celeba128, stylegan64",
         ),
         (
             ["--stage=gan", "--run_dir=RUN", "--kimg=much"],

@@ -55,9 +55,9 @@ class Toy(training.Trainer):
         }
 
 
-def batches(start):
+def batches(seen, size):
     """Batch s holds s, ten times."""
-    return tf.data.Dataset.range(start, 10**6).map(
+    return tf.data.Dataset.range(seen // size, 10**6).map(
         lambda s: tf.fill((BATCH,), tf.cast(s, tf.float32))
     )
 
@@ -111,17 +111,66 @@ def message(caught):
 
 
 def test_it_trains_until_so_many_images_have_been_seen(stage):
-    said, seen = [], []
+    said, asked = [], []
 
-    def make_batches(start):
-        seen.append(start)
-        return batches(start)
+    def make_batches(seen, size):
+        asked.append((seen, size))
+        return batches(seen, size)
 
     trainer = train(stage, steps=STEPS - 0.5, make_batches=make_batches, said=said)
-    assert int(trainer.optimizer.iterations) == STEPS and seen == [0]  # rounded up
+    assert int(trainer.optimizer.iterations) == STEPS and asked == [(0, BATCH)]  # rounded up
     assert checkpoints(stage) == [name(STEPS)]
     assert len(said) == 1 and said[0].startswith("gan: 0.4/0.395 kimg  ")
     assert "0.0 min left  first 39  second 40" in said[0]
+
+
+class Stretched(Toy):
+    """Ten steps of 10 images, five of 4, five of 8; notes where it enters."""
+
+    def __init__(self):
+        super().__init__()
+        self.entered = []
+
+    def stretches(self, kimg, batch_size):
+        return [training.Stretch(10, 10), training.Stretch(5, 4), training.Stretch(5, 8)]
+
+    def enter(self, index, anew):
+        self.entered.append((index, anew))
+
+
+def test_stretches_follow_each_other_in_one_line_of_checkpoints(stage, tmp_path, monkeypatch):
+    asked, pictures = [], []
+
+    def make_batches(seen, size):
+        asked.append((seen, size))
+        return tf.data.Dataset.range(seen, 10**6, size).map(
+            lambda place: tf.fill((size,), tf.cast(place, tf.float32))
+        )
+
+    def work(where, trainer):
+        train(where, trainer, make_batches=make_batches, options=EVERY_STEP,
+              picture=pictures.append, picture_kimg=0.04)  # fmt: skip
+        return trainer
+
+    monkeypatch.setattr(training, "TICKS", 5)
+    whole = work(stage, Stretched())
+    assert whole.entered == [(0, True), (1, True), (2, True)]
+    assert asked == [(0, 10), (100, 4), (120, 8)]
+    assert pictures == [0, 40, 80, 120, 160]
+    assert [line["kimg"] for line in stage.read_stats()] == [0.04, 0.08, 0.108, 0.128, 0.16]
+    # Killed after 12 steps, in the second stretch, and after 15, at its end.
+    for step, place, entered in ((12, (108, 4), [(1, False), (2, True)]), (15, None, [(2, True)])):
+        again = RunFolder(tmp_path / f"killed{step}").stage("gan")
+        again.path.mkdir(parents=True)
+        with monkeypatch.context() as patch:
+            tiny.interrupt(patch, checkpoint=step, kill=step + 2)
+            with pytest.raises(tiny.Killed):
+                work(again, Stretched())
+        asked.clear()
+        resumed = work(again, Stretched())
+        assert resumed.entered == entered
+        assert asked == ([place] if place else []) + [(120, 8)]
+        tiny.assert_equal_state(tiny.final_state(again), tiny.final_state(stage))
 
 
 def test_a_line_of_statistics_holds_the_means_of_its_tick(stage, monkeypatch):
