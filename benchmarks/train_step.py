@@ -153,6 +153,9 @@ def _weights(trainer) -> list[int]:
 class _Recorder:
     """In an optimizer's place: keeps the gradients, changes nothing."""
 
+    def __init__(self, optimizer) -> None:
+        self.iterations = optimizer.iterations
+
     def apply(self, gradients: list, variables: list) -> None:
         self.gradients = gradients
 
@@ -160,17 +163,18 @@ class _Recorder:
 def gradient_difference(trainer, reals) -> float:
     """Largest relative difference of the own step's gradients from the textbook's.
 
-    D's gradient and G's at the same latents, both at D's weights before its update. The trainer is
-    left as it was, but for its random state.
+    D's gradient and G's at the same latents, both at D's weights before its update. G and D are
+    left as they were, but for G's statistics and the random state.
     """
     import keras
     import tensorflow as tf
 
     g, d, game = trainer.generator, trainer.discriminator, trainer.objective
     kept = trainer.g_optimizer, trainer.d_optimizer
-    recorders = trainer.g_optimizer, trainer.d_optimizer = _Recorder(), _Recorder()
+    recorders = [_Recorder(optimizer) for optimizer in kept]
+    trainer.g_optimizer, trainer.d_optimizer = recorders
     state = keras.ops.convert_to_numpy(trainer.seed_generator.state)
-    trainer._joint_step(reals)
+    trainer.train_step(reals)
     trainer.g_optimizer, trainer.d_optimizer = kept
     trainer.seed_generator.state.assign(state)
     z = g.sample_prior(BATCH, trainer.seed_generator)
