@@ -51,7 +51,7 @@ def parse_recipe(text: str, base: Config) -> tuple[str, Config]:
                 f"{config_module.closest(flag, config_module.stage_fields('gan'))}"
             )
         given[flag] = config_module.parse(flag, value)
-    config = dataclasses.replace(base, kimg=FLAGS.kimg, **given)
+    config = dataclasses.replace(base, **({"kimg": FLAGS.kimg} | given))
     config_module.check(config)
     return name, config
 
@@ -122,6 +122,8 @@ def main() -> None:
     run = RunFolder(FLAGS.judge_run)
     base = run.load_config()
     recipes = dict(parse_recipe(text, base) for text in FLAGS.recipe)
+    if len(recipes) < len(FLAGS.recipe):
+        raise UserError("--recipe: two have the same name")
     quiet.import_tensorflow()
     from cgan_tf import artifact, data, translator
     from cgan_tf import judge as judge_module
