@@ -36,7 +36,7 @@ CALM = {"g_lr": 1e-5, "d_lr": 1e-5}
 # Gradients that count: at the usual weights these penalties hardly show.
 GAN = {
     "r1": {"penalty_interval": 3, "r1_gamma": 10.0},
-    "gp": {"penalty": "gp", "g_norm": "pixel"},
+    "gp": {"penalty": "gp", "penalty_interval": 1, "g_norm": "pixel"},
     "ragan": {"objective": "ragan", "penalty": "none", "augment": "diffaugment"},
     "batch_norm": {
         "d_norm": "batch", "penalty": "r1+r2", "penalty_interval": 3, "r1_gamma": 10.0,
