@@ -34,7 +34,7 @@ RECIPES = {
     "minimax": {},
     "non_saturating": {},
     "lsgan": {},
-    "wgan": {"d_norm": "batch", "d_lr": 1e-4, "g_lr": 1e-4, "d_steps": 2, "minibatch_std": False},
+    "wgan": {"d_norm": "batch", "d_lr": 2e-4, "g_lr": 2e-4, "minibatch_std": False},
     "wgan_gp": {},
     "hinge": {},
     "ragan": {},
