@@ -66,12 +66,11 @@ def train(name: str, config: Config, dataset, photos, judge) -> list[dict]:
         photos: whose held-out photos it is compared with.
         judge: whose features are compared.
     """
-    from cgan_tf import gan, measure, progressive, training
+    from cgan_tf import measure, progressive, training
     from cgan_tf.data import pipeline
 
     training.seed_everything(config)
-    game = progressive.ProgressiveGAN if config.progressive else gan.GAN
-    trainer = game(config, training.compute_policy(config))
+    trainer = progressive.make(config, training.compute_policy(config))
     rows: list[dict] = []
     start, measuring = time.perf_counter(), 0.0
 

@@ -627,8 +627,12 @@ def _check_generator(config: Config) -> None:
 
 def level_batch_sizes(config: Config) -> tuple[int, ...]:
     """Images a step at each level of progressive growing, from 8 px on."""
-    levels = int(math.log2(config.resolution)) - 2
-    return config.level_batch_sizes or (config.batch_size,) * levels
+    return config.level_batch_sizes or (config.batch_size,) * _levels(config)
+
+
+def _levels(config: Config) -> int:
+    """Levels of progressive growing: 8 px, 16 px, ... resolution."""
+    return int(math.log2(config.resolution)) - 2
 
 
 def _check_growth(config: Config) -> None:
@@ -637,7 +641,7 @@ def _check_growth(config: Config) -> None:
         if config.level_batch_sizes:
             raise UserError("--level_batch_sizes: only --progressive has levels")
         return
-    levels = int(math.log2(config.resolution)) - 2
+    levels = _levels(config)
     if config.fade_kimg > config.level_kimg:
         raise UserError(
             f"--fade_kimg={config.fade_kimg:g}: longer than its level "

@@ -382,11 +382,10 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     if not stage.begin(config, dataset.digest):
         return
     training.seed_everything(config)
-    from cgan_tf.progressive import ProgressiveGAN  # it stands on this module
+    from cgan_tf import progressive  # it stands on this module
 
     with distribution.scope():
-        game = ProgressiveGAN if config.progressive else GAN
-        trainer = game(config, training.compute_policy(config))
+        trainer = progressive.make(config, training.compute_policy(config))
     fixed = trainer.generator.sample_prior(GRID, seed=config.seed)
 
     reals = dataset.read(dataset.splits["train"][:GRID])

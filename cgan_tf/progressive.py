@@ -44,6 +44,11 @@ def schedule(config: Config) -> list[Level]:
     return stretches
 
 
+def make(config: Config, policy: str) -> gan.GAN:
+    """The game that the options ask for, grown or not."""
+    return (ProgressiveGAN if config.progressive else gan.GAN)(config, policy)
+
+
 class ProgressiveGAN(gan.GAN):
     """`gan.GAN`, its networks grown from 8 px to their side.
 
