@@ -73,8 +73,12 @@ class Conv2D(_Equalized):
         channels = input_shape[-1]
         self._make((self.side, self.side, channels, self.filters), self.side**2 * channels)
 
+    def scaled_kernel(self) -> tf.Tensor:
+        """What the maps are convolved with."""
+        return self.kernel * self.scale
+
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        return self._finish(tf.nn.conv2d(x, self.kernel * self.scale, self.stride, "SAME"))
+        return self._finish(tf.nn.conv2d(x, self.scaled_kernel(), self.stride, "SAME"))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         count, height, width, _ = input_shape
@@ -92,13 +96,36 @@ class Conv2DTranspose(Conv2D):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         shape = (tf.shape(x)[0], *self.compute_output_shape(x.shape)[1:])
-        kernel = self.kernel * self.scale
-        y = tf.nn.conv2d_transpose(x, kernel, shape, self.stride, "SAME")
+        y = tf.nn.conv2d_transpose(x, self.scaled_kernel(), shape, self.stride, "SAME")
         return self._finish(y)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         count, height, width, _ = input_shape
         return (count, height * self.stride, width * self.stride, self.filters)
+
+
+class UpsampledConv2D(Conv2DTranspose):
+    """Pixels repeated to twice the side, then a 3 px convolution: `[N, 2H, 2W, filters]`.
+
+    Both are one transposed convolution of 4 px, whose kernel is the sum of four shifted ones. A
+    transposed convolution with weights of its own for each of the four paints the pattern of its
+    first, random weights as a mesh over the maps, which an equalised learning rate is slow to
+    remove (Odena et al. 2016, Deconvolution and Checkerboard Artifacts).
+    """
+
+    def __init__(self, filters: int, **kwargs) -> None:
+        super().__init__(filters, 3, 2, **kwargs)
+
+    def build(self, input_shape: tuple) -> None:
+        channels = input_shape[-1]
+        self._make((3, 3, self.filters, channels), 9 * channels)
+
+    def scaled_kernel(self) -> tf.Tensor:
+        kernel = self.kernel * self.scale
+        rows = tf.pad(kernel, [[0, 1], [0, 0], [0, 0], [0, 0]])
+        rows += tf.pad(kernel, [[1, 0], [0, 0], [0, 0], [0, 0]])
+        columns = tf.pad(rows, [[0, 0], [0, 1], [0, 0], [0, 0]])
+        return columns + tf.pad(rows, [[0, 0], [1, 0], [0, 0], [0, 0]])
 
 
 class PixelNorm(layers.Layer):

@@ -7,8 +7,6 @@ paints from there: maps of the full side would cost as much as all others togeth
 an equalised learning rate.
 """
 
-import math
-
 import keras
 import tensorflow as tf
 from keras import layers
@@ -20,6 +18,10 @@ from cgan_tf.networks.dcgan import LOWEST, SLOPE, level_widths
 MAPPING_LAYERS = 4
 MAPPING_LR = 0.01  # learning rate of the mapping, as a share of the others'
 MIXING = 0.9  # share of the training images whose layers take their styles from two latents
+# Size of the styles around 1, at the start. The rectifiers of the mapping leave half of w's square
+# the same for all z, so that styles of size 1 tell one z too little from another.
+STYLE_GAIN = 2.0
+IMAGE_GAIN = 4.0  # of the layers that paint: they begin at zero, so it only sets their speed
 W_MEMORY = 0.995  # per step, of the running mean of w
 
 
@@ -35,7 +37,7 @@ class StyleConv(layers.Layer):
     Args:
         filters: channels of the result.
         style: "modulated" or "adain".
-        up: double the side, by a transposed convolution of 4 px; else one of 3 px keeps it.
+        up: double the side first.
 
     Call arguments:
         x: `[N, H, W, C]`.
@@ -49,7 +51,7 @@ class StyleConv(layers.Layer):
         self.style = style
         options = {"use_bias": False, "dtype": self.dtype_policy, "name": "convolution"}
         self.convolution = (
-            equalized.Conv2DTranspose(filters, 4, 2, gain=1.0, **options)
+            equalized.UpsampledConv2D(filters, gain=1.0, **options)
             if up
             else equalized.Conv2D(filters, 3, gain=1.0, **options)
         )
@@ -57,7 +59,7 @@ class StyleConv(layers.Layer):
     def build(self, x_shape: tuple, w_shape: tuple, noise_shape: tuple) -> None:
         self.convolution.build(x_shape)
         channels = x_shape[-1] if self.style == "modulated" else 2 * self.filters
-        self.affine = equalized.Dense(channels, gain=1.0, dtype="float32", name="affine")
+        self.affine = equalized.Dense(channels, gain=STYLE_GAIN, dtype="float32", name="affine")
         self.affine.build(w_shape)
         self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
         self.noise_scale = self.add_weight(shape=(), initializer="zeros", name="noise_scale")
@@ -78,7 +80,7 @@ class StyleConv(layers.Layer):
 
     def _unit(self, style: tf.Tensor) -> tf.Tensor:
         """What brings each channel of the result to unit variance, float32 `[N, filters]`."""
-        kernel = tf.cast(self.convolution.kernel, tf.float32) * self.convolution.scale
+        kernel = tf.cast(self.convolution.scaled_kernel(), tf.float32)
         squares = tf.reduce_sum(tf.square(kernel), axis=(0, 1))
         if self.convolution.stride == 2:  # a pixel meets a quarter of the kernel's places
             squares = tf.transpose(squares) / 4.0
@@ -142,9 +144,8 @@ class StyleGenerator(keras.Model):
             ]
         self.num_layers = len(self.convolutions)
         # The image is a sum over the levels.
-        gain = 1.0 / math.sqrt(len(widths))
         self.to_image = [
-            equalized.Conv2DTranspose(3, 4, 2, gain=gain, dtype=dtype) for _ in widths
+            equalized.Conv2DTranspose(3, 4, 2, gain=IMAGE_GAIN, dtype=dtype) for _ in widths
         ]
         # Grey at the start: what begins as noise takes long to go.
         for layer, channels in zip(self.to_image, widths, strict=True):
