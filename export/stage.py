@@ -214,7 +214,8 @@ def _build_tflite(
     models = (translator.generator, translator.encoder)
     weights = [*(weight for model in models for weight in model.weights), translator.directions]
     shapes = [tuple(weight.shape) for weight in weights]
-    reason = tflite.check_file(content, shapes, tflite.WEIGHT_ITEMSIZE[quantize])
+    derived = getattr(translator.generator, "derived_shapes", ())
+    reason = tflite.check_file(content, shapes, tflite.WEIGHT_ITEMSIZE[quantize], derived)
     figures = {}
     if reason is None:
         editor = TFLiteEditor(path, content)

@@ -7,6 +7,7 @@ and `parity` runs it.
 
 import collections
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import flatbuffers
@@ -106,13 +107,19 @@ def constants(content: bytes) -> list[bytes]:
     return [data.tobytes() for data in found if np.ndim(data)]
 
 
-def check_file(content: bytes, shapes: list[tuple[int, ...]], itemsize: int) -> str | None:
+def check_file(
+    content: bytes,
+    shapes: list[tuple[int, ...]],
+    itemsize: int,
+    derived: Sequence[tuple[int, ...]] = (),
+) -> str | None:
     """None if the file is fit for a device, else what is wrong in words.
 
     Args:
         content: the .tflite file.
         shapes: shapes of the weights that it was made from.
         itemsize: bytes that one weight should take.
+        derived: shapes of what the conversion computes of the weights and may store with them.
     """
     bad = [
         name
@@ -127,7 +134,7 @@ def check_file(content: bytes, shapes: list[tuple[int, ...]], itemsize: int) -> 
         return "holds a weight more than once"
     # Batch norm folds into its neighbor's kernel, so only the kernels must all be there.
     kernels = sum(int(np.prod(shape)) for shape in shapes if len(shape) > 1) * itemsize
-    everything = sum(int(np.prod(shape)) for shape in shapes) * itemsize + _CONSTANTS
+    everything = sum(int(np.prod(shape)) for shape in [*shapes, *derived]) * itemsize + _CONSTANTS
     stored = sum(map(len, data))
     if not kernels <= stored <= everything:
         return f"holds {stored:,} bytes of weights, expected {kernels:,} to {everything:,}"

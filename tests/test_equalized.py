@@ -34,6 +34,10 @@ PAIRS = {
 }
 
 
+def repeated_and_convolved():
+    return keras.Sequential([layers.UpSampling2D(), layers.Conv2D(7, 3, 1, "same")])
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_they_are_kerass_layers_with_scaled_weights(name):
     ours, theirs, shape = PAIRS[name]
@@ -56,6 +60,19 @@ def test_weights_are_of_unit_size_and_signals_keep_hes_scale(name):
     assert np.std(layer.kernel.numpy()) == pytest.approx(1.0, abs=0.2)
     inner = y if name == "dense" else y[:, 2:-2, 2:-2]
     assert np.mean(np.square(inner)) == pytest.approx(2.0, rel=0.45)
+
+
+def test_upsampled_is_repeated_pixels_and_a_convolution():
+    ours, theirs, x = equalized.UpsampledConv2D(7), repeated_and_convolved(), normal(2, 6, 8, 5)
+    y = ours(x)
+    ours.bias.assign(normal(7, seed=1))
+    theirs.build(x.shape)
+    # A transposed convolution's kernel is turned by half a turn, its channels the other way round.
+    kernel = ours.kernel.numpy()[::-1, ::-1].swapaxes(2, 3) * ours.scale
+    theirs.set_weights([kernel, ours.bias.numpy()])
+    np.testing.assert_allclose(ours(x), theirs(x), atol=1e-5)
+    assert y.shape == ours.compute_output_shape(x.shape) == theirs(x).shape
+    assert ours.scale == pytest.approx(np.sqrt(2 / 45))
 
 
 def test_adam_moves_all_layers_by_the_same_share_of_their_scale():

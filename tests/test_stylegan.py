@@ -30,7 +30,7 @@ def make(style="modulated", dtype="float32", resolution=32, seed=3):
         layer.bias.assign(0.3 * normal(*layer.bias.shape, seed=2))
         layer.noise_scale.assign(0.4)
     for layer in model.to_image:
-        layer.kernel.assign(normal(*layer.kernel.shape, seed=4))
+        layer.kernel.assign(0.1 * normal(*layer.kernel.shape, seed=4))
     model.w_mean.assign(normal(6, seed=5))
     return model
 
@@ -65,8 +65,8 @@ def test_the_modulated_layer_is_the_papers_with_a_kernel_for_each_image(up):
     layer(x, w, noise)
     layer.bias.assign(normal(4, seed=3))
     layer.noise_scale.assign(0.7)
-    style = 1 + w @ layer.affine.kernel.numpy() / np.sqrt(6)  # [N, C]
-    kernel = layer.convolution.kernel.numpy() / np.sqrt(7 * (4 if up else 9))
+    style = 1 + 2 * w @ layer.affine.kernel.numpy() / np.sqrt(6)  # [N, C]
+    kernel = layer.convolution.scaled_kernel().numpy()
     axis = 4 if up else 3  # of the input's channels in [N, h, w, ., .]
     shape = [3, 1, 1, 1, 1]
     shape[axis] = 7
@@ -87,7 +87,7 @@ def test_a_layer_keeps_the_size_of_its_signal(style, up):
     y = layer(normal(16, 8, 8, 64), 30 * normal(16, 6), np.zeros((1, side, side, 1), np.float32))
     inner = y.numpy()[:, 2:-2, 2:-2]
     if style == "adain":
-        inner = inner / 30 / np.sqrt(2)  # scale and offset are the style's size
+        inner = inner / 60 / np.sqrt(2)  # scale and offset are the style's size
     assert 0.8 < np.sqrt(np.mean(inner**2)) < 1.25
 
 
@@ -97,7 +97,7 @@ def test_adain_gives_each_channel_the_styles_mean_and_deviation():
     w = normal(3, 6, seed=1)
     noise = normal(3, 5, 5, 1, seed=2)
     y = layer(normal(3, 5, 5, 7), w, noise).numpy()
-    scale, offset = np.split(w @ layer.affine.kernel.numpy() / np.sqrt(6), 2, axis=1)
+    scale, offset = np.split(2 * w @ layer.affine.kernel.numpy() / np.sqrt(6), 2, axis=1)
     np.testing.assert_allclose(y.mean(axis=(1, 2)), offset, atol=1e-5)
     np.testing.assert_allclose(y.std(axis=(1, 2)), np.abs(1 + scale), rtol=1e-4)
 
@@ -144,7 +144,7 @@ def test_the_mapping_learns_at_a_hundredth_of_the_rate(model):
     for layer in dense:
         assert layer.scale == pytest.approx(0.01 * np.sqrt(2 / 6), rel=1e-6)
         assert layer.kernel.numpy().std() == pytest.approx(100, rel=0.3)
-    assert model.convolutions[0].affine.scale == pytest.approx(1 / np.sqrt(6), rel=1e-6)
+    assert model.convolutions[0].affine.scale == pytest.approx(2 / np.sqrt(6), rel=1e-6)
 
 
 def test_the_same_face_from_all_spaces():

@@ -179,6 +179,16 @@ class StyleGenerator(keras.Model):
         """Of one latent of the space."""
         return (self.num_layers, self.z_dim) if self.space == "ws" else (self.z_dim,)
 
+    @property
+    def derived_shapes(self) -> list[tuple[int, ...]]:
+        """Of what an export computes of the weights once: folded kernels, and their squares."""
+        shapes = []
+        for layer in self.convolutions:
+            places = 4 * 4 - 3 * 3 if layer.convolution.stride == 2 else 0
+            places += layer.style == "modulated"
+            shapes.append((places, *layer.convolution.kernel.shape[2:]))
+        return shapes
+
     def sample_prior(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
         """z float32 `[count, z_dim]` from N(0, I)."""
         return keras.random.normal((count, self.z_dim), seed=seed)
