@@ -3,7 +3,8 @@
     python -m cgan_tf.evaluate --judge_run=RUN_DIR --generator_run=OTHER_RUN_DIR
 
 judges the generators of two runs, of any resolution, by the judge and the photos of the first,
-and leaves evaluate/against_NAME.json there. The stage itself runs from train_main.py.
+and leaves evaluate/against_NAME.json there; of a StyleGAN, also how well z and w separate.
+The stage itself runs from train_main.py.
 
 Layout of report.json; a figure that has no value is null, a part that does not apply is absent:
 
@@ -146,7 +147,9 @@ def measure_all(
         f"precision {generation['precision']:.2f}, recall {generation['recall']:.2f}"
     )
     if config.arch == "stylegan":
-        separability = report["separability"] = measure.measure_separability(chain, seed)
+        separability = report["separability"] = measure.measure_separability(
+            chain.generator, judge, seed
+        )
         print(
             "evaluate: hyperplanes tell attributes at "
             f"{_text(separability['z'], '.3f')} in z, {_text(separability['w'], '.3f')} in w"
@@ -239,7 +242,8 @@ def compare(judge_run: Path, generator_run: Path) -> "Numbers":
     """Both runs' generators by the judge and the photos of the first; also written there.
 
     Returns:
-        {"run": its `generation` block, "other": the other's, "other_run": its path as given}
+        {"run": its `generation` block, "other": the other's, "other_run": its path as given,
+        "separability": the other's block of that name, if it is a StyleGAN}
 
     Raises:
         UserError: a run or what it must hold is missing, or the data is not the judge's.
@@ -247,6 +251,7 @@ def compare(judge_run: Path, generator_run: Path) -> "Numbers":
     from cgan_tf import artifact, judge, measure, translator
     from cgan_tf.networks import generators
     from cgan_tf.networks.judge import Judge
+    from cgan_tf.networks.stylegan import StyleGenerator
 
     run_folder, other_folder = RunFolder(judge_run), RunFolder(generator_run)
     config = run_folder.load_config()
@@ -266,6 +271,8 @@ def compare(judge_run: Path, generator_run: Path) -> "Numbers":
         for generator in loaded
     ]
     result = {"run": blocks[0], "other": blocks[1], "other_run": str(generator_run)}
+    if isinstance(loaded[1], StyleGenerator):
+        result["separability"] = measure.measure_separability(loaded[1], judge_model, config.seed)
     write_json(against_path(stage, generator_run), result)
     return result
 
@@ -283,19 +290,35 @@ def read_comparisons(stage: StageFolder) -> dict[str, "Numbers"]:
     }
 
 
+def table(result: "Numbers") -> str:
+    """What `compare` has found, for a reader."""
+    keys = ("resolution", "fd", "fd_floor", "fd_at_32", "fd_floor_at_32", "precision", "recall")
+    lines = [f"{'':16}{'--judge_run':>14}{'--generator_run':>18}{'first / second':>18}"]
+    for key in keys:
+        first, second = result["run"][key], result["other"][key]
+        share = f"{first / second:18.3f}" if key in ("fd", "fd_at_32") and second else ""
+        lines.append(f"{key:16}{first:14.4g}{second:18.4g}{share}")
+    lines.append(
+        f"n_real {result['run']['n_real']}, n_fake {result['run']['n_fake']}, "
+        f"seed {result['run']['seed']}, features of the judge of --judge_run"
+    )
+    separability = result.get("separability")
+    if separability:
+        lines += ["", f"{'hyperplane of --generator_run':32}{'positive':>8}{'z':>8}{'w':>8}"]
+        for name, row in {**separability["attributes"], "mean": separability}.items():
+            cells = [_text(row.get(key), ".3f") for key in ("positive", "z", "w")]
+            lines.append(f"{name:32}" + "".join(f"{cell:>8}" for cell in cells))
+        lines.append(
+            f"balanced accuracy on {separability['n']} held-out samples, by the judge's opinion"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """The command: a table of both generators."""
     cli.require("judge_run", "generator_run")
     quiet.import_tensorflow()
-    result = compare(Path(flags.FLAGS.judge_run), Path(flags.FLAGS.generator_run))
-    keys = ("resolution", "fd", "fd_floor", "fd_at_32", "fd_floor_at_32", "precision", "recall")
-    print(f"{'':16}{'--judge_run':>14}{'--generator_run':>18}{'first / second':>18}")
-    for key in keys:
-        first, second = result["run"][key], result["other"][key]
-        share = f"{first / second:18.3f}" if key in ("fd", "fd_at_32") and second else ""
-        print(f"{key:16}{first:14.4g}{second:18.4g}{share}")
-    print(f"n_real {result['run']['n_real']}, n_fake {result['run']['n_fake']}, "
-          f"seed {result['run']['seed']}, features of the judge of --judge_run")  # fmt: skip
+    print(table(compare(Path(flags.FLAGS.judge_run), Path(flags.FLAGS.generator_run))))
 
 
 if __name__ == "__main__":

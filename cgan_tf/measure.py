@@ -20,6 +20,7 @@ from cgan_tf import metrics
 from cgan_tf.data import ImageData, pipeline, synthetic, synthetic_source
 from cgan_tf.data.images import to_float
 from cgan_tf.networks.judge import Judge
+from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.networks.vgg import Perceptual
 from cgan_tf.translator import Translator
 
@@ -193,7 +194,9 @@ def _photo_features(
     return batched(lambda rows: see(to_float(dataset.read(rows))), indices)
 
 
-def measure_separability(chain: Chain, seed: int, samples: int = SEPARATED) -> Numbers:
+def measure_separability(
+    generator: StyleGenerator, judge: Judge, seed: int, samples: int = SEPARATED
+) -> Numbers:
     """The `separability` block: how well a hyperplane in z, and one in w, tells each attribute.
 
     Samples get the judge's opinion as their labels; on four fifths of them logistic regression
@@ -201,16 +204,22 @@ def measure_separability(chain: Chain, seed: int, samples: int = SEPARATED) -> N
     section 4.2). Accuracies are balanced: always saying the majority has 0.5.
 
     Args:
-        chain: its generator is a `StyleGenerator`.
+        generator: of any resolution; its images are resized to the judge's.
+        judge: decides on the labels.
         seed: of the samples.
         samples: their number.
     """
-    z = chain.generator.sample_prior(samples, seed=seed).numpy()
-    spaces = {"z": z, "w": batched(compiled(chain.generator.mapping, z.shape[1:]), z)}
-    _, probabilities = batched(lambda rows: chain.judge(chain.sample(rows)), z)
+    z = generator.sample_prior(samples, seed=seed).numpy()
+    spaces = {"z": z, "w": batched(compiled(generator.mapping, z.shape[1:]), z)}
+    side = judge.resolution
+
+    def see(rows: tf.Tensor) -> tf.Tensor:
+        return judge.features_and_probabilities(resize(generator.from_prior(rows), side))[1]
+
+    probabilities = batched(compiled(see, z.shape[1:]), z)
     train, held_out = np.split(np.arange(samples), [samples * 4 // 5])
     attributes = {}
-    for column, name in enumerate(chain.names):
+    for column, name in enumerate(judge.attribute_names):
         labels = probabilities[:, column] > 0.5
         if min(labels[held_out].sum(), (~labels[held_out]).sum()) < SEPARATED_LEAST:
             continue

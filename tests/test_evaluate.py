@@ -1,6 +1,7 @@
 """cgan_tf.measure, cgan_tf.evaluate and cgan_tf.figures on an untrained run of 32 px."""
 
 import copy
+import dataclasses
 import functools
 import json
 
@@ -440,6 +441,23 @@ def test_compare_judges_both_generators_alike(finished, other_run):
     (folder.path / "evaluate" / "against_other.json").unlink()
 
 
+def test_compare_tells_how_well_a_stylegans_spaces_separate(finished, tmp_path, monkeypatch):
+    config, folder, _, _ = finished
+    other = fake_run.make_run(tmp_path / "style", dataclasses.replace(config, arch="stylegan"))
+    few = functools.partial(measure.measure_separability, samples=500)
+    monkeypatch.setattr(measure, "measure_separability", few)
+    result = evaluate.compare(folder.path, other.path)
+    block = result["separability"]
+    assert (block["n_train"], block["n"], block["seed"]) == (400, 100, config.seed)
+    block["attributes"] = {"Smiling": {"positive": 0.25, "z": 0.75, "w": 0.875}}
+    lines = evaluate.table(result | {"separability": block | {"z": 0.75, "w": None}}).splitlines()
+    lines = lines[lines.index("") + 1 :]
+    assert [line.split()[-4:] for line in lines[1:-1]] == [
+        ["Smiling", "0.250", "0.750", "0.875"], ["mean", "-", "0.750", "-"]]  # fmt: skip
+    assert "100 held-out samples" in lines[-1]
+    (folder.path / "evaluate" / "against_style.json").unlink()
+
+
 def test_compare_wants_an_evaluated_run(other_run):
     with pytest.raises(UserError, match="--stage=evaluate"):
         evaluate.compare(other_run.path, other_run.path)
@@ -529,13 +547,8 @@ def test_export_rows():
     assert "cannot be converted" in rows[3].name
 
 
-class Separable:
-    """z is its own image; the judge sees z0 > 0, z0 * z1 > 0, and what hardly any sample has."""
-
-    names = ("Linear", "Product", "Rare")
-
-    def __init__(self):
-        self.generator = self
+class Plain:
+    """A generator of 1 px: z is its own image."""
 
     def sample_prior(self, count, seed):
         return tf.random.stateless_normal((count, 4), (seed, 0))
@@ -543,16 +556,24 @@ class Separable:
     def mapping(self, z):
         return tf.stack([z[:, 0], z[:, 0] * z[:, 1]], axis=1)
 
-    def sample(self, z):
-        return z
+    def from_prior(self, z):
+        return z[:, None, None, :]
 
-    def judge(self, images):
-        marks = np.stack([images[:, 0], images[:, 0] * images[:, 1], images[:, 2] - 4], axis=1)
-        return images, (marks > 0).astype(np.float32)
+
+class Sign:
+    """A judge that sees z0 > 0, z0 * z1 > 0, and what hardly any sample has."""
+
+    attribute_names = ("Linear", "Product", "Rare")
+    resolution = 1
+
+    def features_and_probabilities(self, images):
+        z = images[:, 0, 0, :]
+        marks = tf.stack([z[:, 0], z[:, 0] * z[:, 1], z[:, 2] - 4], axis=1)
+        return z, tf.cast(marks > 0, tf.float32)
 
 
 def test_separability_is_what_a_hyperplane_can_tell():
-    block = measure.measure_separability(Separable(), seed=3, samples=2000)
+    block = measure.measure_separability(Plain(), Sign(), seed=3, samples=2000)
     assert set(block["attributes"]) == {"Linear", "Product"}
     assert (block["n_train"], block["n"], block["seed"]) == (1600, 400, 3)
     linear, product = block["attributes"]["Linear"], block["attributes"]["Product"]
