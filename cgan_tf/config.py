@@ -430,6 +430,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 PRESETS["stylegan64"] = PRESETS["celeba64"] | {
     "arch": "stylegan",
+    "kimg": 900.0,
     "g_lr": 1e-3,
     "objective": "rpgan",
 }
