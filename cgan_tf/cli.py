@@ -1,8 +1,9 @@
 """What every command of the project shares: parse the flags, run, and end in one clear line.
 
-Stands before everything else in the chain: `train_main.py`, `python -m cgan_tf.translate` and
-`python -m export` define their absl flags and hand their `main` to `run`. A mistake of the user
-is one line `error: ...` on stderr and exit code 2; a bug keeps its traceback.
+Stands before everything else in the chain: `train_main.py`, `python -m cgan_tf.translate`,
+`python -m cgan_tf.label` and `python -m export` define their absl flags and hand their `main` to
+`run`. A mistake of the user is one line `error: ...` on stderr and exit code 2; a bug keeps its
+traceback.
 """
 
 import difflib
@@ -11,6 +12,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from absl import app, flags, logging
 
@@ -41,6 +43,21 @@ def require(*names: str) -> None:
     for name in names:
         if not flags.FLAGS[name].value:
             raise UserError(f"--{name}: not given; see --help")
+
+
+def require_writable(option: str, folder: Path) -> None:
+    """Raises a UserError unless a file can be put into `folder`, which may have to be made first.
+
+    Args:
+        option: the flag with its value, for the error.
+        folder: as it is, or as it will be made.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UserError(f"{option}: {folder} is a file; choose another folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{option}: may not write in {folder}; choose another folder")
 
 
 def error_line(message: str) -> str:

@@ -1,11 +1,13 @@
 """One interface to the three forms of the finished editor: run folder, SavedModel, TFLite file.
 
-Between what the stages and `export` left on disk and its users, `cgan_tf.translate` and the
-exporter's parity check, which call the same signatures of each form and compare.
+Between what the stages and `export` left on disk and its users: `cgan_tf.translate`,
+`cgan_tf.label`, and the exporter's parity check, which calls the same signatures of each form and
+compares.
 """
 
 import abc
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,24 +73,28 @@ class KerasEditor(Editor):
         }
 
     def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
-        with tf.device("CPU:0"):
-            tensors = {name: tf.constant(value, tf.float32) for name, value in inputs.items()}
-            return self._functions[signature](**tensors).numpy()
+        return run_on_cpu(self._functions[signature], **inputs)
 
 
 class SavedModelEditor(Editor):
-    """A SavedModel that `python -m export` wrote."""
+    """A SavedModel that `python -m export` wrote.
+
+    Attributes:
+        description: its model.json.
+        signatures: the names that `run` takes.
+    """
 
     def __init__(self, folder: Path) -> None:
-        description = read_description(folder / ASSETS / DESCRIPTION_NAME, folder)
-        super().__init__(*_essentials(description, folder))
+        self.description = read_description(folder / ASSETS / DESCRIPTION_NAME, folder)
+        super().__init__(*_essentials(self.description, folder))
         try:
             with native_stderr_held(), tf.device("CPU:0"):
                 self._model = tf.saved_model.load(str(folder))
         except Exception as error:  # TensorFlow raises whatever a damaged file makes it trip on
             raise UserError(f"{folder}: damaged SavedModel ({_reason(error)})") from None
         self._functions = self._model.signatures
-        if "translate" not in self._functions:
+        self.signatures = tuple(self._functions)
+        if "translate" not in self.signatures:
             raise UserError(f"{folder}: a SavedModel without the signature translate; {_REMEDY}")
 
     def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
@@ -133,11 +139,40 @@ class TFLiteEditor(Editor):
         return np.concatenate(rows)
 
 
+def run_on_cpu(function: Callable[..., tf.Tensor], **inputs: np.ndarray) -> np.ndarray:
+    """The function's output for the inputs as float32 tensors (a GPU may round to TF32)."""
+    with tf.device("CPU:0"):
+        tensors = {name: tf.constant(value, tf.float32) for name, value in inputs.items()}
+        return function(**tensors).numpy()
+
+
+def draw_prior(draw: np.random.Generator, prior: str, count: int, z_dim: int) -> np.ndarray:
+    """z float32 `[count, z_dim]` for the signature `sample`; prior is "normal" or "uniform"."""
+    shape = (count, z_dim)
+    return np.float32(draw.uniform(-1, 1, shape) if prior == "uniform" else
+                      draw.standard_normal(shape))  # fmt: skip
+
+
 def open_editor(path: str) -> Editor:
     """Loads the editor behind --model: a run folder, a SavedModel folder or a .tflite file.
 
     Raises:
         UserError: it is missing, none of the three, unfinished or damaged.
+    """
+    form, place = find_model(path)
+    if form == "tflite":
+        return TFLiteEditor(place)
+    if form == "saved_model":
+        return SavedModelEditor(place)
+    crop = training_crop(RunFolder(place).load_config())
+    return KerasEditor(Translator.from_run(place), crop)
+
+
+def find_model(path: str) -> tuple[str, Path]:
+    """Which form --model has, "run", "saved_model" or "tflite", and where it is; opens nothing.
+
+    Raises:
+        UserError: it is missing, or none of the three.
     """
     place = Path(path).expanduser()
     if not place.exists():
@@ -148,12 +183,11 @@ def open_editor(path: str) -> Editor:
     if place.is_file():
         if place.suffix != ".tflite":
             raise UserError(f"--model={path}: not a model; a file must be a .tflite")
-        return TFLiteEditor(place)
+        return "tflite", place
     if (place / "saved_model.pb").exists():
-        return SavedModelEditor(place)
+        return "saved_model", place
     if (place / "config.json").exists():
-        crop = training_crop(RunFolder(place).load_config())
-        return KerasEditor(Translator.from_run(place), crop)
+        return "run", place
     if (place / "saved_model" / "saved_model.pb").exists():
         raise UserError(f"--model={path}: not a model; did you mean {place / 'saved_model'}?")
     raise UserError(

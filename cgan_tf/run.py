@@ -12,6 +12,7 @@
 Every write is atomic: a temporary name beside the target, fsync, rename.
 """
 
+import contextlib
 import datetime
 import errno
 import fcntl
@@ -22,9 +23,9 @@ import os
 import platform
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cgan_tf import __version__
 from cgan_tf import config as config_module
@@ -36,19 +37,29 @@ METADATA = {"stage", "options", "data", "parents"}  # what later commands need o
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "absl-py", "tensorflow-datasets")
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replaces the file at `path` by `content`, or leaves it as it was: never a torn file."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """An open file that takes the place of `path` where the block ends without an error.
+
+    After an error `path` is as it was: never a torn file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces the file at `path` by `content`, or leaves it as it was."""
+    with replacing(path) as file:
+        file.write(content)
 
 
 def write_text(path: Path, content: str) -> None:

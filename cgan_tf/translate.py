@@ -23,6 +23,7 @@ from cgan_tf import cli, quiet
 from cgan_tf.data import images
 from cgan_tf.data.source import IMAGE_SUFFIXES
 from cgan_tf.errors import UserError
+from cgan_tf.photos import crop_photo, find_photos
 
 if TYPE_CHECKING:  # at run time it would import TensorFlow, with its start-up lines
     from cgan_tf.editors import Editor
@@ -83,30 +84,6 @@ def strength_vector(edit: dict[str, float], attributes: tuple[str, ...]) -> np.n
     return vector
 
 
-def find_photos(image: str) -> list[Path]:
-    """The photo, or the photos of the folder (not of its sub-folders), by name.
-
-    Raises:
-        UserError: nothing there, or no photo in the folder.
-    """
-    path = Path(image).expanduser()
-    if not path.exists():
-        raise UserError(f"--image={image}: no such file or folder; give a photo or a folder")
-    if not path.is_dir():
-        return [path]
-    photos = sorted(
-        entry
-        for entry in path.iterdir()
-        if entry.suffix.lower() in IMAGE_SUFFIXES
-        and not entry.name.startswith(".")
-        and entry.is_file()
-    )
-    if not photos:
-        suffixes = " ".join(IMAGE_SUFFIXES)
-        raise UserError(f"--image={image}: no photos in this folder; their names end in {suffixes}")
-    return photos
-
-
 def plan_outputs(photos: list[Path], is_folder: bool, output: str, overwrite: bool) -> list[Path]:
     """One PNG path per photo; writes nothing yet.
 
@@ -133,13 +110,7 @@ def plan_outputs(photos: list[Path], is_folder: bool, output: str, overwrite: bo
         if path.suffix.lower() != ".png":
             raise UserError(f"--output={output}: give a name that ends in .png, or a folder")
         targets = [path]
-    folder = targets[0].parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise UserError(f"--output={output}: {folder} is a file; choose another folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"--output={output}: may not write in {folder}; choose another folder")
+    cli.require_writable(f"--output={output}", targets[0].parent)
     for photo, target in zip(photos, targets, strict=True):
         if target.is_dir():
             raise UserError(f"--output={output}: {target} is a folder; choose another name")
@@ -159,23 +130,6 @@ class Edited:
 
     pixels: np.ndarray  # uint8 [R, R, 3], or the strip
     crop: str  # how the photo was cropped, in words
-
-
-def crop_photo(pixels: np.ndarray, resolution: int, aligned: bool) -> tuple[np.ndarray, str]:
-    """The square that the model sees, uint8 `[R, R, 3]`, and in words which it is.
-
-    Args:
-        pixels: the decoded photo, uint8 `[H, W, 3]`.
-        resolution: the model's.
-        aligned: the model has learned from CelebA's aligned photos. A photo of exactly their
-            proportions gets their crop; any other the largest centered square.
-    """
-    height, width = pixels.shape[:2]
-    if aligned and width * images.CELEBA_HEIGHT == height * images.CELEBA_WIDTH:
-        return images.celeba_crop_resize(pixels, resolution), f"{width}x{height}, CelebA's crop"
-    side = min(height, width)
-    crop = images.center_square_resize(pixels, resolution)
-    return crop, f"{width}x{height}, center square of {side} px"
 
 
 def edit_photo(

@@ -79,9 +79,7 @@ class Translator(keras.Model):
 
     def sample(self, z: tf.Tensor) -> tf.Tensor:
         """Images `[N, R, R, 3]` of z `[N, z_dim]` drawn from the generator's prior."""
-        if self.truncation == 1:  # only a StyleGenerator has another
-            return self.generator.from_prior(z)
-        return self.generator.from_prior(z, self.truncation)
+        return sample(self.generator, z, self.truncation)
 
     def score(self, image: tf.Tensor) -> tf.Tensor:
         """The regressor's scores `[N, all attributes]` in [0, 1]."""
@@ -122,6 +120,13 @@ class Translator(keras.Model):
             artifact.load_model(Regressor, stages["regressor"].model) if scores else None,
             config.truncation,
         )
+
+
+def sample(generator: keras.Model, z: tf.Tensor, truncation: float) -> tf.Tensor:
+    """Images `[N, R, R, 3]` of z `[N, z_dim]`, truncated as a run's options say."""
+    if truncation == 1:  # only a StyleGenerator has another
+        return generator.from_prior(z)
+    return generator.from_prior(z, truncation)
 
 
 def finished_stage(run: RunFolder, name: str) -> StageFolder:

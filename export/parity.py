@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cgan_tf.editors import Editor
+from cgan_tf.editors import Editor, draw_prior
 
 BATCH = 16  # rows that are compared at a time
 
@@ -48,14 +48,12 @@ def make_inputs(reference: Editor, image: np.ndarray, z_dim: int, prior: str, se
     count = len(image)
     draw = np.random.Generator(np.random.PCG64([seed, 0xE]))
     strengths = draw.uniform(-1, 1, (count, len(reference.attributes)))
-    z = draw.uniform(-1, 1, (count, z_dim)) if prior == "uniform" else (
-        draw.standard_normal((count, z_dim))
-    )  # fmt: skip
+    z = draw_prior(draw, prior, count, z_dim)
     return Inputs(
         image=np.float32(image),
         strengths=np.float32(strengths),
         latent=run_batched(reference, "encode", {"image": np.float32(image)}),
-        z=np.float32(z),
+        z=z,
     )
 
 

@@ -114,19 +114,6 @@ def test_a_strength_too_large_for_a_float32():
             translate.strength_vector({"Smiling": 1e300}, NAMES)
 
 
-def test_find_photos(tmp_path):
-    for name in ("b.PNG", "a.jpeg", ".hidden.png", "notes.txt", "c.webp"):
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    found = translate.find_photos(str(tmp_path))
-    assert [path.name for path in found] == ["a.jpeg", "b.PNG", "c.webp"]
-    assert translate.find_photos(str(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]
-    with pytest.raises(UserError, match="no photos in this folder"):
-        translate.find_photos(str(tmp_path / "folder.png"))
-    with pytest.raises(UserError, match="gone.png: no such file or folder"):
-        translate.find_photos(str(tmp_path / "gone.png"))
-
-
 def plan(names, folder, output, overwrite=False):
     return translate.plan_outputs([Path(name) for name in names], folder, str(output), overwrite)
 
@@ -164,21 +151,6 @@ def test_plan_outputs_refuses(tmp_path, monkeypatch):
 
 
 # ---- one photo ---------------------------------------------------------------------------------
-
-
-def test_crops():
-    draw = np.random.default_rng(0)
-    wide = draw.integers(0, 256, (40, 60, 3), np.uint8)
-    crop, words = translate.crop_photo(wide, 32, aligned=True)
-    np.testing.assert_array_equal(crop, images.center_square_resize(wide, 32))
-    assert words == "60x40, center square of 40 px"
-    aligned = draw.integers(0, 256, (109, 89, 3), np.uint8)
-    crop, words = translate.crop_photo(aligned, 32, aligned=True)
-    np.testing.assert_array_equal(crop, images.celeba_crop_resize(aligned, 32))
-    assert words == "89x109, CelebA's crop"
-    crop, words = translate.crop_photo(aligned, 32, aligned=False)
-    np.testing.assert_array_equal(crop, images.center_square_resize(aligned, 32))
-    assert words == "89x109, center square of 89 px"
 
 
 class Shift(editors.Editor):

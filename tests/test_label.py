@@ -1,0 +1,426 @@
+"""The label command: its table, what it refuses, and that both forms of a model agree."""
+
+import csv
+import dataclasses
+import io
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import fake_run
+import keras
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+
+from cgan_tf import artifact, label
+from cgan_tf.data import folder, images, synthetic
+from cgan_tf.errors import UserError
+from cgan_tf.networks import generators
+from cgan_tf.networks.vgg import Regressor
+from cgan_tf.run import RunFolder
+
+ROOT = Path(__file__).parents[1]
+FLAGS = ("model", "image", "samples", "seed", "output", "samples_dir", "binary", "overwrite")
+
+
+@pytest.fixture(scope="module")
+def forms():
+    """The same model as run folder and as SavedModel."""
+    return {
+        "run": fake_run.shared_run().path,
+        "saved_model": fake_run.shared_export() / "saved_model",
+    }
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three photos whose order by name is not that of their making."""
+    path = tmp_path / "photos"
+    path.mkdir()
+    for seed, name in enumerate(("c.png", 'a,"b".jpg', "b.webp")):
+        save_photo(path / name, seed)
+    return path
+
+
+def save_photo(path, seed):
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
+    Image.fromarray(coarse).resize((60, 40), Image.Resampling.BICUBIC).save(path)
+
+
+def command(**options):
+    """Runs the command in this process."""
+    values = flags.FLAGS
+    if "binary" not in values:
+        label.define_flags()
+    values.unparse_flags()
+    for name in FLAGS:
+        values[name].value = values[name].default
+        values[name].present = 0
+    values(["label", *(f"--{name}={value}" for name, value in options.items())])
+    return label.main()
+
+
+def read(path):
+    """The table's header, file names, and cells as float64 `[N, K]`."""
+    with open(path, newline="") as file:
+        header, *rows = csv.reader(file)
+    return header, [row[0] for row in rows], np.float64([row[1:] for row in rows])
+
+
+def expected(paths):
+    """What the run's regressor says of the photos, one by one."""
+    model = artifact.load_model(Regressor, fake_run.shared_run().stage("regressor").model)
+    crops = [images.center_square_resize(images.decode_file(path), 32) for path in paths]
+    return np.concatenate([model(images.to_float(crop[None])).numpy() for crop in crops])
+
+
+# ---- photos ------------------------------------------------------------------------------------
+
+
+def test_the_scores_of_a_folder(forms, photos, tmp_path, capsys):
+    tables = {}
+    for name, model in forms.items():
+        output = tmp_path / f"{name}.csv"
+        assert command(model=model, image=photos, output=output) == 0
+        assert capsys.readouterr() == (f"{output}: 3 scored, 0 skipped\n", "")
+        header, files, tables[name] = read(output)
+        assert header == ["file", *synthetic.ATTRIBUTES]
+        assert files == ['a,"b".jpg', "b.webp", "c.png"]
+    assert np.ptp(tables["run"], axis=0).max() > 0.01, "scores that are all alike show nothing"
+    scores = expected([photos / file for file in files])
+    assert np.abs(tables["run"] - scores).max() <= 0.5e-4 + 1e-5
+    assert np.abs(tables["saved_model"] - tables["run"]).max() <= 1e-4 + 1e-9
+    text = (tmp_path / "run.csv").read_text()
+    assert all(len(cell.partition(".")[2]) == 4 for cell in text.splitlines()[2].split(",")[1:])
+
+
+def test_the_scores_of_one_photo(forms, photos, tmp_path):
+    command(model=forms["run"], image=photos, output=tmp_path / "all.csv")
+    command(model=forms["run"], image=photos / "b.webp", output=tmp_path / "one.csv")
+    whole = (tmp_path / "all.csv").read_text().splitlines()
+    assert (tmp_path / "one.csv").read_text().splitlines() == [whole[0], whole[2]]
+
+
+def test_a_photo_scores_the_same_among_others(forms, photos, tmp_path, monkeypatch):
+    """Also in another batch, and at another place in it."""
+    command(model=forms["run"], image=photos, output=tmp_path / "few.csv")
+    for index in range(31):
+        save_photo(photos / f"Z{index:02d}.png", index)  # before the others, by name
+    command(model=forms["run"], image=photos, output=tmp_path / "many.csv")
+    few, many = (read(tmp_path / f"{name}.csv") for name in ("few", "many"))
+    assert many[1][31:] == few[1] and len(many[1]) == 34
+    np.testing.assert_array_equal(many[2][31:], few[2])
+    monkeypatch.setattr(label, "BATCH", 5)
+    command(model=forms["run"], image=photos, output=tmp_path / "fives.csv")
+    assert np.abs(read(tmp_path / "fives.csv")[2] - many[2]).max() <= 1e-4 + 1e-9
+
+
+def test_the_model_sees_full_batches_only():
+    """Small ones are summed otherwise: a difference that four decimals seldom show."""
+    sizes = []
+
+    def run(signature, image):
+        sizes.append(len(image))
+        return image[:, 0, 0, :1]
+
+    pictures = [(str(i), np.full((8, 8, 3), i, np.uint8)) for i in range(40)]
+    file = io.BytesIO()
+    labeler = label.Labeler(("A",), 8, False, "normal", 8, run)
+    assert label.label(labeler, pictures, file) == (40, 0) and sizes == [32, 32]
+    rows = [line.split(",") for line in file.getvalue().decode().splitlines()[1:]]
+    assert [(name, float(score)) for name, score in rows] == [
+        (str(i), pytest.approx(i / 127.5 - 1, abs=0.6e-4)) for i in range(40)
+    ]
+
+
+def test_broken_photos_are_skipped_and_counted(forms, photos, tmp_path, capsys):
+    broken = photos / "b.webp"
+    broken.write_bytes(broken.read_bytes()[:30])
+    output = tmp_path / "scores.csv"
+    assert command(model=forms["run"], image=photos, output=output) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{output}: 2 scored, 1 skipped\n"
+    assert said.err.startswith(f"skipped: cannot read image {broken}: ")
+    assert said.err.count("\n") == 1
+    assert read(output)[1] == ['a,"b".jpg', "c.png"]
+    for path in photos.iterdir():
+        path.write_text("no photo")
+    before = output.read_bytes()
+    with pytest.raises(UserError, match="none of its 3 photos could be read"):
+        command(model=forms["run"], image=photos, output=output, overwrite="true")
+    assert output.read_bytes() == before and len(os.listdir(tmp_path)) == 2
+    with pytest.raises(UserError, match="--image: cannot read image .*c.png.*another photo"):
+        command(model="nowhere", image=photos / "c.png", output=tmp_path / "new.csv")
+
+
+def test_celebas_photos_get_their_crop(forms, photos, tmp_path):
+    """What the model has learned from decides, as in translate."""
+    pixels = np.random.default_rng(0).integers(0, 256, (109, 89, 3), np.uint8)
+    seen = []
+
+    def run(signature, image):
+        seen.append(image)
+        return np.zeros((len(image), 1), np.float32)
+
+    images.save_png(photos / "only" / "aligned.png", pixels)
+    for aligned, crop in ((True, images.celeba_crop_resize), (False, images.center_square_resize)):
+        labeler = label.Labeler(("A",), 32, aligned, "normal", 8, run)
+        pictures = label.read_photos(labeler, [photos / "only" / "aligned.png"])
+        assert label.label(labeler, pictures, io.BytesIO()) == (1, 0)
+        np.testing.assert_array_equal(seen.pop()[0], images.to_float(crop(pixels, 32)))
+
+
+# ---- samples -----------------------------------------------------------------------------------
+
+
+def test_samples_and_their_pictures(forms, tmp_path, capsys):
+    tables = {}
+    for name, model in forms.items():
+        output, pictures = tmp_path / f"{name}.csv", tmp_path / name
+        command(model=model, samples=3, seed=5, output=output, samples_dir=pictures)
+        assert capsys.readouterr() == (f"{output}: 3 scored, 0 skipped\n", "")
+        _, files, tables[name] = read(output)
+        assert files == sorted(os.listdir(pictures)) == [f"sample00000{i}.png" for i in range(3)]
+    assert np.ptp(tables["run"], axis=0).max() > 0.001
+    # The generators' last bits may round a pixel the other way.
+    assert np.abs(tables["saved_model"] - tables["run"]).max() <= 5e-4
+    difference = [
+        np.int16(images.decode_file(tmp_path / "saved_model" / file))
+        - images.decode_file(tmp_path / "run" / file)
+        for file in files
+    ]
+    assert np.abs(difference).max() <= 1
+    command(model=forms["run"], image=tmp_path / "run", output=tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "run.csv").read_bytes()
+
+
+def test_a_sample_depends_on_seed_and_number_only(forms, tmp_path):
+    few, many, other = (tmp_path / f"{name}.csv" for name in ("few", "many", "other"))
+    command(model=forms["run"], samples=3, output=few)
+    command(model=forms["run"], samples=35, output=many)
+    command(model=forms["run"], samples=3, seed=2, output=other)
+    lines = many.read_text().splitlines()
+    assert few.read_text().splitlines() == lines[:4] and len(lines) == 36
+    assert lines[1].startswith("sample000000,") and lines[35].startswith("sample000034,")
+    assert len({line.partition(",")[2] for line in lines}) == 36, "no sample comes twice"
+    assert other.read_text().splitlines()[1] != lines[1]
+
+
+def test_z_comes_from_the_prior():
+    drawn = []
+
+    def run(signature, z):
+        drawn.append(z)
+        return np.zeros((len(z), 8, 8, 3), np.float32)
+
+    for prior in ("normal", "uniform"):
+        list(label.draw_samples(label.Labeler((), 8, False, prior, 500, run), 40, seed=1))
+    z = np.concatenate(drawn[:2])
+    assert z.dtype == np.float32 and abs(z.std() - 1) < 0.03 and np.abs(z).max() > 3
+    z = np.concatenate(drawn[2:])
+    assert 0.99 < np.abs(z).max() <= 1 and abs(z.std() - 3**-0.5) < 0.02
+
+
+# ---- labels to train on ------------------------------------------------------------------------
+
+
+def test_the_folder_source_reads_what_binary_writes(forms, photos, tmp_path):
+    command(model=forms["run"], image=photos, output=tmp_path / "scores.csv")
+    command(model=forms["run"], image=photos, output=photos / "labels.csv", binary="true")
+    _, files, scores = read(tmp_path / "scores.csv")
+    assert (scores > 0.5).any() and (scores < 0.5).any()
+    source = folder.open_folder(str(photos), 32, say=lambda line: None)
+    assert source.attribute_names == synthetic.ATTRIBUTES
+    assert source.files == tuple(files)
+    np.testing.assert_array_equal(source.labels, scores > 0.5)
+
+
+def test_labeled_samples_are_a_data_set(forms, tmp_path):
+    faces = tmp_path / "new" / "faces"
+    command(model=forms["run"], samples=4, samples_dir=faces, output=faces / "labels.csv",
+            binary="true")  # fmt: skip
+    source = folder.open_folder(str(faces), 32, say=lambda line: None)
+    assert source.files == tuple(f"sample00000{index}.png" for index in range(4))
+    assert set(np.unique(source.labels)) == {0, 1}
+
+
+def test_a_file_name_that_is_not_utf8(tmp_path):
+    """Its bytes are kept."""
+    labeler = label.Labeler(("A",), 8, False, "normal", 8, lambda _, image: np.full((32, 1), 0.25))
+    file = io.BytesIO()
+    label.label(labeler, [(os.fsdecode(b"caf\xe9.jpg"), np.zeros((8, 8, 3), np.uint8))], file)
+    assert file.getvalue() == b"file,A\ncaf\xe9.jpg,0.2500\n"
+
+
+# ---- only what labels is needed ----------------------------------------------------------------
+
+
+def test_the_regressor_alone_is_enough_for_photos(forms, photos, tmp_path):
+    whole = fake_run.shared_run().path
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(whole / "config.json", alone)
+    command_line = {"model": alone, "image": photos, "output": tmp_path / "alone.csv"}
+    with pytest.raises(UserError, match="the regressor stage has not finished; run python train_m"):
+        command(**command_line)
+    shutil.copytree(whole / "regressor", alone / "regressor")
+    command(**command_line)
+    command(model=whole, image=photos, output=tmp_path / "whole.csv")
+    assert (tmp_path / "alone.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    with pytest.raises(UserError, match="the gan stage has not finished; run python train_main.py"):
+        command(model=alone, samples=1, output=tmp_path / "samples.csv")
+    assert not (tmp_path / "samples.csv").exists()
+
+
+def test_a_style_generators_samples_are_truncated(tmp_path):
+    """As the signature sample does it."""
+    config = fake_run.make_config(tmp_path / "cache", arch="stylegan", truncation=0.0)
+    run, whole = RunFolder(tmp_path / "run"), fake_run.shared_run()
+    for stage in ("regressor", "gan"):  # a finished one's notes
+        shutil.copytree(whole.stage(stage).path, run.stage(stage).path)
+    generator = generators.build(config)
+    for layer in generator.to_image:  # its initial images are gray
+        layer.kernel.assign(keras.random.normal(layer.kernel.shape, seed=1))
+    artifact.save_model(generator, run.stage("gan").model)
+
+    def two_samples():
+        labeler = label.open_labeler(str(run.path), samples=True)
+        return [np.int16(pixels) for _, pixels in label.draw_samples(labeler, 2, seed=1)]
+
+    run.save_config(config, {})
+    np.testing.assert_array_equal(*two_samples())  # psi 0 leaves only the mean of w
+    run.save_config(dataclasses.replace(config, truncation=1.0), {})
+    assert np.abs(np.subtract(*two_samples())).max() > 5
+
+
+def test_a_saved_model_that_cannot_label(forms, tmp_path):
+    copy = tmp_path / "model"
+    shutil.copytree(forms["saved_model"], copy)
+    path = copy / "assets.extra" / "model.json"
+    path.write_text(path.read_text().replace('"scores":', '"scored":', 1))
+    with pytest.raises(UserError, match="lacks 'scores'; export it with python -m export"):
+        label.open_labeler(str(copy), samples=False)
+
+
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        (np.zeros((32, 2)), "1 attributes have names, but it gives 2 scores"),
+        (np.full((32, 1), np.nan), "a score is not finite"),
+    ],
+)
+def test_scores_that_are_none(answer, message):
+    labeler = label.Labeler(("A",), 8, False, "normal", 8, lambda _, image: answer)
+    with pytest.raises(UserError, match=message):
+        labeler.score(np.zeros((3, 8, 8, 3), np.uint8))
+
+
+def test_samples_that_are_not_finite():
+    labeler = label.Labeler((), 8, False, "normal", 8, lambda _, z: np.full((32, 8, 8, 3), np.inf))
+    with pytest.raises(UserError, match="a sample is not finite"):
+        next(label.draw_samples(labeler, 1, seed=1))
+
+
+# ---- what is refused, before any work ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"model": ""}, "--model: not given"),
+        ({"output": ""}, "--output: not given"),
+        ({"image": ""}, "--image, --samples: give one of the two"),
+        ({"samples": 4}, "--image, --samples: give one of the two"),
+        ({"samples_dir": "x"}, "--samples_dir: only with --samples"),
+        ({"image": "gone"}, "--image=gone: no such file or folder"),
+        ({"output": "scores.txt"}, "--output=scores.txt: give a name that ends in .csv"),
+        ({"output": "gone/s.csv"}, "--output=gone/s.csv: the folder gone does not exist; make it"),
+        ({"output": "taken/s.csv"}, "--output=taken/s.csv: taken is a file; choose another"),
+        ({"output": "there.csv"}, "--output=there.csv: exists; --overwrite replaces it"),
+        ({"output": "folder.csv"}, "--output=folder.csv: is a folder; choose another name"),
+        ({"model": "gone"}, "--model=gone: no such file or folder"),
+        ({"model": "empty"}, "--model=empty: not a model; it holds neither config.json"),
+        (
+            {"image": "", "samples": 3, "samples_dir": "pictures"},
+            "--samples_dir=pictures: pictures/sample000002.png exists; --overwrite replaces it",
+        ),
+        (
+            {"image": "", "samples": 3, "samples_dir": "taken"},
+            "--samples_dir=taken: taken is a file; choose another folder",
+        ),
+    ],
+)
+def test_refused(photos, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "folder.csv", "pictures"):
+        os.mkdir(name)
+    for name in ("taken", "there.csv", "pictures/sample000002.png"):
+        Path(name).touch()
+    before = sorted(Path().rglob("*"))
+    given = {"model": fake_run.shared_run().path, "image": photos, "output": "new.csv"} | options
+    with pytest.raises(UserError) as caught:
+        command(**given)
+    assert str(caught.value).startswith(message)
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_folder_that_may_not_be_written_to(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match=f"may not write in {tmp_path}; choose another folder"):
+        label.plan_output(str(tmp_path / "scores.csv"), overwrite=False)
+    with pytest.raises(UserError, match="--samples_dir=.*may not write in"):
+        label.plan_samples(str(tmp_path / "new"), 3, overwrite=False)
+
+
+def test_overwrite_replaces(forms, tmp_path):
+    pictures, output = tmp_path / "pictures", tmp_path / "scores.csv"
+    pictures.mkdir()
+    for path in (output, pictures / "sample000000.png"):
+        path.write_text("old")
+    command(model=forms["run"], samples=1, output=output, samples_dir=pictures, overwrite="true")
+    assert read(output)[1] == ["sample000000.png"]
+    assert images.decode_file(pictures / "sample000000.png").shape == (32, 32, 3)
+
+
+# ---- the command itself ------------------------------------------------------------------------
+
+
+def shell(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "cgan_tf.label", *arguments],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_the_command_line(forms, photos, tmp_path):
+    output = tmp_path / "scores.csv"
+    given = [f"--model={forms['saved_model']}", f"--image={photos}", f"--output={output}"]
+    done = shell(*given)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0, f"{output}: 3 scored, 0 skipped\n", "")  # fmt: skip
+    tflite = fake_run.shared_export() / "translator_float32.tflite"
+    for wrong, line in (
+        ([*given, "--samples=0"], "--samples=0: 0 is not a positive integer (see --help)"),
+        ([*given, "--samples=some"], "--samples=some: "),
+        (given, f"--output={output}: exists; --overwrite replaces it"),
+        (
+            [f"--model={tflite}", given[1], "--output=/tmp/never.csv"],
+            f"--model={tflite}: a .tflite file holds no attribute scores; give the run folder or "
+            "the SavedModel",
+        ),
+    ):
+        done = shell(*wrong)
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.startswith(f"error: {line}") and done.stderr.count("\n") == 1
+
+
+def test_runs_are_only_read(forms, photos, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in forms["run"].rglob("*")}
+    command(model=forms["run"], image=photos, output=tmp_path / "scores.csv")
+    assert {path: path.stat().st_mtime_ns for path in RunFolder(forms["run"]).path.rglob("*")} == (
+        before
+    )
