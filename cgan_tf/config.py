@@ -315,7 +315,7 @@ class Config:
     projection_steps: int = option(
         100, "Adam's steps of hybrid, and of each start of optimize", EVALUATE, "steps", minimum=1
     )
-    projection_lr: float = option(0.05, "Adam's first rate, on the latent", EVALUATE, above=0)
+    projection_lr: float = option(0.1, "Adam's first rate, on the latent", EVALUATE, above=0)
     projection_starts: int = option(
         2, "starts of optimize: the mean latent, then random samples", EVALUATE, minimum=1
     )
