@@ -311,6 +311,31 @@ class Config:
         minimum=0,
     )
 
+    # Inversion by descent on the latent: what evaluate measures and translate --inversion takes.
+    projection_steps: int = option(
+        100, "Adam's steps of hybrid, and of each start of optimize", EVALUATE, "steps", minimum=1
+    )
+    projection_lr: float = option(0.1, "Adam's first rate, on the latent", EVALUATE, above=0)
+    projection_starts: int = option(
+        2, "starts of optimize: the mean latent, then random samples", EVALUATE, minimum=1
+    )
+    projection_patience: int = option(
+        30,
+        "a photo stops after so many steps without half a percent's gain; 0 never stops",
+        EVALUATE,
+        "steps",
+        minimum=0,
+    )
+    projection_pixels: float = option(
+        1.0, "weight of the pixels' L2 in its distance", EVALUATE, minimum=0
+    )
+    projection_features: float = option(
+        1.0, "weight of the perceptual distance in its distance", EVALUATE, minimum=0
+    )
+    projection_offset: float = option(
+        0.0, "weight of the latent's L1 from the mean latent", EVALUATE, minimum=0
+    )
+
     # Directions.
     directions_kimg: float = option(
         20.0, "length of the directions' training", DIRECTIONS, "kimg", above=0
@@ -345,6 +370,13 @@ class Config:
     )
     eval_photos: int = option(
         1000, "test photos to measure, at most", EVALUATE, "images", minimum=10
+    )
+    eval_projections: int = option(
+        64,
+        "test photos to measure hybrid and optimize on, at most; 0 leaves them out",
+        EVALUATE,
+        "images",
+        minimum=0,
     )
 
     # Export.
@@ -388,6 +420,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "judge_kimg": 60.0,
         "eval_fakes": 2000,
         "eval_photos": 400,
+        "eval_projections": 16,
     },
     # The recipe of the README that this project started from.
     "celeba32": {
@@ -554,6 +587,10 @@ def check(config: Config) -> None:
         raise UserError(
             f"--perceptual_crop={config.perceptual_crop}: from 16 to "
             f"--resolution={config.resolution}"
+        )
+    if not config.projection_pixels + config.projection_features:
+        raise UserError(
+            "--projection_pixels=0 with --projection_features=0: no distance is left; raise one"
         )
     if len(config.perceptual_weights) != 4 or not all(
         0 <= weight < math.inf for weight in config.perceptual_weights

@@ -64,6 +64,7 @@ class KerasEditor(Editor):
 
     def __init__(self, translator: Translator, crop: str) -> None:
         super().__init__(translator.attributes, translator.resolution, crop)
+        self.translator = translator
         self._functions = {
             "translate": translator.translate,
             "encode": translator.encode,

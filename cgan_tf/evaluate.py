@@ -19,7 +19,10 @@ Layout of report.json; a figure that has no value is null, a part that does not 
                  judge_balanced_accuracy}}
     separability (stylegan)  z, w, n, n_train, seed; attributes: {NAME: {positive, z, w}}
     inversion    encoder: {psnr, ssim, perceptual, identity, seconds_per_image,
-                 nearer_than_random, perceptual_random_best, n, n_random, seed}
+                 nearer_than_random, perceptual_random_best, n, n_random, seed};
+                 hybrid, optimize (with --eval_projections): {psnr, ssim, perceptual,
+                 perceptual_encoder, identity, seconds_per_image, n, seed}; hybrid also:
+                 seconds_to_optimize
     edits        learned, random: {NAME: {strength, target_change, target_change_from_photo,
                  success, n_success, leakage, ratio, identity, identity_from_photo, n, draws,
                  seed}}; learned also: ratio_over_random, calibrated_change, achieved_change,
@@ -38,14 +41,15 @@ change of probability from reconstruction to edited image, leakage its mean |cha
 attributes, success the share of the n_success reconstructions at or below 0.5 that get above;
 ratio is target_change / leakage. Random directions have no sign, so their target_change is the
 mean size of each one's change. calibration_error is |what R sees on test photos - what the
-direction's table, made on validation photos, promises|. separability is the balanced accuracy with
-which a hyperplane in z, and one in w, tells what the judge says of held-out samples. In
-counterfactual, psnr is the edited
-reconstruction against the true edited face, psnr_unedited against the unedited photo, psnr_ceiling
-the true face's own reconstruction against it; nearer is the share of edited reconstructions that
-are nearer to the true edited face than to the unedited photo, by the perceptual distance, on
-n_nearer of them, nearer_judge by the distance of the judge's features, nearer_psnr by psnr;
-true_change and true_leakage are what the judge sees of the true edit.
+direction's table, made on validation photos, promises|. perceptual_encoder is the encoder's
+distance on the same photos, seconds_to_optimize the hybrid's per image until its mean distance is
+within 5 % of optimize's last one. separability is the balanced accuracy with which a hyperplane in
+z, and one in w, tells what the judge says of held-out samples. In counterfactual, psnr is the
+edited reconstruction against the true edited face, psnr_unedited against the unedited photo,
+psnr_ceiling the true face's own reconstruction against it; nearer is the share of edited
+reconstructions that are nearer to the true edited face than to the unedited photo, by the
+perceptual distance, on n_nearer of them, nearer_judge by the distance of the judge's features,
+nearer_psnr by psnr; true_change and true_leakage are what the judge sees of the true edit.
 """
 
 import json
@@ -165,6 +169,15 @@ def measure_all(
         f"evaluate: reconstructions at {inversion['encoder']['psnr']:.1f} dB, nearer than the best "
         f"random sample {inversion['encoder']['nearer_than_random']:.1%}"
     )
+    if config.eval_projections:
+        found = measure.measure_projections(chain, photos, config)
+        inversion.update(found)
+        for mode, entry in found.items():
+            share = measure.ratio(entry["perceptual"], entry["perceptual_encoder"])
+            print(
+                f"evaluate: {mode} at {_text(share, '.2f')} of the encoder's distance, "
+                f"{entry['seconds_per_image']:.2f} s an image"
+            )
     edits = report["edits"] = measure.measure_edits(chain, photos)
     report["edits_mean"] = measure.edits_mean(edits)
     for name, entry in edits["learned"].items():

@@ -24,6 +24,8 @@ FD_OVER_FLOOR, FD_32_RATIO = 12.0, 0.6
 MEAN_ACCURACY = 0.875
 ACCURACIES = {"Smiling": 0.90, "Male": 0.93, "Eyeglasses": 0.965}
 NEARER_THAN_RANDOM = 0.95
+HYBRID_OVER_ENCODER, HYBRID_SECONDS = 0.6, 1.5
+HYBRID_OVER_OPTIMIZE, HYBRID_TIME = 1.05, 0.25
 PHOTO_CHANGE, PHOTO_LEAKAGE, PHOTO_RATIO = 0.4, 0.10, 3.0
 PHOTO_TARGETS = ("Smiling", "Blond_Hair", "Male")  # the attributes that the change is asked of
 DRAWN_CHANGE, DRAWN_LEAKAGE, DRAWN_NEARER = 0.6, 0.05, 0.80
@@ -106,6 +108,7 @@ def evaluation_rows(report: dict[str, Any], comparisons: dict[str, dict[str, Any
         Row("inversion, ssim", encoder["ssim"], n=encoder["n"]),
         Row("inversion, identity", encoder["identity"], n=encoder["n"]),
     ]  # fmt: skip
+    rows += _projection_rows(report["inversion"], photos)
     for name, entry in report["edits"]["learned"].items():
         rows += _edit_rows(name, entry, photos, drawn)
     for name, entry in report.get("counterfactual", {}).items():
@@ -116,6 +119,27 @@ def evaluation_rows(report: dict[str, Any], comparisons: dict[str, dict[str, Any
             Row(f"{name}, nearer by psnr", entry.get("nearer_psnr"), n=entry["n"]),
         ]  # fmt: skip
     return rows
+
+
+def _projection_rows(inversion: dict[str, Any], photos: bool) -> list[Row]:
+    """hybrid beside the encoder and optimize; none if they were left out."""
+    if "hybrid" not in inversion:
+        return []
+    hybrid, optimize = inversion["hybrid"], inversion["optimize"]
+
+    def row(name: str, above: float | None, below: float | None, bound: float) -> Row:
+        share = above / below if above is not None and below else None
+        return Row(f"hybrid, {name}", share, at_most=bound if photos else None, n=hybrid["n"])
+
+    return [
+        row("distance / encoder's", hybrid["perceptual"], hybrid["perceptual_encoder"],
+            HYBRID_OVER_ENCODER),
+        row("seconds per image", hybrid["seconds_per_image"], 1.0, HYBRID_SECONDS),
+        row("distance / optimize's", hybrid["perceptual"], optimize["perceptual"],
+            HYBRID_OVER_OPTIMIZE),
+        row("seconds to optimize's distance / its", hybrid["seconds_to_optimize"],
+            optimize["seconds_per_image"], HYBRID_TIME),
+    ]  # fmt: skip
 
 
 def _edit_rows(name: str, entry: dict[str, Any], photos: bool, drawn: bool) -> list[Row]:

@@ -16,7 +16,8 @@ import tensorflow as tf
 from sklearn import linear_model, preprocessing
 from sklearn import metrics as sklearn_metrics
 
-from cgan_tf import metrics
+from cgan_tf import inversion, metrics, projection
+from cgan_tf.config import Config
 from cgan_tf.data import ImageData, pipeline, synthetic, synthetic_source
 from cgan_tf.data.images import to_float
 from cgan_tf.networks.judge import Judge
@@ -30,6 +31,7 @@ BLUR_SIDE = 32  # px: the distance "at 32" does not see finer detail
 RANDOM_SAMPLES = 1000  # that a reconstruction must beat
 SEPARATED = 10_000  # samples behind the separability
 SEPARATED_LEAST = 50  # held-out samples of either class that an attribute needs
+WITHIN = 1.05  # times optimize's distance: near enough, in hybrid's seconds_to_optimize
 RANDOM_DRAWS = 4  # random directions per attribute
 VGG_PHOTOS = 250  # per attribute, where VGG16 must see every image: it costs 30 times the judge
 FEATURE_BYTES = 2 * 2**30  # perceptual features of random samples that are held at once
@@ -327,6 +329,77 @@ def measure_inversion(chain: Chain, photos: Photos, samples: int = RANDOM_SAMPLE
             "seed": photos.seed,
         }
     }
+
+
+def measure_projections(chain: Chain, photos: Photos, config: Config) -> Numbers:
+    """The `inversion` block's hybrid and optimize, on some of the photos.
+
+    Args:
+        chain: the models.
+        photos: the test photos; `eval_projections` of them are used, a choice by their seed.
+        config: the run's options.
+    """
+    rows = choose(np.arange(len(photos.images)), config.eval_projections, photos.seed)
+    targets = photos.images[rows]
+    projector = projection.Projector(
+        chain.generator,
+        inversion.load_perceptual(config, chain.translator.regressor),
+        projection.Settings.of(config),
+    )
+    encoder = mean(batched(chain.distance, targets, photos.reconstructions[rows]))
+    block = {}
+    for mode in ("hybrid", "optimize"):
+        parts = projection.invert(projector, chain.translator.encoder, targets, mode)
+        reached = batched(chain.generate, np.concatenate([part.latents for part in parts]))
+        if mode == "hybrid":
+            _, seconds, curve = mean_curve(chain.generate, chain.distance, targets, parts)
+        features = batched(chain.judge, reached)[0]
+        block[mode] = {
+            "psnr": mean(metrics.psnr(targets, reached)),
+            "ssim": mean(metrics.ssim(targets, reached)),
+            "perceptual": mean(batched(chain.distance, targets, reached)),
+            "perceptual_encoder": encoder,
+            "identity": mean(metrics.cosine(photos.features[rows], features)),
+            "seconds_per_image": sum(part.seconds[-1] for part in parts) / len(targets),
+            "n": len(targets),
+            "seed": photos.seed,
+        }
+    near = np.flatnonzero(curve <= WITHIN * block["optimize"]["perceptual"])
+    block["hybrid"]["seconds_to_optimize"] = (
+        number(seconds[near[0]] / len(targets)) if len(near) else None
+    )
+    return block
+
+
+def mean_curve(
+    generate: Callable[[np.ndarray], np.ndarray],
+    distance: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    targets: np.ndarray,
+    parts: list[projection.Projection],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How a descent came nearer: steps, seconds of all photos, mean distance, each `[T]`.
+
+    A batch that stopped before another stays at its last point.
+
+    Args:
+        generate: images of latents.
+        distance: of photos and images, `[N]`.
+        targets: the photos float32 `[N, R, R, 3]`.
+        parts: what `projection.invert` found for them.
+    """
+    points = max(len(part.steps) for part in parts)
+    steps = max((part.steps for part in parts), key=len)
+    seconds, curve, first = np.zeros(points), np.zeros(points), 0
+    for part in parts:
+        batch = targets[first : first + len(part.latents)]
+        distances = [
+            batched(distance, batch, batched(generate, latents)).sum() for latents in part.path
+        ]
+        missing = (0, points - len(distances))
+        seconds += np.pad(part.seconds, missing, mode="edge")
+        curve += np.pad(distances, missing, mode="edge")
+        first += len(batch)
+    return steps, seconds, curve / len(targets)
 
 
 def nearest_sample(chain: Chain, photos: Photos, samples: int) -> np.ndarray:

@@ -520,11 +520,13 @@ def _inversion_table(chain: _Chain) -> Html | None:
     modes = {name: _mapping(block) for name, block in measured.items()}
     if not modes:
         return None
-    head = ("Way of inverting", "PSNR (dB)", "SSIM", "Perceptual distance", "… best random sample",
-            "Nearer than random", "Identity (cosine)", "Time per image", "n", "Seed")  # fmt: skip
+    head = ("Way of inverting", "PSNR (dB)", "SSIM", "Perceptual distance",
+            "… encoder, same photos", "… best random sample", "Nearer than random",
+            "Identity (cosine)", "Time per image", "n", "Seed")  # fmt: skip
     rows = [
         (name, fixed(mode.get("psnr")), fixed(mode.get("ssim"), 3), number(mode.get("perceptual")),
-         number(mode.get("perceptual_random_best")), percent(mode.get("nearer_than_random")),
+         number(mode.get("perceptual_encoder")), number(mode.get("perceptual_random_best")),
+         percent(mode.get("nearer_than_random")),
          fixed(mode.get("identity"), 3), _brief(mode.get("seconds_per_image")), _n(mode),
          plain(mode.get("seed")))
         for name, mode in modes.items()

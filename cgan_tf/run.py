@@ -255,10 +255,12 @@ class StageFolder:
         old = self.read_metadata().get("options")
         if old is None or not self.has_work():
             return []
+        # An older version did not have the newer options: it did what their defaults do.
+        old = self._options(Config()) | old
         return [
-            f"--{name}={_flag(value)} (was {_flag(old.get(name))})"
+            f"--{name}={_flag(value)} (was {_flag(old[name])})"
             for name, value in self._options(config).items()
-            if value != old.get(name)
+            if value != old[name]
         ]
 
     def refuse(self, changed: list[str]) -> None:

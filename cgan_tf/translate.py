@@ -2,9 +2,11 @@
 
     python -m cgan_tf.translate --model=RUN_DIR|SAVED_MODEL_DIR|FILE.tflite --image=PHOTO_OR_FOLDER
         --edit=Smiling=+1.0,Blond_Hair=-0.5 --output=OUT.png|DIR [--strip] [--overwrite]
+        [--inversion=encoder|hybrid|optimize] [--steps=100] [--mask=FILE|ellipse]
 
 The last link of the chain: a photo of any size is cropped, encoded, moved along the attributes'
-directions and drawn again.
+directions and drawn again. `hybrid` and `optimize` look for its latent by descent (`projection`),
+which takes a second or so a photo and a run folder: nothing that is exported has gradients.
 """
 
 import dataclasses
@@ -12,6 +14,7 @@ import difflib
 import math
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +30,10 @@ from cgan_tf.photos import crop_photo, find_photos
 
 if TYPE_CHECKING:  # at run time it would import TensorFlow, with its start-up lines
     from cgan_tf.editors import Editor
+    from cgan_tf.projection import Projector
 
 STRIP_FACTORS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # times the strengths asked for
+INVERSIONS = ("encoder", "hybrid", "optimize")
 _LABEL_HEIGHT = 16  # px below a strip's tile
 _LABEL_SIZE = 11  # px
 
@@ -133,7 +138,10 @@ class Edited:
 
 
 def edit_photo(
-    editor: "Editor", pixels: np.ndarray, strengths: np.ndarray, strip: bool = False
+    editor: "Editor",
+    pixels: np.ndarray,
+    strengths: np.ndarray,
+    strip: bool = False,
 ) -> Edited:
     """The edited photo, or a labeled row: the crop, then the edit at STRIP_FACTORS.
 
@@ -147,18 +155,44 @@ def edit_photo(
         UserError: the strengths are so large that the model has no answer.
     """
     crop, words = crop_photo(pixels, editor.resolution, editor.aligned)
+    return Edited(edit_crop(editor, crop, strengths, strip), words)
+
+
+def edit_crop(
+    editor: "Editor",
+    crop: np.ndarray,
+    strengths: np.ndarray,
+    strip: bool,
+    latent: np.ndarray | None = None,
+) -> np.ndarray:
+    """What `edit_photo` makes of the square that the model sees, uint8.
+
+    Args:
+        editor: the loaded model.
+        crop: uint8 `[R, R, 3]`.
+        strengths: float32 `[K]`.
+        strip: see `edit_photo`.
+        latent: float32 `[*latent_shape]`, in the place of the encoder's.
+
+    Raises:
+        UserError: see `edit_photo`.
+    """
     factors = STRIP_FACTORS if strip else (1.0,)
     tiles = []
     for factor in np.float32(factors):
         # One by one: the tile at 1 is then the same, bit for bit, as the edit without a strip.
-        image = editor.translate(images.to_float(crop[None]), strengths[None] * factor)[0]
+        step = strengths[None] * factor
+        if latent is None:
+            image = editor.translate(images.to_float(crop[None]), step)[0]
+        else:
+            image = editor.run("generate", latent=latent[None], strengths=step)[0]
         if not np.isfinite(image).all():
             raise UserError("--edit: the answer to these strengths is not finite: lower them")
         tiles.append(images.to_uint8(image))
     if not strip:
-        return Edited(tiles[0], words)
+        return tiles[0]
     labels = ["input", *(f"{factor:+g}x" if factor else "0" for factor in factors)]
-    return Edited(labeled_row([crop, *tiles], labels), words)
+    return labeled_row([crop, *tiles], labels)
 
 
 def labeled_row(tiles: list[np.ndarray], labels: list[str]) -> np.ndarray:
@@ -175,6 +209,54 @@ def labeled_row(tiles: list[np.ndarray], labels: list[str]) -> np.ndarray:
     return np.asarray(canvas)
 
 
+# ---- inversion ---------------------------------------------------------------------------------
+
+
+def check_inversion(inversion: str, steps: int | None, mask: str | None) -> None:
+    """Raises a UserError for options of the descent that nothing would read."""
+    for name, value in (("steps", steps), ("mask", mask)):
+        if inversion == "encoder" and value is not None:
+            raise UserError(
+                f"--{name}={value}: the encoder has none; give --inversion=hybrid or optimize too"
+            )
+
+
+def open_projector(
+    editor: "Editor", model: str, inversion: str, steps: int | None, mask: str | None
+) -> "Projector":
+    """The `Projector` of a run folder, by its own options; says if the mask was resized.
+
+    Raises:
+        UserError: `model` is no run folder, the mask makes no sense, or a stage is missing.
+    """
+    from cgan_tf import editors, projection
+
+    if not isinstance(editor, editors.KerasEditor):
+        raise UserError(
+            f"--model={model}: an exported model has no gradients for --inversion={inversion}; "
+            "give the run folder"
+        )
+    weights = None
+    if mask is not None:
+        weights, words = projection.load_mask(mask, editor.resolution)
+        if words:
+            print(words)
+    return projection.of_run(model, editor.translator, steps, weights)
+
+
+def projected(
+    editor: "Editor", projector: "Projector", inversion: str, crops: list[np.ndarray]
+) -> tuple[np.ndarray, float]:
+    """The latents `[N, *latent_shape]` of crops uint8 `[R, R, 3]`, and all their seconds."""
+    from cgan_tf import projection
+
+    found = projection.invert(
+        projector, editor.translator.encoder, images.to_float(np.stack(crops)), inversion
+    )
+    seconds = sum(part.seconds[-1] for part in found)
+    return np.concatenate([part.latents for part in found]), seconds
+
+
 # ---- the command -------------------------------------------------------------------------------
 
 
@@ -189,6 +271,19 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "strip", False, "draw a row: the input, then the edit at -1 to +1 times the strengths"
     )
+    flags.DEFINE_enum(
+        "inversion", "encoder", INVERSIONS,
+        "how the latent is found: by the encoder; by descent from its answer (hybrid), or from the "
+        "mean and random samples (optimize)",
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "steps", None, "of hybrid, and of each start of optimize; the run's own if not given",
+        lower_bound=1,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "mask", None, "what of the photo hybrid and optimize look at: an image file, white where "
+        "it counts, or ellipse, the face of an aligned photo",
+    )  # fmt: skip
     flags.DEFINE_bool("overwrite", False, "replace output files that exist")
 
 
@@ -197,6 +292,7 @@ def main() -> int:
     options = flags.FLAGS
     cli.require("model", "image", "edit", "output")
     edit = parse_edit(options.edit)
+    check_inversion(options.inversion, options.steps, options.mask)
     photos = find_photos(options.image)
     is_folder = Path(options.image).expanduser().is_dir()
     targets = plan_outputs(photos, is_folder, options.output, options.overwrite)
@@ -206,8 +302,44 @@ def main() -> int:
 
     editor = editors.open_editor(options.model)
     strengths = strength_vector(edit, editor.attributes)
+    projector, batch = None, 1
+    if options.inversion != "encoder":
+        from cgan_tf import projection
+
+        projector = open_projector(
+            editor, options.model, options.inversion, options.steps, options.mask
+        )
+        batch = projection.BATCH
     asked = ", ".join(f"{name} {strength:+g}" for name, strength in edit.items())
-    done = 0
+    done, seconds = 0, 0.0
+    for group in _crops(photos, targets, is_folder, editor, batch):
+        latents = [None] * len(group)
+        if projector is not None:
+            crops = [crop for _, _, crop, _ in group]
+            latents, taken = projected(editor, projector, options.inversion, crops)
+            seconds += taken
+        for (photo, target, crop, words), latent in zip(group, latents, strict=True):
+            pixels = edit_crop(editor, crop, strengths, options.strip, latent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            images.save_png(target, pixels)
+            print(f"{photo} ({words}) -> {target}: {asked}")
+        done += len(group)
+    if not done:
+        raise UserError(f"--image={options.image}: none of its {len(photos)} photos could be read")
+    if projector is not None:
+        print(f"{options.inversion}: {seconds / done:.2f} seconds per image")
+    return 0
+
+
+def _crops(
+    photos: list[Path], targets: list[Path], is_folder: bool, editor: "Editor", batch: int
+) -> Iterator[list[tuple[Path, Path, np.ndarray, str]]]:
+    """(photo, its target, `crop_photo`'s two) by groups of `batch`; says what it skips.
+
+    Raises:
+        UserError: a single photo that cannot be read.
+    """
+    group = []
     for photo, target in zip(photos, targets, strict=True):
         try:
             pixels = images.decode_file(photo)
@@ -216,14 +348,12 @@ def main() -> int:
                 raise UserError(f"--image: {error}; give another photo") from None
             print(f"skipped: {error}", file=sys.stderr)
             continue
-        edited = edit_photo(editor, pixels, strengths, options.strip)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        images.save_png(target, edited.pixels)
-        print(f"{photo} ({edited.crop}) -> {target}: {asked}")
-        done += 1
-    if not done:
-        raise UserError(f"--image={options.image}: none of its {len(photos)} photos could be read")
-    return 0
+        group.append((photo, target, *crop_photo(pixels, editor.resolution, editor.aligned)))
+        if len(group) == batch:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 if __name__ == "__main__":

@@ -378,3 +378,9 @@ def test_the_batch_size_holds_for_all_levels():
     assert module.level_batch_sizes(module.Config(resolution=32, batch_size=8)) == (8, 8, 8)
     given = module.Config(resolution=32, batch_size=8, level_batch_sizes=(32, 16, 8))
     assert module.level_batch_sizes(given) == (32, 16, 8)
+
+
+def test_a_projection_needs_a_distance():
+    module.make(None, {"projection_pixels": 0.0})
+    with pytest.raises(UserError, match="no distance is left"):
+        module.make(None, {"projection_pixels": 0.0, "projection_features": 0.0})

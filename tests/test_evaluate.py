@@ -10,14 +10,25 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cgan_tf import artifact, data, evaluate, figures, judge, measure, metrics, translator
+from cgan_tf import (
+    artifact,
+    data,
+    evaluate,
+    figures,
+    judge,
+    measure,
+    metrics,
+    projection,
+    translator,
+)
 from cgan_tf.data import synthetic, synthetic_source
 from cgan_tf.data.images import decode_file, to_float
 from cgan_tf.errors import UserError
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.judge import Judge
 
-OPTIONS = {"judge_kimg": 0.256, "eval_fakes": 120, "eval_photos": 10, "precision": "float32"}
+OPTIONS = {"judge_kimg": 0.256, "eval_fakes": 120, "eval_photos": 10, "eval_projections": 3,
+           "projection_steps": 3, "precision": "float32"}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,7 +91,11 @@ def test_report_has_exactly_the_documented_layout(finished):
     }  # fmt: skip
     assert set(report["regressor"]) == {"n", "seed", "regressor", "judge", "majority", "attributes"}
     assert tuple(report["regressor"]["attributes"]) == synthetic.ATTRIBUTES
-    assert set(report["inversion"]) == {"encoder"}
+    assert set(report["inversion"]) == {"encoder", "hybrid", "optimize"}
+    projected = {"psnr", "ssim", "perceptual", "perceptual_encoder", "identity",
+                 "seconds_per_image", "n", "seed"}  # fmt: skip
+    assert set(report["inversion"]["hybrid"]) == projected | {"seconds_to_optimize"}
+    assert set(report["inversion"]["optimize"]) == projected
     assert set(report["inversion"]["encoder"]) == {
         "psnr", "ssim", "perceptual", "identity", "seconds_per_image", "nearer_than_random",
         "perceptual_random_best", "n", "n_random", "seed",
@@ -148,9 +163,10 @@ def test_measuring_again_gives_the_same_figures(finished, tmp_path):
         evaluate.measure_all(config, dataset, tmp_path, model, editor, entries)))  # fmt: skip
     for key in set(report) - {"seconds", "inversion"}:
         assert again[key] == report[key]
-    timed = {"seconds_per_image"}
-    for key in set(report["inversion"]["encoder"]) - timed:
-        assert again["inversion"]["encoder"][key] == report["inversion"]["encoder"][key]
+    timed = {"seconds_per_image", "seconds_to_optimize"}
+    for mode, block in report["inversion"].items():
+        for key in set(block) - timed:
+            assert again["inversion"][mode][key] == block[key]
 
 
 def test_a_missing_stage_is_named(tmp_path, finished):
@@ -231,6 +247,42 @@ def test_choose_is_seeded_and_within():
 
 
 # ---- inversion ---------------------------------------------------------------------------------
+
+
+def test_descent_is_measured_on_the_encoders_own_photos(finished, chain, photos):
+    config, _, _, report = finished
+    hybrid, optimize = (report["inversion"][mode] for mode in ("hybrid", "optimize"))
+    rows = measure.choose(np.arange(10), 3, config.seed)
+    own = chain.distance(photos.images[rows], photos.reconstructions[rows]).mean()
+    for block in (hybrid, optimize):
+        assert block["n"] == 3 and block["seed"] == config.seed
+        assert block["perceptual_encoder"] == pytest.approx(own, rel=1e-5)
+        assert block["seconds_per_image"] > 0
+    # It starts there, and three steps of the descent find something nearer.
+    assert 0.5 * own < hybrid["perceptual"] < own
+
+
+def test_the_mean_curve_holds_a_batch_that_stopped_at_its_last_point(chain, photos):
+    latents = photos.latents[:3]
+    other = np.roll(latents, 1, axis=0)
+
+    def part(rows, path, seconds):
+        count = np.arange(len(path))
+        return projection.Projection(
+            path[-1], np.zeros(rows), count, np.asarray(seconds), np.zeros(len(path)), path
+        )
+
+    parts = [part(2, np.stack([other[:2], latents[:2]]), [1.0, 2.0]),
+             part(1, np.stack([other[2:]]), [4.0])]  # fmt: skip
+    steps, seconds, curve = measure.mean_curve(
+        chain.generate, chain.distance, photos.images[:3], parts
+    )
+    assert steps.tolist() == [0, 1]
+    far = chain.distance(photos.images[:3], chain.generate(other))
+    near = chain.distance(photos.images[:3], photos.reconstructions[:3])
+    np.testing.assert_allclose(seconds, [5.0, 6.0])
+    wanted = [far.mean(), (near[0] + near[1] + far[2]) / 3]
+    np.testing.assert_allclose(curve, wanted, rtol=1e-4)
 
 
 def test_flat_features_have_the_perceptual_distance(chain, photos):
@@ -514,6 +566,10 @@ def test_bars_of_photos_and_of_drawn_faces(finished):
         "regressor, Smiling": ">= 0.9",
         "regressor, Eyeglasses": ">= 0.965",
         "inversion, nearer than random": ">= 0.95",
+        "hybrid, distance / encoder's": "<= 0.6",
+        "hybrid, seconds per image": "<= 1.5",
+        "hybrid, distance / optimize's": "<= 1.05",
+        "hybrid, seconds to optimize's distance / its": "<= 0.25",
         "Smiling, target change": ">= 0.4",
         "Smiling, leakage": "<= 0.1",
         "Smiling, ratio / random's": ">= 3",
@@ -525,6 +581,24 @@ def test_bars_of_photos_and_of_drawn_faces(finished):
     assert len(barred) == 9
     assert barred["Eyeglasses, leakage"] == "<= 0.05"
     assert barred["Eyeglasses, nearer to the true edit"] == ">= 0.8"
+
+
+def test_hybrid_beside_the_encoder_and_optimize(finished):
+    report = copy.deepcopy(finished[3])
+    report["inversion"]["hybrid"] |= {"perceptual": 0.6, "perceptual_encoder": 1.2, "n": 64,
+                                      "seconds_per_image": 0.9, "seconds_to_optimize": None}
+    report["inversion"]["optimize"] |= {"perceptual": 0.5, "seconds_per_image": 2.0}
+    rows = {row.name: row.value for row in figures.evaluation_rows(report, {})}
+    assert rows["hybrid, distance / encoder's"] == 0.5
+    assert rows["hybrid, seconds per image"] == 0.9
+    assert rows["hybrid, distance / optimize's"] == pytest.approx(1.2)
+    assert rows["hybrid, seconds to optimize's distance / its"] is None
+    report["inversion"]["hybrid"]["seconds_to_optimize"] = 0.5
+    rows = {row.name: row.value for row in figures.evaluation_rows(report, {})}
+    assert rows["hybrid, seconds to optimize's distance / its"] == 0.25
+    for mode in ("hybrid", "optimize"):  # an older report, or --eval_projections=0
+        del report["inversion"][mode]
+    assert not any(row.name.startswith("hybrid") for row in figures.evaluation_rows(report, {}))
 
 
 def test_export_rows():

@@ -259,6 +259,19 @@ def test_changed_options_are_refused_and_named(folder):
     assert stage.begin(config(checkpoint_minutes=9.0, cache_gib=1.0, data_dir="x"), "d")
 
 
+def test_an_option_that_an_older_version_did_not_know_had_its_default(folder):
+    stage = folder.stage("gan")
+    stage.begin(config(), "d")
+    work(stage)
+    note = stage.read_metadata()
+    del note["options"]["d_steps"]
+    run.write_json(stage.path / "metadata.json", note)
+    assert stage.begin(config(), "d")
+    stage.refuse(stage.changed_options(config()))
+    run.write_json(stage.path / "metadata.json", note)
+    assert "--d_steps=2 (was 1)" in message(stage.begin, config(d_steps=2), "d")
+
+
 def test_a_stage_that_has_made_nothing_yet_takes_other_options(folder):
     stage = folder.stage("gan")
     assert stage.begin(config(), "d")

@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from cgan_tf import editors, translate
+from cgan_tf import editors, projection, translate
 from cgan_tf.data import images
 from cgan_tf.errors import UserError
 
@@ -40,7 +40,8 @@ def command(model, image, edit, output, *more):
     if "overwrite" not in values:
         translate.define_flags()
     values.unparse_flags()
-    for name in ("model", "image", "edit", "output", "strip", "overwrite"):
+    for name in ("model", "image", "edit", "output", "strip", "overwrite", "inversion", "steps",
+                 "mask"):  # fmt: skip
         values[name].value = values[name].default
     values(["translate", f"--model={model}", f"--image={image}", f"--edit={edit}",
             f"--output={output}", *more])  # fmt: skip
@@ -341,6 +342,80 @@ def test_a_damaged_saved_model(forms, tmp_path):
     (copy / "assets.extra" / "model.json").unlink()
     with pytest.raises(UserError, match=r"no attribute names \(.*model.json is missing\)"):
         editors.open_editor(str(copy))
+
+
+# ---- inversion by descent ----------------------------------------------------------------------
+
+
+def test_a_folder_is_inverted_in_batches(forms, photo, tmp_path, monkeypatch, capsys):
+    folder = photo.parent
+    for index in (1, 2):
+        save_photo(folder / f"face{index}.jpg", 40, 40, seed=index)
+    (folder / "broken.jpg").write_bytes(b"no photo")
+    monkeypatch.setattr(projection, "BATCH", 2)
+    sizes = []
+    project = projection.Projector.project
+
+    def counted(self, photos, starts):
+        sizes.append((len(photos), len(starts), self.settings.steps))
+        return project(self, photos, starts)
+
+    monkeypatch.setattr(projection.Projector, "project", counted)
+    assert command(forms["run"], folder, "Smiling=0", tmp_path / "out", "--inversion=hybrid",
+                   "--steps=2") == 0  # fmt: skip
+    assert sizes == [(2, 1, 2), (1, 1, 2)]
+    printed = capsys.readouterr()
+    assert "skipped: " in printed.err and "broken.jpg" in printed.err
+    lines = printed.out.splitlines()
+    assert [line.split(" ")[0] for line in lines[:3]] == [
+        str(folder / name) for name in ("face.jpg", "face1.jpg", "face2.jpg")
+    ]
+    assert lines[3].startswith("hybrid: ") and lines[3].endswith(" seconds per image")
+    # Each picture is what its own latent gives: nearer to the photo than the encoder's answer.
+    command(forms["run"], folder, "Smiling=0", tmp_path / "encoder")
+    projector = projection.of_run(
+        forms["run"], editors.open_editor(str(forms["run"])).translator, steps=2
+    )
+    for name in ("face", "face1", "face2"):
+        crop, _ = translate.crop_photo(images.decode_file(folder / f"{name}.jpg"), 32, False)
+        outputs = [images.decode_file(tmp_path / place / f"{name}.png")
+                   for place in ("encoder", "out")]  # fmt: skip
+        crop, *outputs = (images.to_float(pixels[None]) for pixels in (crop, *outputs))
+        before, after = (
+            float(np.square(output - crop).mean() + projector.perceptual(output, crop)[0])
+            for output in outputs
+        )
+        assert after < before
+
+
+def test_optimize_with_a_mask_that_is_resized(forms, photo, tmp_path, capsys):
+    mask = tmp_path / "mask.png"
+    Image.fromarray(np.full((48, 48), 255, np.uint8)).save(mask)
+    assert command(forms["run"], photo, "Smiling=1", tmp_path / "out.png", "--strip",
+                   "--inversion=optimize", "--steps=1", f"--mask={mask}") == 0  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "--mask: resized from 48 to 32 px"
+    assert lines[-1].startswith("optimize: ")
+    assert images.decode_file(tmp_path / "out.png").shape == (48, 6 * 32, 3)
+
+
+@pytest.mark.parametrize("form", ["saved_model", "float32"])
+def test_exported_models_have_no_gradients(forms, photo, tmp_path, form):
+    with pytest.raises(UserError) as caught:
+        command(forms[form], photo, "Smiling=1", tmp_path / "out.png", "--inversion=hybrid")
+    assert str(caught.value) == (
+        f"--model={forms[form]}: an exported model has no gradients for --inversion=hybrid; "
+        "give the run folder"
+    )
+
+
+@pytest.mark.parametrize("flag", ["--steps=5", "--mask=ellipse"])
+def test_the_encoder_has_neither_steps_nor_mask(photo, tmp_path, flag):
+    with pytest.raises(UserError) as caught:
+        command("nowhere", photo, "Smiling=1", tmp_path / "out.png", flag)
+    assert str(caught.value) == (
+        f"{flag}: the encoder has none; give --inversion=hybrid or optimize too"
+    )
 
 
 # ---- the command itself ------------------------------------------------------------------------

@@ -1,0 +1,136 @@
+"""The tiers of inversion on a run's validation photos: what each reaches, and how fast.
+
+    python -m benchmarks.inversion --run_dir=RUN_DIR --photos=16 --output=inversion.json
+
+Beside the run's own hybrid and optimize stands a descent on pixels alone and one on features alone,
+both from the mean latent: all are measured by the perceptual distance, in which pixels alone get
+stuck. Writes one JSON and, beside it, one page with the curves over steps and over seconds. Exit
+code 1 if the pixels' curve does not end above the features'.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from cgan_tf import cli, page, quiet
+from cgan_tf.run import RunFolder, write_json, write_text
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("run_dir", None, "run folder whose inversion stage has finished")
+flags.DEFINE_integer("photos", 16, "validation photos", lower_bound=1)
+flags.DEFINE_integer("steps", None, "of each start; the run's own if not given", lower_bound=1)
+flags.DEFINE_string("output", "inversion.json", "JSON file of the figures; the page lies beside")
+
+
+def tiers(settings) -> dict[str, tuple[str, object]]:
+    """(mode, settings) by the row's name."""
+    alone = {"starts": 1, "offset_weight": 0.0}
+    return {
+        "hybrid": ("hybrid", settings),
+        "optimize": ("optimize", settings),
+        "features alone": ("optimize", dataclasses.replace(
+            settings, pixel_weight=0.0, feature_weight=1.0, **alone)),
+        "pixels alone": ("optimize", dataclasses.replace(
+            settings, pixel_weight=1.0, feature_weight=0.0, **alone)),
+    }  # fmt: skip
+
+
+def measure_all(run: RunFolder, count: int, steps: int | None) -> dict[str, dict]:
+    """The rows: perceptual distance, pixels' error, seconds, and the curve."""
+    from cgan_tf import artifact, data, inversion, measure, projection
+    from cgan_tf import config as config_module
+    from cgan_tf.data.images import to_float
+    from cgan_tf.networks import generators
+    from cgan_tf.networks.encoder import Encoder
+    from cgan_tf.networks.vgg import Regressor
+    from cgan_tf.translator import finished_stage
+
+    config = run.load_config()
+    stages = {name: finished_stage(run, name) for name in ("gan", "regressor", "inversion")}
+    generator = generators.load(stages["gan"].model, config_module.space(config))
+    encoder = artifact.load_model(Encoder, stages["inversion"].model)
+    perceptual = inversion.load_perceptual(
+        config, artifact.load_model(Regressor, stages["regressor"].model)
+    )
+    dataset = data.open_data(config)
+    chosen = measure.choose(dataset.splits["validation"], count, config.seed)
+    photos = to_float(dataset.read(chosen))
+    generate = measure.compiled(lambda x: generator(x, training=False), generator.latent_shape)
+    distance = measure.compiled(perceptual, photos.shape[1:], photos.shape[1:])
+
+    def row(latents: np.ndarray) -> dict:
+        images = measure.batched(generate, latents)
+        return {
+            "perceptual": measure.mean(measure.batched(distance, photos, images)),
+            "pixels": measure.mean(np.square(images - photos)),
+        }
+
+    settings = projection.Settings.of(config)
+    if steps is not None:
+        settings = dataclasses.replace(settings, steps=steps)
+    encode = measure.compiled(lambda x: encoder(x, training=False), photos.shape[1:])
+    rows = {"encoder": row(measure.batched(encode, photos))}
+    for name, (mode, options) in tiers(settings).items():
+        projector = projection.Projector(generator, perceptual, options)
+        parts = projection.invert(projector, encoder, photos, mode)
+        number, seconds, curve = measure.mean_curve(generate, distance, photos, parts)
+        rows[name] = row(np.concatenate([part.latents for part in parts])) | {
+            "seconds_per_image": float(seconds[-1] / len(photos)),
+            "settings": dataclasses.asdict(options),
+            "curve": {
+                "steps": number.tolist(),
+                "seconds_per_image": (seconds / len(photos)).tolist(),
+                "perceptual": curve.tolist(),
+            },
+        }
+        print(line(name, rows), flush=True)
+    print(line("encoder", rows))
+    return rows
+
+
+def line(name: str, rows: dict[str, dict]) -> str:
+    """A row of the table."""
+    row, encoder = rows[name], rows["encoder"]
+    seconds = row.get("seconds_per_image")
+    return (
+        f"{name:16s}{row['perceptual']:12.4f}{row['perceptual'] / encoder['perceptual']:11.3f}"
+        f"{row['pixels']:9.4f}" + ("" if seconds is None else f"{seconds:11.2f}")
+    )
+
+
+def charts(rows: dict[str, dict]) -> str:
+    """The page: distance over steps and over seconds, by tier."""
+    figures = []
+    for key, label in (("steps", "steps"), ("seconds_per_image", "seconds per image")):
+        series = [
+            page.Series(name, row["curve"][key], row["curve"]["perceptual"])
+            for name, row in rows.items()
+            if "curve" in row
+        ]
+        longest = max(max(one.x) for one in series)
+        level = rows["encoder"]["perceptual"]
+        series.append(page.Series("encoder", [0, longest], [level, level]))
+        figures.append(page.line_chart(
+            f"Distance over {label}", series, label, "perceptual distance"))  # fmt: skip
+    return page.document("Inversion", page.tag("h1", "Inversion"), *figures)
+
+
+def main() -> None:
+    cli.require("run_dir")
+    quiet.import_tensorflow()
+    print(f"{'':16s}{'perceptual':>12s}{'/ encoder':>11s}{'pixels':>9s}{'s / image':>11s}")
+    rows = measure_all(RunFolder(FLAGS.run_dir), FLAGS.photos, FLAGS.steps)
+    output = Path(FLAGS.output)
+    write_json(output, {"photos": FLAGS.photos, "rows": rows})
+    write_text(output.with_suffix(".html"), charts(rows))
+    print(f"written: {output}, {output.with_suffix('.html')}")
+    if rows["pixels alone"]["perceptual"] <= rows["features alone"]["perceptual"]:
+        print("pixels alone came no less near")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main)

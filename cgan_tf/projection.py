@@ -1,0 +1,368 @@
+"""Inversion by descent: looks for each photo's latent with the generator held fixed.
+
+Between the finished models of a run and who wants a photo kept better than the encoder alone keeps
+it (`cgan_tf.translate`, `cgan_tf.measure`). `optimize` starts from the mean latent and from samples
+of the prior (Abdal et al. 2019; Karras et al. 2020, appendix D), `hybrid` from the encoder's answer
+(Zhu et al. 2016).
+
+The distance of a photo x and an image y is
+
+    pixel_weight * mean (x - y)^2 + feature_weight * perceptual(x, y) + offset_weight * mean |o|,
+
+where o is the latent's offset from the mean latent. Adam descends on it; its rate stays for the
+first half of the steps and then follows half a cosine to 0. Each photo has its own Adam, its own
+best latent and its own early stop, so its result does not depend on its neighbors in the batch.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from cgan_tf import artifact, inversion
+from cgan_tf.config import Config
+from cgan_tf.data import images
+from cgan_tf.errors import UserError
+from cgan_tf.networks.generators import AnyGenerator
+from cgan_tf.networks.stylegan import StyleGenerator
+from cgan_tf.networks.vgg import Perceptual, Regressor
+from cgan_tf.run import RunFolder
+from cgan_tf.translator import Translator, finished_stage
+
+BATCH = 16  # photos at a time; VGG16 needs about 30 MB for each at 128 px
+CHUNK = 10  # steps in one call: a point of the curve each
+RAMP_DOWN = 0.5  # last share of the steps, in which the rate falls
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's
+IMPROVEMENT = 0.005  # share of the best distance; less is none, for the early stop
+ELLIPSE = "ellipse"  # the built-in mask
+CENTER, AXES = (0.5, 0.54), (0.36, 0.46)  # of the ellipse: across, down; shares of the side
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to descend; the options --projection_... of the run."""
+
+    steps: int  # of each start
+    learning_rate: float
+    starts: int  # of `optimize`
+    patience: int  # steps without improvement before a photo stops; 0 never stops
+    pixel_weight: float
+    feature_weight: float
+    offset_weight: float
+    seed: int
+
+    @classmethod
+    def of(cls, config: Config) -> "Settings":
+        """Those of a run."""
+        return cls(
+            config.projection_steps, config.projection_lr, config.projection_starts,
+            config.projection_patience, config.projection_pixels, config.projection_features,
+            config.projection_offset, config.seed or 0,
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Projection:
+    """What was found for N photos, and how it was approached in T points of the curve.
+
+    The first point is the start itself; the following ones lie `CHUNK` steps apart, over all
+    starts, one after the other. Every point holds the best so far.
+    """
+
+    latents: np.ndarray  # float32 [N, *latent_shape]
+    distances: np.ndarray  # float32 [N]
+    steps: np.ndarray  # int [T]
+    seconds: np.ndarray  # float [T], of the whole batch, without tracing
+    curve: np.ndarray  # float32 [T, N]: distances
+    path: np.ndarray  # float32 [T, N, *latent_shape]
+
+
+class Projector:
+    """Descends on latents of a generator.
+
+    Args:
+        generator: fixed; latents are of its own space.
+        perceptual: the distance in features; its layers' weights are its own.
+        settings: see there.
+        mask: float32 `[R, R]` in [0, 1], how much each pixel counts. Where it is 0 neither pixels
+            nor features see the photo: both images are blanked there before VGG16 sees them, since
+            its fields of view reach over the border, and its maps weigh by the mask averaged down.
+    """
+
+    def __init__(
+        self,
+        generator: AnyGenerator,
+        perceptual: Perceptual,
+        settings: Settings,
+        mask: np.ndarray | None = None,
+    ) -> None:
+        self.generator = generator
+        self.perceptual = perceptual
+        self.settings = settings
+        self.mask = None if mask is None else tf.constant(mask[None, :, :, None], tf.float32)
+        self.mean = mean_latent(generator)  # [*latent_shape]
+        image = tf.TensorSpec((None, generator.resolution, generator.resolution, 3), tf.float32)
+        self._see = tf.function(self._features, input_signature=[image], autograph=False)
+        self._advance = tf.function(self._chunk, autograph=False, reduce_retracing=True)
+        self._traced: set[int] = set()
+
+    def start_latents(self, count: int) -> list[tf.Tensor]:
+        """The starts of `optimize`, `[count, *latent_shape]` each: the mean, then samples.
+
+        All photos start from the same ones, so that none depends on its place in the batch. Of
+        StyleGAN's z the mapping takes the direction alone: there 0 is no start, all are samples.
+        """
+        directed = self.generator.space == "z" and isinstance(self.generator, StyleGenerator)
+        points = [] if directed else [self.mean]
+        others = self.settings.starts - len(points)
+        if others:
+            points += tf.unstack(self.generator.sample_latent(others, seed=self.settings.seed))
+        return [tf.repeat(point[None], count, axis=0) for point in points]
+
+    def project(self, photos: np.ndarray, starts: Sequence[tf.Tensor]) -> Projection:
+        """The best latents of photos float32 `[N, R, R, 3]` in [-1, 1], from all starts.
+
+        Args:
+            photos: one batch; the caller splits more (`BATCH`).
+            starts: latents float32 `[N, *latent_shape]` each; `hybrid` has one, the encoder's.
+        """
+        target = tf.constant(photos, tf.float32)
+        features = self._see(target) if self.settings.feature_weight else []
+        if len(photos) not in self._traced:  # or the first curve would hold TensorFlow's tracing
+            self._run_chunk(self._begin(starts[0]), target, features, stop=0)
+            self._traced.add(len(photos))
+        began = time.perf_counter()
+        best, latents = np.full(len(photos), np.inf, np.float32), tf.cast(starts[0], tf.float32)
+        points: list[tuple] = []
+        for index, start in enumerate(starts):
+            state = self._begin(start)
+            # One step to begin with: a point of the curve for the start itself.
+            for stop in (1, *range(CHUNK, self.settings.steps, CHUNK), self.settings.steps):
+                before = int(state[0])
+                state = self._run_chunk(state, target, features, stop)
+                found = state[5].numpy()
+                better = found < best
+                distances = np.where(better, found, best)
+                nearest = tf.where(_rows(better, latents), state[4], latents)
+                if int(state[0]) > before:
+                    steps = index * self.settings.steps + int(state[0])
+                    seconds = time.perf_counter() - began
+                    points.append((steps, seconds, distances, nearest.numpy()))
+            best, latents = distances, nearest
+        steps, seconds, curve, path = (np.stack(column) for column in zip(*points, strict=True))
+        return Projection(latents.numpy(), best, steps, seconds, curve, path)
+
+    def distance(self, photos: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
+        """The distances `[N]` of photos `[N, R, R, 3]` and latents `[N, *latent_shape]`."""
+        features = self._features(photos) if self.settings.feature_weight else []
+        return self._losses(latents, photos, features)
+
+    # state: step, latent, Adam's two moments, best latent and distance, the distance at the last
+    # improvement that counts, steps since.
+
+    def _begin(self, start: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        start = tf.cast(start, tf.float32)
+        zeros, none = tf.zeros_like(start), tf.fill((start.shape[0],), np.float32(np.inf))
+        return (tf.constant(0), start, zeros, zeros, start, none, none,
+                tf.zeros((start.shape[0],), tf.int32))  # fmt: skip
+
+    def _run_chunk(
+        self, state: tuple, target: tf.Tensor, features: list[tf.Tensor], stop: int
+    ) -> tuple[tf.Tensor, ...]:
+        return self._advance(state, target, features, tf.constant(stop))
+
+    def _chunk(
+        self, state: tuple, target: tf.Tensor, features: list[tf.Tensor], stop: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        """Steps up to number `stop`, or until every photo has stopped."""
+
+        def going(step: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
+            return (step < stop) & tf.reduce_any(self._active(rest[-1]))
+
+        def body(*state: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return self._step(state, target, features)
+
+        return tf.while_loop(going, body, state)
+
+    def _active(self, stale: tf.Tensor) -> tf.Tensor:
+        patience = self.settings.patience
+        return stale < patience if patience else tf.ones_like(stale, tf.bool)
+
+    def _step(
+        self, state: tuple, target: tf.Tensor, features: list[tf.Tensor]
+    ) -> tuple[tf.Tensor, ...]:
+        step, latent, moment, square, best, best_loss, mark, stale = state
+        active = self._active(stale)
+        with tf.GradientTape() as tape:
+            tape.watch(latent)
+            losses = self._losses(latent, target, features)  # [N]
+            total = tf.reduce_sum(losses)
+        gradient = tape.gradient(total, latent)
+
+        better = active & (losses < best_loss)
+        counts = active & (losses < mark * (1 - IMPROVEMENT))
+        # Adam by hand: its moments must start anew with each batch, without variables.
+        number = tf.cast(step + 1, tf.float32)
+        moment = BETA1 * moment + (1 - BETA1) * gradient
+        square = BETA2 * square + (1 - BETA2) * tf.square(gradient)
+        moved = latent - self._rate(step) * (moment / (1 - BETA1**number)) / (
+            tf.sqrt(square / (1 - BETA2**number)) + EPSILON
+        )
+        return (
+            step + 1,
+            tf.where(_rows(active, latent), moved, latent),
+            moment,
+            square,
+            tf.where(_rows(better, latent), latent, best),
+            tf.where(better, losses, best_loss),
+            tf.where(counts, losses, mark),
+            tf.where(counts, 0, stale + 1),
+        )
+
+    def _rate(self, step: tf.Tensor) -> tf.Tensor:
+        """Adam's rate at a step."""
+        left = 1 - tf.cast(step, tf.float32) / self.settings.steps
+        falling = tf.minimum(1.0, left / RAMP_DOWN)
+        return self.settings.learning_rate * (0.5 - 0.5 * tf.cos(math.pi * falling))
+
+    def _losses(
+        self, latent: tf.Tensor, target: tf.Tensor, features: list[tf.Tensor]
+    ) -> tf.Tensor:
+        settings = self.settings
+        output = self.generator(latent, training=False)
+        losses = tf.zeros(tf.shape(latent)[:1])  # [N]
+        if settings.pixel_weight:
+            errors = tf.reduce_mean(tf.square(output - target), axis=-1, keepdims=True)
+            losses += settings.pixel_weight * self._masked_mean(errors)
+        if settings.feature_weight:
+            for ours, theirs in zip(self._features(output), features, strict=True):
+                errors = tf.reduce_sum(tf.square(ours - theirs), axis=-1, keepdims=True)
+                losses += settings.feature_weight * self._masked_mean(errors)
+        if settings.offset_weight:
+            axes = tuple(range(1, len(latent.shape)))
+            losses += settings.offset_weight * tf.reduce_mean(tf.abs(latent - self.mean), axes)
+        return losses
+
+    def _features(self, photos: tf.Tensor) -> list[tf.Tensor]:
+        """The perceptual maps of what the mask leaves."""
+        return self.perceptual.features(photos if self.mask is None else photos * self.mask)
+
+    def _masked_mean(self, errors: tf.Tensor) -> tf.Tensor:
+        """The mean `[N]` of errors `[N, h, w, 1]` over positions, weighted by the mask."""
+        if self.mask is None:
+            return tf.reduce_mean(errors, axis=(1, 2, 3))
+        factor = self.mask.shape[1] // errors.shape[1]
+        weights = tf.nn.avg_pool2d(self.mask, factor, factor, "VALID")  # [1, h, w, 1]
+        return tf.reduce_sum(errors * weights, axis=(1, 2, 3)) / tf.reduce_sum(weights)
+
+
+def _rows(chosen: tf.Tensor | np.ndarray, like: tf.Tensor) -> tf.Tensor:
+    """A choice `[N]` with as many axes as `like`."""
+    return tf.reshape(chosen, (-1, *[1] * (len(like.shape) - 1)))
+
+
+def mean_latent(generator: AnyGenerator) -> tf.Tensor:
+    """The mean of the generator's latents, float32 `[*latent_shape]`: 0 in z, StyleGAN's w mean."""
+    mean = tf.zeros(generator.latent_shape, tf.float32)
+    if generator.space == "z":
+        return mean
+    return mean + tf.convert_to_tensor(generator.w_mean, tf.float32)
+
+
+def invert(
+    projector: Projector, encoder: keras.Model, photos: np.ndarray, mode: str
+) -> list[Projection]:
+    """Projects photos float32 `[N, R, R, 3]` in [-1, 1], `BATCH` at a time.
+
+    Args:
+        projector: see there.
+        encoder: where `hybrid` starts.
+        photos: any number.
+        mode: "hybrid" or "optimize".
+    """
+    results = []
+    for first in range(0, len(photos), BATCH):
+        batch = photos[first : first + BATCH]
+        if mode == "hybrid":
+            starts = [encoder(tf.constant(batch, tf.float32), training=False)]
+        else:
+            starts = projector.start_latents(len(batch))
+        results.append(projector.project(batch, starts))
+    return results
+
+
+def of_run(
+    path: str | Path,
+    translator: Translator,
+    steps: int | None = None,
+    mask: np.ndarray | None = None,
+) -> Projector:
+    """The projector of a run folder by the run's options and its own perceptual distance.
+
+    Args:
+        path: the run folder.
+        translator: of that run.
+        steps: in the place of the run's.
+        mask: see `Projector`.
+
+    Raises:
+        UserError: the regressor has not finished or is damaged, or ImageNet's features cannot be
+            had.
+    """
+    run = RunFolder(path)
+    config = run.load_config()
+    regressor = artifact.load_model(Regressor, finished_stage(run, "regressor").model)
+    settings = Settings.of(config)
+    if steps is not None:
+        settings = dataclasses.replace(settings, steps=steps)
+    perceptual = inversion.load_perceptual(config, regressor)
+    return Projector(translator.generator, perceptual, settings, mask)
+
+
+# ---- masks -------------------------------------------------------------------------------------
+
+
+def ellipse(resolution: int) -> np.ndarray:
+    """The built-in mask, float32 `[R, R]`: 1 on the face of an aligned photo, 0 around it."""
+    center = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution
+    across = (center[None, :] - CENTER[0]) / AXES[0]
+    down = (center[:, None] - CENTER[1]) / AXES[1]
+    return (across**2 + down**2 <= 1).astype(np.float32)
+
+
+def load_mask(text: str, resolution: int) -> tuple[np.ndarray, str]:
+    """The mask that --mask names, float32 `[R, R]` in [0, 1], and what was done to it, in words.
+
+    Args:
+        text: `ellipse`, or an image file: white counts, black does not.
+        resolution: the model's.
+
+    Raises:
+        UserError: unreadable, not square, or black all over.
+    """
+    if text == ELLIPSE:
+        return ellipse(resolution), ""
+    try:
+        pixels = images.decode_file(text)
+    except UserError as error:
+        raise UserError(f"--mask: {error}; give an image file, or {ELLIPSE}") from None
+    height, width = pixels.shape[:2]
+    if height != width:
+        raise UserError(
+            f"--mask={text}: {width}x{height} px; it must be square, as what the model sees is "
+            f"({resolution}x{resolution})"
+        )
+    grey, words = Image.fromarray(pixels).convert("L"), ""
+    if width != resolution:
+        grey = grey.resize((resolution, resolution), Image.Resampling.BOX)
+        words = f"--mask: resized from {width} to {resolution} px"
+    mask = np.asarray(grey, np.float32) / 255
+    if not mask.any():
+        raise UserError(f"--mask={text}: black all over, so nothing counts; paint the face white")
+    return mask, words

@@ -1,0 +1,258 @@
+"""cgan_tf.projection: descent against closed forms, its bookkeeping, masks, every space."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from cgan_tf import projection
+from cgan_tf.errors import UserError
+from cgan_tf.networks.stylegan import StyleGenerator
+
+SIDE, SIZE = 8, 6
+DRAW = np.random.default_rng(5)
+MATRIX = (DRAW.standard_normal((SIZE, SIDE * SIDE * 3)) / 4).astype(np.float32)
+PHOTOS = DRAW.uniform(-1, 1, (5, SIDE, SIDE, 3)).astype(np.float32)
+
+
+class Linear:
+    """G(z) = z A: the best latent of a photo is the least squares' solution."""
+
+    resolution, space, latent_shape = SIDE, "z", (SIZE,)
+
+    def __call__(self, latent, training):
+        return tf.reshape(latent @ MATRIX, (-1, SIDE, SIDE, 3))
+
+    def sample_latent(self, count, seed):
+        return tf.random.stateless_normal((count, SIZE), (seed, 0))
+
+
+class Features:
+    """Two maps: the image, and its 3 x 3 mean at half the side, whose field reaches further."""
+
+    def features(self, photos):
+        blurred = tf.nn.avg_pool2d(photos, 3, 2, "SAME")
+        return [photos, blurred]
+
+
+def projector(mask=None, generator=None, features=None, **settings):
+    defaults = {
+        "steps": 200, "learning_rate": 0.1, "starts": 1, "patience": 0, "pixel_weight": 1.0,
+        "feature_weight": 0.0, "offset_weight": 0.0, "seed": 3,
+    }  # fmt: skip
+    return projection.Projector(
+        generator or Linear(), features or Features(),
+        projection.Settings(**(defaults | settings)), mask,
+    )  # fmt: skip
+
+
+def run(photos=PHOTOS, start=None, **options):
+    model = projector(**options)
+    starts = model.start_latents(len(photos)) if start is None else [tf.constant(start)]
+    return model.project(photos, starts)
+
+
+def solution(photos, weights=None):
+    """The least squares' latents, float64."""
+    root = np.ones(SIDE * SIDE * 3) if weights is None else np.sqrt(np.repeat(weights.ravel(), 3))
+    flat = photos.reshape(len(photos), -1)
+    return np.linalg.lstsq((MATRIX * root).T, (flat * root).T, rcond=None)[0].T
+
+
+def test_descent_reaches_the_least_squares_solution():
+    found = run()
+    np.testing.assert_allclose(found.latents, solution(PHOTOS), atol=2e-3)
+    errors = (found.latents @ MATRIX).reshape(PHOTOS.shape) - PHOTOS
+    np.testing.assert_allclose(found.distances, np.square(errors).mean((1, 2, 3)), rtol=1e-5)
+
+
+def test_the_distance_is_the_weighted_sum_of_its_parts():
+    model = projector(pixel_weight=2.0, feature_weight=3.0, offset_weight=0.5)
+    latents = DRAW.standard_normal((5, SIZE)).astype(np.float32)
+    outputs = model.generator(latents, training=False)
+    parts = [np.square(outputs - PHOTOS).mean((1, 2, 3)), np.abs(latents).mean(1)]
+    maps = zip(Features().features(outputs), Features().features(PHOTOS), strict=True)
+    perceptual = sum(np.square(a - b).sum(3).mean((1, 2)) for a, b in maps)
+    wanted = 2 * parts[0] + 3 * perceptual + 0.5 * parts[1]
+    np.testing.assert_allclose(model.distance(PHOTOS, latents), wanted, rtol=1e-5)
+
+
+def test_the_best_latent_is_kept_not_the_last():
+    start = solution(PHOTOS).astype(np.float32)  # nothing is better
+    found = run(start=start, steps=12, learning_rate=5.0)
+    np.testing.assert_array_equal(found.latents, start)
+    assert found.steps.tolist() == [1, 10, 12]
+    np.testing.assert_array_equal(found.curve, np.repeat(found.curve[:1], 3, axis=0))
+
+
+def test_the_hybrid_is_never_worse_than_its_start_and_the_curve_never_rises():
+    start = DRAW.standard_normal((5, SIZE)).astype(np.float32)
+    for rate in (0.05, 50.0):
+        found = run(start=start, steps=30, learning_rate=rate, feature_weight=1.0)
+        first = projector(feature_weight=1.0).distance(PHOTOS, start)
+        np.testing.assert_allclose(found.curve[0], first, rtol=1e-5)
+        assert (found.distances <= found.curve[0]).all()
+        assert (np.diff(found.curve, axis=0) <= 0).all() and (np.diff(found.seconds) > 0).all()
+        np.testing.assert_array_equal(found.curve[-1], found.distances)
+        np.testing.assert_array_equal(found.path[-1], found.latents)
+        again = projector(feature_weight=1.0).distance(PHOTOS, found.latents)
+        np.testing.assert_allclose(again, found.distances, rtol=1e-5)
+
+
+def test_a_photo_does_not_depend_on_its_batch():
+    options = {"steps": 60, "feature_weight": 1.0, "patience": 4, "starts": 2}
+    whole = run(**options)
+    for row in range(len(PHOTOS)):
+        alone = run(PHOTOS[row : row + 1], **options)
+        np.testing.assert_allclose(alone.latents[0], whole.latents[row], atol=1e-5)
+        np.testing.assert_allclose(alone.distances[0], whole.distances[row], rtol=1e-5)
+
+
+def test_equal_seeds_give_equal_latents():
+    one, two = (run(steps=25, starts=3, feature_weight=1.0) for _ in range(2))
+    np.testing.assert_array_equal(one.latents, two.latents)
+    np.testing.assert_array_equal(one.curve, two.curve)
+    # Another seed, other starts; the mean comes first in any case.
+    first, second = (projector(starts=3, seed=seed).start_latents(2) for seed in (3, 4))
+    np.testing.assert_array_equal(first[0], np.zeros((2, SIZE)))
+    np.testing.assert_array_equal(first[0], second[0])
+    assert np.abs(first[1] - second[1]).max() > 0.1 and np.abs(first[1] - first[2]).max() > 0.1
+
+
+def test_the_best_of_several_starts_is_taken_for_each_photo():
+    model = projector(steps=1)
+    near = solution(PHOTOS).astype(np.float32)
+    starts = [near.copy(), near.copy()]
+    starts[0][::2] += 1.0
+    starts[1][1::2] += 1.0
+    found = model.project(PHOTOS, [tf.constant(start) for start in starts])
+    np.testing.assert_array_equal(found.latents, near)
+    assert found.steps.tolist() == [1, 2]
+
+
+def test_the_early_stop_stops_each_photo_by_itself():
+    start = solution(PHOTOS).astype(np.float32)
+    start[0] += 3.0  # this one has far to go
+    found = run(start=start, steps=400, patience=7, learning_rate=0.02)
+    assert 20 < found.steps[-1] < 400
+    assert run(start=start, steps=400, learning_rate=0.02).steps[-1] == 400
+    stopped = run(PHOTOS[1:], start=start[1:], steps=400, patience=7, learning_rate=0.02)
+    # The first distance is an improvement, the seven steps after it are none.
+    assert stopped.steps[-1] == 8
+
+
+def test_the_penalty_pulls_towards_the_mean():
+    sizes = [
+        np.abs(run(steps=300, offset_weight=weight).latents).mean() for weight in (0.0, 0.1, 1e3)
+    ]
+    assert sizes[1] < 0.9 * sizes[0] and sizes[2] < 1e-6
+
+
+def test_the_rate_stays_then_falls_to_zero():
+    model = projector(steps=100, learning_rate=0.4)
+    rates = [float(model._rate(tf.constant(step))) for step in (0, 50, 75, 100)]
+    np.testing.assert_allclose(rates, [0.4, 0.4, 0.2, 0.0], atol=1e-6)
+
+
+# ---- masks -------------------------------------------------------------------------------------
+
+
+def test_the_mask_weighs_pixels():
+    mask = DRAW.uniform(0.2, 1, (SIDE, SIDE)).astype(np.float32)
+    found = run(mask=mask, steps=400)
+    np.testing.assert_allclose(found.latents, solution(PHOTOS, mask), atol=3e-3)
+
+
+def test_what_the_mask_covers_has_no_part():
+    mask = np.zeros((SIDE, SIDE), np.float32)
+    mask[2:7, 1:6] = 1
+    changed = np.where(mask[None, :, :, None] > 0, PHOTOS, -PHOTOS[:, ::-1])
+    options = {"mask": mask, "steps": 20, "feature_weight": 1.0, "starts": 2}
+    one, two = run(**options), run(changed, **options)
+    np.testing.assert_array_equal(one.latents, two.latents)
+    assert np.abs(run(changed, **options | {"mask": None}).latents - one.latents).max() > 1e-2
+
+
+def test_a_mask_of_ones_is_none():
+    one = run(mask=np.ones((SIDE, SIDE), np.float32), steps=20, feature_weight=1.0)
+    np.testing.assert_allclose(one.latents, run(steps=20, feature_weight=1.0).latents, atol=1e-5)
+
+
+def test_the_ellipse_is_a_face_in_the_middle():
+    mask = projection.ellipse(64)
+    assert mask.shape == (64, 64) and set(np.unique(mask)) == {0.0, 1.0}
+    assert mask[34, 32] == 1 and mask[0, 0] == mask[63, 63] == mask[34, 2] == 0
+    assert mask.mean() == pytest.approx(np.pi * 0.36 * 0.46, rel=0.01)
+    np.testing.assert_array_equal(mask, mask[:, ::-1])
+    np.testing.assert_array_equal(projection.load_mask("ellipse", 64)[0], mask)
+
+
+def save_mask(path, pixels):
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
+    return str(path)
+
+
+def test_a_mask_file_of_another_size_is_resized_and_that_is_said(tmp_path):
+    pixels = np.zeros((16, 16))
+    pixels[:, 8:] = 255
+    mask, words = projection.load_mask(save_mask(tmp_path / "mask.png", pixels), 8)
+    np.testing.assert_array_equal(mask, pixels[::2, ::2] / 255)
+    assert words == "--mask: resized from 16 to 8 px"
+    assert projection.load_mask(str(tmp_path / "mask.png"), 16)[1] == ""
+
+
+def test_masks_that_make_no_sense_are_refused(tmp_path):
+    oblong = save_mask(tmp_path / "oblong.png", np.ones((8, 16)))
+    black = save_mask(tmp_path / "black.png", np.zeros((8, 8)))
+    (tmp_path / "empty.png").write_bytes(b"")
+    for path, message in (
+        (oblong, "16x8 px; it must be square"),
+        (black, "black all over"),
+        (str(tmp_path / "empty.png"), "give an image file, or ellipse"),
+        (str(tmp_path / "missing.png"), "give an image file, or ellipse"),
+    ):
+        with pytest.raises(UserError) as caught:
+            projection.load_mask(path, 8)
+        assert str(caught.value).startswith("--mask") and message in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+# ---- the generators ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", ["z", "w", "ws"])
+def test_stylegan_in_every_space(space):
+    generator = StyleGenerator(32, 8, 4, "modulated")
+    for layer in generator.to_image:  # its initial images are gray
+        layer.kernel.assign(tf.random.stateless_normal(layer.kernel.shape, (1, 2)))
+    generator.w_mean.assign(DRAW.standard_normal(8).astype(np.float32))
+    generator.space = space
+    target = generator(generator.sample_latent(2, seed=9), training=False).numpy()
+    model = projector(generator=generator, steps=30)
+    (start,) = model.start_latents(2)
+    assert start.shape == (2, *generator.latent_shape)
+    if space == "z":  # the mapping takes its direction: 0 has none
+        np.testing.assert_array_equal(start, [generator.sample_prior(1, seed=3)[0]] * 2)
+    else:
+        np.testing.assert_array_equal(
+            start, np.broadcast_to(generator.w_mean.numpy(), start.shape)
+        )
+    found = model.project(target, [start])
+    assert found.latents.shape == start.shape
+    assert (found.distances < 0.8 * found.curve[0]).all()
+
+
+def test_more_photos_than_a_batch_come_in_order(monkeypatch):
+    monkeypatch.setattr(projection, "BATCH", 2)
+    seen = []
+
+    def encoder(photos, training):
+        seen.append(len(photos))
+        return tf.zeros((len(photos), SIZE))
+
+    parts = projection.invert(projector(steps=5), encoder, PHOTOS, "hybrid")
+    assert seen == [2, 2, 1] and [len(part.latents) for part in parts] == [2, 2, 1]
+    latents = np.concatenate([part.latents for part in parts])
+    np.testing.assert_allclose(latents, run(steps=5).latents, atol=1e-5)
+
+
