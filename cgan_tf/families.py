@@ -25,7 +25,7 @@ CONFIDENT = 0.1  # share of the samples that are kept of either class, at most
 LEAST = 50  # samples that either class needs
 COMPONENTS = 64  # of sefa and pca that R looks at
 ACTIVATIONS = 4000  # samples behind the principal components of feature maps
-NAMED = 64  # samples that R sees changed along each component
+NAMED = 32  # samples that R sees changed along each component
 STEP = 3.0  # standard deviations of the latents along a direction: its length, before calibration
 STILL = 0.02  # mean change of R's scores that counts as none, see `name_components`
 SPANNED = 1e-3  # share of a direction that must be left when others are held
@@ -116,6 +116,20 @@ def _rows(values: np.ndarray) -> np.ndarray:
 # ---- hyperplanes, and holding others ------------------------------------------------------------
 
 
+def enough(samples: Samples, column: int) -> bool:
+    """Whether either class of an attribute has `LEAST` samples, as `hyperplane` needs."""
+    return min(map(len, _surest(samples, column))) >= LEAST
+
+
+def _surest(samples: Samples, column: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the surest samples without and with an attribute, see `hyperplane`."""
+    score = samples.scores[:, column]
+    order = np.argsort(score, kind="stable")
+    most = max(1, int(CONFIDENT * len(order)))
+    negative, positive = order[:most], order[-most:]
+    return negative[score[negative] <= 0.5], positive[score[positive] > 0.5]
+
+
 def hyperplane(samples: Samples, column: int, name: str) -> tuple[np.ndarray, dict[str, int]]:
     """The unit normal of the plane that parts samples with an attribute from those without.
 
@@ -135,20 +149,16 @@ def hyperplane(samples: Samples, column: int, name: str) -> tuple[np.ndarray, di
     Raises:
         UserError: fewer than `LEAST` samples of one class.
     """
-    score = samples.scores[:, column]
-    order = np.argsort(score, kind="stable")
-    most = max(1, int(CONFIDENT * len(order)))
-    negative, positive = order[:most], order[-most:]
-    negative, positive = negative[score[negative] <= 0.5], positive[score[positive] > 0.5]
-    if min(len(negative), len(positive)) < LEAST:
+    negative, positive = _surest(samples, column)
+    if not enough(samples, column):
         few = "without" if len(negative) < LEAST else "with"
         raise UserError(
-            f"--directions: {name}: only {min(len(negative), len(positive))} of {len(order)} "
-            f"samples are {few} it by the regressor, a hyperplane needs {LEAST}; raise "
-            "--hyperplane_samples, or leave it out"
+            f"--hyperplane_samples={len(samples.scores)}: only "
+            f"{min(len(negative), len(positive))} are {few} {name} by the regressor, its "
+            f"hyperplane needs {LEAST}; raise the number, or leave {name} out"
         )
     rows = np.concatenate([negative, positive])
-    flat, labels = _rows(samples.latents[rows]), score[rows] > 0.5
+    flat, labels = _rows(samples.latents[rows]), samples.scores[rows, column] > 0.5
     scale = preprocessing.StandardScaler().fit(flat)
     plane = linear_model.LogisticRegression(class_weight="balanced", max_iter=1000)
     plane.fit(scale.transform(flat), labels)

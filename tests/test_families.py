@@ -1,13 +1,19 @@
 """cgan_tf.families: each family against a known answer, naming, projection, and the stage."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny
 
-from cgan_tf import families
+from cgan_tf import artifact, directions, families, run, translator
 from cgan_tf.errors import UserError
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.stylegan import StyleGenerator
+from cgan_tf.networks.vgg import Regressor
+from cgan_tf.run import RunFolder
 
 SLOPES = np.zeros((8, 3), np.float32)  # [latent, attributes]
 SLOPES[:, 0] = [3.0, 0.0, -2.0, 0.0, 1.0, 0.0, 0.0, 0.5]
@@ -110,8 +116,8 @@ def test_too_few_samples_of_one_class_is_one_line(sure, few, other):
     with pytest.raises(UserError) as caught:
         families.hyperplane(samples, 0, "Bald")
     assert str(caught.value) == (
-        f"--directions: Bald: only 49 of 1000 samples are {few} it by the regressor, a hyperplane "
-        "needs 50; raise --hyperplane_samples, or leave it out"
+        f"--hyperplane_samples=1000: only 49 are {few} Bald by the regressor, its hyperplane "
+        "needs 50; raise the number, or leave Bald out"
     )
 
 
@@ -342,3 +348,89 @@ def test_hyperplanes_come_in_the_order_asked_for():
         assert cosine(vector, SLOPES[:, column]) > 0.98
         assert np.linalg.norm(vector) == pytest.approx(3.0, rel=0.05)
     assert found == [{"positive": 300, "negative": 300}] * 2
+
+
+# The stage.
+
+
+@pytest.fixture(scope="module")
+def ready(chain, tmp_path_factory):
+    """A run that only lacks its directions, and whose regressor is of two minds on samples."""
+    path = tmp_path_factory.mktemp("families") / "run"
+    shutil.copytree(chain.folder.path, path)
+    folder = RunFolder(path)
+    shutil.rmtree(folder.stage("directions").path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny.keras.applications, "VGG16", tiny.slim_vgg16)
+        generator = artifact.load_model(Generator, folder.stage("gan").model)
+        regressor = artifact.load_model(Regressor, folder.stage("regressor").model)
+        images = generator(generator.sample_latent(500, seed=9), training=False)
+        middle = np.median(regressor.logits(images), axis=0)
+        regressor.offsets = [float(o + m) for o, m in zip(regressor.offsets, middle, strict=True)]
+        artifact.save_model(regressor, folder.stage("regressor").model)
+    # So that the inversion stage is still that of this regressor.
+    stage = folder.stage("inversion")
+    metadata = stage.read_metadata()
+    metadata["parents"]["regressor"] = folder.stage("regressor").artifact_hash()
+    run.write_json(stage.path / "metadata.json", metadata)
+    return folder
+
+
+def make(ready, chain, path, **options):
+    """The directions stage of a copy; (its folder, its direction files by attribute)."""
+    shutil.copytree(ready.path, path)
+    folder = RunFolder(path)
+    config = tiny.make_config(chain.config.cache_dir, hyperplane_samples=500, **options)
+    directions.run(config, folder, chain.faces)
+    entries = {
+        path.stem: json.loads(path.read_text())
+        for path in folder.stage("directions").model.glob("*.json")
+    }
+    return folder, entries
+
+
+@pytest.mark.parametrize("family", ["hyperplane", "sefa", "pca"])
+def test_a_run_of_each_family_is_calibrated_and_loads(
+    family, ready, chain, slim_vgg, tmp_path, capsys
+):
+    folder, entries = make(ready, chain, tmp_path / "run", directions=family)
+    said = capsys.readouterr().out
+    assert folder.stage("directions").finished()
+    editor = translator.Translator.from_run(folder.path)
+    assert editor.attributes == chain.config.attributes
+    generator = editor.generator
+    for name, vector in zip(editor.attributes, editor.directions.numpy(), strict=True):
+        entry = entries[name]
+        assert (entry["attribute"], entry["space"], entry["family"]) == (name, "z", family)
+        assert [line["strength"] for line in entry["calibration"]] == list(directions.TABLE)
+        np.testing.assert_array_equal(vector, np.float32(entry["vector"]))
+        assert f"directions: {name} by {family}: " in said
+        if family == "hyperplane":
+            assert entry["found"] == {"positive": 50, "negative": 50}
+            continue
+        components = (
+            families.sefa(generator)
+            if family == "sefa"
+            else families.pca(generator, generator.sample_latent(500, seed=3).numpy())
+        )
+        found = entry["found"]
+        wanted = found["sign"] * components[found["component"]]
+        assert cosine(vector, wanted) == pytest.approx(1, abs=1e-4)
+    _, again = make(ready, chain, tmp_path / "again", directions=family)
+    assert again == entries  # the same seed
+
+
+def test_held_attributes_are_projected_out_of_any_family(ready, chain, slim_vgg, tmp_path):
+    held = ("Smiling:Eyeglasses+Pale_Skin",)
+    _, plain = make(ready, chain, tmp_path / "plain")
+    folder, entries = make(ready, chain, tmp_path / "held", hold=held)
+    assert entries["Smiling"]["hold"] == ["Eyeglasses", "Pale_Skin"]
+    assert entries["Eyeglasses"] == plain["Eyeglasses"]  # which holds nothing
+    generator = artifact.load_model(Generator, folder.stage("gan").model)
+    regressor = artifact.load_model(Regressor, folder.stage("regressor").model)
+    samples = families.label(generator, regressor, 500, seed=3)
+    for name in ("Eyeglasses", "Pale_Skin"):
+        column = regressor.attribute_names.index(name)
+        normal, _ = families.hyperplane(samples, column, name)
+        assert abs(cosine(plain["Smiling"]["vector"], normal)) > 1e-3
+        assert cosine(entries["Smiling"]["vector"], normal) == pytest.approx(0, abs=1e-5)
