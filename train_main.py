@@ -91,9 +91,10 @@ def check_ahead(
         restarted: stages that begin anew.
 
     Raises:
-        UserError: the data has no labels, or VGG16's weights that are asked for cannot be had.
+        UserError: the data has no labels, VGG16's weights that are asked for cannot be had, or
+            --hold does not fit.
     """
-    from cgan_tf import inversion, regressor
+    from cgan_tf import directions, inversion, regressor
 
     work = [name for name in stages if name in restarted or not run.stage(name).finished()]
     if "regressor" in work:
@@ -101,6 +102,8 @@ def check_ahead(
         regressor.check(options, dataset, began)
     if {"inversion", "directions"} & set(work):
         inversion.check(options)
+    if "directions" in work:
+        directions.check_hold(options, directions.choose_attributes(options, dataset), dataset)
 
 
 def prepare(options: Config, run: RunFolder, stages: tuple[str, ...]) -> tuple:

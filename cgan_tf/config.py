@@ -39,6 +39,7 @@ USUAL_PENALTY = {
 OBJECTIVES = tuple(USUAL_PENALTY)
 PENALTIES = ("r1", "r2", "r1+r2", "gp")
 AUGMENT_OPS = ("color", "translation", "cutout")
+FAMILIES = ("learned", "hyperplane", "sefa", "pca")  # of directions
 SPACES = ("z", "w", "ws")  # of latents
 
 
@@ -337,6 +338,32 @@ class Config:
     )
 
     # Directions.
+    directions: str = option(
+        "learned",
+        "the family of directions: learned through G, hyperplane normals in the latent space, or, "
+        "named by what the regressor says that they change, sefa and pca",
+        DIRECTIONS,
+        choices=FAMILIES,
+    )
+    hold: tuple[str, ...] = option(
+        (),
+        "attributes whose hyperplanes a direction must not cross, e.g. "
+        "Smiling:Mouth_Slightly_Open+Male,Male:Wearing_Lipstick",
+        DIRECTIONS,
+    )
+    hyperplane_samples: int = option(
+        20000,
+        "samples that the regressor labels, for hyperplane, sefa, pca and --hold",
+        DIRECTIONS,
+        "images",
+        minimum=500,
+    )
+    cosine_weight: float = option(
+        0.0,
+        "weight of the squared cosines between learned directions, the sum over pairs",
+        DIRECTIONS,
+        minimum=0,
+    )
     directions_kimg: float = option(
         20.0, "length of the directions' training", DIRECTIONS, "kimg", above=0
     )
@@ -599,6 +626,7 @@ def check(config: Config) -> None:
         raise UserError(
             f"--perceptual_weights={given}: give four numbers that are not negative"
         )
+    _check_directions(config)
     for name in ("batch_size", "directions_batch_size"):  # D judges both
         if config.minibatch_std and getattr(config, name) % 4:
             raise UserError(
@@ -660,6 +688,41 @@ def _check_generator(config: Config) -> None:
         raise UserError(
             f"--space={config.space}: only --arch=stylegan has w; take --space=z, or train "
             "another generator"
+        )
+
+
+def held(config: Config) -> dict[str, tuple[str, ...]]:
+    """What `--hold` asks for: the held attributes by the edited one.
+
+    Raises:
+        UserError: it is not written A:B+C, or an attribute is named twice or holds itself.
+    """
+    pairs: dict[str, tuple[str, ...]] = {}
+    for text in config.hold:
+        name, colon, others = text.partition(":")
+        names = tuple(others.split("+"))
+        if not name or not colon or not all(names):
+            raise UserError(f"--hold={text}: write EDITED:HELD+HELD, e.g. Smiling:Male+Young")
+        if name in names:
+            raise UserError(f"--hold={text}: {name} cannot be held while it is edited")
+        if name in pairs or len(set(names)) < len(names):
+            raise UserError(f"--hold={','.join(config.hold)}: an attribute is named twice")
+        pairs[name] = names
+    return pairs
+
+
+def _check_directions(config: Config) -> None:
+    """Refuses families that the space or the options do not fit."""
+    held(config)
+    if config.cosine_weight and config.directions != "learned":
+        raise UserError(
+            f"--cosine_weight={config.cosine_weight:g}: only --directions=learned has it, not "
+            f"{config.directions}"
+        )
+    if config.directions in ("sefa", "pca") and config.arch == "stylegan" and space(config) == "z":
+        raise UserError(
+            f"--directions={config.directions} with --space=z: of stylegan it moves w; take "
+            "--space=w or ws"
         )
 
 

@@ -1,7 +1,8 @@
 """Stage 4: one calibrated latent direction per attribute. Leaves directions/model/NAME.json.
 
-After "Enjoy Your Editing" (Zhuang et al. 2021): latent' = latent + eps * d_k, and R must see the
-target attribute move by eps while the other attributes, the content and the realism stay.
+`--directions=learned` is "Enjoy Your Editing" (Zhuang et al. 2021): latent' = latent + eps * d_k,
+and R must see the target attribute move by eps while the other attributes, the content and the
+realism stay. The other families are in `families`; all are held (`--hold`) and calibrated alike.
 """
 
 import os
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, distribution, losses, optimizers, training
+from cgan_tf import artifact, distribution, families, losses, optimizers, training
 from cgan_tf import config as config_module
 from cgan_tf.config import Config, closest
 from cgan_tf.data import ImageData, images, pipeline
@@ -24,7 +25,7 @@ from cgan_tf.networks.dcgan import Discriminator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
-from cgan_tf.run import RunFolder, file_hash, sync_folder, write_json
+from cgan_tf.run import RunFolder, StageFolder, file_hash, sync_folder, write_json
 
 STARTING_PHOTOS = 2000  # training photos behind the start of the directions
 STARTING_CHANGE = 0.85  # of R's mean prediction that +1 starts at, if it can be reached
@@ -68,11 +69,34 @@ def choose_attributes(config: Config, dataset: ImageData) -> tuple[str, ...]:
     return chosen
 
 
+def check_hold(config: Config, attributes: Sequence[str], dataset: ImageData) -> None:
+    """Refuses a --hold that does not fit the edited attributes or the data.
+
+    Raises:
+        UserError: an attribute that is not edited, or a held one that the data does not have.
+    """
+    for name, others in config_module.held(config).items():
+        flag = f"--hold={name}:{'+'.join(others)}"
+        if name not in attributes:
+            raise UserError(
+                f"{flag}: {name} is not edited{closest(name, attributes)}; --attributes has "
+                f"{', '.join(attributes)}"
+            )
+        for other in others:
+            if other not in dataset.attribute_names:
+                raise UserError(
+                    f"{flag}: the data has no attribute {other}"
+                    f"{closest(other, dataset.attribute_names)}; "
+                    f"it has {', '.join(dataset.attribute_names)}"
+                )
+
+
 class DirectionsTrainer(training.Trainer):
     """All directions at once, one attribute per photo and step. Only the directions learn.
 
     loss = content * perceptual(x, x') + adversarial * softplus(-D(x'))
          + attribute * |clip(alpha_k + eps) - alpha'_k| + hold * mean_j!=k |alpha_j - alpha'_j|
+         + cosine * sum_i<j cos(d_i, d_j)^2
 
     with x the photo, x' = G(E(x) + eps * d_k), alpha what R predicts for the reconstruction G(E(x))
     and alpha' for x'. The paper's x is a sample, its own reconstruction. Predictions for the photo
@@ -158,6 +182,8 @@ class DirectionsTrainer(training.Trainer):
                 * tf.reduce_mean(tf.reduce_sum(error * target, axis=1)),
                 "hold": config.hold_weight * tf.reduce_mean(others),
             }
+            if config.cosine_weight:
+                parts["cosine"] = config.cosine_weight * squared_cosines(self.directions)
             loss = tf.add_n(list(parts.values()))
         self._turn(tape.gradient(loss, self.directions))
         return parts | {"loss": loss}
@@ -188,6 +214,13 @@ class DirectionsTrainer(training.Trainer):
             return self.perceptual(photos, edited)
         normalize = self.perceptual.normalize
         return self.perceptual.between(normalize(edited_maps), normalize(maps))
+
+
+def squared_cosines(directions: tf.Tensor) -> tf.Tensor:
+    """The sum over pairs of the squared cosines between directions `[K, *latent_shape]`."""
+    units = tf.math.l2_normalize(tf.reshape(directions, (directions.shape[0], -1)), axis=1)
+    squares = tf.square(tf.matmul(units, units, transpose_b=True))
+    return (tf.reduce_sum(squares) - tf.linalg.trace(squares)) / 2.0
 
 
 def load_networks(folder: RunFolder, config: Config) -> dict:
@@ -360,15 +393,10 @@ def draw_edits(trainer: DirectionsTrainer, vectors: np.ndarray, photos: np.ndarr
     return images.grid(np.concatenate(cells), 1 + len(SHOWN_STRENGTHS))
 
 
-def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
-    """Learns and calibrates the directions in `folder`/directions, or goes on, or has finished."""
-    attributes = choose_attributes(config, dataset)
-    stage = folder.stage("directions")
-    if not stage.begin(config, dataset.digest):
-        return
-    training.seed_everything(config)
-    with distribution.scope():
-        trainer = DirectionsTrainer(attributes, **load_networks(folder, config), config=config)
+def learn(
+    trainer: DirectionsTrainer, dataset: ImageData, stage: StageFolder, config: Config
+) -> None:
+    """Trains the directions from the class differences, or goes on."""
     start_directions(trainer, dataset)
     training.train(
         trainer,
@@ -381,6 +409,73 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         stage,
         config,
     )  # fmt: skip
+
+
+def find_directions(
+    trainer: DirectionsTrainer, attributes: Sequence[str], config: Config
+) -> list[dict]:
+    """Puts the trainer's directions where --directions and --hold want them, before calibration.
+
+    Args:
+        trainer: its networks, and its directions, which have been trained if they are the learned
+            ones.
+        attributes: the edited ones.
+        config: the resolved options.
+
+    Returns:
+        what each direction file says beside the vector: {family, hold, found}, see
+        `families.find`.
+
+    Raises:
+        UserError: too few samples of one class, or nothing is left of a direction.
+    """
+    held = config_module.held(config)
+    notes: list[dict] = [{} for _ in attributes]
+    if config.directions != "learned" or held:
+        generator, regressor = trainer.generator, trainer.perceptual.regressor
+        print(f"directions: the regressor labels {config.hyperplane_samples} samples")
+        samples = families.label(generator, regressor, config.hyperplane_samples, config.seed)
+        column = regressor.attribute_names.index
+        vectors = trainer.directions.numpy()
+        if config.directions != "learned":
+            columns = {name: column(name) for name in attributes}
+            vectors, notes = families.find(
+                config.directions, generator, regressor, columns, samples
+            )
+            for name, note in zip(attributes, notes, strict=True):
+                facts = ", ".join(f"{key} {value}" for key, value in note.items())
+                print(f"directions: {name} by {config.directions}: {facts}")
+        normals = {
+            name: families.hyperplane(samples, column(name), name)[0]
+            for name in dict.fromkeys(name for names in held.values() for name in names)
+        }
+        for index, name in enumerate(attributes):
+            if name in held:
+                chosen = {other: normals[other] for other in held[name]}
+                vectors[index] = families.project_out(name, vectors[index], chosen)
+        trainer.directions.assign(vectors)
+    return [
+        {"family": config.directions, "hold": list(held.get(name, ())), "found": note}
+        for name, note in zip(attributes, notes, strict=True)
+    ]
+
+
+def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
+    """Finds and calibrates the directions in `folder`/directions, or goes on, or has finished."""
+    attributes = choose_attributes(config, dataset)
+    check_hold(config, attributes, dataset)
+    stage = folder.stage("directions")
+    if not stage.begin(config, dataset.digest):
+        return
+    training.seed_everything(config)
+    with distribution.scope():
+        trainer = DirectionsTrainer(attributes, **load_networks(folder, config), config=config)
+    kimg = config.directions_kimg if config.directions == "learned" else 0.0
+    if config.directions == "learned":
+        learn(trainer, dataset, stage, config)
+    else:
+        distribution.leave_to_chief()
+    origins = find_directions(trainer, attributes, config)
     calibration = Calibration(trainer, dataset, "validation", CALIBRATION_PHOTOS)
     generator = file_hash(folder.stage("gan").model / "weights.h5")
     entries, vectors = {}, []
@@ -404,8 +499,9 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
             "generator": generator,
             "calibration": table,
             "seed": config.seed,
+            **origins[index],
         }
     shown = dataset.read(dataset.splits["validation"][:SHOWN])
     images.save_png(stage.path / "edits.png", draw_edits(trainer, np.stack(vectors), shown))
     save_directions(stage.model, entries)
-    stage.finish(kimg=config.directions_kimg)
+    stage.finish(kimg=kimg)

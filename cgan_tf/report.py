@@ -119,8 +119,8 @@ CHARTS = {
         Chart(("photo", "sample", "latent", "pixel", "loss"), "Loss", "weighted loss", _LOSS_PARTS),
     ),
     "directions": (
-        Chart(("content", "adversarial", "attribute", "hold", "loss"), "Loss", "weighted loss",
-              _LOSS_PARTS),
+        Chart(("content", "adversarial", "attribute", "hold", "cosine", "loss"), "Loss",
+              "weighted loss", _LOSS_PARTS),
     ),
     "evaluate": (
         Chart(("loss",), "The judge's loss", "cross-entropy (nats)", "On the training batches."),
@@ -620,7 +620,9 @@ def _curves(chain: _Chain) -> list[Html]:
     for stage in STAGES:
         if chain.stats[stage]:
             charts += _stage_charts(stage, chain.stats[stage])
-        elif stage in ("gan", "regressor", "inversion", "directions"):
+        elif stage in ("gan", "regressor", "inversion") or (
+            stage == "directions" and chain.options.get("directions", "learned") == "learned"
+        ):
             missing.append(stage)
     parts = [tag("p", text), tag("div", charts, class_="charts") if charts else None]
     if missing:

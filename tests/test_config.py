@@ -121,6 +121,41 @@ def test_parse_names_flag_value_and_remedy(name, text, remedy):
             {"space": "ws"},
             "--space=ws: only --arch=stylegan has w; take --space=z, or train another generator",
         ),
+        ({"cosine_weight": -1.0}, "--cosine_weight=-1.0: must be at least 0"),
+        (
+            {"cosine_weight": 2.0, "directions": "sefa"},
+            "--cosine_weight=2: only --directions=learned has it, not sefa",
+        ),
+        ({"hyperplane_samples": 499}, "--hyperplane_samples=499: must be at least 500"),
+        (
+            {"directions": "hyperplanes"},
+            "--directions=hyperplanes: unknown value (did you mean hyperplane?); one of learned, "
+            "hyperplane, sefa, pca",
+        ),
+        (
+            {"directions": "pca", "arch": "stylegan", "space": "z"},
+            "--directions=pca with --space=z: of stylegan it moves w; take --space=w or ws",
+        ),
+        (
+            {"hold": ("Smiling",)},
+            "--hold=Smiling: write EDITED:HELD+HELD, e.g. Smiling:Male+Young",
+        ),
+        (
+            {"hold": ("Smiling:Male+",)},
+            "--hold=Smiling:Male+: write EDITED:HELD+HELD, e.g. Smiling:Male+Young",
+        ),
+        (
+            {"hold": ("Male:Young+Male",)},
+            "--hold=Male:Young+Male: Male cannot be held while it is edited",
+        ),
+        (
+            {"hold": ("Male:Young", "Male:Bald")},
+            "--hold=Male:Young,Male:Bald: an attribute is named twice",
+        ),
+        (
+            {"hold": ("Male:Young+Young",)},
+            "--hold=Male:Young+Young: an attribute is named twice",
+        ),
         ({"level_batch_sizes": (8,)}, "--level_batch_sizes: only --progressive has levels"),
         (
             {"progressive": True, "fade_kimg": 61.0},

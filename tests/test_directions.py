@@ -12,6 +12,7 @@ import tensorflow as tf
 import tiny
 from PIL import Image
 
+from cgan_tf import config as config_module
 from cgan_tf import directions, run, training
 from cgan_tf.data import images
 from cgan_tf.errors import UserError
@@ -137,6 +138,36 @@ def test_the_loss_closed_form(spread):
         assert float(logs[name]) == pytest.approx(weights[name] * value, rel=1e-5), name
     assert float(logs["loss"]) == pytest.approx(
         sum(weights[name] * value for name, value in wanted.items()), rel=1e-5
+    )
+
+
+def test_the_cosines_between_directions_by_hand():
+    # Cosines 0.6, 0 and -0.8, whatever the lengths.
+    trainer = toy(cosine_weight=2.5)
+    rows = np.array([[5.0, 0.0], [0.6, 0.8], [0.0, -3.0]], np.float32)
+    assert float(directions.squared_cosines(tf.constant(rows))) == pytest.approx(1.0, rel=1e-6)
+    layers = tf.reshape(tf.constant(rows), (3, 2, 1))
+    assert float(directions.squared_cosines(layers)) == pytest.approx(1.0, rel=1e-6)
+    trainer.directions.assign(rows[:2])
+    logs = trainer.train_step(tf.constant(photos()))
+    assert float(logs["cosine"]) == pytest.approx(2.5 * 0.36, rel=1e-5)
+    parts = ("content", "adversarial", "attribute", "hold", "cosine")
+    assert float(logs["loss"]) == pytest.approx(sum(float(logs[part]) for part in parts), rel=1e-5)
+
+
+def test_the_cosine_penalty_turns_directions_apart():
+    trainer = toy(
+        content_weight=0.0, adversarial_weight=0.0, attribute_weight=0.0, hold_weight=0.0,
+        cosine_weight=1.0, directions_lr=0.05, directions_kimg=64 * 0.1,
+    )  # fmt: skip
+    trainer.directions.assign([[1.0, 0.0], [1.6, 1.2]])
+    step = tf.function(trainer.train_step, autograph=False)
+    x = tf.constant(photos())
+    for _ in range(100):
+        step(x)
+    assert float(directions.squared_cosines(trainer.directions)) < 1e-3
+    np.testing.assert_allclose(
+        np.linalg.norm(trainer.directions.numpy(), axis=1), [1, 2], rtol=1e-4
     )
 
 
@@ -444,6 +475,40 @@ def test_data_without_a_default(faces):
     )
 
 
+def test_what_is_to_be_held():
+    config = tiny.make_config("cache", hold=("Smiling:Male+Pale_Skin", "Eyeglasses:Smiling"))
+    directions.check_hold(config, ("Smiling", "Eyeglasses"), HOLDABLE)
+    assert config_module.held(config) == {
+        "Smiling": ("Male", "Pale_Skin"),
+        "Eyeglasses": ("Smiling",),
+    }
+
+
+HOLDABLE = types.SimpleNamespace(attribute_names=("Smiling", "Male", "Pale_Skin", "Eyeglasses"))
+
+
+@pytest.mark.parametrize(
+    "hold, wanted",
+    [
+        ("Male:Smiling", "Male is not edited; --attributes has Smiling, Eyeglasses"),
+        (
+            "Smilin:Male",
+            "Smilin is not edited (did you mean Smiling?); --attributes has Smiling, Eyeglasses",
+        ),
+        (
+            "Smiling:Male+Paleskin",
+            "the data has no attribute Paleskin (did you mean Pale_Skin?); it has Smiling, Male, "
+            "Pale_Skin, Eyeglasses",
+        ),
+    ],
+)
+def test_a_hold_that_does_not_fit_is_one_line(hold, wanted):
+    config = tiny.make_config("cache", hold=(hold,))
+    with pytest.raises(UserError) as caught:
+        directions.check_hold(config, ("Smiling", "Eyeglasses"), HOLDABLE)
+    assert str(caught.value) == f"--hold={hold}: {wanted}"
+
+
 # The stage.
 
 
@@ -470,7 +535,11 @@ def test_a_direction_file_says_what_it_is_and_whose(chain):
     for name, row in zip(chain.config.attributes, trained, strict=True):
         path = chain.folder.stage("directions").model / f"{name}.json"
         entry = json.loads(path.read_text())
-        assert list(entry) == ["attribute", "space", "vector", "generator", "calibration", "seed"]
+        assert list(entry) == [
+            "attribute", "space", "vector", "generator", "calibration", "seed", "family", "hold",
+            "found",
+        ]  # fmt: skip
+        assert (entry["family"], entry["hold"], entry["found"]) == ("learned", [], {})
         assert (entry["attribute"], entry["space"], entry["seed"]) == (name, "z", 3)
         assert entry["generator"] == generator
         vector = np.array(entry["vector"])
