@@ -9,11 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_flags
 import fake_run
 import keras
 import numpy as np
 import pytest
-from absl import flags
 from PIL import Image
 
 from cgan_tf import artifact, label
@@ -24,7 +24,6 @@ from cgan_tf.networks.vgg import Regressor
 from cgan_tf.run import RunFolder
 
 ROOT = Path(__file__).parents[1]
-FLAGS = ("model", "image", "samples", "seed", "output", "samples_dir", "binary", "overwrite")
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +52,8 @@ def save_photo(path, seed):
 
 def command(**options):
     """Runs the command in this process."""
-    values = flags.FLAGS
-    if "binary" not in values:
-        label.define_flags()
-    values.unparse_flags()
-    for name in FLAGS:
-        values[name].value = values[name].default
-        values[name].present = 0
-    values(["label", *(f"--{name}={value}" for name, value in options.items())])
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    command_flags.parse(label.define_flags, arguments)
     return label.main()
 
 

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_flags
 import fake_run
 import numpy as np
 import pytest
-from absl import flags
 from PIL import Image
 
 from cgan_tf import editors, projection, translate
@@ -36,15 +36,8 @@ def save_photo(path, width, height, seed=0):
 
 def command(model, image, edit, output, *more):
     """Runs the command in this process."""
-    values = flags.FLAGS
-    if "overwrite" not in values:
-        translate.define_flags()
-    values.unparse_flags()
-    for name in ("model", "image", "edit", "output", "strip", "overwrite", "inversion", "steps",
-                 "mask"):  # fmt: skip
-        values[name].value = values[name].default
-    values(["translate", f"--model={model}", f"--image={image}", f"--edit={edit}",
-            f"--output={output}", *more])  # fmt: skip
+    arguments = [f"--model={model}", f"--image={image}", f"--edit={edit}", f"--output={output}"]
+    command_flags.parse(translate.define_flags, [*arguments, *more])
     return translate.main()
 
 
