@@ -352,7 +352,7 @@ def test_tables(full):
         [name, "25.0 %", "93.5 %", "90.0 %", "95.0 %", "–"] for name in NAMES
     ]
     assert rows_of(text, "How near the reconstructions")[1] == [
-        "encoder", "19.83", "0.642", "0.231", "–", "97.3 %", "0.812", "3.10 ms", "400", "7"
+        "encoder", "19.83", "0.642", "0.231", "–", "–", "97.3 %", "0.812", "3.10 ms", "400", "7"
     ]  # fmt: skip
     edits = rows_of(text, "Edits of test photos by attribute and method")
     assert [row[:2] for row in edits[1:]] == [
