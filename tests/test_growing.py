@@ -22,7 +22,7 @@ def make(arch, norm="none"):
     if arch == "stylegan":
         generator = StyleGenerator(32, 6, 8)
         for layer in generator.to_image:  # away from grey
-            layer.kernel.assign(normal(*layer.kernel.shape))
+            layer.kernel.assign(0.1 * normal(*layer.kernel.shape))
     else:
         generator = Generator(32, 6, 8, norm="pixel")
         for weight in generator.trainable_weights:
