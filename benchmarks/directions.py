@@ -37,19 +37,18 @@ flags.DEFINE_integer("samples", 20000, "Samples behind the families.", lower_bou
 flags.DEFINE_string("output", None, "JSON file of the figures.")
 
 
-def find_all(chain, run: RunFolder, networks, samples, names: list[str]) -> dict[str, dict]:
+def find_all(chain, entries: dict, networks, samples, names: list[str]) -> dict[str, dict]:
     """The directions by family and attribute; says which a family lacks.
 
     Args:
         chain: for the run's own directions.
-        run: whose they are.
+        entries: the run's direction files, see `translator.read_directions`.
         networks: generator and regressor, as the directions stage has them.
         samples: see `families.label`.
         names: the attributes.
     """
-    from cgan_tf import families, translator
+    from cgan_tf import families
 
-    entries = translator.read_directions(run, chain.generator.latent_shape)
     found: dict[str, dict] = {}
     for name in names:
         if name in entries:
@@ -119,7 +118,7 @@ def main() -> None:
         artifact.load_model(Regressor, run.stage("regressor").model, policy),
     )
     samples = families.label(*networks, FLAGS.samples, config.seed)
-    found = find_all(chain, run, networks, samples, names)
+    found = find_all(chain, entries, networks, samples, names)
     block, scaled = measure.measure_families(chain, photos, found, FLAGS.change)
     columns = [*found, "random"]
     print(f"\n{len(photos.images)} photos of {FLAGS.split}, change {FLAGS.change:g} by the judge, "

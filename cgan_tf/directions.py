@@ -253,12 +253,7 @@ class Calibration:
         self.dataset = dataset
         self.split = split
         self.count = count
-        self._score = tf.function(
-            lambda latent: trainer.perceptual.regressor(
-                trainer.generator(latent, training=False), training=False
-            ),
-            autograph=False,
-        )
+        self._score = families.scorer(trainer.generator, trainer.perceptual.regressor, BATCH)
 
     def photos(self, column: int, value: int) -> tuple[np.ndarray, np.ndarray]:
         """Latents `[n, *latent_shape]` of photos whose label is `value`, and R's scores `[n]`."""
@@ -280,12 +275,7 @@ class Calibration:
 
     def scores(self, latents: np.ndarray, column: int) -> np.ndarray:
         """R's prediction `[n]` of one attribute on the images of the `n` latents."""
-        return np.concatenate(
-            [
-                self._score(latents[start : start + BATCH]).numpy()[:, column]
-                for start in range(0, len(latents), BATCH)
-            ]
-        )
+        return self._score(latents)[:, column]
 
     def change(self, side: tuple[np.ndarray, np.ndarray], column: int, step: np.ndarray) -> float:
         """Mean change of R's prediction when the latents of `photos` move by the step."""
@@ -470,11 +460,12 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     training.seed_everything(config)
     with distribution.scope():
         trainer = DirectionsTrainer(attributes, **load_networks(folder, config), config=config)
-    kimg = config.directions_kimg if config.directions == "learned" else 0.0
     if config.directions == "learned":
         learn(trainer, dataset, stage, config)
+        kimg = config.directions_kimg
     else:
         distribution.leave_to_chief()
+        kimg = 0.0
     origins = find_directions(trainer, attributes, config)
     calibration = Calibration(trainer, dataset, "validation", CALIBRATION_PHOTOS)
     generator = file_hash(folder.stage("gan").model / "weights.h5")

@@ -6,13 +6,13 @@ generator, the regressor R and latents drawn from the prior; benchmarks/directio
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn import decomposition, linear_model, preprocessing
+from sklearn import decomposition, linear_model, pipeline, preprocessing
 from tqdm import tqdm
 
 from cgan_tf.errors import UserError
@@ -41,25 +41,33 @@ class Samples(NamedTuple):
 def label(generator: AnyGenerator, regressor: keras.Model, count: int, seed: int) -> Samples:
     """`count` samples of the generator's space with R's scores of their images."""
     latents = generator.sample_latent(count, seed=seed).numpy()
-    score = _scorer(generator, regressor)
+    score = scorer(generator, regressor)
     with tqdm(
         total=count, unit=" images", desc="labels", dynamic_ncols=True,
         disable=not sys.stderr.isatty(),
     ) as bar:  # fmt: skip
         scores = []
         for start in range(0, count, BATCH):
-            scores.append(score(latents[start : start + BATCH]).numpy())
+            scores.append(score(latents[start : start + BATCH]))
             bar.update(len(scores[-1]))
     return Samples(latents, np.concatenate(scores))
 
 
-def _scorer(generator: AnyGenerator, regressor: keras.Model):
-    """R's scores `[N, all]` of the images of latents, as one graph."""
-    return tf.function(
+def scorer(
+    generator: AnyGenerator, regressor: keras.Model, batch: int = BATCH
+) -> Callable[[np.ndarray], np.ndarray]:
+    """R's scores float32 `[N, all]` of the images of latents `[N, *latent_shape]`, N any number."""
+    graph = tf.function(
         lambda latent: regressor(generator(latent, training=False), training=False),
         autograph=False,
         reduce_retracing=True,
     )
+
+    def score(latents: np.ndarray) -> np.ndarray:
+        starts = range(0, len(latents), batch)
+        return np.concatenate([graph(latents[start : start + batch]).numpy() for start in starts])
+
+    return score
 
 
 def find(
@@ -103,7 +111,7 @@ def find(
 
 def at_step(vectors: np.ndarray, latents: np.ndarray) -> np.ndarray:
     """Each of the vectors `[C, *latent_shape]` at `STEP` standard deviations of the latents."""
-    units = _rows(vectors) / np.linalg.norm(_rows(vectors), axis=1, keepdims=True)
+    units = _units(vectors)
     spread = np.std(_rows(latents) @ units.T, axis=0)  # [C]
     return (STEP * spread[:, None] * units).reshape(vectors.shape).astype(np.float32)
 
@@ -111,6 +119,12 @@ def at_step(vectors: np.ndarray, latents: np.ndarray) -> np.ndarray:
 def _rows(values: np.ndarray) -> np.ndarray:
     """One latent or direction per row."""
     return np.asarray(values, np.float64).reshape(len(values), -1)
+
+
+def _units(vectors: np.ndarray) -> np.ndarray:
+    """One direction per row, each of length 1."""
+    rows = _rows(vectors)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 # ---- hyperplanes, and holding others ------------------------------------------------------------
@@ -150,21 +164,31 @@ def hyperplane(samples: Samples, column: int, name: str) -> tuple[np.ndarray, di
         UserError: fewer than `LEAST` samples of one class.
     """
     negative, positive = _surest(samples, column)
-    if not enough(samples, column):
+    fewest = min(len(negative), len(positive))
+    if fewest < LEAST:
         few = "without" if len(negative) < LEAST else "with"
         raise UserError(
             f"--hyperplane_samples={len(samples.scores)}: only "
-            f"{min(len(negative), len(positive))} are {few} {name} by the regressor, its "
+            f"{fewest} are {few} {name} by the regressor, its "
             f"hyperplane needs {LEAST}; raise the number, or leave {name} out"
         )
     rows = np.concatenate([negative, positive])
     flat, labels = _rows(samples.latents[rows]), samples.scores[rows, column] > 0.5
-    scale = preprocessing.StandardScaler().fit(flat)
-    plane = linear_model.LogisticRegression(class_weight="balanced", max_iter=1000)
-    plane.fit(scale.transform(flat), labels)
+    scale, plane = fit_plane(flat, labels)
     normal = plane.coef_[0] / scale.scale_  # score = coef . (x - mean) / scale
     normal = (normal / np.linalg.norm(normal)).reshape(samples.latents.shape[1:])
     return normal.astype(np.float32), {"positive": len(positive), "negative": len(negative)}
+
+
+def fit_plane(latents: np.ndarray, labels: np.ndarray) -> pipeline.Pipeline:
+    """Logistic regression on standardized latents `[N, D]`, both classes of equal weight.
+
+    Its two steps are the scale and the plane; it predicts labels `[N]` of latents as they are.
+    """
+    return pipeline.make_pipeline(
+        preprocessing.StandardScaler(),
+        linear_model.LogisticRegression(class_weight="balanced", max_iter=1000),
+    ).fit(latents, labels)
 
 
 def project_out(name: str, vector: np.ndarray, held: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -199,7 +223,7 @@ def project_out(name: str, vector: np.ndarray, held: Mapping[str, np.ndarray]) -
 
 def cosines(vectors: np.ndarray) -> np.ndarray:
     """Cosines `[K, K]` between directions `[K, *latent_shape]`."""
-    units = _rows(vectors) / np.linalg.norm(_rows(vectors), axis=1, keepdims=True)
+    units = _units(vectors)
     return units @ units.T
 
 
@@ -216,10 +240,8 @@ def sefa(generator: AnyGenerator) -> np.ndarray:
         unit vectors, float32 `[z_dim, *latent_shape]`.
     """
     if isinstance(generator, StyleGenerator):
-        parts = [layer.affine.kernel.numpy() for layer in generator.convolutions]
-        scales = [layer.affine.scale for layer in generator.convolutions]
         kernel = np.concatenate(
-            [part * scale for part, scale in zip(parts, scales, strict=True)], axis=1
+            [layer.affine.scaled_kernel().numpy() for layer in generator.convolutions], axis=1
         )
     else:
         first = next(layer for layer in generator.layers if hasattr(layer, "kernel"))
@@ -284,14 +306,9 @@ def component_changes(
         steps: `[C, *latent_shape]`, one for each component.
         latents: samples `[N, *latent_shape]`.
     """
-    score = _scorer(generator, regressor)
-
-    def scores(moved: np.ndarray) -> np.ndarray:
-        parts = [score(moved[start : start + BATCH]) for start in range(0, len(moved), BATCH)]
-        return np.concatenate([part.numpy() for part in parts])
-
+    score = scorer(generator, regressor)
     return np.stack(
-        [np.mean(scores(latents + step) - scores(latents - step), axis=0) / 2 for step in steps]
+        [np.mean(score(latents + step) - score(latents - step), axis=0) / 2 for step in steps]
     )
 
 

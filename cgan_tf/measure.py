@@ -13,13 +13,13 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn import linear_model, preprocessing
 from sklearn import metrics as sklearn_metrics
 
 from cgan_tf import inversion, metrics, projection
 from cgan_tf.config import Config
 from cgan_tf.data import ImageData, pipeline, synthetic, synthetic_source
 from cgan_tf.data.images import to_float
+from cgan_tf.families import fit_plane
 from cgan_tf.networks.judge import Judge
 from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.networks.vgg import Perceptual
@@ -229,10 +229,8 @@ def measure_separability(
             continue
         attributes[name] = {"positive": number(labels.mean())}
         for space, latents in spaces.items():
-            scale = preprocessing.StandardScaler().fit(latents[train])
-            plane = linear_model.LogisticRegression(class_weight="balanced", max_iter=1000)
-            plane.fit(scale.transform(latents[train]), labels[train])
-            guess = plane.predict(scale.transform(latents[held_out]))
+            plane = fit_plane(latents[train], labels[train])
+            guess = plane.predict(latents[held_out])
             attributes[name][space] = number(
                 sklearn_metrics.balanced_accuracy_score(labels[held_out], guess)
             )

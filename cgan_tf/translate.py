@@ -9,7 +9,6 @@ directions and drawn again. `hybrid` and `optimize` look for its latent by desce
 which takes a second or so a photo and a run folder: nothing that is exported has gradients.
 """
 
-import dataclasses
 import difflib
 import math
 import os
@@ -129,53 +128,24 @@ def plan_outputs(photos: list[Path], is_folder: bool, output: str, overwrite: bo
 # ---- one photo ---------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Edited:
-    """What came of one photo."""
-
-    pixels: np.ndarray  # uint8 [R, R, 3], or the strip
-    crop: str  # how the photo was cropped, in words
-
-
-def edit_photo(
-    editor: "Editor",
-    pixels: np.ndarray,
-    strengths: np.ndarray,
-    strip: bool = False,
-) -> Edited:
-    """The edited photo, or a labeled row: the crop, then the edit at STRIP_FACTORS.
-
-    Args:
-        editor: the loaded model.
-        pixels: the decoded photo, uint8 `[H, W, 3]`.
-        strengths: float32 `[K]`.
-        strip: draw the row. Its tile at 0 is the reconstruction, that at 1 the edit itself.
-
-    Raises:
-        UserError: the strengths are so large that the model has no answer.
-    """
-    crop, words = crop_photo(pixels, editor.resolution, editor.aligned)
-    return Edited(edit_crop(editor, crop, strengths, strip), words)
-
-
 def edit_crop(
     editor: "Editor",
     crop: np.ndarray,
     strengths: np.ndarray,
-    strip: bool,
+    strip: bool = False,
     latent: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What `edit_photo` makes of the square that the model sees, uint8.
+    """The edited photo, or a labeled row: the crop, then the edit at STRIP_FACTORS; uint8.
 
     Args:
         editor: the loaded model.
-        crop: uint8 `[R, R, 3]`.
+        crop: what it sees of the photo, uint8 `[R, R, 3]`.
         strengths: float32 `[K]`.
-        strip: see `edit_photo`.
+        strip: draw the row. Its tile at 0 is the reconstruction, that at 1 the edit itself.
         latent: float32 `[*latent_shape]`, in the place of the encoder's.
 
     Raises:
-        UserError: see `edit_photo`.
+        UserError: the strengths are so large that the model has no answer.
     """
     factors = STRIP_FACTORS if strip else (1.0,)
     tiles = []

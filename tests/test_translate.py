@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan_tf import editors, projection, translate
+from cgan_tf import editors, photos, projection, translate
 from cgan_tf.data import images
 from cgan_tf.errors import UserError
 
@@ -161,9 +161,10 @@ class Shift(editors.Editor):
 def test_an_edit_and_its_strip():
     pixels = np.full((50, 50, 3), 100, np.uint8)
     strengths = np.float32([20 / 127.5])
-    edited = translate.edit_photo(Shift(), pixels, strengths)
-    np.testing.assert_array_equal(edited.pixels, np.full((32, 32, 3), 120, np.uint8))
-    strip = translate.edit_photo(Shift(), pixels, strengths, strip=True).pixels
+    crop, _ = photos.crop_photo(pixels, 32, aligned=False)
+    edited = translate.edit_crop(Shift(), crop, strengths)
+    np.testing.assert_array_equal(edited, np.full((32, 32, 3), 120, np.uint8))
+    strip = translate.edit_crop(Shift(), crop, strengths, strip=True)
     assert strip.shape == (32 + 16, 6 * 32, 3)
     assert strip[16, 16::32, 0].tolist() == [100, 80, 90, 100, 110, 120]
     labels = strip[32:]
@@ -171,9 +172,9 @@ def test_an_edit_and_its_strip():
 
 
 def test_strengths_beyond_the_model_are_refused():
-    pixels = np.full((50, 50, 3), 100, np.uint8)
+    crop = np.full((32, 32, 3), 100, np.uint8)
     with pytest.raises(UserError, match="not finite: lower them"):
-        translate.edit_photo(Shift(), pixels, np.float32([np.inf]))
+        translate.edit_crop(Shift(), crop, np.float32([np.inf]))
 
 
 # ---- the forms of a model ----------------------------------------------------------------------

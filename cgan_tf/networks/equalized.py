@@ -44,6 +44,10 @@ class _Equalized(layers.Layer):
         if self.use_bias:
             self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
+    def scaled_kernel(self) -> tf.Tensor:
+        """What the input meets at run time."""
+        return self.kernel * self.scale
+
     def _finish(self, x: tf.Tensor) -> tf.Tensor:
         return x + self.bias * self.lr if self.use_bias else x
 
@@ -55,7 +59,7 @@ class Dense(_Equalized):
         self._make((input_shape[-1], self.filters), input_shape[-1])
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        return self._finish(tf.matmul(x, self.kernel * self.scale))
+        return self._finish(tf.matmul(x, self.scaled_kernel()))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], self.filters)
@@ -72,10 +76,6 @@ class Conv2D(_Equalized):
     def build(self, input_shape: tuple) -> None:
         channels = input_shape[-1]
         self._make((self.side, self.side, channels, self.filters), self.side**2 * channels)
-
-    def scaled_kernel(self) -> tf.Tensor:
-        """What the maps are convolved with."""
-        return self.kernel * self.scale
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         return self._finish(tf.nn.conv2d(x, self.scaled_kernel(), self.stride, "SAME"))
@@ -121,7 +121,7 @@ class UpsampledConv2D(Conv2DTranspose):
         self._make((3, 3, self.filters, channels), 9 * channels)
 
     def scaled_kernel(self) -> tf.Tensor:
-        kernel = self.kernel * self.scale
+        kernel = super().scaled_kernel()
         rows = tf.pad(kernel, [[0, 1], [0, 0], [0, 0], [0, 0]])
         rows += tf.pad(kernel, [[1, 0], [0, 0], [0, 0], [0, 0]])
         columns = tf.pad(rows, [[0, 0], [0, 1], [0, 0], [0, 0]])
