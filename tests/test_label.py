@@ -53,8 +53,7 @@ def save_photo(path, seed):
 def command(**options):
     """Runs the command in this process."""
     arguments = [f"--{name}={value}" for name, value in options.items()]
-    command_flags.parse(label.define_flags, arguments)
-    return label.main()
+    return command_flags.run(label.define_flags, label.main, arguments)
 
 
 def read(path):

@@ -37,8 +37,7 @@ def save_photo(path, width, height, seed=0):
 def command(model, image, edit, output, *more):
     """Runs the command in this process."""
     arguments = [f"--model={model}", f"--image={image}", f"--edit={edit}", f"--output={output}"]
-    command_flags.parse(translate.define_flags, [*arguments, *more])
-    return translate.main()
+    return command_flags.run(translate.define_flags, translate.main, [*arguments, *more])
 
 
 @pytest.fixture(scope="module")
