@@ -43,12 +43,21 @@ class Editor(abc.ABC):
         resolution: side of the images in px.
         aligned: it has learned from CelebA's aligned photos and their crop, not from the largest
             centered square.
+        usual_psnr: dB that the reconstructions of nearly all validation photos have; None where an
+            older run or export does not tell.
     """
 
-    def __init__(self, attributes: tuple[str, ...], resolution: int, crop: str) -> None:
+    def __init__(
+        self,
+        attributes: tuple[str, ...],
+        resolution: int,
+        crop: str,
+        usual_psnr: float | None = None,
+    ) -> None:
         self.attributes = attributes
         self.resolution = resolution
         self.aligned = crop == CELEBA_CROP
+        self.usual_psnr = usual_psnr
 
     @abc.abstractmethod
     def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
@@ -62,8 +71,10 @@ class Editor(abc.ABC):
 class KerasEditor(Editor):
     """A `Translator`, run by Keras on the CPU in plain float32 (a GPU may round to TF32)."""
 
-    def __init__(self, translator: Translator, crop: str) -> None:
-        super().__init__(translator.attributes, translator.resolution, crop)
+    def __init__(
+        self, translator: Translator, crop: str, usual_psnr: float | None = None
+    ) -> None:
+        super().__init__(translator.attributes, translator.resolution, crop, usual_psnr)
         self.translator = translator
         self._functions = {
             "translate": translator.translate,
@@ -165,8 +176,14 @@ def open_editor(path: str) -> Editor:
         return TFLiteEditor(place)
     if form == "saved_model":
         return SavedModelEditor(place)
-    crop = training_crop(RunFolder(place).load_config())
-    return KerasEditor(Translator.from_run(place), crop)
+    run = RunFolder(place)
+    crop = training_crop(run.load_config())
+    return KerasEditor(Translator.from_run(place), crop, usual_psnr(run))
+
+
+def usual_psnr(run: RunFolder) -> float | None:
+    """What the inversion stage has found that nearly all validation photos reach, dB."""
+    return run.stage("inversion").read_metadata().get("usual_psnr")
 
 
 def find_model(path: str) -> tuple[str, Path]:
@@ -239,7 +256,9 @@ def _parse_description(text: bytes, path: Path) -> dict[str, Any]:
     return content
 
 
-def _essentials(description: dict[str, Any], path: Path) -> tuple[tuple[str, ...], int, str]:
+def _essentials(
+    description: dict[str, Any], path: Path
+) -> tuple[tuple[str, ...], int, str, float | None]:
     try:
         names, resolution = description["attributes"], description["resolution"]
         crop = description["crop"]
@@ -253,7 +272,7 @@ def _essentials(description: dict[str, Any], path: Path) -> tuple[tuple[str, ...
         and crop in (CELEBA_CROP, SQUARE_CROP)
     ):
         raise UserError(f"{path}: damaged description of the model; {_REMEDY}")
-    return tuple(names), resolution, crop
+    return tuple(names), resolution, crop, description.get("usual_psnr")
 
 
 def _reason(error: Exception) -> str:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, distribution, optimizers, training
+from cgan_tf import artifact, distribution, metrics, optimizers, training
 from cgan_tf import config as config_module
 from cgan_tf.config import Config
 from cgan_tf.data import ImageData, images, pipeline
@@ -17,6 +17,8 @@ from cgan_tf.run import RunFolder
 WARMUP = 0.05
 SHOWN = 16  # photos in a reconstruction grid
 MEAN_SAMPLES = 10_000  # latents behind the mean
+UNUSUAL = 0.05  # share of the validation photos that are reconstructed worst
+USUAL_PHOTOS, USUAL_BATCH = 1000, 50  # validation photos behind `usual_psnr`
 
 
 def check(config: Config) -> None:
@@ -163,4 +165,19 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         picture_kimg=config.inversion_kimg / 10,
     )  # fmt: skip
     artifact.save_model(encoder, stage.model)
-    stage.finish(kimg=config.inversion_kimg)
+    usual = usual_psnr(encoder, generator, dataset)
+    print(f"inversion: of the validation photos {1 - UNUSUAL:.0%} have {usual:.1f} dB or more")
+    stage.finish(kimg=config.inversion_kimg, usual_psnr=usual)
+
+
+def usual_psnr(encoder: Encoder, generator: AnyGenerator, dataset: ImageData) -> float:
+    """PSNR in dB that the reconstructions of all but `UNUSUAL` of the validation photos reach.
+
+    A photo that is reconstructed worse is unlike the training photos; `cgan_tf.translate` warns.
+    """
+    rows = dataset.splits["validation"][:USUAL_PHOTOS]
+    found = [
+        metrics.psnr(generator(encoder(photos, training=False), training=False).numpy(), photos)
+        for photos in pipeline.sequential_batches(dataset, rows, USUAL_BATCH)
+    ]
+    return float(np.quantile(np.concatenate(found), UNUSUAL))
