@@ -192,7 +192,11 @@ class Drawer:
         """
         from cgan_tf.data import faces
 
-        before = self.draw(latent, np.zeros_like(strengths)) if self.keep_detail else None
+        before = None
+        if self.keep_detail:
+            before = self.draw(latent, np.zeros_like(strengths))
+            if self.editor.keep_detail is not None:
+                strengths = strengths * self.editor.keep_detail
         if not self.alone:
             image = self.draw(latent, strengths)
             return faces.paste_face(picture, image, portrait.face, before)
@@ -584,6 +588,11 @@ def main() -> int:
     inverter = Inverter(editor, options.inversion, projector)
     drawer = Drawer(editor, options.keep_detail, options.strip, options.crop)
     tuner = tuning.Tuner.of(projector) if options.tune else None
+    if options.keep_detail and editor.keep_detail is None:
+        print(
+            "--keep_detail: this model, of an older version, does not tell how much further edits "
+            "must go; +1 changes less than its calibration says"
+        )
 
     table = Table(Path(options.output).expanduser() / TABLE if is_folder else None)
     bar = tqdm(

@@ -16,7 +16,7 @@ from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual
 from cgan_tf.projection import Projector, Settings
 
-LEARNING_RATE = 1e-3  # Adam's
+LEARNING_RATE = 1e-4  # Adam's
 NEIGHBORS = 16  # latents near the pivot whose images shall stay
 NEAR = 0.5  # of the way from the pivot to a sample of the prior: where they lie
 LOCALITY_WEIGHT = 0.3  # of what their images change by

@@ -68,6 +68,7 @@ def make_run(path: Path, config: Config) -> run.RunFolder:
             "vector": draw.standard_normal(generator.latent_shape).tolist(),
             "generator": owner,
             "calibration": [{"strength": 1.0, "change": 0.5, "n": 10}],
+            "keep_detail": {"factor": 1.5, "change": 0.5, "n": 10},
         }
         run.write_text(stage.model / f"{name}.json", json.dumps(entry))
     stage.finish()

