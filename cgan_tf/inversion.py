@@ -85,13 +85,14 @@ class InversionTrainer(training.Trainer):
         }
 
     def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One update on photos float32 `[N, R, R, 3]` and as many samples."""
+        """One update on photos float32 `[N, R, R, 3]` and as many samples, or on samples alone."""
         config = self.config
-        count = data.shape[0]
+        count = data.shape[0] if config.inversion_photos else 0
         latent = distribution.own_rows(
             self.generator.sample_latent(config.inversion_batch_size, self.seed_generator)
         )
-        targets = tf.concat([data, self.generator(latent, training=False)], axis=0)  # [2N, R, R, 3]
+        samples = self.generator(latent, training=False)
+        targets = tf.concat([data[:count], samples], axis=0)  # [2N, R, R, 3]
         offset = self._crop_offset()
         target_features = self.perceptual.features(self._crop(targets, offset))
         with tf.GradientTape() as tape:
@@ -100,12 +101,13 @@ class InversionTrainer(training.Trainer):
             features = self.perceptual.features(self._crop(outputs, offset))
             distances = self.perceptual.between(features, target_features)  # [2N]
             losses = {
-                "photo": config.photo_weight * tf.reduce_mean(distances[:count]),
                 "sample": config.sample_weight * tf.reduce_mean(distances[count:]),
                 "latent": config.latent_weight
                 * tf.reduce_mean(tf.square(predicted[count:] - latent)),
                 "pixel": config.pixel_weight * tf.reduce_mean(tf.square(outputs - targets)),
             }
+            if count:
+                losses["photo"] = config.photo_weight * tf.reduce_mean(distances[:count])
             loss = tf.add_n(list(losses.values()))
         gradients = tape.gradient(loss, self.encoder.trainable_variables)
         self.optimizer.apply(gradients, self.encoder.trainable_variables)
@@ -136,7 +138,13 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     with distribution.scope():
         generator = generators.load(folder.stage("gan").model, space, policy)
         regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
-        encoder = Encoder(config.resolution, generator.latent_shape, config.encoder_width, policy)
+        encoder = Encoder(
+            config.resolution,
+            generator.latent_shape,
+            config.encoder_width,
+            config.encoder == "residual",
+            policy,
+        )
         perceptual = load_perceptual(config, regressor)
         trainer = InversionTrainer(encoder, generator, perceptual, config)
     mean = tf.reduce_mean(generator.sample_latent(MEAN_SAMPLES, seed=config.seed), axis=0)

@@ -69,6 +69,24 @@ def test_the_terms_are_those_of_both_cycles(chain, slim_vgg):
     assert float(logs["loss"]) == pytest.approx(sum(wanted.values()), rel=1e-4)
 
 
+def test_without_photos_only_the_samples_count(chain, slim_vgg):
+    trainer = build(chain, inversion_photos=False)
+    latent = trainer.generator.sample_prior(COUNT, keras.random.SeedGenerator(trainer.config.seed))
+    samples = trainer.generator(latent, training=False)
+    predicted = trainer.encoder(samples, training=True)
+    outputs = trainer.generator(predicted, training=False)
+    wanted = {
+        "sample": float(tf.reduce_mean(trainer.perceptual(samples, outputs))),
+        "latent": float(tf.reduce_mean(tf.square(latent - predicted))),
+        "pixel": float(tf.reduce_mean(tf.square(outputs - samples))),
+    }
+    other = build(chain, inversion_photos=False)
+    logs = other.train_step(photos())
+    assert {name: float(value) for name, value in logs.items()} == pytest.approx(
+        wanted | {"loss": sum(wanted.values())}, rel=1e-4
+    )
+
+
 @pytest.mark.parametrize("only", TERMS)
 def test_each_term_alone_moves_the_encoder_and_the_others_are_zero(chain, slim_vgg, only):
     trainer = build(chain, **{f"{name}_weight": float(name == only) for name in TERMS})
