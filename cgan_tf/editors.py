@@ -43,7 +43,10 @@ class Editor(abc.ABC):
         resolution: side of the images in px.
         aligned: it has learned from CelebA's aligned photos and their crop, not from the largest
             centered square.
+        score_names: what the signature `attributes` scores, in order; nothing without a regressor.
     """
+
+    score_names: tuple[str, ...] = ()
 
     def __init__(self, attributes: tuple[str, ...], resolution: int, crop: str) -> None:
         self.attributes = attributes
@@ -65,6 +68,8 @@ class KerasEditor(Editor):
     def __init__(self, translator: Translator, crop: str) -> None:
         super().__init__(translator.attributes, translator.resolution, crop)
         self.translator = translator
+        if translator.regressor is not None:
+            self.score_names = translator.regressor.attribute_names
         self._functions = {
             "translate": translator.translate,
             "encode": translator.encode,
@@ -97,6 +102,8 @@ class SavedModelEditor(Editor):
         self.signatures = tuple(self._functions)
         if "translate" not in self.signatures:
             raise UserError(f"{folder}: a SavedModel without the signature translate; {_REMEDY}")
+        if "attributes" in self.signatures:
+            self.score_names = tuple(self.description.get("scores", ()))
 
     def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
         with tf.device("CPU:0"):
@@ -154,19 +161,31 @@ def draw_prior(draw: np.random.Generator, prior: str, count: int, z_dim: int) ->
                       draw.standard_normal(shape))  # fmt: skip
 
 
-def open_editor(path: str) -> Editor:
+def open_editor(path: str, scores: bool = False) -> Editor:
     """Loads the editor behind --model: a run folder, a SavedModel folder or a .tflite file.
 
+    Args:
+        path: where it is.
+        scores: the signature `attributes` is wanted too, for --set.
+
     Raises:
-        UserError: it is missing, none of the three, unfinished or damaged.
+        UserError: it is missing, none of the three, unfinished, damaged, or without the scores.
     """
     form, place = find_model(path)
     if form == "tflite":
+        if scores:
+            raise UserError(
+                f"--model={path}: a .tflite file has no regressor, by which --set is measured; "
+                "give the run folder or the SavedModel, or strengths by --edit"
+            )
         return TFLiteEditor(place)
     if form == "saved_model":
-        return SavedModelEditor(place)
+        editor = SavedModelEditor(place)
+        if scores and not set(editor.attributes) <= set(editor.score_names):
+            raise UserError(f"{place}: a SavedModel without its attributes' scores; {_REMEDY}")
+        return editor
     crop = training_crop(RunFolder(place).load_config())
-    return KerasEditor(Translator.from_run(place), crop)
+    return KerasEditor(Translator.from_run(place, scores), crop)
 
 
 def find_model(path: str) -> tuple[str, Path]:

@@ -1,16 +1,17 @@
 """Edits photos with a finished model.
 
     python -m cgan_tf.translate --model=RUN_DIR|SAVED_MODEL_DIR|FILE.tflite --image=PHOTO_OR_FOLDER
-        --edit=Smiling=+1.0,Blond_Hair=-0.5 --output=OUT.png|DIR [--strip] [--overwrite]
+        --edit=Smiling=+1.0,Blond_Hair=-0.5 --set=Male=0.2 --output=OUT.png|DIR [--strip]
+        [--overwrite]
         [--inversion=encoder|hybrid|optimize] [--steps=100] [--mask=FILE|ellipse]
 
 The last link of the chain: a photo of any size is cropped, encoded, moved along the attributes'
-directions and drawn again. `hybrid` and `optimize` look for its latent by descent (`projection`),
-which takes a second or so a photo and a run folder: nothing that is exported has gradients.
+directions and drawn again. `--edit` says how far, `--set` what the regressor shall predict in the
+end (`strengths` looks for how far that is); one of the two is enough. `hybrid` and `optimize` look
+for the photo's latent by descent (`projection`), which takes a second or so a photo and a run
+folder: nothing that is exported has gradients.
 """
 
-import difflib
-import math
 import os
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ import numpy as np
 from absl import flags
 from PIL import Image, ImageDraw, ImageFont
 
-from cgan_tf import cli, quiet
+from cgan_tf import cli, quiet, strengths
 from cgan_tf.data import images
 from cgan_tf.data.source import IMAGE_SUFFIXES
 from cgan_tf.errors import UserError
@@ -37,55 +38,7 @@ _LABEL_HEIGHT = 16  # px below a strip's tile
 _LABEL_SIZE = 11  # px
 
 
-# ---- what was asked for ------------------------------------------------------------------------
-
-
-def parse_edit(text: str) -> dict[str, float]:
-    """`Smiling=+1.0,Blond_Hair=-0.5` as {attribute: strength}, in the order given.
-
-    Raises:
-        UserError: a part is not NAME=NUMBER, a strength is not finite, or a name comes twice.
-    """
-    edit: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, number = (piece.strip() for piece in part.partition("="))
-        if not name or not equals:
-            raise UserError(f"--edit={text}: {part.strip()!r} is not NAME=STRENGTH (Smiling=+1.0)")
-        try:
-            strength = float(number)
-        except ValueError:
-            raise UserError(
-                f"--edit={text}: the strength of {name} is {number!r}; give a number ({name}=+1.0)"
-            ) from None
-        if not math.isfinite(strength):
-            raise UserError(f"--edit={text}: {name}'s strength is {number}; give a finite number")
-        if name in edit:
-            raise UserError(f"--edit={text}: {name} is given twice; give it once")
-        edit[name] = strength
-    return edit
-
-
-def strength_vector(edit: dict[str, float], attributes: tuple[str, ...]) -> np.ndarray:
-    """float32 `[K]` in the order of the model's attributes, 0 where nothing was asked for.
-
-    Raises:
-        UserError: an attribute that the model does not have.
-    """
-    vector = np.zeros(len(attributes), np.float32)
-    for name, strength in edit.items():
-        if name not in attributes:
-            lowered = {known.lower(): known for known in attributes}
-            near = difflib.get_close_matches(name.lower(), lowered, n=1)
-            hint = f" (did you mean {lowered[near[0]]}?)" if near else ""
-            raise UserError(
-                f"--edit={name}: unknown attribute{hint}; the model has {', '.join(attributes)}"
-            )
-        if abs(strength) > np.finfo(np.float32).max:
-            raise UserError(
-                f"--edit={name}={strength:g}: too large for a float32; give a smaller number"
-            )
-        vector[attributes.index(name)] = strength
-    return vector
+# ---- where the pictures go -----------------------------------------------------------------------
 
 
 def plan_outputs(photos: list[Path], is_folder: bool, output: str, overwrite: bool) -> list[Path]:
@@ -237,6 +190,10 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "edit", None, "strengths by attribute (Smiling=+1.0,Blond_Hair=-0.5); +1 is a full step"
     )
+    flags.DEFINE_string(
+        "set", None, "what the regressor shall predict in the end, from 0, absent, to 1, present, "
+        "by attribute (Smiling=0.8,Male=0.2); not for a .tflite, which has no regressor",
+    )  # fmt: skip
     flags.DEFINE_string("output", None, "PNG file for one photo; folder for several")
     flags.DEFINE_bool(
         "strip", False, "draw a row: the input, then the edit at -1 to +1 times the strengths"
@@ -260,8 +217,8 @@ def define_flags() -> None:
 def main() -> int:
     """The command behind the flags; returns the exit code."""
     options = flags.FLAGS
-    cli.require("model", "image", "edit", "output")
-    edit = parse_edit(options.edit)
+    cli.require("model", "image", "output")
+    wish = strengths.parse(options.edit, options.set)
     check_inversion(options.inversion, options.steps, options.mask)
     photos = find_photos(options.image)
     is_folder = Path(options.image).expanduser().is_dir()
@@ -270,8 +227,8 @@ def main() -> int:
     quiet.import_tensorflow()
     from cgan_tf import editors
 
-    editor = editors.open_editor(options.model)
-    strengths = strength_vector(edit, editor.attributes)
+    editor = editors.open_editor(options.model, scores=bool(wish.values))
+    wish.check(editor.attributes)
     projector, batch = None, 1
     if options.inversion != "encoder":
         from cgan_tf import projection
@@ -280,19 +237,21 @@ def main() -> int:
             editor, options.model, options.inversion, options.steps, options.mask
         )
         batch = projection.BATCH
-    asked = ", ".join(f"{name} {strength:+g}" for name, strength in edit.items())
     done, seconds = 0, 0.0
     for group in _crops(photos, targets, is_folder, editor, batch):
         latents = [None] * len(group)
+        crops = [crop for _, _, crop, _ in group]
         if projector is not None:
-            crops = [crop for _, _, crop, _ in group]
             latents, taken = projected(editor, projector, options.inversion, crops)
             seconds += taken
-        for (photo, target, crop, words), latent in zip(group, latents, strict=True):
-            pixels = edit_crop(editor, crop, strengths, options.strip, latent)
+        steps, reached = wish.resolve(editor, crops, latents)
+        for (photo, target, crop, words), latent, step, what in zip(
+            group, latents, steps, reached, strict=True
+        ):
+            pixels = edit_crop(editor, crop, step, options.strip, latent)
             target.parent.mkdir(parents=True, exist_ok=True)
             images.save_png(target, pixels)
-            print(f"{photo} ({words}) -> {target}: {asked}")
+            print(f"{photo} ({words}) -> {target}: {what}")
         done += len(group)
     if not done:
         raise UserError(f"--image={options.image}: none of its {len(photos)} photos could be read")

@@ -52,59 +52,7 @@ def forms():
     }
 
 
-# ---- what was asked for ------------------------------------------------------------------------
-
-
-def test_parse_edit():
-    assert translate.parse_edit("Smiling=+1.0,Blond_Hair=-0.5") == {
-        "Smiling": 1.0,
-        "Blond_Hair": -0.5,
-    }
-    assert translate.parse_edit(" Smiling = 1e-1 ") == {"Smiling": 0.1}
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("Smiling", "'Smiling' is not NAME=STRENGTH"),
-        ("=1", "'=1' is not NAME=STRENGTH"),
-        ("Smiling=1,", "'' is not NAME=STRENGTH"),
-        ("Smiling=", "the strength of Smiling is ''; give a number"),
-        ("Smiling=very", "the strength of Smiling is 'very'; give a number"),
-        ("Smiling=1=2", "the strength of Smiling is '1=2'; give a number"),
-        ("Smiling=nan", "Smiling's strength is nan; give a finite number"),
-        ("Smiling=-inf", "Smiling's strength is -inf; give a finite number"),
-        ("Smiling=1e999", "Smiling's strength is 1e999; give a finite number"),
-        ("Smiling=1,Smiling=2", "Smiling is given twice"),
-    ],
-)
-def test_parse_edit_refuses(text, message):
-    with pytest.raises(UserError) as caught:
-        translate.parse_edit(text)
-    assert str(caught.value).startswith(f"--edit={text}: ") and message in str(caught.value)
-
-
-def test_strength_vector_follows_the_model():
-    vector = translate.strength_vector({"Eyeglasses": -2.0, "Smiling": 0.5}, NAMES)
-    assert vector.dtype == np.float32
-    np.testing.assert_array_equal(vector, np.float32([0.5, 0, -2]))
-
-
-@pytest.mark.parametrize(
-    "name, near", [("smiling", "Smiling"), ("Blond", "Blond_Hair"), ("Zebra", None)]
-)
-def test_an_unknown_attribute_lists_the_known(name, near):
-    hint = f" (did you mean {near}?)" if near else ""
-    with pytest.raises(UserError) as caught:
-        translate.strength_vector({name: 1.0}, NAMES)
-    expected = f"--edit={name}: unknown attribute{hint}; the model has {', '.join(NAMES)}"
-    assert str(caught.value) == expected
-
-
-def test_a_strength_too_large_for_a_float32():
-    with pytest.raises(UserError, match="too large for a float32"):
-        with np.errstate(over="ignore"):
-            translate.strength_vector({"Smiling": 1e300}, NAMES)
+# ---- where the pictures go -----------------------------------------------------------------------
 
 
 def plan(names, folder, output, overwrite=False):
