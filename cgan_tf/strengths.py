@@ -24,7 +24,7 @@ LONGEST = 3.0  # strength either way; what lies farther no calibration table vou
 WALK = 0.5  # strength between two looks while the value has not been passed yet
 TOLERANCE = 0.005  # of a predicted value: near enough
 NARROWINGS = 10  # at most, once it has been passed
-PASSES = 4  # over all attributes, where several are set at once
+PASSES = 8  # over all attributes, where several are set at once
 _LEAST = 1e-6  # probability whose logit is still worth telling apart
 
 # latents [n, *latent_shape], strengths [n, K] -> R's predictions [n, T] of the T set attributes
