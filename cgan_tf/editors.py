@@ -47,7 +47,10 @@ class Editor(abc.ABC):
             older run or export does not tell.
         keep_detail: float32 `[K]`, by which strengths are multiplied where a photo gets only the
             difference that an edit makes; None likewise.
+        score_names: what the signature `attributes` scores, in order; nothing without a regressor.
     """
+
+    score_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -88,6 +91,8 @@ class KerasEditor(Editor):
             translator.attributes, translator.resolution, crop, usual_psnr, keep_detail
         )
         self.translator = translator
+        if translator.regressor is not None:
+            self.score_names = translator.regressor.attribute_names
         self._functions = {
             "translate": translator.translate,
             "encode": translator.encode,
@@ -120,6 +125,8 @@ class SavedModelEditor(Editor):
         self.signatures = tuple(self._functions)
         if "translate" not in self.signatures:
             raise UserError(f"{folder}: a SavedModel without the signature translate; {_REMEDY}")
+        if "attributes" in self.signatures:
+            self.score_names = tuple(self.description.get("scores", ()))
 
     def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
         with tf.device("CPU:0"):
@@ -177,20 +184,32 @@ def draw_prior(draw: np.random.Generator, prior: str, count: int, z_dim: int) ->
                       draw.standard_normal(shape))  # fmt: skip
 
 
-def open_editor(path: str) -> Editor:
+def open_editor(path: str, scores: bool = False) -> Editor:
     """Loads the editor behind --model: a run folder, a SavedModel folder or a .tflite file.
 
+    Args:
+        path: where it is.
+        scores: the signature `attributes` is wanted too, for --set.
+
     Raises:
-        UserError: it is missing, none of the three, unfinished or damaged.
+        UserError: it is missing, none of the three, unfinished, damaged, or without the scores.
     """
     form, place = find_model(path)
     if form == "tflite":
+        if scores:
+            raise UserError(
+                f"--model={path}: a .tflite file has no regressor, by which --set is measured; "
+                "give the run folder or the SavedModel, or strengths by --edit"
+            )
         return TFLiteEditor(place)
     if form == "saved_model":
-        return SavedModelEditor(place)
+        editor = SavedModelEditor(place)
+        if scores and not set(editor.attributes) <= set(editor.score_names):
+            raise UserError(f"{place}: a SavedModel without its attributes' scores; {_REMEDY}")
+        return editor
     run = RunFolder(place)
     crop = training_crop(run.load_config())
-    translator = Translator.from_run(place)
+    translator = Translator.from_run(place, scores)
     factors = keep_detail_factors(read_directions(run, translator.generator.latent_shape))
     return KerasEditor(translator, crop, usual_psnr(run), factors)
 

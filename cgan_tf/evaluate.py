@@ -28,6 +28,8 @@ Layout of report.json; a figure that has no value is null, a part that does not 
                  seed}}; learned also: ratio_over_random, calibrated_change, achieved_change,
                  achieved_change_judge, calibration_error, calibration_error_judge, n_calibration
     edits_mean   learned, random: means over the attributes
+    set          error, error_judge, strength, met, n, seed; attributes: {NAME: for each value
+                 {asked, reached, reached_judge, error, error_judge, strength, met, n, seed}}
     counterfactual (synthetic data)  {NAME: {psnr, psnr_unedited, psnr_ceiling, judge_agreement,
                  judge_agreement_target, true_change, true_leakage, nearer, n_nearer,
                  nearer_judge, nearer_psnr, n, seed}}
@@ -43,7 +45,9 @@ ratio is target_change / leakage. Random directions have no sign, so their targe
 mean size of each one's change. calibration_error is |what R sees on test photos - what the
 direction's table, made on validation photos, promises|. perceptual_encoder is the encoder's
 distance on the same photos, seconds_to_optimize the hybrid's per image until its mean distance is
-within 5 % of optimize's last one. separability is the balanced accuracy with which a hyperplane in
+within 5 % of optimize's last one. In set, --set gives each value to test photos of either label;
+error is the mean |value - asked|, strength the mean |strength|, met the share of the photos whose
+direction reaches the value. separability is the balanced accuracy with which a hyperplane in
 z, and one in w, tells what the judge says of held-out samples. In counterfactual, psnr is the
 edited reconstruction against the true edited face, psnr_unedited against the unedited photo,
 psnr_ceiling the true face's own reconstruction against it; nearer is the share of edited
@@ -183,6 +187,11 @@ def measure_all(
     for name, entry in edits["learned"].items():
         change, leakage = _text(entry["target_change"], "+.2f"), _text(entry["leakage"], ".3f")
         print(f"evaluate: {name} +1 changes its probability by {change}, the others by {leakage}")
+    settings = report["set"] = measure.measure_set(chain, photos)
+    print(
+        f"evaluate: --set misses by {_text(settings['error'], '.3f')}, by the judge "
+        f"{_text(settings['error_judge'], '.3f')}"
+    )
     if dataset.name == "synthetic":
         report["counterfactual"] = measure.measure_counterfactual(chain, photos)
     report["pictures"] = draw_pictures(chain, photos, folder)

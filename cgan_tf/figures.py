@@ -28,6 +28,7 @@ HYBRID_OVER_ENCODER, HYBRID_SECONDS = 0.6, 1.5
 HYBRID_OVER_OPTIMIZE, HYBRID_TIME = 1.05, 0.25
 PHOTO_CHANGE, PHOTO_LEAKAGE, PHOTO_RATIO = 0.4, 0.10, 3.0
 PHOTO_TARGETS = ("Smiling", "Blond_Hair", "Male")  # the attributes that the change is asked of
+SET_ERROR, SET_ERROR_JUDGE = 0.10, 0.15
 DRAWN_CHANGE, DRAWN_LEAKAGE, DRAWN_NEARER = 0.6, 0.05, 0.80
 
 
@@ -111,6 +112,7 @@ def evaluation_rows(report: dict[str, Any], comparisons: dict[str, dict[str, Any
     rows += _projection_rows(report["inversion"], photos)
     for name, entry in report["edits"]["learned"].items():
         rows += _edit_rows(name, entry, photos, drawn)
+    rows += _set_rows(report.get("set"), photos)
     for name, entry in report.get("counterfactual", {}).items():
         rows += [
             Row(f"{name}, nearer to the true edit", entry.get("nearer"),
@@ -152,6 +154,20 @@ def _edit_rows(name: str, entry: dict[str, Any], photos: bool, drawn: bool) -> l
         Row(f"{name}, leakage", entry["leakage"], at_most=leakage, n=count),
         Row(f"{name}, ratio / random's", entry["ratio_over_random"],
             at_least=PHOTO_RATIO if barred else None, n=count),
+    ]  # fmt: skip
+
+
+def _set_rows(block: dict[str, Any] | None, photos: bool) -> list[Row]:
+    """How far --set misses; none in the report of an older version."""
+    if not block:
+        return []
+    count = block["n"]
+    return [
+        Row("set, |reached - asked|", block["error"], at_most=SET_ERROR if photos else None,
+            n=count),
+        Row("set, |reached - asked| by the judge", block["error_judge"],
+            at_most=SET_ERROR_JUDGE if photos else None, n=count),
+        Row("set, share met", block["met"], n=count),
     ]  # fmt: skip
 
 

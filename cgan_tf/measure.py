@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn import metrics as sklearn_metrics
 
-from cgan_tf import inversion, metrics, projection
+from cgan_tf import inversion, metrics, projection, strengths
 from cgan_tf.config import Config
 from cgan_tf.data import ImageData, pipeline, synthetic, synthetic_source
 from cgan_tf.data.images import to_float
@@ -34,6 +34,8 @@ SEPARATED_LEAST = 50  # held-out samples of either class that an attribute needs
 WITHIN = 1.05  # times optimize's distance: near enough, in hybrid's seconds_to_optimize
 RANDOM_DRAWS = 4  # random directions per attribute
 VGG_PHOTOS = 250  # per attribute, where VGG16 must see every image: it costs 30 times the judge
+SET_VALUES = (0.2, 0.4, 0.6, 0.8)  # that --set is measured at
+SET_PHOTOS = 100  # per attribute and value: VGG16 sees each some ten times
 MATCH_TOLERANCE = 0.01  # of the change that families are compared at
 MATCH_GROWTH, MATCH_LONGEST, MATCH_STEPS = 1.5, 6.0, 20  # of the search for its strength
 FEATURE_BYTES = 2 * 2**30  # perceptual features of random samples that are held at once
@@ -550,6 +552,54 @@ def _calibration(chain: Chain, photos: Photos, name: str) -> Numbers:
         "calibration_error": None if achieved is None else abs(achieved - promised),
         "calibration_error_judge": None if achieved is None else abs(achieved_judge - promised),
         "n_calibration": len(rows),
+    }
+
+
+def measure_set(chain: Chain, photos: Photos, count: int = SET_PHOTOS) -> Numbers:
+    """The `set` block: what --set gives of what it is asked for.
+
+    Args:
+        chain: the models.
+        photos: a seeded choice of `count` of them, whatever their labels, is set to each of
+            `SET_VALUES` of each attribute.
+        count: of photos.
+    """
+    rows = choose(np.arange(len(photos.latents)), count, photos.seed)
+    latents = photos.latents[rows]
+    attributes: Numbers = {}
+    for name, direction in chain.directions.items():
+        column = chain.names.index(name)
+
+        def move(latents: np.ndarray, steps: np.ndarray, along: np.ndarray = direction):
+            return chain.generate(latents + np.multiply.outer(steps[:, 0], along))
+
+        def predict(latents: np.ndarray, steps: np.ndarray, column: int = column, move=move):
+            return batched(lambda *parts: chain.score(move(*parts)), latents, steps)[:, [column]]
+
+        attributes[name] = []
+        for asked in SET_VALUES:
+            found = strengths.search(predict, latents, np.zeros(1, np.float32), [0], [asked])
+            seen = batched(lambda *parts: chain.judge(move(*parts))[1], latents, found.strengths)
+            attributes[name].append(
+                {
+                    "asked": asked,
+                    "reached": mean(found.values),
+                    "reached_judge": mean(seen[:, column]),
+                    "error": mean(np.abs(found.values - asked)),
+                    "error_judge": mean(np.abs(seen[:, column] - asked)),
+                    "strength": mean(np.abs(found.strengths)),
+                    "met": mean(found.met),
+                    "n": len(rows),
+                    "seed": photos.seed,
+                }
+            )
+    entries = [entry for found in attributes.values() for entry in found]
+    keys = ("error", "error_judge", "strength", "met")
+    return {
+        "attributes": attributes,
+        **{key: mean([entry[key] for entry in entries]) for key in keys},
+        "n": len(rows),
+        "seed": photos.seed,
     }
 
 

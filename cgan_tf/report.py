@@ -657,7 +657,7 @@ def _stage_charts(stage: str, stats: Sequence[Mapping[str, Any]]) -> Iterator[Ht
 def _measurements(chain: _Chain) -> list[Html]:
     parts = []
     if chain.evaluation:
-        for block in (_generation, _regressor, _edit_tables, _counterfactual):
+        for block in (_generation, _regressor, _edit_tables, _set, _counterfactual):
             parts += block(chain)
     else:
         parts.append(chain.missing("evaluate", "measurements"))
@@ -758,6 +758,53 @@ def _edit_row(name: str, method: str, edit: Mapping[str, Any]) -> tuple[str, ...
         fixed(edit.get("calibrated_change"), 3, signed=True),
         fixed(edit.get("achieved_change"), 3, signed=True), fixed(edit.get("calibration_error"), 3),
         _n(edit), plain(edit.get("seed")),
+    )  # fmt: skip
+
+
+def _set(chain: _Chain) -> list[Html]:
+    block = _mapping(chain.evaluation.get("set"))
+    points = {
+        name: [_mapping(point) for point in found]
+        for name, found in _mapping(block.get("attributes")).items()
+        if isinstance(found, list) and found
+    }
+    if not points:
+        return []
+    rows = [_set_row(name, point) for name, found in points.items() for point in found]
+    rows.append(_set_row("Mean", block))
+    charts = []
+    names = list(points)
+    for start in range(0, len(names), SERIES):
+        series = [
+            Series(name, [point.get("asked") for point in points[name]],
+                   [point.get("reached_judge") for point in points[name]])
+            for name in names[start : start + SERIES]
+        ]  # fmt: skip
+        charts.append(line_chart(
+            "What the judge sees of what was asked", series, "asked of the regressor",
+            "mean of the judge's probability", y_range=(0.0, 1.0), markers=True,
+        ))  # fmt: skip
+    head = ("Attribute", "Asked", "Reached", "… by the judge", "|reached − asked|",
+            "… by the judge", "|strength|", "Met", "n", "Seed")  # fmt: skip
+    text = (
+        "--set looks for the strength at which the regressor predicts the value that was asked "
+        "for, for each test photo by itself, with or without the attribute. Met is the share of "
+        "photos whose direction reaches it; the others get the nearest. The judge, which the "
+        "search never asks, says what came of it."
+    )
+    return [
+        tag("h3", "Attributes set to a value"), tag("p", text),
+        tag("div", tag("div", charts), table("Set test photos, means", head, rows),
+            class_="beside"),
+    ]  # fmt: skip
+
+
+def _set_row(name: str, point: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        name, *(fixed(point.get(key)) for key in ("asked", "reached", "reached_judge")),
+        fixed(point.get("error"), 3), fixed(point.get("error_judge"), 3),
+        fixed(point.get("strength")), percent(point.get("met")), _n(point),
+        plain(point.get("seed")),
     )  # fmt: skip
 
 

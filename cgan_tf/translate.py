@@ -1,24 +1,23 @@
 """Edits photos with a finished model.
 
     python -m cgan_tf.translate --model=RUN_DIR|SAVED_MODEL_DIR|FILE.tflite --image=PHOTO_OR_FOLDER
-        --edit=Smiling=+1.0,Blond_Hair=-0.5 --output=OUT.png|DIR [--face=all|center|N]
-        [--keep_detail] [--tune=STEPS] [--inversion=encoder|hybrid|optimize] [--steps=100]
-        [--mask=FILE|ellipse] [--crop] [--strip] [--overwrite]
+        --edit=Smiling=+1.0,Blond_Hair=-0.5 --set=Male=0.2 --output=OUT.png|DIR
+        [--face=all|center|N] [--keep_detail] [--inversion=encoder|hybrid|optimize] [--steps=100]
+        [--mask=FILE|ellipse] [--tune=STEPS] [--crop] [--strip] [--overwrite]
 
 The last link of the chain. In a photo of any size the faces are found (`data.faces`), turned
 upright, cut as the training photos are, encoded, moved along the attributes' directions, drawn
-again and pasted back. `hybrid` and `optimize` look for the latent by descent (`projection`),
-`--tune` adapts the generator to each face (`tuning`); both take a second or more a face and a run
-folder: nothing that is exported has gradients. A folder's results lie beside translate.csv, which
-says what was done with each photo.
+again and pasted back. `--edit` says how far, `--set` what the regressor shall predict in the end
+(`strengths` looks for how far that is); one of the two is enough. `hybrid` and `optimize` look for
+the latent by descent (`projection`), `--tune` adapts the generator to each face (`tuning`); both
+take a second or more a face and a run folder: nothing that is exported has gradients. A folder's
+results lie beside translate.csv, which says what was done with each photo.
 """
 
 import contextlib
 import csv
 import dataclasses
-import difflib
 import io
-import math
 import os
 import sys
 import time
@@ -31,7 +30,7 @@ from absl import flags
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from cgan_tf import cli, quiet
+from cgan_tf import cli, quiet, strengths
 from cgan_tf.data import images
 from cgan_tf.data.source import IMAGE_SUFFIXES
 from cgan_tf.errors import UserError
@@ -52,55 +51,7 @@ _LABEL_HEIGHT = 16  # px below a strip's tile
 _LABEL_SIZE = 11  # px
 
 
-# ---- what was asked for ------------------------------------------------------------------------
-
-
-def parse_edit(text: str) -> dict[str, float]:
-    """`Smiling=+1.0,Blond_Hair=-0.5` as {attribute: strength}, in the order given.
-
-    Raises:
-        UserError: a part is not NAME=NUMBER, a strength is not finite, or a name comes twice.
-    """
-    edit: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, number = (piece.strip() for piece in part.partition("="))
-        if not name or not equals:
-            raise UserError(f"--edit={text}: {part.strip()!r} is not NAME=STRENGTH (Smiling=+1.0)")
-        try:
-            strength = float(number)
-        except ValueError:
-            raise UserError(
-                f"--edit={text}: the strength of {name} is {number!r}; give a number ({name}=+1.0)"
-            ) from None
-        if not math.isfinite(strength):
-            raise UserError(f"--edit={text}: {name}'s strength is {number}; give a finite number")
-        if name in edit:
-            raise UserError(f"--edit={text}: {name} is given twice; give it once")
-        edit[name] = strength
-    return edit
-
-
-def strength_vector(edit: dict[str, float], attributes: tuple[str, ...]) -> np.ndarray:
-    """float32 `[K]` in the order of the model's attributes, 0 where nothing was asked for.
-
-    Raises:
-        UserError: an attribute that the model does not have.
-    """
-    vector = np.zeros(len(attributes), np.float32)
-    for name, strength in edit.items():
-        if name not in attributes:
-            lowered = {known.lower(): known for known in attributes}
-            near = difflib.get_close_matches(name.lower(), lowered, n=1)
-            hint = f" (did you mean {lowered[near[0]]}?)" if near else ""
-            raise UserError(
-                f"--edit={name}: unknown attribute{hint}; the model has {', '.join(attributes)}"
-            )
-        if abs(strength) > np.finfo(np.float32).max:
-            raise UserError(
-                f"--edit={name}={strength:g}: too large for a float32; give a smaller number"
-            )
-        vector[attributes.index(name)] = strength
-    return vector
+# ---- where the pictures go -----------------------------------------------------------------------
 
 
 def plan_outputs(photos: list[Path], is_folder: bool, output: str, overwrite: bool) -> list[Path]:
@@ -179,6 +130,22 @@ class Drawer:
             raise UserError("--edit: the answer to these strengths is not finite: lower them")
         return image
 
+    def scaled(self, strengths: np.ndarray) -> np.ndarray:
+        """The strengths at which the face changes as much as these promise."""
+        factors = self.editor.keep_detail if self.keep_detail else None
+        return strengths if factors is None else strengths * factors
+
+    def see(self, portrait: Portrait, latent: np.ndarray, strengths: np.ndarray) -> np.ndarray:
+        """What becomes of the face, as the model would see it, float32 `[R, R, 3]`."""
+        from cgan_tf.data import faces
+
+        image = self.draw(latent, self.scaled(strengths))
+        if not self.keep_detail:
+            return image
+        before = self.draw(latent, np.zeros_like(strengths))
+        crop = images.to_float(portrait.crop)
+        return faces.add_difference(crop[None], image[None], before[None])[0]
+
     def add(
         self, picture: np.ndarray, portrait: Portrait, latent: np.ndarray, strengths: np.ndarray
     ) -> np.ndarray:
@@ -192,11 +159,8 @@ class Drawer:
         """
         from cgan_tf.data import faces
 
-        before = None
-        if self.keep_detail:
-            before = self.draw(latent, np.zeros_like(strengths))
-            if self.editor.keep_detail is not None:
-                strengths = strengths * self.editor.keep_detail
+        before = self.draw(latent, np.zeros_like(strengths)) if self.keep_detail else None
+        strengths = self.scaled(strengths)
         if not self.alone:
             image = self.draw(latent, strengths)
             return faces.paste_face(picture, image, portrait.face, before)
@@ -434,7 +398,7 @@ def edit_group(
     group: list[Photo],
     inverter: Inverter,
     drawer: Drawer,
-    edit: dict[str, float],
+    wish: strengths.Wish,
     table: Table,
     tuner: "Tuner | None" = None,
     tuning_steps: int = 0,
@@ -445,7 +409,7 @@ def edit_group(
         group: photos whose latents are found together.
         inverter: finds them.
         drawer: draws.
-        edit: the strengths by attribute.
+        wish: what was asked for.
         table: takes the rows.
         tuner: adapts the generator to each face.
         tuning_steps: its steps.
@@ -453,8 +417,7 @@ def edit_group(
     from cgan_tf import metrics
 
     editor = drawer.editor
-    strengths = strength_vector(edit, editor.attributes)
-    said = ", ".join(f"{name} {strength:+g}" for name, strength in edit.items())
+    none = np.zeros(len(editor.attributes), np.float32)
     crops = [portrait.crop for photo in group for portrait in photo.portraits]
     encoded = [inverter.encode(crop) for crop in crops]
     latents = iter(zip(inverter.find(crops, encoded), encoded, strict=True))
@@ -462,13 +425,19 @@ def edit_group(
         picture, alone, rows = photo.pixels, [], []
         for number, portrait in enumerate(photo.portraits, 1):
             latent, start = next(latents)
-            image = drawer.draw(start, np.zeros_like(strengths))
+            image = drawer.draw(start, none)
             near = float(metrics.psnr(image[None], images.to_float(portrait.crop[None]))[0])
             tuned = contextlib.nullcontext()
             if tuner is not None:
                 tuned = tuner.tuned(images.to_float(portrait.crop), latent, tuning_steps)
+
+            def see(latents: np.ndarray, steps: np.ndarray, portrait=portrait) -> np.ndarray:
+                rows = zip(latents, steps, strict=True)
+                return np.stack([drawer.see(portrait, *row) for row in rows])
+
             with tuned:
-                drawn = drawer.add(picture, portrait, latent, strengths)
+                steps, done = wish.resolve(editor, latent, see)
+                drawn = drawer.add(picture, portrait, latent, steps)
             if drawer.alone:
                 alone.append(drawn)
             else:
@@ -489,7 +458,7 @@ def edit_group(
                     "angle": f"{portrait.face.angle:.1f}",
                     "in_photo": f"{portrait.face.inside(*photo.pixels.shape[:2]):.3f}",
                     "psnr": f"{near:.2f}",
-                    "edit": said,
+                    "edit": done,
                     "note": "; ".join(filter(None, [portrait.words, unlike])),
                 }
             )
@@ -498,8 +467,8 @@ def edit_group(
         elif is_gray(photo.pixels):
             picture = np.asarray(Image.fromarray(picture).convert("L").convert("RGB"))
         images.save_png(photo.target, picture)
-        for portrait in photo.portraits:
-            tqdm.write(f"{photo.path} ({portrait.words}) -> {photo.target}: {said}")
+        for portrait, row in zip(photo.portraits, rows, strict=True):
+            tqdm.write(f"{photo.path} ({portrait.words}) -> {photo.target}: {row['edit']}")
         table.rows += rows
 
 
@@ -530,6 +499,10 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "edit", None, "strengths by attribute (Smiling=+1.0,Blond_Hair=-0.5); +1 is a full step"
     )
+    flags.DEFINE_string(
+        "set", None, "what the regressor shall predict in the end, from 0, absent, to 1, present, "
+        "by attribute (Smiling=0.8,Male=0.2); not for a .tflite, which has no regressor",
+    )  # fmt: skip
     flags.DEFINE_string("output", None, "PNG file for one photo; folder for several")
     flags.DEFINE_string(
         "face", None,
@@ -572,8 +545,8 @@ def define_flags() -> None:
 def main() -> int:
     """The command behind the flags; returns the exit code."""
     options = flags.FLAGS
-    cli.require("model", "image", "edit", "output")
-    edit = parse_edit(options.edit)
+    cli.require("model", "image", "output")
+    wish = strengths.parse(options.edit, options.set)
     check_inversion(options.inversion, options.steps, options.mask)
     if options.face is not None:
         parse_face(options.face)
@@ -584,8 +557,8 @@ def main() -> int:
     quiet.import_tensorflow()
     from cgan_tf import editors, tuning
 
-    editor = editors.open_editor(options.model)
-    strength_vector(edit, editor.attributes)
+    editor = editors.open_editor(options.model, scores=bool(wish.values))
+    wish.check(editor.attributes)
     which = choose_face(options.face, editor)
     projector = open_projector(editor, options)
     inverter = Inverter(editor, options.inversion, projector)
@@ -607,7 +580,7 @@ def main() -> int:
         with bar:
             readable = read_photos(photos, targets, editor, which, table)
             for group in grouped(readable, inverter.batch):
-                edit_group(group, inverter, drawer, edit, table, tuner, options.tune or 0)
+                edit_group(group, inverter, drawer, wish, table, tuner, options.tune or 0)
                 bar.update(photos.index(group[-1].path) + 1 - bar.n)
     finally:
         if table.edited:  # also of what was done before Ctrl-C

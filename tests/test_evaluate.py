@@ -79,7 +79,7 @@ def test_report_has_exactly_the_documented_layout(finished):
     config, _, dataset, report = finished
     assert set(report) == {
         "version", "seed", "seconds", "data", "judge", "generation", "regressor", "inversion",
-        "edits", "edits_mean", "counterfactual", "pictures",
+        "edits", "edits_mean", "set", "counterfactual", "pictures",
     }  # fmt: skip
     assert report["seed"] == 7
     assert report["data"] == {"name": "synthetic", "resolution": 32, "digest": dataset.digest,
@@ -112,6 +112,13 @@ def test_report_has_exactly_the_documented_layout(finished):
             "n", "seed",
         }  # fmt: skip
     assert set(report["edits_mean"]) == {"learned", "random"}
+    figures_of_set = {"error", "error_judge", "strength", "met", "n", "seed"}
+    assert set(report["set"]) == figures_of_set | {"attributes"}
+    assert tuple(report["set"]["attributes"]) == fake_run.ATTRIBUTES
+    for found in report["set"]["attributes"].values():
+        assert [entry["asked"] for entry in found] == [0.2, 0.4, 0.6, 0.8]
+        for entry in found:
+            assert set(entry) == figures_of_set | {"asked", "reached", "reached_judge"}
 
 
 def test_every_figure_carries_its_n_and_seed(finished):
@@ -125,6 +132,8 @@ def test_every_figure_carries_its_n_and_seed(finished):
         *report["edits"]["learned"].values(),
         *report["edits"]["random"].values(),
         *report["counterfactual"].values(),
+        report["set"],
+        *(entry for found in report["set"]["attributes"].values() for entry in found),
     ]
     assert all(block["seed"] == 7 for block in blocks)
     labels = dataset.labels[dataset.splits["test"]]
@@ -422,6 +431,38 @@ def test_means_over_attributes_leave_out_what_has_no_value():
     assert means["success"] == pytest.approx(0.2)
 
 
+class Squaring(Script):
+    """A judge that sees the squares of what the regressor sees."""
+
+    def judge(self, z):
+        return z, z**2
+
+
+def test_what_comes_of_a_value_by_hand():
+    chain = Squaring([0.2, 0.1, 0.0])
+    # Either label; at strength 3 they are at 0.7 and 1.2, at -3 at -0.5 and 0.
+    photos = scripted_photos([[0.1, 0.2, 0.5], [0.6, 0.2, 0.5]], [[0, 0, 1], [1, 1, 0]])
+    block = measure.measure_set(chain, photos)
+    found = block["attributes"]["A"]
+    assert [entry["asked"] for entry in found] == [0.2, 0.4, 0.6, 0.8]
+    for entry, reached in zip(found, ([0.2] * 2, [0.4] * 2, [0.6] * 2, [0.7, 0.8]), strict=True):
+        asked, reached = entry["asked"], np.array(reached)
+        steps = (reached - photos.latents[:, 0]) / 0.2
+        near = pytest.approx  # within the search's tolerance
+        assert entry["reached"] == near(reached.mean(), abs=0.005)
+        assert entry["reached_judge"] == near((reached**2).mean(), abs=0.01)
+        assert entry["error"] == near(np.abs(reached - asked).mean(), abs=0.005)
+        assert entry["error_judge"] == near(np.abs(reached**2 - asked).mean(), abs=0.01)
+        assert entry["strength"] == near(np.abs(steps).mean(), abs=0.025)
+        assert entry["met"] == np.mean(reached == asked)
+        assert (entry["n"], entry["seed"]) == (2, 0)
+    assert (block["n"], block["seed"], block["met"]) == (2, 0, 7 / 8)
+    for key in ("error", "error_judge", "strength"):
+        assert block[key] == pytest.approx(np.mean([entry[key] for entry in found]))
+    few = measure.measure_set(chain, photos, count=1)
+    assert few["n"] == few["attributes"]["A"][0]["n"] == 1
+
+
 # ---- families at matched change ----------------------------------------------------------------
 
 
@@ -706,11 +747,31 @@ def test_bars_of_photos_and_of_drawn_faces(finished):
         "Blond_Hair, target change": ">= 0.4",
         "Blond_Hair, leakage": "<= 0.1",
         "Blond_Hair, ratio / random's": ">= 3",
+        "set, |reached - asked|": "<= 0.1",
+        "set, |reached - asked| by the judge": "<= 0.15",
     }
     barred = {row.name: row.bar for row in figures.evaluation_rows(report, {}) if row.verdict}
     assert len(barred) == 9
     assert barred["Eyeglasses, leakage"] == "<= 0.05"
     assert barred["Eyeglasses, nearer to the true edit"] == ">= 0.8"
+
+
+def test_what_set_misses_has_bars_on_photos(finished):
+    report = copy.deepcopy(finished[3])
+    names = ("set, |reached - asked|", "set, |reached - asked| by the judge", "set, share met")
+    for source, errors, verdicts in (
+        ("celeba", (0.1, 0.15), ("met", "met", "")),
+        ("celeba_dir", (0.101, 0.151), ("MISSED", "MISSED", "")),
+        ("synthetic", (0.101, 0.151), ("", "", "")),
+    ):
+        report["data"]["name"] = source
+        report["set"] |= {"error": errors[0], "error_judge": errors[1], "met": 0.9, "n": 100}
+        rows = {row.name: row for row in figures.evaluation_rows(report, {})}
+        assert tuple(rows[name].verdict for name in names) == verdicts
+        assert tuple(rows[name].value for name in names) == (*errors, 0.9)
+        assert {rows[name].n for name in names} == {100}
+    del report["set"]  # an older report
+    assert not any(row.name.startswith("set") for row in figures.evaluation_rows(report, {}))
 
 
 def test_hybrid_beside_the_encoder_and_optimize(finished):

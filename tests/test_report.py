@@ -162,6 +162,13 @@ def evaluation(names=NAMES):
         "edits": {"learned": {name: edit(True) for name in names},
                   "random": {name: edit(False, target_change=0.05) for name in names}},
         "edits_mean": {"learned": {"target_change": 0.6543}},
+        "set": {"attributes": {name: [{"asked": asked, "reached": asked - 0.01,
+                                       "reached_judge": asked + 0.0625, "error": 0.0123,
+                                       "error_judge": 0.1234, "strength": 1.375, "met": 0.956,
+                                       "n": 100, "seed": 7} for asked in (0.2, 0.8)]
+                               for name in names},
+                "error": 0.0202, "error_judge": 0.1303, "strength": 1.25, "met": 0.94, "n": 100,
+                "seed": 7},
         "counterfactual": {name: {"psnr": 18.91, "psnr_unedited": 17.2, "psnr_ceiling": 20.1,
                                   "judge_agreement": 0.95, "judge_agreement_target": 0.9,
                                   "nearer": 0.864, "nearer_judge": 0.89, "n": 400, "seed": 7}
@@ -363,6 +370,12 @@ def test_tables(full):
         "Smiling", "learned", "+1", "+0.654", "+0.610", "87.6 %", "0.032", "20.4", "8.76", "0.913",
         "+0.800", "+0.770", "0.030", "121", "7",
     ]  # fmt: skip
+    assert rows_of(text, "Set test photos, means")[1:] == [
+        *([name, asked, reached, judged, "0.012", "0.123", "1.38", "95.6 %", "100", "7"]
+          for name in NAMES
+          for asked, reached, judged in (("0.20", "0.19", "0.26"), ("0.80", "0.79", "0.86"))),
+        ["Mean", "–", "–", "–", "0.020", "0.130", "1.25", "94.0 %", "100", "7"],
+    ]  # fmt: skip
     assert rows_of(text, "Edited reconstructions against the truly edited faces")[1] == [
         "Smiling", "86.4 %", "89.0 %", "–", "18.91", "17.20", "20.10", "95.0 %", "90.0 %", "–", "–",
         "400", "7",
@@ -407,8 +420,9 @@ def test_charts(full):
     assert titles == [
         "Losses of the game", "What the discriminator believes", "Gradient penalties", "Loss",
         "Accuracy", "odd_one", "Loss", "Loss", "The judge&#x27;s loss", "The judge&#x27;s accuracy",
-        "Strength and what it does",
+        "What the judge sees of what was asked", "Strength and what it does",
     ]  # fmt: skip
+    assert "Smiling goes from 0.263 at 0.2 to 0.863 at 0.8" in charts[-2]
     assert "g_loss goes from 2.00 at 10 to 0.400 at 50" in charts[0]
     assert charts[0].count("<path") == 2 and charts[6].count("<path") == 5
     assert ">kimg</text>" in charts[0] and ">loss</text>" in charts[0]

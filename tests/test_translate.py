@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from face_pictures import picture
 from PIL import Image
 
-from cgan_tf import editors, photos, projection, translate
+from cgan_tf import editors, photos, projection, strengths, translate
 from cgan_tf.data import faces, images
 from cgan_tf.errors import UserError
 
@@ -55,59 +56,7 @@ def forms():
     }
 
 
-# ---- what was asked for ------------------------------------------------------------------------
-
-
-def test_parse_edit():
-    assert translate.parse_edit("Smiling=+1.0,Blond_Hair=-0.5") == {
-        "Smiling": 1.0,
-        "Blond_Hair": -0.5,
-    }
-    assert translate.parse_edit(" Smiling = 1e-1 ") == {"Smiling": 0.1}
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("Smiling", "'Smiling' is not NAME=STRENGTH"),
-        ("=1", "'=1' is not NAME=STRENGTH"),
-        ("Smiling=1,", "'' is not NAME=STRENGTH"),
-        ("Smiling=", "the strength of Smiling is ''; give a number"),
-        ("Smiling=very", "the strength of Smiling is 'very'; give a number"),
-        ("Smiling=1=2", "the strength of Smiling is '1=2'; give a number"),
-        ("Smiling=nan", "Smiling's strength is nan; give a finite number"),
-        ("Smiling=-inf", "Smiling's strength is -inf; give a finite number"),
-        ("Smiling=1e999", "Smiling's strength is 1e999; give a finite number"),
-        ("Smiling=1,Smiling=2", "Smiling is given twice"),
-    ],
-)
-def test_parse_edit_refuses(text, message):
-    with pytest.raises(UserError) as caught:
-        translate.parse_edit(text)
-    assert str(caught.value).startswith(f"--edit={text}: ") and message in str(caught.value)
-
-
-def test_strength_vector_follows_the_model():
-    vector = translate.strength_vector({"Eyeglasses": -2.0, "Smiling": 0.5}, NAMES)
-    assert vector.dtype == np.float32
-    np.testing.assert_array_equal(vector, np.float32([0.5, 0, -2]))
-
-
-@pytest.mark.parametrize(
-    "name, near", [("smiling", "Smiling"), ("Blond", "Blond_Hair"), ("Zebra", None)]
-)
-def test_an_unknown_attribute_lists_the_known(name, near):
-    hint = f" (did you mean {near}?)" if near else ""
-    with pytest.raises(UserError) as caught:
-        translate.strength_vector({name: 1.0}, NAMES)
-    expected = f"--edit={name}: unknown attribute{hint}; the model has {', '.join(NAMES)}"
-    assert str(caught.value) == expected
-
-
-def test_a_strength_too_large_for_a_float32():
-    with pytest.raises(UserError, match="too large for a float32"):
-        with np.errstate(over="ignore"):
-            translate.strength_vector({"Smiling": 1e300}, NAMES)
+# ---- where the pictures go -----------------------------------------------------------------------
 
 
 def plan(names, folder, output, overwrite=False):
@@ -231,9 +180,10 @@ def edit_folder(folder, editor, which="all", **options):
     table = translate.Table(folder / "out" / translate.TABLE)
     inverter = translate.Inverter(editor, "encoder", None)
     drawer = translate.Drawer(editor, **options)
+    wish = strengths.parse(f"Light={20 / 127.5}", None)
     readable = translate.read_photos(paths, targets, editor, which, table)
     for group in translate.grouped(readable, 1):
-        translate.edit_group(group, inverter, drawer, {"Light": 20 / 127.5}, table)
+        translate.edit_group(group, inverter, drawer, wish, table)
     table.write()
     with open(table.path, newline="") as file:
         return list(csv.DictReader(file))
@@ -414,11 +364,122 @@ def test_an_existing_picture_is_kept(forms, photo, tmp_path):
     assert (tmp_path / "out.png").read_text() == "mine"
 
 
-@pytest.mark.parametrize("missing", ["model", "image", "edit", "output"])
+@pytest.mark.parametrize("missing", ["model", "image", "output"])
 def test_a_missing_flag_is_named(photo, tmp_path, missing):
     values = {"model": "m", "image": photo, "edit": "A=1", "output": "o.png"} | {missing: ""}
     with pytest.raises(UserError, match=f"--{missing}: not given"):
         command(*values.values())
+
+
+# ---- a value instead of a strength --------------------------------------------------------------
+
+
+def set_command(model, image, values, output, *more):
+    """As `command`, with --set in the place of --edit."""
+    arguments = [f"--model={model}", f"--image={image}", f"--set={values}", f"--output={output}"]
+    return command_flags.run(translate.define_flags, translate.main, [*arguments, *more])
+
+
+def generate(editor):
+    return lambda latents, steps: editor.run("generate", latent=latents, strengths=steps)
+
+
+def test_a_value_is_searched_alike_in_a_run_and_its_export(forms, photo, tmp_path, capsys):
+    editor = editors.open_editor(str(forms["run"]), scores=True)
+    crop, _ = photos.crop_photo(images.decode_file(photo), 32, aligned=False)
+    latent = editor.run("encode", image=images.to_float(crop[None]))
+    predict = strengths.predictor(editor, NAMES, generate(editor))
+
+    def value(name, strength):
+        steps = np.zeros((1, 3), np.float32)
+        steps[0, NAMES.index(name)] = strength
+        return float(predict(latent, steps)[0, NAMES.index(name)])
+
+    # The directions are untrained too: that which goes most the way that it says.
+    ways = {(name, sign): sign * (value(name, 2.0 * sign) - value(name, 0.0))
+            for name in NAMES for sign in (1, -1)}  # fmt: skip
+    name, sign = max(ways, key=ways.__getitem__)
+    assert ways[name, sign] > 4 * strengths.TOLERANCE, "nothing to search for"
+    asked = (value(name, 0.0) + value(name, 2.0 * sign)) / 2
+    for form in ("run", "saved_model"):
+        out = tmp_path / f"{form}.png"
+        assert set_command(forms[form], photo, f"{name}={asked}", out) == 0
+        (line,) = capsys.readouterr().out.splitlines()
+        found = re.fullmatch(rf".*{form}.png: {name} (\S+) \(strength (\S+)\)", line)
+        reached, strength = map(float, found.groups())
+        slack = strengths.TOLERANCE + 0.005  # the line's two decimals
+        assert reached == pytest.approx(asked, abs=1.01 * slack)
+        assert value(name, strength) == pytest.approx(asked, abs=1.5 * slack)
+        assert 0 < sign * strength <= 2
+    first, second = (np.int16(Image.open(tmp_path / f"{form}.png"))
+                     for form in ("run", "saved_model"))  # fmt: skip
+    assert np.abs(first - second).max() <= 1
+    command(forms["run"], photo, f"{name}={strength}", tmp_path / "edit.png")
+    assert np.abs(np.int16(Image.open(tmp_path / "edit.png")) - first).mean() < 1
+
+
+def test_with_keep_detail_the_value_is_that_of_the_photo(forms, photo, tmp_path, capsys):
+    editor = editors.open_editor(str(forms["run"]), scores=True)
+    name = editor.attributes[0]
+    column = editor.score_names.index(name)
+    crop = images.center_square_resize(images.decode_file(photo), 32)
+
+    def score(image):
+        return float(editor.run("attributes", image=images.to_float(image)[None])[0, column])
+
+    options = ["--keep_detail", "--crop"]
+    command(forms["run"], photo, f"{name}=1", tmp_path / "one.png", *options)
+    asked = (score(crop) + score(images.decode_file(tmp_path / "one.png"))) / 2
+    capsys.readouterr()
+    set_command(forms["run"], photo, f"{name}={asked}", tmp_path / "set.png", *options)
+    found = re.search(rf"{name} (\S+) \(strength", capsys.readouterr().out)
+    assert float(found[1]) == pytest.approx(asked, abs=strengths.TOLERANCE + 0.006)
+    assert score(images.decode_file(tmp_path / "set.png")) == pytest.approx(asked, abs=0.02)
+
+
+def test_an_edit_and_a_value_together(forms, photo, tmp_path, capsys):
+    """A value that is asked for where the edit already leads needs no strength of its own."""
+    editor = editors.open_editor(str(forms["run"]), scores=True)
+    crop, _ = photos.crop_photo(images.decode_file(photo), 32, aligned=False)
+    latent = editor.run("encode", image=images.to_float(crop[None]))
+    predict = strengths.predictor(editor, NAMES, generate(editor))
+    there = predict(latent, np.float32([[1.5, 0, 0]]))[0, 2]
+    assert set_command(forms["run"], photo, f"Eyeglasses={there}", tmp_path / "both.png",
+                       "--edit=Smiling=1.5") == 0  # fmt: skip
+    said = f"Smiling +1.5, Eyeglasses {there:.2f} (strength +0.00)"
+    assert capsys.readouterr().out.endswith(f"both.png: {said}\n")
+    command(forms["run"], photo, "Smiling=1.5", tmp_path / "edit.png")
+    assert (tmp_path / "both.png").read_bytes() == (tmp_path / "edit.png").read_bytes()
+
+
+def test_a_value_out_of_reach_is_said(forms, photo, tmp_path, capsys):
+    """An untrained regressor is never sure of anything."""
+    assert set_command(forms["run"], photo, "Smiling=1", tmp_path / "out.png", "--strip") == 0
+    line = capsys.readouterr().out
+    assert re.search(r": Smiling 0\.\d\d, the nearest to 1\.00 \(strength [+-]\d\.\d\d\)$", line)
+    assert images.decode_file(tmp_path / "out.png").shape == (48, 6 * 32, 3)
+
+
+def test_a_tflite_file_has_no_regressor_to_search_by(forms, photo, tmp_path):
+    with pytest.raises(UserError) as caught:
+        set_command(forms["float32"], photo, "Smiling=0.8", tmp_path / "out.png")
+    assert str(caught.value) == (
+        f"--model={forms['float32']}: a .tflite file has no regressor, by which --set is "
+        "measured; give the run folder or the SavedModel, or strengths by --edit"
+    )
+
+
+@pytest.mark.parametrize(
+    "values, more, message",
+    [
+        ("Smiling=2", [], "--set=Smiling=2: Smiling's value is 2; give one from 0"),
+        ("Smiling=0.8", ["--edit=Smiling=1"], "they contradict each other; give Smiling in one"),
+        ("", [], "--edit, --set: give one of them, or both"),
+    ],
+)
+def test_values_that_make_no_sense_need_no_model(photo, tmp_path, values, more, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        set_command("nowhere", photo, values, tmp_path / "out.png", *more)
 
 
 # ---- what is no model --------------------------------------------------------------------------
