@@ -122,7 +122,7 @@ def measure_all(
         translator: a `Translator` with its regressor.
         directions: the direction files by attribute.
     """
-    from cgan_tf import measure
+    from cgan_tf import editing, measure
 
     start, seed = time.perf_counter(), config.seed
     chain = measure.Chain(
@@ -178,13 +178,13 @@ def measure_all(
                 f"evaluate: {mode} at {_text(share, '.2f')} of the encoder's distance, "
                 f"{entry['seconds_per_image']:.2f} s an image"
             )
-    edits = report["edits"] = measure.measure_edits(chain, photos)
-    report["edits_mean"] = measure.edits_mean(edits)
+    edits = report["edits"] = editing.measure_edits(chain, photos)
+    report["edits_mean"] = editing.edits_mean(edits)
     for name, entry in edits["learned"].items():
         change, leakage = _text(entry["target_change"], "+.2f"), _text(entry["leakage"], ".3f")
         print(f"evaluate: {name} +1 changes its probability by {change}, the others by {leakage}")
     if dataset.name == "synthetic":
-        report["counterfactual"] = measure.measure_counterfactual(chain, photos)
+        report["counterfactual"] = editing.measure_counterfactual(chain, photos)
     report["pictures"] = draw_pictures(chain, photos, folder)
     report["seconds"] = time.perf_counter() - start
     return report
@@ -207,7 +207,7 @@ def promised(entry: dict) -> float:
 
 def draw_pictures(chain: "Chain", photos: "Photos", folder: Path) -> dict[str, str]:
     """Saves the stage's pictures; returns their captions by file name."""
-    from cgan_tf import measure
+    from cgan_tf import editing, measure
 
     captions = {}
 
@@ -225,7 +225,7 @@ def draw_pictures(chain: "Chain", photos: "Photos", folder: Path) -> dict[str, s
          "Test photos, and below each row their reconstructions")  # fmt: skip
 
     for name, direction in chain.directions.items():
-        rows = measure.rows_without(chain, photos, name)[:EDITED]
+        rows = editing.rows_without(chain, photos, name)[:EDITED]
         if not len(rows):
             continue
         columns = [photos.images[rows], photos.reconstructions[rows]] + [

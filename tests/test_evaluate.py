@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import functools
 import json
-import types
 
 import fake_run
 import numpy as np
@@ -14,11 +13,11 @@ import tensorflow as tf
 from cgan_tf import (
     artifact,
     data,
+    editing,
     evaluate,
     figures,
     judge,
     measure,
-    metrics,
     projection,
     translator,
 )
@@ -131,7 +130,7 @@ def test_every_figure_carries_its_n_and_seed(finished):
     for name in fake_run.ATTRIBUTES:
         without = int(np.sum(labels[:, dataset.attribute_names.index(name)] == 0))
         assert report["edits"]["learned"][name]["n"] == without
-        assert report["edits"]["random"][name]["draws"] == measure.RANDOM_DRAWS
+        assert report["edits"]["random"][name]["draws"] == editing.RANDOM_DRAWS
         assert report["counterfactual"][name]["n"] == without
 
 
@@ -317,233 +316,6 @@ def test_a_perfect_inversion_is_told(chain, photos):
     assert block["psnr"] is None  # infinite
 
 
-# ---- edits -------------------------------------------------------------------------------------
-
-
-class Script:
-    """A chain whose judge reads probabilities off the latent: every figure is known."""
-
-    names = ("A", "B", "C")
-    attributes = ("A",)
-    calibrated = {"A": 0.4}
-
-    def __init__(self, direction):
-        self.directions = {"A": np.array(direction, np.float32)}
-
-    def generate(self, z):
-        return z
-
-    def judge(self, z):
-        return np.concatenate([z, np.ones((len(z), 1))], axis=1).astype(np.float32), z
-
-    def score(self, z):
-        return z
-
-
-def scripted_photos(latents, labels):
-    photos = measure.Photos.__new__(measure.Photos)
-    photos.seed, photos.labels = 0, np.array(labels, np.float32)
-    photos.latents = photos.reconstructions = np.array(latents, np.float32)
-    photos.reconstructed_features, photos.reconstructed_probabilities = Script([0] * 3).judge(
-        photos.latents
-    )
-    photos.features = photos.reconstructed_features[:, ::-1]
-    photos.probabilities = photos.reconstructed_probabilities - np.float32([0.1, 0, 0])
-    return photos
-
-
-def test_edits_by_hand():
-    chain = Script([0.3, 0.1, -0.05])
-    photos = scripted_photos(
-        [[0.1, 0.2, 0.5], [0.3, 0.2, 0.5], [0.6, 0.2, 0.5], [0.4, 0.9, 0.9]],
-        [[0, 0, 1], [0, 1, 0], [0, 0, 0], [1, 0, 0]],
-    )
-    learned = measure.measure_edits(chain, photos, draws=2)["learned"]["A"]
-    expected = {
-        "strength": 1.0,
-        "target_change": 0.3,
-        "target_change_from_photo": 0.4,
-        "success": 0.5,  # of the two at or below 0.5, 0.1 -> 0.4 and 0.3 -> 0.6
-        "n_success": 2,
-        "leakage": (0.1 + 0.05) / 2,
-        "ratio": 0.3 / 0.075,
-        "calibrated_change": 0.4,
-        "achieved_change": 0.3,
-        "achieved_change_judge": 0.3,
-        "calibration_error": 0.1,
-        "calibration_error_judge": 0.1,
-        "n_calibration": 3,
-        "n": 3,
-        "draws": 1,
-    }
-    assert {key: learned[key] for key in expected} == pytest.approx(expected, rel=1e-4)
-    rows = photos.reconstructed_features[:3].astype(np.float64)
-    edited = rows + [0.3, 0.1, -0.05, 0.0]
-    assert learned["identity"] == pytest.approx(metrics.cosine(rows, edited).mean(), rel=1e-5)
-    flipped = metrics.cosine(rows[:, ::-1], edited).mean()
-    assert learned["identity_from_photo"] == pytest.approx(flipped, rel=1e-5)
-
-
-def test_random_directions_have_the_learned_length_and_no_sign():
-    chain, lengths = Script([0.3, 0.0, 0.4]), []
-    judged = chain.judge
-
-    def judge_and_note(z):
-        lengths.append(np.linalg.norm(z - photos.latents[:2], axis=1))
-        return judged(z)
-
-    photos = scripted_photos([[0.1, 0.2, 0.5], [0.3, 0.2, 0.5]], [[0, 0, 1], [0, 1, 0]])
-    chain.judge = judge_and_note
-    edits = measure.measure_edits(chain, photos, draws=6)
-    np.testing.assert_allclose(lengths, 0.5, rtol=1e-4)
-    random = edits["random"]["A"]
-    assert random["draws"] == 6 and random["target_change"] > 0
-    assert random["ratio"] == pytest.approx(random["target_change"] / random["leakage"])
-    learned = edits["learned"]["A"]
-    assert learned["ratio_over_random"] == pytest.approx(learned["ratio"] / random["ratio"])
-
-
-def test_an_attribute_that_every_test_photo_has_gives_no_figure():
-    photos = scripted_photos([[0.1, 0.2, 0.5]], [[1, 0, 0]])
-    edits = measure.measure_edits(Script([0.3, 0.1, 0.0]), photos)
-    learned = edits["learned"]["A"]
-    assert learned["n"] == learned["n_success"] == learned["n_calibration"] == 0
-    for key in ("target_change", "success", "leakage", "ratio", "identity", "calibration_error"):
-        assert learned[key] is None
-    assert measure.edits_mean(edits)["learned"]["target_change"] is None
-
-
-def test_means_over_attributes_leave_out_what_has_no_value():
-    keys = (*measure.EDIT_FIGURES, "ratio", "calibration_error")
-    one, two = dict.fromkeys(keys, 0.2), dict.fromkeys(keys, 0.6)
-    two["success"] = None
-    means = measure.edits_mean({"learned": {"A": one, "B": two}})["learned"]
-    assert means["target_change"] == pytest.approx(0.4)
-    assert means["success"] == pytest.approx(0.2)
-
-
-# ---- families at matched change ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "change, asked, wanted",
-    [
-        (lambda s: 0.1 * s, 0.3, 3.0),
-        (lambda s: 0.1 * s, 0.02, 0.2),
-        (lambda s: 0.05 * s * s, 0.4, 8**0.5),
-        (lambda s: np.tanh(s), 0.9, np.arctanh(0.9)),
-    ],
-)
-def test_a_strength_is_matched_within_a_hundredth(change, asked, wanted):
-    asks = []
-    strength, reached = measure.match_strength(lambda s: asks.append(s) or change(s), asked)
-    assert reached is True
-    assert change(strength) == pytest.approx(asked, rel=0.01)
-    # The curves are flat enough there for a hundredth of the change.
-    assert strength == pytest.approx(wanted, rel=0.05)
-    assert len(asks) < 15
-
-
-@pytest.mark.parametrize(
-    "change, best",
-    [
-        (lambda s: 0.2 * min(s, 1.2), 1.5),  # no more from 1.2 on, and 1.5 is the first beyond
-        (lambda s: 0.1 * s * (4 - s), 2.25),  # 1.5^2, nearest to its peak at 2
-        (lambda s: -0.1 * s, 1.0),  # the wrong way: the least of the damage
-    ],
-)
-def test_a_change_out_of_reach_is_said(change, best):
-    assert measure.match_strength(change, 0.5) == (pytest.approx(best), False)
-
-
-def matched_families(families, asked=0.3, draws=4):
-    chain = Script([0.0, 0.0, 0.0])
-    chain.generator = types.SimpleNamespace(latent_shape=(3,))
-    photos = scripted_photos(
-        [[0.1, 0.2, 0.5], [0.3, 0.2, 0.5], [0.6, 0.2, 0.5]], [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
-    )
-    vectors = {
-        family: {name: np.float32(vector) for name, vector in found.items()}
-        for family, found in families.items()
-    }
-    block, scaled = measure.measure_families(chain, photos, vectors, asked, draws)
-    return chain, photos, block, scaled
-
-
-def test_families_meet_at_the_same_change_of_their_attribute():
-    families = {
-        "plain": {"A": [0.2, 0.0, 0.0]},
-        "skew": {"A": [0.05, 0.05, -0.02], "B": [0.0, 1.0, 0.5]},
-        "short": {"A": [0.01, 0.0, 0.03]},
-    }
-    _, photos, block, scaled = matched_families(families)
-    found = block["attributes"]["A"]
-    for family, leakage, change in (
-        ("plain", 0.0, 0.3), ("skew", (0.3 + 0.12) / 2, 0.3), ("short", 0.18 / 2, 0.06),
-    ):  # fmt: skip
-        entry = found[family]
-        assert entry["target_change"] == pytest.approx(change, rel=0.011)
-        assert entry["leakage"] == pytest.approx(leakage, rel=0.011, abs=1e-7)
-        assert entry["reached"] == (family != "short")  # six times its length are its end
-        assert entry["n"] == 2
-        assert entry["length"] == pytest.approx(np.linalg.norm(scaled[family]["A"]), rel=1e-6)
-        np.testing.assert_allclose(
-            scaled[family]["A"] / entry["length"],
-            families[family]["A"] / np.linalg.norm(families[family]["A"]),
-            rtol=1e-5,
-        )
-    assert set(block["attributes"]["B"]) == {"skew", "random"}
-    mean = block["mean"]["skew"]
-    both = [block["attributes"][name]["skew"]["leakage"] for name in "AB"]
-    assert mean["leakage"] == pytest.approx(np.mean(both))
-    assert mean["n_attributes"] == mean["n_reached"] == 2
-    assert block["mean"]["short"]["n_reached"] == 0
-
-
-def test_random_directions_beside_a_family():
-    _, photos, block, scaled = matched_families({"plain": {"A": [0.2, 0.0, 0.0]}}, draws=6)
-    found = block["attributes"]["A"]
-    units = np.random.default_rng(0).standard_normal((6, 3))
-    units /= np.linalg.norm(units, axis=1, keepdims=True)
-    length = found["plain"]["length"]
-    others = np.abs(units[:, 1:]).mean(axis=1)
-    assert found["plain"]["random_leakage"] == pytest.approx(length * others.mean(), rel=1e-4)
-    assert found["plain"]["random_target_change"] == pytest.approx(
-        length * np.abs(units[:, 0]).mean(), rel=1e-4
-    )
-    # The same change takes 0.3 / |first coordinate|; six times the usual length is the end.
-    needed = 0.3 / np.abs(units[:, 0])
-    reach = needed <= measure.MATCH_LONGEST * length
-    assert 0 < reach.sum() < 6
-    assert found["random"]["reached"] == reach.sum()
-    wanted = np.mean((needed * others)[reach])
-    assert found["random"]["leakage"] == pytest.approx(wanted, rel=0.011)
-    assert found["random"]["target_change"] == pytest.approx(0.3, rel=0.011)
-    assert found["plain"]["leakage_over_random"] == pytest.approx(
-        found["plain"]["leakage"] / found["random"]["leakage"]
-    )
-
-
-def test_what_moves_along_a_direction_and_what_projection_spares():
-    chain, photos, _, scaled = matched_families({"skew": {"A": [0.1, 0.1, -0.02]}})
-    matrix = measure.measure_rescoring(chain, photos, scaled["skew"])
-    assert matrix["A"] == pytest.approx({"A": 0.3, "B": 0.3, "C": -0.06}, rel=0.011)
-    assert measure.entangled_pairs(matrix, ("A", "B", "C")) == [("A", "B"), ("A", "C")]
-    assert measure.entangled_pairs(matrix, ("A", "C"), 1) == [("A", "C")]
-    spared = np.float32([0.1, 0.0, -0.02])
-    (entry,) = measure.measure_projection(
-        chain, photos, {("A", "B"): (scaled["skew"]["A"], spared)}, 0.15
-    )
-    assert (entry["edited"], entry["held"], entry["n"]) == ("A", "B", 2)
-    before, after = entry["before"], entry["after"]
-    assert before["held_leakage"] == pytest.approx(0.15, rel=0.011)
-    assert before["held_change"] == pytest.approx(0.15, rel=0.011)
-    assert before["leakage"] == pytest.approx((0.15 + 0.03) / 2, rel=0.011)
-    assert after["held_leakage"] == pytest.approx(0.0, abs=1e-6)
-    assert after["leakage"] == pytest.approx(0.03 / 2, rel=0.011)
-    assert before["reached"] and after["reached"] and entry["ratio"] == pytest.approx(0, abs=1e-6)
-
-
 def test_photos_come_from_the_split_that_is_named(finished, chain, photos):
     config, _, dataset, _ = finished
     others = measure.Photos(chain, dataset, 10, config.seed, "validation")
@@ -556,7 +328,7 @@ def test_photos_come_from_the_split_that_is_named(finished, chain, photos):
 
 def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, monkeypatch):
     name = "Eyeglasses"
-    rows = measure.rows_without(chain, photos, name)
+    rows = editing.rows_without(chain, photos, name)
     faces = [synthetic_source.face(photos.indices[row]) for row in rows]
     changed = [synthetic.counterfactual(face, name, True) for face in faces]
     truth = to_float(np.stack([synthetic.render(face, 32) for face in changed]))
@@ -569,7 +341,7 @@ def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, mon
         monkeypatch.setattr(
             chain, "generate", lambda z, reply=reply: reply.pop() if reply else rest(z)
         )
-        block = measure.measure_counterfactual(chain, photos)[name]
+        block = editing.measure_counterfactual(chain, photos)[name]
         assert block["nearer"] == block["nearer_judge"] == block["nearer_psnr"] == share
         assert block["n"] == block["n_nearer"] == len(rows)
     assert block["true_leakage"] >= 0
@@ -715,8 +487,13 @@ def test_bars_of_photos_and_of_drawn_faces(finished):
 
 def test_hybrid_beside_the_encoder_and_optimize(finished):
     report = copy.deepcopy(finished[3])
-    report["inversion"]["hybrid"] |= {"perceptual": 0.6, "perceptual_encoder": 1.2, "n": 64,
-                                      "seconds_per_image": 0.9, "seconds_to_optimize": None}
+    report["inversion"]["hybrid"] |= {
+        "perceptual": 0.6,
+        "perceptual_encoder": 1.2,
+        "n": 64,
+        "seconds_per_image": 0.9,
+        "seconds_to_optimize": None,
+    }
     report["inversion"]["optimize"] |= {"perceptual": 0.5, "seconds_per_image": 2.0}
     rows = {row.name: row.value for row in figures.evaluation_rows(report, {})}
     assert rows["hybrid, distance / encoder's"] == 0.5
