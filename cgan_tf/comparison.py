@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from cgan_tf import families
 from cgan_tf.editing import RANDOM_DRAWS, edit_figures, judged, rows_without
 from cgan_tf.measure import Chain, Numbers, Photos, mean, number, ratio
 
+COMPARED_CHANGE = 0.4  # of the attribute by the judge, in the evaluate stage
+COMPARED_PHOTOS = 100  # there: the search for the lengths takes some ten edits of each photo
 MATCH_TOLERANCE = 0.01  # of the change that families are compared at
 MATCH_GROWTH, MATCH_LONGEST, MATCH_STEPS = 1.5, 6.0, 20  # of the search for its strength
 
@@ -176,6 +179,15 @@ def measure_rescoring(
         change = np.mean(after - photos.reconstructed_probabilities[rows], axis=0)
         matrix[name] = {other: number(change[k]) for k, other in enumerate(chain.names)}
     return matrix
+
+
+def measure_cosines(directions: Mapping[str, np.ndarray]) -> Numbers:
+    """The cosine matrix: {A: {B: the cosine between the directions of A and of B}}."""
+    matrix = families.cosines(np.stack([*directions.values()]))
+    return {
+        name: {other: number(cosine) for other, cosine in zip(directions, row, strict=True)}
+        for name, row in zip(directions, matrix, strict=True)
+    }
 
 
 def entangled_pairs(

@@ -5,20 +5,28 @@ Each function `measure_...` makes one block of evaluate/report.json, whose layou
 families of directions is in `comparison`.
 """
 
+import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from cgan_tf import metrics
 from cgan_tf.data import synthetic, synthetic_source
 from cgan_tf.data.images import to_float
-from cgan_tf.measure import Chain, Numbers, Photos, batched, mean, ratio
+from cgan_tf.measure import Chain, Numbers, Photos, batched, estimate, mean, ratio
 
 RANDOM_DRAWS = 4  # random directions per attribute
 VGG_PHOTOS = 250  # per attribute, where VGG16 must see every image: it costs 30 times the judge
+VGG_FEW = 40  # per attribute, where it sees them for one figure of several
+SWEPT_PHOTOS = 200  # behind all strengths, the re-scoring matrix and the way back
+SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # strengths, in both signs
+SWEPT_RANDOM = (1.0, 2.0, 4.0, 6.0)  # in lengths of the learned ones, which change far less
+BINS = (0.0, 0.3, 0.6, 0.9)  # of |target change|
 
 EDIT_FIGURES = ("target_change", "target_change_from_photo", "success", "leakage", "identity",
                 "identity_from_photo")  # fmt: skip
+INTERVALS = ("target_change", "success", "leakage", "identity")  # the figures that have one
 
 
 def measure_edits(chain: Chain, photos: Photos, draws: int = RANDOM_DRAWS) -> Numbers:
@@ -33,7 +41,9 @@ def measure_edits(chain: Chain, photos: Photos, draws: int = RANDOM_DRAWS) -> Nu
     generator = np.random.default_rng(photos.seed)
     for name, direction in chain.directions.items():
         learned[name] = edit_figures(chain, photos, name, [direction], True)
-        learned[name] |= _calibration(chain, photos, name)
+        calibration, interval = _calibration(chain, photos, name)
+        learned[name] |= calibration
+        learned[name]["interval"]["calibration_error"] = interval
         others = generator.standard_normal((draws, direction.size)).astype(np.float32)
         others *= np.linalg.norm(direction) / np.linalg.norm(others, axis=1, keepdims=True)
         others = others.reshape(draws, *direction.shape)
@@ -63,28 +73,36 @@ def rows_without(chain: Chain, photos: Photos, name: str) -> np.ndarray:
 def edit_figures(
     chain: Chain, photos: Photos, name: str, directions: list[np.ndarray], signed: bool
 ) -> Numbers:
-    """One attribute's figures, means over the directions.
+    """One attribute's figures, means over the directions, and their 95 % intervals.
 
     Args:
+        chain: the models.
+        photos: those without the attribute are edited.
+        name: the attribute.
+        directions: steps in the latent space.
         signed: False takes the size of each direction's mean change: a random direction has no
             sign of its own.
     """
     rows, column = rows_without(chain, photos, name), chain.names.index(name)
     before, photo = photos.reconstructed_probabilities[rows], photos.probabilities[rows, column]
     below = before[:, column] <= 0.5
-    figures: dict[str, list[float | None]] = {key: [] for key in EDIT_FIGURES}
+    each: dict[str, list[np.ndarray]] = {key: [] for key in EDIT_FIGURES}  # [directions][N]
     for direction in directions if len(rows) else ():
         features, after = judged(chain, photos, rows, direction)
-        change = np.mean(after[:, column] - before[:, column])
-        from_photo = np.mean(after[:, column] - photo)
-        figures["target_change"].append(change if signed else abs(change))
-        figures["target_change_from_photo"].append(from_photo if signed else abs(from_photo))
-        figures["success"].append(mean(after[below, column] > 0.5))
-        figures["leakage"].append(mean(np.delete(np.abs(after - before), column, axis=1)))
-        figures["identity"].append(_identity(photos.reconstructed_features[rows], features))
-        figures["identity_from_photo"].append(_identity(photos.features[rows], features))
-    means = {key: mean([v for v in values if v is not None]) for key, values in figures.items()}
+        crossed = (after[:, column] > 0.5).astype(np.float64)
+        each["target_change"].append(after[:, column] - before[:, column])
+        each["target_change_from_photo"].append(after[:, column] - photo)
+        each["success"].append(np.where(below, crossed, np.nan))
+        each["leakage"].append(np.delete(np.abs(after - before), column, axis=1).mean(axis=1))
+        each["identity"].append(_identity(photos.reconstructed_features[rows], features))
+        each["identity_from_photo"].append(_identity(photos.features[rows], features))
+    means, intervals = {}, {}
+    for key, columns in each.items():
+        size = np.abs if key.startswith("target_change") and not signed else None
+        values = np.stack(columns, axis=1) if columns else np.zeros((0, 1))
+        means[key], intervals[key] = estimate(values, photos.seed, size)
     return means | {
+        "interval": {key: intervals[key] for key in INTERVALS},
         "strength": 1.0,
         "ratio": ratio(means["target_change"], means["leakage"]),
         "n": len(rows),
@@ -101,28 +119,34 @@ def judged(
     return batched(lambda x: chain.judge(chain.generate(x + step)), photos.latents[rows])
 
 
-def _identity(before: np.ndarray, after: np.ndarray) -> float | None:
-    """Mean cosine; a row of zeros, which an untrained judge may give, has none."""
+def _identity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Cosines `[N]`; a row of zeros, which an untrained judge may give, has none: NaN."""
     whole = (np.abs(before).sum(axis=1) > 0) & (np.abs(after).sum(axis=1) > 0)
-    return mean(metrics.cosine(before[whole], after[whole])) if whole.any() else None
+    cosines = np.full(len(before), np.nan)
+    cosines[whole] = metrics.cosine(before[whole], after[whole])
+    return cosines
 
 
-def _calibration(chain: Chain, photos: Photos, name: str) -> Numbers:
+def _calibration(chain: Chain, photos: Photos, name: str) -> tuple[Numbers, list[float] | None]:
     """What a direction's table promises at +1, and what comes of it on the test photos.
 
     Measured as the table was: the mean change of R's prediction from the reconstruction to the
-    edited image, on photos without the attribute.
+    edited image, on photos without the attribute. With it comes the interval of the error; it
+    knows of the test photos' chance, not of the validation photos' behind the promise.
     """
     rows, column = rows_without(chain, photos, name)[:VGG_PHOTOS], chain.names.index(name)
     promised = chain.calibrated[name]
-    achieved = achieved_judge = None
+    achieved = achieved_judge = interval = None
     if len(rows):
         edited = batched(chain.generate, photos.latents[rows] + chain.directions[name])
         change = batched(chain.score, edited) - batched(chain.score, photos.reconstructions[rows])
         achieved = mean(change[:, column])
+        _, interval = estimate(
+            change[:, column], photos.seed, lambda means: np.abs(means - promised)
+        )
         _, after = batched(chain.judge, edited)
         achieved_judge = mean(after[:, column] - photos.reconstructed_probabilities[rows, column])
-    return {
+    figures = {
         "calibrated_change": promised,
         "achieved_change": achieved,
         "achieved_change_judge": achieved_judge,
@@ -130,9 +154,242 @@ def _calibration(chain: Chain, photos: Photos, name: str) -> Numbers:
         "calibration_error_judge": None if achieved is None else abs(achieved_judge - promised),
         "n_calibration": len(rows),
     }
+    return figures, interval
 
 
-# ---- the true edit, which only drawn faces have ------------------------------------------------
+# ---- over a range of strengths ------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Photos moved by several strengths of one step, and what the judge sees of it."""
+
+    rows: np.ndarray  # [N], of the photos
+    strengths: tuple[float, ...]  # S of them
+    before: np.ndarray  # [N, K], probabilities of the reconstructions
+    after: np.ndarray  # [S, N, K]
+    identity: np.ndarray  # [S, N], cosine to the reconstruction; NaN where it has none
+
+
+def sweep(
+    chain: Chain,
+    photos: Photos,
+    rows: np.ndarray,
+    direction: np.ndarray,
+    strengths: Sequence[float],
+) -> Sweep:
+    """Moves the rows' reconstructions along the direction by each of the strengths."""
+    before, features = photos.reconstructed_probabilities[rows], photos.reconstructed_features[rows]
+    after = np.zeros((len(strengths), *before.shape))
+    identity = np.zeros((len(strengths), len(rows)))
+    for index, strength in enumerate(strengths if len(rows) else ()):
+        moved, after[index] = judged(chain, photos, rows, np.float32(strength) * direction)
+        identity[index] = _identity(features, moved)
+    return Sweep(rows, tuple(strengths), before, after, identity)
+
+
+def sweep_learned(chain: Chain, photos: Photos) -> dict[str, tuple[Sweep, Sweep]]:
+    """Each direction's sweeps, towards what the photos lack: down those with the attribute, and
+    up those without it."""
+    sweeps = {}
+    for name, direction in chain.directions.items():
+        up = rows_without(chain, photos, name)
+        down = np.setdiff1d(np.arange(len(photos.labels)), up)
+        fall = [-strength for strength in reversed(SWEPT)]
+        sweeps[name] = (
+            sweep(chain, photos, down, direction, fall),
+            sweep(chain, photos, up, direction, SWEPT),
+        )
+    return sweeps
+
+
+def sweep_random(chain: Chain, photos: Photos, draws: int = RANDOM_DRAWS) -> list[Sweep]:
+    """All photos along random directions of the learned ones' mean length.
+
+    One set for all attributes: a random direction belongs to none.
+    """
+    shape = next(iter(chain.directions.values())).shape
+    length = np.mean([np.linalg.norm(direction) for direction in chain.directions.values()])
+    rows, sweeps = np.arange(len(photos.labels)), []
+    for step in np.random.default_rng(photos.seed).standard_normal((draws, *shape)):
+        step = (step * length / np.linalg.norm(step)).astype(np.float32)
+        sweeps.append(sweep(chain, photos, rows, step, SWEPT_RANDOM))
+    return sweeps
+
+
+def measure_strengths(
+    chain: Chain, photos: Photos, sweeps: Mapping[str, tuple[Sweep, Sweep]]
+) -> Numbers:
+    """The `strengths` block: what each direction does at each strength.
+
+    Args:
+        chain: the models.
+        photos: those that were swept.
+        sweeps: of `sweep_learned`.
+    """
+    block: Numbers = {"n_photos": len(photos.labels), "seed": photos.seed, "attributes": {}}
+    for name, both in sweeps.items():
+        column = chain.names.index(name)
+        block["attributes"][name] = [
+            _at_strength(each, index, column, photos.seed)
+            for each in both
+            for index in range(len(each.strengths))
+        ]
+    return block
+
+
+def _at_strength(swept: Sweep, index: int, column: int, seed: int) -> Numbers:
+    strength, after = swept.strengths[index], swept.after[index]
+    start, end = swept.before[:, column], after[:, column]
+    to_cross, crossed = (start <= 0.5, end > 0.5) if strength > 0 else (start > 0.5, end <= 0.5)
+    change, change_interval = estimate(end - start, seed)
+    success, success_interval = estimate(np.where(to_cross, crossed, np.nan), seed)
+    return {
+        "strength": strength,
+        "target_change": change,
+        "success": success,
+        "leakage": mean(np.delete(np.abs(after - swept.before), column, axis=1)),
+        "identity": mean(swept.identity[index]),
+        "interval": {"target_change": change_interval, "success": success_interval},
+        "n": len(swept.rows),
+        "n_success": int(to_cross.sum()),
+    }
+
+
+def measure_preservation(
+    chain: Chain,
+    photos: Photos,
+    learned: Mapping[str, tuple[Sweep, Sweep]],
+    random: Sequence[Sweep],
+) -> Numbers:
+    """The `preservation` block: what stays as it was, by how far the target has moved.
+
+    Edits of all photos at all strengths fall into bins of |target change|; in each, how many of
+    the other attributes the judge still sees on the same side of 0.5, how far they have moved, and
+    the identity (the protocol of Zhuang et al. 2021). Edits of one photo depend on each other, so
+    the intervals draw photos.
+
+    Args:
+        chain: the models.
+        photos: those that were swept.
+        learned: of `sweep_learned`.
+        random: of `sweep_random`; every attribute is the target of each of them in turn.
+    """
+    count = len(photos.labels)
+    block: Numbers = {
+        "strengths": {"learned": list(SWEPT), "random": list(SWEPT_RANDOM)},
+        "n_photos": count,
+        "draws": len(random),
+        "seed": photos.seed,
+    }
+    sweeps = {"learned": learned, "random": dict.fromkeys(chain.directions, tuple(random))}
+    for method, attributes in sweeps.items():
+        edits = {
+            name: np.concatenate([_edits(each, chain.names.index(name)) for each in both], axis=1)
+            for name, both in attributes.items()
+        }
+        block[method] = {
+            "all": _bins(np.concatenate([*edits.values()], axis=1), count, photos.seed),
+            "attributes": {name: _bins(part, count, photos.seed) for name, part in edits.items()},
+        }
+    return block
+
+
+def _edits(swept: Sweep, column: int) -> np.ndarray:
+    """Each edit's photo, |target change|, preservation, leakage and identity, `[5, M]`."""
+    size = np.abs(swept.after - swept.before)
+    flipped = (swept.after > 0.5) != (swept.before > 0.5)
+    return np.stack(
+        [
+            np.broadcast_to(swept.rows, size.shape[:2]),
+            size[..., column],
+            1.0 - np.delete(flipped, column, axis=-1).mean(axis=-1),
+            np.delete(size, column, axis=-1).mean(axis=-1),
+            swept.identity,
+        ]
+    ).reshape(5, -1)
+
+
+def _bins(edits: np.ndarray, photos: int, seed: int) -> list[Numbers]:
+    """The figures of each bin of the edits `[5, M]`; see `_edits`."""
+    rows, size = edits[0].astype(int), edits[1]
+    found = []
+    for low, high in zip(BINS, BINS[1:], strict=False):
+        inside = (size > low) & (size <= high)
+        entry: Numbers = {"above": low, "up_to": high, "n": int(inside.sum()), "interval": {}}
+        entry["n_photos"] = len(np.unique(rows[inside]))
+        for key, values in zip(("preserved", "leakage", "identity"), edits[2:], strict=True):
+            known = inside & ~np.isnan(values)
+            entry[key] = mean(values[known])
+            entry["interval"][key] = None
+            if known.any():
+                sums = np.bincount(rows[known], values[known], photos)
+                counts = np.bincount(rows[known], minlength=photos)
+                draws = metrics.bootstrap_means(np.stack([sums, counts], axis=1), seed)
+                whole = draws[draws[:, 1] > 0]
+                entry["interval"][key] = list(metrics.interval(whole[:, 0] / whole[:, 1]))
+        found.append(entry)
+    return found
+
+
+# ---- there and back -----------------------------------------------------------------------------
+
+
+def measure_consistency(chain: Chain, photos: Photos) -> Numbers:
+    """The `consistency` block: edit by +1, encode what was drawn, take the edit back.
+
+    Latent editing consistency (Tov et al. 2021): how far the way back ends from the
+    reconstruction that the edit began at. `unedited` is the same way without an edit: what
+    drawing and encoding alone cost.
+
+    Args:
+        chain: the models.
+        photos: those without the attribute are edited.
+    """
+    again = batched(chain.encode, photos.reconstructions)
+    still = _way_back(chain, photos, np.arange(len(photos.labels)), again)
+    block = {}
+    for name, direction in chain.directions.items():
+        rows = rows_without(chain, photos, name)
+        entry: Numbers = {"n": len(rows), "seed": photos.seed}
+        if len(rows):
+            edited = batched(chain.generate, photos.latents[rows] + direction)
+            back = batched(chain.encode, edited) - direction
+            way = _way_back(chain, photos, rows, back)
+            entry |= {
+                "step": float(np.linalg.norm(direction)),
+                **{key: mean(values) for key, values in way.items()},
+                "unedited": {key: mean(values[rows]) for key, values in still.items()},
+                "interval": {"latent": estimate(way["latent"], photos.seed)[1]},
+            }
+            few = rows[:VGG_FEW]
+            entry["perceptual"] = mean(
+                batched(
+                    chain.distance,
+                    photos.reconstructions[few],
+                    batched(chain.generate, back[:VGG_FEW]),
+                )
+            )
+            entry["n_perceptual"] = len(few)
+        block[name] = entry
+    return block
+
+
+def _way_back(
+    chain: Chain, photos: Photos, rows: np.ndarray, latents: np.ndarray
+) -> dict[str, np.ndarray]:
+    """How far latents are from the rows' own, and their images from the reconstructions."""
+    images = batched(chain.generate, latents)
+    features, _ = batched(chain.judge, images)
+    apart = (latents - photos.latents[rows]).reshape(len(rows), -1)
+    return {
+        "latent": np.linalg.norm(apart, axis=1),
+        "psnr": metrics.psnr(photos.reconstructions[rows], images),
+        "identity": _identity(photos.reconstructed_features[rows], features),
+    }
+
+
+# ---- the true edit, which only drawn faces have --------------------------------------------------
 
 
 def measure_counterfactual(chain: Chain, photos: Photos) -> Numbers:
@@ -169,28 +426,49 @@ def _counterfactual(
     features, seen = batched(chain.judge, edited)
     true_features, wanted = batched(chain.judge, truth)
     ceiling = batched(lambda images: chain.generate(chain.encode(images)), truth)
-    to_truth, to_unedited = metrics.psnr(edited, truth), metrics.psnr(edited, unedited)
     agree = (seen > 0.5) == (wanted > 0.5)
-    asked = slice(0, VGG_PHOTOS)
-    nearer = batched(chain.distance, edited[asked], truth[asked]) < batched(
-        chain.distance, edited[asked], unedited[asked]
-    )
     change = wanted - photos.probabilities[rows]
-    return {
-        "psnr": mean(to_truth),
-        "psnr_unedited": mean(to_unedited),
+    pictures = (edited, truth, unedited, photos.reconstructions[rows])
+    looks = (features, true_features, photos.features[rows], photos.reconstructed_features[rows])
+    few = slice(0, VGG_PHOTOS)
+    block = {
+        "psnr": mean(metrics.psnr(edited, truth)),
+        "psnr_unedited": mean(metrics.psnr(edited, unedited)),
         "psnr_ceiling": mean(metrics.psnr(ceiling, truth)),
         "judge_agreement": mean(agree),
         "judge_agreement_target": mean(agree[:, column]),
         "true_change": mean(change[:, column]),
         "true_leakage": mean(np.delete(np.abs(change), column, axis=1)),
-        "nearer_psnr": mean(to_truth > to_unedited),
-        "nearer_judge": mean(
-            np.linalg.norm(features - true_features, axis=1)
-            < np.linalg.norm(features - photos.features[rows], axis=1)
-        ),
-        "nearer": mean(nearer),
-        "n_nearer": len(nearer),
+        "n_nearer": len(edited[few]),
         "n": len(rows),
         "seed": photos.seed,
     }
+    for suffix, distances in (
+        ("", batched(
+            lambda *four: _apart(*map(chain.flat_features, four)), *(part[few] for part in pictures)
+        )),
+        ("_judge", _apart(*looks)),
+        ("_psnr", _apart(*pictures)),  # the order of squared errors is PSNR's
+    ):  # fmt: skip
+        to_truth, to_unedited, unedited_to_truth, rebuilt_to_truth = distances
+        block |= {
+            f"nearer{suffix}": mean(to_truth < to_unedited),
+            f"beats_photo{suffix}": mean(to_truth < unedited_to_truth),
+            f"beats_reconstruction{suffix}": mean(to_truth < rebuilt_to_truth),
+        }
+    return block
+
+
+def _apart(
+    edited: np.ndarray, truth: np.ndarray, unedited: np.ndarray, rebuilt: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Squared distances `[N]`: of the edited to the truth and to the unedited, then of the unedited
+    and of the unedited reconstruction to the truth."""
+
+    def squared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.square(one - other).reshape(len(one), -1).sum(axis=1)
+
+    return (
+        squared(edited, truth), squared(edited, unedited),
+        squared(unedited, truth), squared(rebuilt, truth),
+    )  # fmt: skip

@@ -6,6 +6,7 @@ functions, writes the report and holds its layout. `cgan_tf.metrics` has the for
 runs in batches and draws from a seed; nothing here is trained.
 """
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -267,6 +268,14 @@ class Photos:
             chain.judge, self.reconstructions
         )
 
+    def some(self, count: int) -> "Photos":
+        """At most `count` of them, a choice by their seed."""
+        rows, fewer = choose(np.arange(len(self.labels)), count, self.seed), copy.copy(self)
+        for name, value in vars(self).items():
+            if name not in ("seed", "base_rates"):
+                setattr(fewer, name, value[rows])
+        return fewer
+
 
 def measure_regressor(chain: Chain, photos: Photos) -> Numbers:
     """The `regressor` block: accuracy of the regressor, the judge and of always the majority."""
@@ -446,6 +455,32 @@ def mean(values: Any) -> float | None:
     values = np.asarray(values, np.float64)
     values = values[~np.isnan(values)]
     return number(values.mean()) if values.size else None
+
+
+def estimate(
+    values: np.ndarray, seed: int, transform: Callable[[np.ndarray], np.ndarray] | None = None
+) -> tuple[float | None, list[float] | None]:
+    """A mean over photos and its 95 % interval by bootstrap over the photos.
+
+    Args:
+        values: `[N]`, or `[N, D]` of D directions, whose figures are averaged; NaN is left out.
+        seed: of the bootstrap.
+        transform: of each direction's mean before they are averaged, as its size.
+
+    Returns:
+        the figure and the interval's ends; None and None where there is no value.
+    """
+    if not len(values):
+        return None, None
+    values = np.asarray(values, np.float64).reshape(len(values), -1)
+    values = values[:, ~np.isnan(values).all(axis=0)]
+    if not values.size:
+        return None, None
+    means, draws = np.nanmean(values, axis=0), metrics.bootstrap_means(values, seed)
+    if transform:
+        means, draws = transform(means), transform(draws)
+    # A draw that has no value for one direction has none at all.
+    return number(means.mean()), list(metrics.interval(draws.mean(axis=1)))
 
 
 def ratio(above: float | None, below: float | None) -> float | None:

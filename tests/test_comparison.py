@@ -126,3 +126,12 @@ def test_what_moves_along_a_direction_and_what_projection_spares():
     assert after["held_leakage"] == pytest.approx(0.0, abs=1e-6)
     assert after["leakage"] == pytest.approx(0.03 / 2, rel=0.011)
     assert before["reached"] and after["reached"] and entry["ratio"] == pytest.approx(0, abs=1e-6)
+
+
+def test_cosines_by_hand():
+    vectors = {"A": np.float32([2, 0, 0]), "B": np.float32([1, 1, 0]), "C": np.float32([0, 0, -3])}
+    found = comparison.measure_cosines(vectors)
+    root = 0.5**0.5
+    assert found["A"] == pytest.approx({"A": 1.0, "B": root, "C": 0.0}, abs=1e-6)
+    assert found["B"] == pytest.approx({"A": root, "B": 1.0, "C": 0.0}, abs=1e-6)
+    assert found["C"] == pytest.approx({"A": 0.0, "B": 0.0, "C": 1.0}, abs=1e-6)

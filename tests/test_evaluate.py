@@ -69,7 +69,8 @@ def photos(finished, chain):
 # ---- the stage ---------------------------------------------------------------------------------
 
 EDIT = {"strength", "target_change", "target_change_from_photo", "success", "n_success", "leakage",
-        "ratio", "identity", "identity_from_photo", "n", "draws", "seed"}  # fmt: skip
+        "ratio", "identity", "identity_from_photo", "interval", "n", "draws",
+        "seed"}  # fmt: skip
 LEARNED = EDIT | {"ratio_over_random", "calibrated_change", "achieved_change", "calibration_error",
                   "achieved_change_judge", "calibration_error_judge", "n_calibration"}  # fmt: skip
 
@@ -78,7 +79,8 @@ def test_report_has_exactly_the_documented_layout(finished):
     config, _, dataset, report = finished
     assert set(report) == {
         "version", "seed", "seconds", "data", "judge", "generation", "regressor", "inversion",
-        "edits", "edits_mean", "counterfactual", "pictures",
+        "edits", "edits_mean", "strengths", "preservation", "comparison", "rescoring", "cosines",
+        "consistency", "counterfactual", "pictures",
     }  # fmt: skip
     assert report["seed"] == 7
     assert report["data"] == {"name": "synthetic", "resolution": 32, "digest": dataset.digest,
@@ -107,10 +109,40 @@ def test_report_has_exactly_the_documented_layout(finished):
         assert set(report["edits"]["random"][name]) == EDIT
         assert set(report["counterfactual"][name]) == {
             "psnr", "psnr_unedited", "psnr_ceiling", "judge_agreement", "judge_agreement_target",
-            "true_change", "true_leakage", "nearer", "n_nearer", "nearer_judge", "nearer_psnr",
-            "n", "seed",
+            "true_change", "true_leakage", "n_nearer", "n", "seed",
+            *(f"{key}{by}" for key in ("nearer", "beats_photo", "beats_reconstruction")
+              for by in ("", "_judge", "_psnr")),
         }  # fmt: skip
     assert set(report["edits_mean"]) == {"learned", "random"}
+
+
+def test_report_tells_more_of_edits_than_one_strength(finished):
+    report = finished[3]
+    names = fake_run.ATTRIBUTES
+    blocks = (report["strengths"]["attributes"], report["comparison"]["attributes"],
+              report["rescoring"]["matrix"], report["cosines"], report["consistency"],
+              report["preservation"]["learned"]["attributes"],
+              report["preservation"]["random"]["attributes"])  # fmt: skip
+    assert all(tuple(block) == names for block in blocks)
+    strengths = [point["strength"] for point in report["strengths"]["attributes"]["Smiling"]]
+    assert strengths == [-2, -1.5, -1, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1, 1.5, 2]
+    # The same edits as in `edits`, of which there are no more photos here.
+    at_one = report["strengths"]["attributes"]["Smiling"][9]
+    for key in ("target_change", "success", "leakage", "identity"):
+        wanted = report["edits"]["learned"]["Smiling"][key]
+        assert at_one[key] == pytest.approx(wanted, rel=1e-5, abs=1e-7)
+    row = report["rescoring"]["matrix"]["Smiling"]
+    assert tuple(row) == synthetic.ATTRIBUTES
+    assert row["Smiling"] == pytest.approx(at_one["target_change"], rel=1e-4, abs=1e-7)
+    assert all(len(report["preservation"][way]["all"]) == 3 for way in ("learned", "random"))
+    for name in names:
+        assert report["cosines"][name][name] == pytest.approx(1.0)
+        assert set(report["comparison"]["attributes"][name]) == {"learned", "random"}
+        assert set(report["consistency"][name]) == {
+            "latent", "step", "psnr", "identity", "perceptual", "unedited", "interval", "n",
+            "n_perceptual", "seed",
+        }  # fmt: skip
+    assert report["comparison"]["asked"] == 0.4
 
 
 def test_every_figure_carries_its_n_and_seed(finished):
@@ -316,6 +348,15 @@ def test_a_perfect_inversion_is_told(chain, photos):
     assert block["psnr"] is None  # infinite
 
 
+def test_some_of_the_photos_are_a_seeded_choice(photos):
+    some = photos.some(4)
+    rows = measure.choose(np.arange(10), 4, photos.seed)
+    assert len(rows) == 4 and len(photos.labels) == 10
+    for name, value in vars(photos).items():
+        kept = value if name in ("seed", "base_rates") else value[rows]
+        np.testing.assert_array_equal(getattr(some, name), kept)
+
+
 def test_photos_come_from_the_split_that_is_named(finished, chain, photos):
     config, _, dataset, _ = finished
     others = measure.Photos(chain, dataset, 10, config.seed, "validation")
@@ -342,9 +383,27 @@ def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, mon
             chain, "generate", lambda z, reply=reply: reply.pop() if reply else rest(z)
         )
         block = editing.measure_counterfactual(chain, photos)[name]
-        assert block["nearer"] == block["nearer_judge"] == block["nearer_psnr"] == share
+        for key in ("nearer", "beats_photo"):
+            assert [block[key + by] for by in ("", "_judge", "_psnr")] == [share] * 3
         assert block["n"] == block["n_nearer"] == len(rows)
     assert block["true_leakage"] >= 0
+    # Two questions: less than half of the way is nearer to the photo than to the true edit, and
+    # nearer to it than the photo; the reconstruction is no nearer than itself.
+    part = np.float32(0.6) * unedited + np.float32(0.4) * truth
+    for pictures, answers in (
+        (part, {"nearer_psnr": 0.0, "beats_photo_psnr": 1.0}),
+        (
+            photos.reconstructions[rows],
+            {"beats_reconstruction": 0.0, "beats_reconstruction_psnr": 0.0},
+        ),
+        (truth, {"beats_reconstruction": 1.0, "beats_reconstruction_psnr": 1.0}),
+    ):
+        reply = [pictures]
+        monkeypatch.setattr(
+            chain, "generate", lambda z, reply=reply: reply.pop() if reply else rest(z)
+        )
+        block = editing.measure_counterfactual(chain, photos)[name]
+        assert {key: block[key] for key in answers} == answers
 
 
 # ---- regressor ---------------------------------------------------------------------------------
@@ -441,6 +500,13 @@ def test_figures_of_nothing(tmp_path, finished):
         figures.collect(bare.path)
 
 
+def test_an_interval_stands_beside_its_figure():
+    rows = [figures.Row("change", 0.5562, n=521, interval=[0.53, 0.58]), figures.Row("kid", 0.1)]
+    lines = figures.table(rows).splitlines()
+    assert lines[1].split() == ["change", "0.5562", "±0.025", "521"]
+    assert lines[2].split() == ["kid", "0.1"]
+
+
 @pytest.mark.parametrize(
     "value, bars, verdict",
     [
@@ -480,7 +546,9 @@ def test_bars_of_photos_and_of_drawn_faces(finished):
         "Blond_Hair, ratio / random's": ">= 3",
     }
     barred = {row.name: row.bar for row in figures.evaluation_rows(report, {}) if row.verdict}
-    assert len(barred) == 9
+    assert len(barred) == 13
+    assert barred["mean leakage of the edits"] == "<= 0.03"
+    assert barred["Eyeglasses, beats the photo"] == ">= 0.95"
     assert barred["Eyeglasses, leakage"] == "<= 0.05"
     assert barred["Eyeglasses, nearer to the true edit"] == ">= 0.8"
 
