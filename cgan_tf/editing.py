@@ -428,10 +428,19 @@ def _counterfactual(
     ceiling = batched(lambda images: chain.generate(chain.encode(images)), truth)
     agree = (seen > 0.5) == (wanted > 0.5)
     change = wanted - photos.probabilities[rows]
-    pictures = (edited, truth, unedited, photos.reconstructions[rows])
-    looks = (features, true_features, photos.features[rows], photos.reconstructed_features[rows])
-    few = slice(0, VGG_PHOTOS)
-    block = {
+    rebuilt = photos.reconstructions[rows]
+    kept = np.clip(unedited + (edited - rebuilt), -1.0, 1.0)  # what --keep_detail makes of it
+    pictures = (edited, kept, rebuilt, unedited, truth)
+    looks = (
+        features,
+        batched(chain.judge, kept)[0],
+        photos.reconstructed_features[rows],
+        photos.features[rows],
+        true_features,
+    )
+    few = [part[:VGG_PHOTOS] for part in pictures]
+    seen_few = batched(lambda *parts: _apart(*map(chain.flat_features, parts)), *few)
+    return {
         "psnr": mean(metrics.psnr(edited, truth)),
         "psnr_unedited": mean(metrics.psnr(edited, unedited)),
         "psnr_ceiling": mean(metrics.psnr(ceiling, truth)),
@@ -439,36 +448,35 @@ def _counterfactual(
         "judge_agreement_target": mean(agree[:, column]),
         "true_change": mean(change[:, column]),
         "true_leakage": mean(np.delete(np.abs(change), column, axis=1)),
-        "n_nearer": len(edited[few]),
+        **_nearness("", seen_few),
+        **_nearness("_judge", _apart(*looks)),
+        **_nearness("_psnr", _apart(*pictures)),  # the order of squared errors is PSNR's
+        "n_nearer": len(few[0]),
         "n": len(rows),
         "seed": photos.seed,
     }
-    for suffix, distances in (
-        ("", batched(
-            lambda *four: _apart(*map(chain.flat_features, four)), *(part[few] for part in pictures)
-        )),
-        ("_judge", _apart(*looks)),
-        ("_psnr", _apart(*pictures)),  # the order of squared errors is PSNR's
-    ):  # fmt: skip
-        to_truth, to_unedited, unedited_to_truth, rebuilt_to_truth = distances
-        block |= {
-            f"nearer{suffix}": mean(to_truth < to_unedited),
-            f"beats_photo{suffix}": mean(to_truth < unedited_to_truth),
-            f"beats_reconstruction{suffix}": mean(to_truth < rebuilt_to_truth),
-        }
-    return block
 
 
 def _apart(
-    edited: np.ndarray, truth: np.ndarray, unedited: np.ndarray, rebuilt: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Squared distances `[N]`: of the edited to the truth and to the unedited, then of the unedited
-    and of the unedited reconstruction to the truth."""
+    edited: np.ndarray, kept: np.ndarray, rebuilt: np.ndarray, unedited: np.ndarray,
+    truth: np.ndarray,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    """Squared distances `[N]`: from the truth of the other four, in their order; then between the
+    edited and the unedited."""
 
     def squared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.square(one - other).reshape(len(one), -1).sum(axis=1)
 
-    return (
-        squared(edited, truth), squared(edited, unedited),
-        squared(unedited, truth), squared(rebuilt, truth),
-    )  # fmt: skip
+    others = (edited, kept, rebuilt, unedited)
+    return *(squared(part, truth) for part in others), squared(edited, unedited)
+
+
+def _nearness(suffix: str, distances: tuple[np.ndarray, ...]) -> Numbers:
+    """The shares of yes to the block's questions, from what `_apart` gives."""
+    edited, kept, rebuilt, unedited, edited_to_unedited = distances
+    return {
+        f"nearer{suffix}": mean(edited < edited_to_unedited),
+        f"beats_photo{suffix}": mean(edited < unedited),
+        f"beats_reconstruction{suffix}": mean(edited < rebuilt),
+        f"detail_beats_photo{suffix}": mean(kept < unedited),
+    }

@@ -45,7 +45,8 @@ Layout of report.json; a figure that has no value is null, a part that does not 
                  identity}, interval: {latent}, n, n_perceptual, seed}}
     counterfactual (synthetic data)  {NAME: {psnr, psnr_unedited, psnr_ceiling, judge_agreement,
                  judge_agreement_target, true_change, true_leakage, nearer, beats_photo,
-                 beats_reconstruction (each also with _judge and _psnr), n_nearer, n, seed}}
+                 beats_reconstruction, detail_beats_photo (each also with _judge and _psnr),
+                 n_nearer, n, seed}}
     pictures     {file name in evaluate/: caption}
 
 fd is a Frechet distance on the judge's features: fakes against validation and test photos; its
@@ -77,12 +78,14 @@ where it began, step the length of the edit, psnr, identity and perceptual compa
 unedited is the same way without an edit.
 
 In counterfactual, psnr is the edited reconstruction against the true edited face, psnr_unedited
-against the unedited photo, psnr_ceiling the true face's own reconstruction against it. Three
+against the unedited photo, psnr_ceiling the true face's own reconstruction against it. Four
 questions to each edited reconstruction, as shares of yes: nearer, is it nearer to the true edited
 face than to the unedited photo; beats_photo, is it nearer to the true edited face than the unedited
 photo is; beats_reconstruction, than the photo's reconstruction is, which has the same error of
-inversion. By the perceptual distance on n_nearer of them, by the judge's features (_judge), by
-psnr (_psnr). true_change and true_leakage are what the judge sees of the true edit.
+inversion; detail_beats_photo, as beats_photo, of the photo to which only the edit's difference is
+added, as --keep_detail does. By the perceptual distance on n_nearer of them, by the judge's
+features (_judge), by psnr (_psnr). true_change and true_leakage are what the judge sees of the true
+edit.
 """
 
 import json

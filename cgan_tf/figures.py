@@ -144,6 +144,8 @@ def evaluation_rows(report: dict[str, Any], comparisons: dict[str, dict[str, Any
                 n=entry["n"]),
             Row(f"{name}, beats the reconstruction", entry.get("beats_reconstruction"),
                 n=entry.get("n_nearer")),
+            Row(f"{name}, kept detail beats the photo", entry.get("detail_beats_photo"),
+                n=entry.get("n_nearer")),
         ]  # fmt: skip
     return rows
 

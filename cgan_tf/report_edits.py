@@ -167,7 +167,7 @@ def _preservation(evaluation: Mapping[str, Any]) -> list[Html]:
     for key, title, unit in (
         ("preserved", "Other attributes that stay", "share on the same side of 0.5"),
         ("leakage", "How far the others move", "mean |change| of the others"),
-        ("identity", "Who is still the same", "cosine of the judge's features"),
+        ("identity", "Identity that stays", "cosine of the judge's features"),
     ):
         lines = [
             Series(
@@ -300,12 +300,13 @@ def _counterfactual(evaluation: Mapping[str, Any]) -> list[Html]:
         return []
     head = ("Attribute", "Nearer to the true edit", "… by the judge", "… by PSNR",
             "Beats the photo", "… by the judge", "… by PSNR", "Beats the reconstruction",
-            "… by the judge", "… by PSNR", "PSNR to the true edit (dB)",
+            "… by the judge", "… by PSNR", "Kept detail beats the photo", "… by the judge",
+            "… by PSNR", "PSNR to the true edit (dB)",
             "… to the unedited face", "… ceiling", "Judge agrees", "… on the attribute",
             "True change", "True leakage", "n", "Seed")  # fmt: skip
     shares = [
         f"{key}{suffix}"
-        for key in ("nearer", "beats_photo", "beats_reconstruction")
+        for key in ("nearer", "beats_photo", "beats_reconstruction", "detail_beats_photo")
         for suffix in ("", "_judge", "_psnr")
     ]
     rows = [
@@ -321,7 +322,8 @@ def _counterfactual(evaluation: Mapping[str, Any]) -> list[Html]:
         "known. Nearer is the share of faces whose edit is nearer to that answer than to the "
         "unedited face; beats the photo, the share whose edit is nearer to the answer than the "
         "unedited face is; beats the reconstruction, than the unedited face's reconstruction is, "
-        "which has the same error of inversion. By the perceptual distance, by the judge's "
+        "which has the same error of inversion. Kept detail is the unedited face to which only the "
+        "difference that the edit makes is added. By the perceptual distance, by the judge's "
         "features and by PSNR. The ceiling is the reconstruction of the answer itself, which no "
         "edit can be expected to beat. True change and leakage are what the judge sees of the "
         "answer."

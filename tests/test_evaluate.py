@@ -110,8 +110,8 @@ def test_report_has_exactly_the_documented_layout(finished):
         assert set(report["counterfactual"][name]) == {
             "psnr", "psnr_unedited", "psnr_ceiling", "judge_agreement", "judge_agreement_target",
             "true_change", "true_leakage", "n_nearer", "n", "seed",
-            *(f"{key}{by}" for key in ("nearer", "beats_photo", "beats_reconstruction")
-              for by in ("", "_judge", "_psnr")),
+            *(f"{key}{by}" for by in ("", "_judge", "_psnr")
+              for key in ("nearer", "beats_photo", "beats_reconstruction", "detail_beats_photo")),
         }  # fmt: skip
     assert set(report["edits_mean"]) == {"learned", "random"}
 
@@ -394,10 +394,15 @@ def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, mon
         (part, {"nearer_psnr": 0.0, "beats_photo_psnr": 1.0}),
         (
             photos.reconstructions[rows],
-            {"beats_reconstruction": 0.0, "beats_reconstruction_psnr": 0.0},
+            {"beats_reconstruction": 0.0, "beats_reconstruction_psnr": 0.0,
+             "detail_beats_photo": 0.0, "detail_beats_photo_psnr": 0.0},
+        ),
+        (
+            photos.reconstructions[rows] + np.float32(0.5) * (truth - unedited),
+            {"detail_beats_photo_psnr": 1.0},
         ),
         (truth, {"beats_reconstruction": 1.0, "beats_reconstruction_psnr": 1.0}),
-    ):
+    ):  # fmt: skip
         reply = [pictures]
         monkeypatch.setattr(
             chain, "generate", lambda z, reply=reply: reply.pop() if reply else rest(z)

@@ -402,8 +402,8 @@ def test_tables(full):
         "+0.800", "+0.770", "0.030", "121", "7",
     ]  # fmt: skip
     assert rows_of(text, "Edited reconstructions against the truly edited faces")[1] == [
-        "Smiling", "86.4 %", "89.0 %", "–", "91.2 %", "–", "–", "–", "–", "–", "18.91", "17.20",
-        "20.10", "95.0 %", "90.0 %", "–", "–", "400", "7",
+        "Smiling", "86.4 %", "89.0 %", "–", "91.2 %", "–", "–", "–", "–", "–", "–", "–", "–",
+        "18.91", "17.20", "20.10", "95.0 %", "90.0 %", "–", "–", "400", "7",
     ]  # fmt: skip
     assert rows_of(text, "Mean change by strength; n photos at each") == [
         ["Attribute", "−1", "−0.5", "+0.5", "+1", "n"],
