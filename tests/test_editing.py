@@ -210,3 +210,39 @@ def test_the_way_back_of_a_linear_chain(monkeypatch):
     assert entry["step"] == pytest.approx(np.linalg.norm([0.3, 0.1, 0.05]), rel=1e-5)
     low, high = entry["interval"]["latent"]
     assert low < entry["latent"] < high
+
+
+# ---- the true edit -----------------------------------------------------------------------------
+
+
+class Pixel(Lossy):
+    """One that draws what it encodes; its perceptual features are the pixel."""
+
+    def encode(self, images):
+        return images[:, 0, 0, :]
+
+    def flat_features(self, images):
+        return images.reshape(len(images), -1)
+
+
+def test_what_an_edit_is_nearer_to():
+    chain = Pixel([0.3, 0.0, 0.0])
+    photo = np.float32([[0.1, 0.2, 0.3]] * 4)
+    error = np.float32([[0, 0, 0.1], [0, 0, 0.5], [0, 0, 0.1], [0, 0, 0.1]])
+    true_step = np.float32([[0.4, 0, 0], [0.4, 0, 0], [0.1, 0, 0], [0.7, 0, 0]])
+    photos = scripted_photos(photo + error, [[0, 0, 0]] * 4)
+    photos.images, photos.reconstructions = chain.generate(photo), chain.generate(photo + error)
+    photos.features, photos.probabilities = chain.judge(photos.images)
+    truth = chain.generate(photo + true_step)
+    block = editing._counterfactual(chain, photos, "A", np.arange(4), truth)
+    # Squared distances of the four: from edit to truth 0.02, 0.26, 0.05, 0.17; from edit to photo
+    # 0.1, 0.34, 0.1, 0.1; from photo to truth 0.16, 0.16, 0.01, 0.49; from reconstruction to truth
+    # 0.17, 0.41, 0.02, 0.5; from the photo and the difference to truth 0.01, 0.01, 0.04, 0.16.
+    for by in ("", "_judge", "_psnr"):
+        assert block[f"nearer{by}"] == 3 / 4
+        assert block[f"beats_photo{by}"] == 2 / 4
+        assert block[f"beats_reconstruction{by}"] == 3 / 4
+        assert block[f"detail_beats_photo{by}"] == 3 / 4
+    assert block["true_change"] == pytest.approx(0.4)
+    assert block["psnr_ceiling"] is None  # what was encoded is drawn as it was
+    assert (block["n"], block["n_nearer"]) == (4, 4)
