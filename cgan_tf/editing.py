@@ -429,7 +429,7 @@ def _counterfactual(
     agree = (seen > 0.5) == (wanted > 0.5)
     change = wanted - photos.probabilities[rows]
     rebuilt = photos.reconstructions[rows]
-    kept = np.clip(unedited + (edited - rebuilt), -1.0, 1.0)  # what --keep_detail makes of it
+    kept = np.clip(unedited + (edited - rebuilt), -1.0, 1.0)  # --keep_detail without mask
     pictures = (edited, kept, rebuilt, unedited, truth)
     looks = (
         features,

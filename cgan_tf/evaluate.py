@@ -83,9 +83,9 @@ questions to each edited reconstruction, as shares of yes: nearer, is it nearer 
 face than to the unedited photo; beats_photo, is it nearer to the true edited face than the unedited
 photo is; beats_reconstruction, than the photo's reconstruction is, which has the same error of
 inversion; detail_beats_photo, as beats_photo, of the photo to which only the edit's difference is
-added, as --keep_detail does. By the perceptual distance on n_nearer of them, by the judge's
-features (_judge), by psnr (_psnr). true_change and true_leakage are what the judge sees of the true
-edit.
+added, which is --keep_detail without its mask and its factor. By the perceptual distance on
+n_nearer of them, by the judge's features (_judge), by psnr (_psnr). true_change and true_leakage
+are what the judge sees of the true edit.
 """
 
 import json

@@ -1,34 +1,14 @@
 """cgan_tf.data.faces: drawn faces in larger pictures, and the way into the framing and back."""
 
-import functools
 import math
 
 import numpy as np
 import pytest
+from face_pictures import SEEN, picture
 from PIL import Image
 
-from cgan_tf.data import faces, synthetic
+from cgan_tf.data import faces
 from cgan_tf.data.faces import Face
-
-# The cascades have learned from photos and see only some of the drawn faces; these they do.
-SEEN = (1, 4, 5)
-
-
-@functools.cache
-def drawn(index):
-    """A drawn face of 300 px."""
-    small = Image.fromarray(synthetic.render(synthetic.sample_face(3, index), 128))
-    return small.resize((300, 300), Image.Resampling.LANCZOS)
-
-
-def picture(*places, size=(700, 900)):
-    """Grey uint8 `[H, W, 3]` with drawn faces: (index, center x, y, side, clockwise tilt)."""
-    canvas = Image.new("RGBA", size[::-1], (128, 128, 128, 255))
-    for index, x, y, side, tilt in places:
-        tile = drawn(index).resize((side, side), Image.Resampling.LANCZOS).convert("RGBA")
-        tile = tile.rotate(-tilt, Image.Resampling.BICUBIC, expand=True)
-        canvas.alpha_composite(tile, (round(x - tile.width / 2), round(y - tile.height / 2)))
-    return np.asarray(canvas.convert("RGB"))
 
 
 def near(face, x, y, side, tilt):
@@ -152,3 +132,13 @@ def test_a_face_outside_of_the_photo_changes_nothing():
     pixels = smooth(50, 60)
     image = np.zeros((32, 32, 3), np.float32)
     np.testing.assert_array_equal(faces.paste_face(pixels, image, Face(500, 20, 40)), pixels)
+
+
+def test_a_difference_is_added_alike_to_photos_and_to_crops():
+    crop = smooth(64, 64)
+    before, after = to_float(smooth(64, 64)[::-1]), to_float(smooth(64, 64)[:, ::-1])
+    whole = faces.paste_face(crop, after, Face(32, 32, 64), before)
+    (added,) = faces.add_difference(to_float(crop)[None], after[None], before[None])
+    assert np.abs(np.float32(whole) - (added + 1) * 127.5).max() <= 0.51
+    assert np.abs(np.float32(whole) - crop).max() > 50, "there is a difference"
+    np.testing.assert_array_equal(whole[0, 0], crop[0, 0])

@@ -36,8 +36,9 @@ TURNS = ((-30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0), (-10.0, 0.0, 10.0))
 PATCH = 140  # px
 EYE_DISTANCE = 40 / 148  # in sides of CelebA's crop
 MAX_TILT = 20.0  # degrees that the eyes may add; more, and one of them is none
-# The mask of a pasted face: 1 up to this share of the way from its center to its edge.
-SOLID = 0.6
+# The mask of a pasted face is 1 up to this share of the way from its center to its edge. Of a mere
+# difference more can be let in: it is small at the edge, where a face would show a seam.
+SOLID, SOLID_DIFFERENCE = 0.6, 0.85
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,12 +241,12 @@ def cut_face(pixels: np.ndarray, face: Face, resolution: int) -> np.ndarray:
     return np.asarray(upright.resize((resolution, resolution), Image.Resampling.LANCZOS))
 
 
-def soft_mask(side: int) -> np.ndarray:
-    """Float32 `[side, side]`: 1 in the middle, falling smoothly to 0 at the edge."""
+def soft_mask(side: int, solid: float) -> np.ndarray:
+    """Float32 `[side, side]`: 1 up to `solid` of the way to the edge, then smoothly down to 0."""
     steps = np.abs((np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1)
     # Between a circle and a square: it holds the hair above and the chin below.
     far = (steps[:, None] ** 4 + steps[None, :] ** 4) ** 0.25
-    share = np.clip((1.0 - far) / (1.0 - SOLID), 0.0, 1.0)
+    share = np.clip((1.0 - far) / (1.0 - solid), 0.0, 1.0)
     return share * share * (3.0 - 2.0 * share)
 
 
@@ -265,7 +266,7 @@ def paste_face(
     side = max(image.shape[0], math.ceil(face.side))
     layer = image if before is None else image - before
     layer = cv2.resize(np.float32(layer) * 127.5, (side, side), interpolation=cv2.INTER_CUBIC)
-    mask = soft_mask(side)
+    mask = soft_mask(side, SOLID if before is None else SOLID_DIFFERENCE)
     # Only the part of the photo that the square covers.
     corners = face.matrix(side)
     ends = np.array([[0, 0], [side, 0], [0, side], [side, side]]) @ corners[:, :2].T + corners[:, 2]
@@ -282,3 +283,15 @@ def paste_face(
     new = part + mask * layer if before is not None else part + mask * (layer + 127.5 - part)
     result[top:bottom, left:right] = np.rint(np.clip(new, 0, 255)).astype(np.uint8)
     return result
+
+
+def add_difference(crops: np.ndarray, images: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """What `paste_face` with `before` makes of whole crops, all float32 `[N, R, R, 3]`, in [-1, 1].
+
+    Args:
+        crops: the photos.
+        images: the edited faces.
+        before: the same before the edit.
+    """
+    mask = soft_mask(crops.shape[1], SOLID_DIFFERENCE)[..., None]
+    return np.clip(crops + mask * (images - before), -1.0, 1.0)
