@@ -91,7 +91,16 @@ def main() -> None:
     config = run.load_config()
     names = list(FLAGS.attributes or config.attributes)
     quiet.import_tensorflow()
-    from cgan_tf import artifact, data, evaluate, families, measure, training, translator
+    from cgan_tf import (
+        artifact,
+        comparison,
+        data,
+        evaluate,
+        families,
+        measure,
+        training,
+        translator,
+    )
     from cgan_tf import judge as judge_module
     from cgan_tf.networks import generators
     from cgan_tf.networks.judge import Judge
@@ -119,7 +128,7 @@ def main() -> None:
     )
     samples = families.label(*networks, FLAGS.samples, config.seed)
     found = find_all(chain, entries, networks, samples, names)
-    block, scaled = measure.measure_families(chain, photos, found, FLAGS.change)
+    block, scaled = comparison.measure_families(chain, photos, found, FLAGS.change)
     columns = [*found, "random"]
     print(f"\n{len(photos.images)} photos of {FLAGS.split}, change {FLAGS.change:g} by the judge, "
           f"seed {config.seed}, {FLAGS.samples} samples")  # fmt: skip
@@ -142,7 +151,7 @@ def main() -> None:
     }  # fmt: skip
     print(f"\n{'edited:held':44s}{'held |change|':>16s}{'ratio':>8s}{'leakage':>18s}{'n':>6s}")
     for family, vectors in scaled.items():
-        matrix = measure.measure_rescoring(chain, photos, vectors)
+        matrix = comparison.measure_rescoring(chain, photos, vectors)
         report["rescoring"][family] = matrix
         report["cosines"][family] = {
             "names": list(vectors),
@@ -153,9 +162,9 @@ def main() -> None:
                 vectors[name],
                 families.project_out(name, vectors[name], {held: normals[held]}),
             )
-            for name, held in measure.entangled_pairs(matrix, list(normals))
+            for name, held in comparison.entangled_pairs(matrix, list(normals))
         }
-        rows = measure.measure_projection(chain, photos, pairs, FLAGS.change)
+        rows = comparison.measure_projection(chain, photos, pairs, FLAGS.change)
         report["projection"][family] = rows
         for row in rows:
             before, after = row["before"], row["after"]

@@ -25,14 +25,30 @@ Layout of report.json; a figure that has no value is null, a part that does not 
                  seconds_to_optimize
     edits        learned, random: {NAME: {strength, target_change, target_change_from_photo,
                  success, n_success, leakage, ratio, identity, identity_from_photo, n, draws,
-                 seed}}; learned also: ratio_over_random, calibrated_change, achieved_change,
-                 achieved_change_judge, calibration_error, calibration_error_judge, n_calibration
+                 seed; interval: {target_change, success, leakage, identity}}}; learned also:
+                 ratio_over_random, calibrated_change, achieved_change, achieved_change_judge,
+                 calibration_error (in interval too), calibration_error_judge, n_calibration
     edits_mean   learned, random: means over the attributes
     set          error, error_judge, strength, met, n, seed; attributes: {NAME: for each value
                  {asked, reached, reached_judge, error, error_judge, strength, met, n, seed}}
+    strengths    n_photos, seed; attributes: {NAME: [{strength, target_change, success, leakage,
+                 identity, interval: {target_change, success}, n, n_success}, ...]}
+    preservation strengths: {learned, random}, n_photos, draws, seed; learned, random:
+                 {all: [bin, ...], attributes: {NAME: [bin, ...]}} with bin {above, up_to, n,
+                 n_photos, preserved, leakage, identity, interval: {preserved, leakage, identity}}
+    comparison   asked, n_photos; attributes: {NAME: {learned, random: {as in edits, reached,
+                 length, leakage_over_random; learned also: random_leakage, random_target_change,
+                 leakage_over_same_length}}}; mean: {learned, random: {target_change, leakage,
+                 identity, length, leakage_over_random, leakage_over_same_length, n_attributes,
+                 n_reached}}
+    rescoring    n_photos, seed; matrix: {NAME: {every attribute: change}}
+    cosines      {NAME: {NAME: cosine}}
+    consistency  {NAME: {latent, step, psnr, identity, perceptual, unedited: {latent, psnr,
+                 identity}, interval: {latent}, n, n_perceptual, seed}}
     counterfactual (synthetic data)  {NAME: {psnr, psnr_unedited, psnr_ceiling, judge_agreement,
-                 judge_agreement_target, true_change, true_leakage, nearer, n_nearer,
-                 nearer_judge, nearer_psnr, n, seed}}
+                 judge_agreement_target, true_change, true_leakage, nearer, beats_photo,
+                 beats_reconstruction, detail_beats_photo (each also with _judge and _psnr),
+                 n_nearer, n, seed}}
     pictures     {file name in evaluate/: caption}
 
 fd is a Frechet distance on the judge's features: fakes against validation and test photos; its
@@ -45,15 +61,35 @@ ratio is target_change / leakage. Random directions have no sign, so their targe
 mean size of each one's change. calibration_error is |what R sees on test photos - what the
 direction's table, made on validation photos, promises|. perceptual_encoder is the encoder's
 distance on the same photos, seconds_to_optimize the hybrid's per image until its mean distance is
-within 5 % of optimize's last one. In set, --set gives each value to test photos of either label;
-error is the mean |value - asked|, strength the mean |strength|, met the share of the photos whose
-direction reaches the value. separability is the balanced accuracy with which a hyperplane in
-z, and one in w, tells what the judge says of held-out samples. In counterfactual, psnr is the
-edited reconstruction against the true edited face, psnr_unedited against the unedited photo,
-psnr_ceiling the true face's own reconstruction against it; nearer is the share of edited
-reconstructions that are nearer to the true edited face than to the unedited photo, by the
-perceptual distance, on n_nearer of them, nearer_judge by the distance of the judge's features,
-nearer_psnr by psnr; true_change and true_leakage are what the judge sees of the true edit.
+within 5 % of optimize's last one. In set, --set gives each value to test photos of either
+label; error is the mean |value - asked|, strength the mean |strength|, met the share of the photos
+whose direction reaches the value. separability is the balanced accuracy with which a hyperplane in
+z, and one in w, tells what the judge says of held-out samples. An interval is [low, high]: 95 % of
+the figure's values over 1,000 bootstrap draws of the photos.
+
+strengths: + on photos without the attribute, - on those with it, whose success is to get to 0.5 or
+below.
+preservation: all those edits, and those along `draws` random directions at 1 to 6 times the mean
+length, in bins of the judge's |target change|; preserved is the share of the other attributes that
+it sees on the same side of 0.5 as before, n edits of n_photos photos. A random step that hardly
+moves its target may still be a long one: see comparison.
+comparison: every method at the length at which the mean change is `asked` within 1 %; reached says
+whether it gets there (of random directions: how many), leakage_over_random is at that same change.
+rescoring: the judge's mean change of every attribute at +1 along the direction of each, on photos
+without it.
+consistency: edit by +1, encode the edited image, take the edit back; latent is the distance to
+where it began, step the length of the edit, psnr, identity and perceptual compare the images,
+unedited is the same way without an edit.
+
+In counterfactual, psnr is the edited reconstruction against the true edited face, psnr_unedited
+against the unedited photo, psnr_ceiling the true face's own reconstruction against it. Four
+questions to each edited reconstruction, as shares of yes: nearer, is it nearer to the true edited
+face than to the unedited photo; beats_photo, is it nearer to the true edited face than the unedited
+photo is; beats_reconstruction, than the photo's reconstruction is, which has the same error of
+inversion; detail_beats_photo, as beats_photo, of the photo to which only the edit's difference is
+added, which is --keep_detail without its mask and its factor. By the perceptual distance on
+n_nearer of them, by the judge's features (_judge), by psnr (_psnr). true_change and true_leakage
+are what the judge sees of the true edit.
 """
 
 import json
@@ -74,7 +110,7 @@ if TYPE_CHECKING:  # at run time they would import TensorFlow, with its start-up
     from cgan_tf.measure import Chain, Numbers, Photos
     from cgan_tf.networks.judge import Judge
 
-VERSION = 1  # of report.json's layout
+VERSION = 2  # of report.json's layout
 SAMPLES = 64  # in samples.png
 RECONSTRUCTIONS = 32  # photos in reconstructions.png
 EDITED = 8  # photos in each edits_NAME.png
@@ -126,7 +162,7 @@ def measure_all(
         translator: a `Translator` with its regressor.
         directions: the direction files by attribute.
     """
-    from cgan_tf import measure
+    from cgan_tf import editing, measure
 
     start, seed = time.perf_counter(), config.seed
     chain = measure.Chain(
@@ -182,21 +218,48 @@ def measure_all(
                 f"evaluate: {mode} at {_text(share, '.2f')} of the encoder's distance, "
                 f"{entry['seconds_per_image']:.2f} s an image"
             )
-    edits = report["edits"] = measure.measure_edits(chain, photos)
-    report["edits_mean"] = measure.edits_mean(edits)
+    edits = report["edits"] = editing.measure_edits(chain, photos)
+    report["edits_mean"] = editing.edits_mean(edits)
     for name, entry in edits["learned"].items():
         change, leakage = _text(entry["target_change"], "+.2f"), _text(entry["leakage"], ".3f")
         print(f"evaluate: {name} +1 changes its probability by {change}, the others by {leakage}")
-    settings = report["set"] = measure.measure_set(chain, photos)
+    settings = report["set"] = editing.measure_set(chain, photos)
     print(
         f"evaluate: --set misses by {_text(settings['error'], '.3f')}, by the judge "
         f"{_text(settings['error_judge'], '.3f')}"
     )
+    report |= _measure_more_edits(chain, photos)
     if dataset.name == "synthetic":
-        report["counterfactual"] = measure.measure_counterfactual(chain, photos)
+        report["counterfactual"] = editing.measure_counterfactual(chain, photos)
     report["pictures"] = draw_pictures(chain, photos, folder)
     report["seconds"] = time.perf_counter() - start
     return report
+
+
+def _measure_more_edits(chain: "Chain", photos: "Photos") -> "Numbers":
+    """The blocks on edits beside +1: over strengths, at equal change, between attributes."""
+    from cgan_tf import comparison, editing
+
+    some = photos.some(editing.SWEPT_PHOTOS)
+    learned = editing.sweep_learned(chain, some)
+    compared = photos.some(comparison.COMPARED_PHOTOS)
+    families, _ = comparison.measure_families(
+        chain, compared, {"learned": chain.directions}, comparison.COMPARED_CHANGE
+    )
+    return {
+        "strengths": editing.measure_strengths(chain, some, learned),
+        "preservation": editing.measure_preservation(
+            chain, some, learned, editing.sweep_random(chain, some)
+        ),
+        "comparison": families | {"n_photos": len(compared.labels)},
+        "rescoring": {
+            "n_photos": len(some.labels),
+            "seed": some.seed,
+            "matrix": comparison.measure_rescoring(chain, some, chain.directions),
+        },
+        "cosines": comparison.measure_cosines(chain.directions),
+        "consistency": editing.measure_consistency(chain, some),
+    }
 
 
 def promised(entry: dict) -> float:
@@ -216,7 +279,7 @@ def promised(entry: dict) -> float:
 
 def draw_pictures(chain: "Chain", photos: "Photos", folder: Path) -> dict[str, str]:
     """Saves the stage's pictures; returns their captions by file name."""
-    from cgan_tf import measure
+    from cgan_tf import editing, measure
 
     captions = {}
 
@@ -234,7 +297,7 @@ def draw_pictures(chain: "Chain", photos: "Photos", folder: Path) -> dict[str, s
          "Test photos, and below each row their reconstructions")  # fmt: skip
 
     for name, direction in chain.directions.items():
-        rows = measure.rows_without(chain, photos, name)[:EDITED]
+        rows = editing.rows_without(chain, photos, name)[:EDITED]
         if not len(rows):
             continue
         columns = [photos.images[rows], photos.reconstructions[rows]] + [

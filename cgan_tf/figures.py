@@ -30,17 +30,22 @@ PHOTO_CHANGE, PHOTO_LEAKAGE, PHOTO_RATIO = 0.4, 0.10, 3.0
 PHOTO_TARGETS = ("Smiling", "Blond_Hair", "Male")  # the attributes that the change is asked of
 SET_ERROR, SET_ERROR_JUDGE = 0.10, 0.15
 DRAWN_CHANGE, DRAWN_LEAKAGE, DRAWN_NEARER = 0.6, 0.05, 0.80
+DRAWN_MEAN_LEAKAGE, DRAWN_BEATS = 0.03, 0.95
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One figure, taken on n; `at_least` or `at_most` is its bar, if it has one."""
+    """One figure, taken on n; `at_least` or `at_most` is its bar, if it has one.
+
+    `interval` is [low, high], within which it lies with 95 %, if that was measured.
+    """
 
     name: str
     value: float | None
     at_least: float | None = None
     at_most: float | None = None
     n: int | None = None
+    interval: list[float] | None = None
 
     @property
     def verdict(self) -> str:
@@ -58,6 +63,15 @@ class Row:
         if self.at_least is not None:
             return f">= {self.at_least:.4g}"
         return f"<= {self.at_most:.4g}" if self.at_most is not None else ""
+
+
+    @property
+    def spread(self) -> str:
+        """Half the interval's width."""
+        if self.interval is None:
+            return ""
+        low, high = self.interval
+        return f"±{(high - low) / 2:.2g}"
 
 
 def evaluation_rows(report: dict[str, Any], comparisons: dict[str, dict[str, Any]]) -> list[Row]:
@@ -113,12 +127,27 @@ def evaluation_rows(report: dict[str, Any], comparisons: dict[str, dict[str, Any
     for name, entry in report["edits"]["learned"].items():
         rows += _edit_rows(name, entry, photos, drawn)
     rows += _set_rows(report.get("set"), photos)
+    if drawn:
+        rows.append(Row("mean leakage of the edits", report["edits_mean"]["learned"]["leakage"],
+                        at_most=DRAWN_MEAN_LEAKAGE))  # fmt: skip
+    for name, entry in report.get("comparison", {}).get("attributes", {}).items():
+        learned = entry["learned"]
+        rows.append(Row(f"{name}, leakage / random's at the same change",
+                        learned["leakage_over_random"], n=learned["n"]))  # fmt: skip
     for name, entry in report.get("counterfactual", {}).items():
         rows += [
             Row(f"{name}, nearer to the true edit", entry.get("nearer"),
                 at_least=DRAWN_NEARER, n=entry.get("n_nearer")),
             Row(f"{name}, nearer by the judge", entry.get("nearer_judge"), n=entry["n"]),
             Row(f"{name}, nearer by psnr", entry.get("nearer_psnr"), n=entry["n"]),
+            Row(f"{name}, beats the photo", entry.get("beats_photo"),
+                at_least=DRAWN_BEATS, n=entry.get("n_nearer")),
+            Row(f"{name}, beats the photo by the judge", entry.get("beats_photo_judge"),
+                n=entry["n"]),
+            Row(f"{name}, beats the reconstruction", entry.get("beats_reconstruction"),
+                n=entry.get("n_nearer")),
+            Row(f"{name}, kept detail beats the photo", entry.get("detail_beats_photo"),
+                n=entry.get("n_nearer")),
         ]  # fmt: skip
     return rows
 
@@ -149,9 +178,17 @@ def _edit_rows(name: str, entry: dict[str, Any], photos: bool, drawn: bool) -> l
     change = PHOTO_CHANGE if barred else DRAWN_CHANGE if drawn else None
     leakage = PHOTO_LEAKAGE if barred else DRAWN_LEAKAGE if drawn else None
     count = entry["n"]
+    spread = entry.get("interval", {})
     return [
-        Row(f"{name}, target change", entry["target_change"], at_least=change, n=count),
-        Row(f"{name}, leakage", entry["leakage"], at_most=leakage, n=count),
+        Row(f"{name}, target change", entry["target_change"], at_least=change, n=count,
+            interval=spread.get("target_change")),
+        Row(f"{name}, success", entry["success"], n=entry["n_success"],
+            interval=spread.get("success")),
+        Row(f"{name}, leakage", entry["leakage"], at_most=leakage, n=count,
+            interval=spread.get("leakage")),
+        Row(f"{name}, identity", entry["identity"], n=count, interval=spread.get("identity")),
+        Row(f"{name}, calibration error", entry["calibration_error"], n=entry["n_calibration"],
+            interval=spread.get("calibration_error")),
         Row(f"{name}, ratio / random's", entry["ratio_over_random"],
             at_least=PHOTO_RATIO if barred else None, n=count),
     ]  # fmt: skip
@@ -188,11 +225,12 @@ def export_rows(report: dict[str, Any]) -> list[Row]:
 def table(rows: list[Row]) -> str:
     """The rows as aligned text."""
     width = max(len(row.name) for row in rows)
-    lines = [f"{'figure':{width}}  {'value':>9}  {'bar':>9}  {'':6}  {'n':>5}"]
+    lines = [f"{'figure':{width}}  {'value':>9}  {'95 %':>8}  {'bar':>9}  {'':6}  {'n':>5}"]
     for row in rows:
         value = "-" if row.value is None else f"{row.value:.4g}"
         count = "" if row.n is None else str(row.n)
-        lines.append(f"{row.name:{width}}  {value:>9}  {row.bar:>9}  {row.verdict:6}  {count:>5}")
+        lines.append(f"{row.name:{width}}  {value:>9}  {row.spread:>8}  {row.bar:>9}  "
+                     f"{row.verdict:6}  {count:>5}")  # fmt: skip
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -1,13 +1,14 @@
-"""The measurements of the evaluate stage: each function makes one block of evaluate/report.json.
+"""What the evaluate stage measures with, and its blocks on generator, regressor and inversion.
 
-Between the finished models of a run and `cgan_tf.evaluate`, which calls these functions, writes
-the report and holds its layout. `cgan_tf.metrics` has the formulas. Everything runs in batches
-and draws from a seed; nothing here is trained.
+Each function `measure_...` makes one block of evaluate/report.json; those on edits are in `editing`
+and `comparison`. Between the finished models of a run and `cgan_tf.evaluate`, which calls these
+functions, writes the report and holds its layout. `cgan_tf.metrics` has the formulas. Everything
+runs in batches and draws from a seed; nothing here is trained.
 """
 
-import os
+import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -15,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 from sklearn import metrics as sklearn_metrics
 
-from cgan_tf import inversion, metrics, projection, strengths
+from cgan_tf import inversion, metrics, projection
 from cgan_tf.config import Config
-from cgan_tf.data import ImageData, pipeline, synthetic, synthetic_source
+from cgan_tf.data import ImageData, pipeline
 from cgan_tf.data.images import to_float
 from cgan_tf.families import fit_plane
 from cgan_tf.networks.judge import Judge
@@ -32,16 +33,7 @@ RANDOM_SAMPLES = 1000  # that a reconstruction must beat
 SEPARATED = 10_000  # samples behind the separability
 SEPARATED_LEAST = 50  # held-out samples of either class that an attribute needs
 WITHIN = 1.05  # times optimize's distance: near enough, in hybrid's seconds_to_optimize
-RANDOM_DRAWS = 4  # random directions per attribute
-VGG_PHOTOS = 250  # per attribute, where VGG16 must see every image: it costs 30 times the judge
-SET_VALUES = (0.2, 0.4, 0.6, 0.8)  # that --set is measured at
-SET_PHOTOS = 100  # per attribute and value: VGG16 sees each some ten times
-MATCH_TOLERANCE = 0.01  # of the change that families are compared at
-MATCH_GROWTH, MATCH_LONGEST, MATCH_STEPS = 1.5, 6.0, 20  # of the search for its strength
 FEATURE_BYTES = 2 * 2**30  # perceptual features of random samples that are held at once
-
-EDIT_FIGURES = ("target_change", "target_change_from_photo", "success", "leakage", "identity",
-                "identity_from_photo")  # fmt: skip
 
 Numbers = dict[str, Any]
 
@@ -276,6 +268,14 @@ class Photos:
             chain.judge, self.reconstructions
         )
 
+    def some(self, count: int) -> "Photos":
+        """At most `count` of them, a choice by their seed."""
+        rows, fewer = choose(np.arange(len(self.labels)), count, self.seed), copy.copy(self)
+        for name, value in vars(self).items():
+            if name not in ("seed", "base_rates"):
+                setattr(fewer, name, value[rows])
+        return fewer
+
 
 def measure_regressor(chain: Chain, photos: Photos) -> Numbers:
     """The `regressor` block: accuracy of the regressor, the judge and of always the majority."""
@@ -441,452 +441,6 @@ def _nearest(rows: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     return tf.reduce_min(distances, axis=1)
 
 
-# ---- edits ------------------------------------------------------------------------------------
-
-
-def measure_edits(chain: Chain, photos: Photos, draws: int = RANDOM_DRAWS) -> Numbers:
-    """The `edits` block: what +1 along each direction does to photos without the attribute.
-
-    Args:
-        chain: the models.
-        photos: the test photos.
-        draws: random directions per attribute, of the learned one's length: the baseline.
-    """
-    learned, random = {}, {}
-    generator = np.random.default_rng(photos.seed)
-    for name, direction in chain.directions.items():
-        learned[name] = _edit(chain, photos, name, [direction], True)
-        learned[name] |= _calibration(chain, photos, name)
-        others = generator.standard_normal((draws, direction.size)).astype(np.float32)
-        others *= np.linalg.norm(direction) / np.linalg.norm(others, axis=1, keepdims=True)
-        others = others.reshape(draws, *direction.shape)
-        random[name] = _edit(chain, photos, name, list(others), False)
-        learned[name]["ratio_over_random"] = ratio(learned[name]["ratio"], random[name]["ratio"])
-    return {"learned": learned, "random": random}
-
-
-def edits_mean(edits: Numbers) -> Numbers:
-    """The `edits_mean` block: each method's plain means over the attributes."""
-    keys = (*EDIT_FIGURES, "ratio")
-    means = {}
-    for method, attributes in edits.items():
-        chosen = keys + (("calibration_error",) if method == "learned" else ())
-        means[method] = {
-            key: mean([entry[key] for entry in attributes.values() if entry.get(key) is not None])
-            for key in chosen
-        }
-    return means
-
-
-def rows_without(chain: Chain, photos: Photos, name: str) -> np.ndarray:
-    """Rows of the test photos whose label of the attribute is 0."""
-    return np.flatnonzero(photos.labels[:, chain.names.index(name)] < 0.5)
-
-
-def _edit(
-    chain: Chain, photos: Photos, name: str, directions: list[np.ndarray], signed: bool
-) -> Numbers:
-    """One attribute's figures, means over the directions.
-
-    Args:
-        signed: False takes the size of each direction's mean change: a random direction has no
-            sign of its own.
-    """
-    rows, column = rows_without(chain, photos, name), chain.names.index(name)
-    before, photo = photos.reconstructed_probabilities[rows], photos.probabilities[rows, column]
-    below = before[:, column] <= 0.5
-    figures: dict[str, list[float | None]] = {key: [] for key in EDIT_FIGURES}
-    for direction in directions if len(rows) else ():
-        features, after = _judged(chain, photos, rows, direction)
-        change = np.mean(after[:, column] - before[:, column])
-        from_photo = np.mean(after[:, column] - photo)
-        figures["target_change"].append(change if signed else abs(change))
-        figures["target_change_from_photo"].append(from_photo if signed else abs(from_photo))
-        figures["success"].append(mean(after[below, column] > 0.5))
-        figures["leakage"].append(mean(np.delete(np.abs(after - before), column, axis=1)))
-        figures["identity"].append(_identity(photos.reconstructed_features[rows], features))
-        figures["identity_from_photo"].append(_identity(photos.features[rows], features))
-    means = {key: mean([v for v in values if v is not None]) for key, values in figures.items()}
-    return means | {
-        "strength": 1.0,
-        "ratio": ratio(means["target_change"], means["leakage"]),
-        "n": len(rows),
-        "n_success": int(below.sum()),
-        "draws": len(directions),
-        "seed": photos.seed,
-    }
-
-
-def _judged(
-    chain: Chain, photos: Photos, rows: np.ndarray, step: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The judge's features and probabilities of the rows' reconstructions, moved by the step."""
-    return batched(lambda x: chain.judge(chain.generate(x + step)), photos.latents[rows])
-
-
-def _identity(before: np.ndarray, after: np.ndarray) -> float | None:
-    """Mean cosine; a row of zeros, which an untrained judge may give, has none."""
-    whole = (np.abs(before).sum(axis=1) > 0) & (np.abs(after).sum(axis=1) > 0)
-    return mean(metrics.cosine(before[whole], after[whole])) if whole.any() else None
-
-
-def _calibration(chain: Chain, photos: Photos, name: str) -> Numbers:
-    """What a direction's table promises at +1, and what comes of it on the test photos.
-
-    Measured as the table was: the mean change of R's prediction from the reconstruction to the
-    edited image, on photos without the attribute.
-    """
-    rows, column = rows_without(chain, photos, name)[:VGG_PHOTOS], chain.names.index(name)
-    promised = chain.calibrated[name]
-    achieved = achieved_judge = None
-    if len(rows):
-        edited = batched(chain.generate, photos.latents[rows] + chain.directions[name])
-        change = batched(chain.score, edited) - batched(chain.score, photos.reconstructions[rows])
-        achieved = mean(change[:, column])
-        _, after = batched(chain.judge, edited)
-        achieved_judge = mean(after[:, column] - photos.reconstructed_probabilities[rows, column])
-    return {
-        "calibrated_change": promised,
-        "achieved_change": achieved,
-        "achieved_change_judge": achieved_judge,
-        "calibration_error": None if achieved is None else abs(achieved - promised),
-        "calibration_error_judge": None if achieved is None else abs(achieved_judge - promised),
-        "n_calibration": len(rows),
-    }
-
-
-def measure_set(chain: Chain, photos: Photos, count: int = SET_PHOTOS) -> Numbers:
-    """The `set` block: what --set gives of what it is asked for.
-
-    Args:
-        chain: the models.
-        photos: a seeded choice of `count` of them, whatever their labels, is set to each of
-            `SET_VALUES` of each attribute.
-        count: of photos.
-    """
-    rows = choose(np.arange(len(photos.latents)), count, photos.seed)
-    latents = photos.latents[rows]
-    attributes: Numbers = {}
-    for name, direction in chain.directions.items():
-        column = chain.names.index(name)
-
-        def move(latents: np.ndarray, steps: np.ndarray, along: np.ndarray = direction):
-            return chain.generate(latents + np.multiply.outer(steps[:, 0], along))
-
-        def predict(latents: np.ndarray, steps: np.ndarray, column: int = column, move=move):
-            return batched(lambda *parts: chain.score(move(*parts)), latents, steps)[:, [column]]
-
-        attributes[name] = []
-        for asked in SET_VALUES:
-            found = strengths.search(predict, latents, np.zeros(1, np.float32), [0], [asked])
-            seen = batched(lambda *parts: chain.judge(move(*parts))[1], latents, found.strengths)
-            attributes[name].append(
-                {
-                    "asked": asked,
-                    "reached": mean(found.values),
-                    "reached_judge": mean(seen[:, column]),
-                    "error": mean(np.abs(found.values - asked)),
-                    "error_judge": mean(np.abs(seen[:, column] - asked)),
-                    "strength": mean(np.abs(found.strengths)),
-                    "met": mean(found.met),
-                    "n": len(rows),
-                    "seed": photos.seed,
-                }
-            )
-    entries = [entry for found in attributes.values() for entry in found]
-    keys = ("error", "error_judge", "strength", "met")
-    return {
-        "attributes": attributes,
-        **{key: mean([entry[key] for entry in entries]) for key in keys},
-        "n": len(rows),
-        "seed": photos.seed,
-    }
-
-
-# ---- families of directions at matched change ---------------------------------------------------
-
-
-def match_strength(change: Callable[[float], float], asked: float) -> tuple[float, bool]:
-    """The strength at which an edit's change is `asked` within `MATCH_TOLERANCE` of it.
-
-    Strengths grow from 1 until the change is too large, or shrink to none; the bracket is then
-    narrowed at the point of its straight line, at least a tenth of it at a time.
-
-    Args:
-        change: by strength; 0 at strength 0.
-        asked: more than 0.
-
-    Returns:
-        the strength, and whether it reaches what was asked. If it does not, the strength of the
-        largest change up to `MATCH_LONGEST`.
-    """
-    tried = {0.0: 0.0}
-    low, high = 0.0, 1.0
-    while True:
-        tried[high] = change(high)
-        if tried[high] >= asked or high >= MATCH_LONGEST:
-            break
-        low, high = high, min(high * MATCH_GROWTH, MATCH_LONGEST)
-    if tried[high] < asked:
-        del tried[0.0]
-        return max(tried, key=tried.__getitem__), False
-    best = high
-    for _ in range(MATCH_STEPS):
-        if abs(tried[best] - asked) <= MATCH_TOLERANCE * asked:
-            return best, True
-        share = (asked - tried[low]) / (tried[high] - tried[low])
-        best = low + min(max(share, 0.1), 0.9) * (high - low)
-        tried[best] = change(best)
-        low, high = (low, best) if tried[best] >= asked else (best, high)
-    return best, abs(tried[best] - asked) <= MATCH_TOLERANCE * asked
-
-
-def matched(
-    chain: Chain, photos: Photos, name: str, direction: np.ndarray, asked: float
-) -> tuple[np.ndarray, bool]:
-    """The direction at the length at which the judge sees its attribute change by `asked`.
-
-    The change is the mean over the photos without the attribute, from reconstruction to edit.
-
-    Returns:
-        the vector, and whether it reaches that; see `match_strength`.
-    """
-    rows, column = rows_without(chain, photos, name), chain.names.index(name)
-    before = photos.reconstructed_probabilities[rows, column]
-
-    def change(strength: float) -> float:
-        _, after = _judged(chain, photos, rows, np.float32(strength) * direction)
-        return float(np.mean(after[:, column] - before))
-
-    strength, reached = match_strength(change, asked)
-    return (strength * direction).astype(np.float32), reached
-
-
-def measure_families(
-    chain: Chain,
-    photos: Photos,
-    families: Mapping[str, Mapping[str, np.ndarray]],
-    asked: float,
-    draws: int = RANDOM_DRAWS,
-) -> tuple[Numbers, dict[str, dict[str, np.ndarray]]]:
-    """The `comparison` block: families of directions, each at the same change of its attribute.
-
-    Beside each direction stand random ones: of the same length, and, as the family "random", those
-    that reach the same change (with the sign that raises the attribute); if none does, all at the
-    strength of their largest change.
-
-    Args:
-        chain: the models.
-        photos: those without an attribute are edited.
-        families: directions by family and attribute, at lengths that make a plain change; a
-            family may lack some attributes.
-        asked: the judge's mean change of the attribute.
-        draws: random directions per attribute.
-
-    Returns:
-        {"asked", "attributes": {NAME: {FAMILY: the figures of `measure_edits`, reached (how many
-        of the directions reach what was asked), length, random_leakage, random_target_change and
-        leakage_over_same_length (random ones of the same length), leakage_over_random (those at
-        the same change)}}, "mean": {FAMILY: means}}; and the directions as they were scaled, but
-        for the random ones.
-    """
-    generator = np.random.default_rng(photos.seed)
-    block: Numbers = {"asked": asked, "attributes": {}}
-    scaled: dict[str, dict[str, np.ndarray]] = {family: {} for family in families}
-    for name in dict.fromkeys(name for vectors in families.values() for name in vectors):
-        if not len(rows_without(chain, photos, name)):
-            continue
-        vectors = {family: found[name] for family, found in families.items() if name in found}
-        units = generator.standard_normal((draws, *chain.generator.latent_shape))
-        units = [(unit / np.linalg.norm(unit)).astype(np.float32) for unit in units]
-        entries: Numbers = {}
-        for family, vector in vectors.items():
-            vector, reached = matched(chain, photos, name, vector, asked)
-            scaled[family][name] = vector
-            length = float(np.linalg.norm(vector))
-            entries[family] = _edit(chain, photos, name, [vector], True)
-            beside = _edit(chain, photos, name, [length * unit for unit in units], False)
-            entries[family] |= {
-                "reached": int(reached),
-                "length": length,
-                "random_leakage": beside["leakage"],
-                "random_target_change": beside["target_change"],
-                "leakage_over_same_length": ratio(entries[family]["leakage"], beside["leakage"]),
-            }
-        usual = float(np.mean([entry["length"] for entry in entries.values()]))
-        both = [_raising(chain, photos, name, usual * unit, asked) for unit in units]
-        count = sum(reached for _, reached in both)
-        others = [vector for vector, reached in both if reached or not count]
-        entries["random"] = _edit(chain, photos, name, others, True) | {
-            "reached": count,
-            "length": mean([np.linalg.norm(vector) for vector in others]),
-        }
-        for entry in entries.values():
-            entry["leakage_over_random"] = ratio(entry["leakage"], entries["random"]["leakage"])
-        block["attributes"][name] = entries
-    block["mean"] = _family_means(block["attributes"], (*families, "random"))
-    return block, scaled
-
-
-def _raising(
-    chain: Chain, photos: Photos, name: str, direction: np.ndarray, asked: float
-) -> tuple[np.ndarray, bool]:
-    """`matched` of the direction or its opposite, whichever raises the attribute at this length."""
-    rows, column = rows_without(chain, photos, name), chain.names.index(name)
-    after = [_judged(chain, photos, rows, sign * direction)[1][:, column] for sign in (1, -1)]
-    sign = 1 if after[0].mean() >= after[1].mean() else -1
-    return matched(chain, photos, name, sign * direction, asked)
-
-
-def _family_means(attributes: Numbers, families: Sequence[str]) -> Numbers:
-    """Plain means of each family's figures over the attributes that it has."""
-    keys = ("target_change", "leakage", "identity", "length", "leakage_over_random",
-            "leakage_over_same_length")  # fmt: skip
-    means = {}
-    for family in families:
-        entries = [found[family] for found in attributes.values() if family in found]
-        means[family] = {
-            key: mean([entry[key] for entry in entries if entry.get(key) is not None])
-            for key in keys
-        }
-        means[family]["n_attributes"] = len(entries)
-        means[family]["n_reached"] = sum(entry["reached"] > 0 for entry in entries)
-    return means
-
-
-def measure_rescoring(
-    chain: Chain, photos: Photos, directions: Mapping[str, np.ndarray]
-) -> Numbers:
-    """The re-scoring matrix: {A: {B: the judge's mean change of B along the direction of A}}.
-
-    On the photos without A.
-    """
-    matrix = {}
-    for name, direction in directions.items():
-        rows = rows_without(chain, photos, name)
-        _, after = _judged(chain, photos, rows, direction)
-        change = np.mean(after - photos.reconstructed_probabilities[rows], axis=0)
-        matrix[name] = {other: number(change[k]) for k, other in enumerate(chain.names)}
-    return matrix
-
-
-def entangled_pairs(
-    rescoring: Numbers, others: Sequence[str], count: int = 2
-) -> list[tuple[str, str]]:
-    """The `count` pairs (A, B) of which B, one of the others, moves most along A's direction."""
-    sizes = {
-        (name, other): abs(row[other])
-        for name, row in rescoring.items()
-        for other in others
-        if other != name
-    }
-    return sorted(sizes, key=sizes.__getitem__, reverse=True)[:count]
-
-
-def measure_projection(
-    chain: Chain,
-    photos: Photos,
-    pairs: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]],
-    asked: float,
-) -> list[Numbers]:
-    """What conditional projection does to the leakage into the held attribute, at matched change.
-
-    Args:
-        chain: the models.
-        photos: those without the edited attribute are edited.
-        pairs: of the edited and the held attribute: the direction, and the projected one.
-        asked: the judge's mean change of the edited attribute.
-
-    Returns:
-        for each pair {edited, held, before, after: {held_leakage (mean |change| of the held one),
-        held_change (mean change), leakage (of all others), reached, length}, ratio (of the held
-        leakages), n}
-    """
-    entries = []
-    for (name, held), both in pairs.items():
-        rows = rows_without(chain, photos, name)
-        probabilities = photos.reconstructed_probabilities[rows]
-        entry: Numbers = {"edited": name, "held": held, "n": len(rows)}
-        for when, direction in zip(("before", "after"), both, strict=True):
-            vector, reached = matched(chain, photos, name, direction, asked)
-            change = _judged(chain, photos, rows, vector)[1] - probabilities
-            column = chain.names.index(held)
-            entry[when] = {
-                "held_leakage": mean(np.abs(change[:, column])),
-                "held_change": mean(change[:, column]),
-                "leakage": mean(np.delete(np.abs(change), chain.names.index(name), axis=1)),
-                "reached": reached,
-                "length": float(np.linalg.norm(vector)),
-            }
-        entry["ratio"] = ratio(entry["after"]["held_leakage"], entry["before"]["held_leakage"])
-        entries.append(entry)
-    return entries
-
-
-# ---- the true edit, which only drawn faces have ------------------------------------------------
-
-
-def measure_counterfactual(chain: Chain, photos: Photos) -> Numbers:
-    """The `counterfactual` block: edited faces against the same faces drawn with the attribute.
-
-    Args:
-        chain: the models.
-        photos: test photos of the synthetic data.
-    """
-    rows = {name: rows_without(chain, photos, name) for name in chain.attributes}
-    faces = [
-        synthetic.counterfactual(synthetic_source.face(photos.indices[row]), name, True)
-        for name in chain.attributes
-        for row in rows[name]
-    ]
-    side = chain.judge_model.resolution
-    drawn = synthetic.render_many(faces, side, os.cpu_count() or 1)
-    block, start = {}, 0
-    for name in chain.attributes:
-        truth = to_float(drawn[start : start + len(rows[name])])
-        start += len(rows[name])
-        if len(truth):
-            block[name] = _counterfactual(chain, photos, name, rows[name], truth)
-        else:
-            block[name] = {"n": 0, "seed": photos.seed}
-    return block
-
-
-def _counterfactual(
-    chain: Chain, photos: Photos, name: str, rows: np.ndarray, truth: np.ndarray
-) -> Numbers:
-    column, unedited = chain.names.index(name), photos.images[rows]
-    edited = batched(chain.generate, photos.latents[rows] + chain.directions[name])
-    features, seen = batched(chain.judge, edited)
-    true_features, wanted = batched(chain.judge, truth)
-    ceiling = batched(lambda images: chain.generate(chain.encode(images)), truth)
-    to_truth, to_unedited = metrics.psnr(edited, truth), metrics.psnr(edited, unedited)
-    agree = (seen > 0.5) == (wanted > 0.5)
-    asked = slice(0, VGG_PHOTOS)
-    nearer = batched(chain.distance, edited[asked], truth[asked]) < batched(
-        chain.distance, edited[asked], unedited[asked]
-    )
-    change = wanted - photos.probabilities[rows]
-    return {
-        "psnr": mean(to_truth),
-        "psnr_unedited": mean(to_unedited),
-        "psnr_ceiling": mean(metrics.psnr(ceiling, truth)),
-        "judge_agreement": mean(agree),
-        "judge_agreement_target": mean(agree[:, column]),
-        "true_change": mean(change[:, column]),
-        "true_leakage": mean(np.delete(np.abs(change), column, axis=1)),
-        "nearer_psnr": mean(to_truth > to_unedited),
-        "nearer_judge": mean(
-            np.linalg.norm(features - true_features, axis=1)
-            < np.linalg.norm(features - photos.features[rows], axis=1)
-        ),
-        "nearer": mean(nearer),
-        "n_nearer": len(nearer),
-        "n": len(rows),
-        "seed": photos.seed,
-    }
-
-
 # ---- numbers that JSON can hold ----------------------------------------------------------------
 
 
@@ -901,6 +455,32 @@ def mean(values: Any) -> float | None:
     values = np.asarray(values, np.float64)
     values = values[~np.isnan(values)]
     return number(values.mean()) if values.size else None
+
+
+def estimate(
+    values: np.ndarray, seed: int, transform: Callable[[np.ndarray], np.ndarray] | None = None
+) -> tuple[float | None, list[float] | None]:
+    """A mean over photos and its 95 % interval by bootstrap over the photos.
+
+    Args:
+        values: `[N]`, or `[N, D]` of D directions, whose figures are averaged; NaN is left out.
+        seed: of the bootstrap.
+        transform: of each direction's mean before they are averaged, as its size.
+
+    Returns:
+        the figure and the interval's ends; None and None where there is no value.
+    """
+    if not len(values):
+        return None, None
+    values = np.asarray(values, np.float64).reshape(len(values), -1)
+    values = values[:, ~np.isnan(values).all(axis=0)]
+    if not values.size:
+        return None, None
+    means, draws = np.nanmean(values, axis=0), metrics.bootstrap_means(values, seed)
+    if transform:
+        means, draws = transform(means), transform(draws)
+    # A draw that has no value for one direction has none at all.
+    return number(means.mean()), list(metrics.interval(draws.mean(axis=1)))
 
 
 def ratio(above: float | None, below: float | None) -> float | None:

@@ -107,6 +107,35 @@ def precision_recall(
     return _within(b, a, neighbors, chunk), _within(a, b, neighbors, chunk)
 
 
+def bootstrap_means(values: np.ndarray, seed: int, draws: int = 1000) -> np.ndarray:
+    """Means of rows drawn anew with replacement (Efron 1979): how a mean would vary.
+
+    Equal `seed`, `draws` and number of rows draw the same rows, so that ratios of two results
+    are those of one resampling.
+
+    Args:
+        values: `[N]` or `[N, D]`, N at least 1; NaN is left out of its column's means.
+        seed: of the draws.
+        draws: their number.
+
+    Returns:
+        float64 `[draws]` or `[draws, D]`; NaN where a draw has no value.
+    """
+    values = np.asarray(values, np.float64)
+    rows = len(values)
+    counts = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=draws)
+    known = ~np.isnan(values)
+    total = counts @ np.where(known, values, 0.0)
+    weight = counts @ known.astype(np.float64)
+    return np.divide(total, weight, out=np.full(total.shape, np.nan), where=weight > 0)
+
+
+def interval(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The ends between which `level` of the draws `[M]` lie, equal tails; NaN is left out."""
+    low, high = np.nanpercentile(draws, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)
+
+
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Peak signal-to-noise ratio of each image, 10 log10(2^2 / MSE), in dB.
 

@@ -79,6 +79,11 @@ def document(title: str, *body: Any) -> str:
 # ---- figures as text -----------------------------------------------------------------------------
 
 
+def mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
 def finite(value: Any) -> bool:
     """Whether the value is a number that can be shown and drawn."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
@@ -137,6 +142,30 @@ def _power(text: str) -> str:
 def percent(value: Any) -> str:
     """A share as per cent with one decimal, kept on one line."""
     return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if finite(value) else DASH
+
+
+def ends(interval: Any) -> tuple[float, float] | None:
+    """[low, high] as a report has it; None for anything else."""
+    if isinstance(interval, list | tuple) and len(interval) == 2 and all(map(finite, interval)):
+        return float(interval[0]), float(interval[1])
+    return None
+
+
+def plus_minus(value: Any, interval: Any, decimals: int = 2, signed: bool = False) -> str:
+    """A figure with half the width of its interval [low, high], where it has one."""
+    text, found = fixed(value, decimals, signed), ends(interval)
+    if not finite(value) or found is None:
+        return text
+    return f"{text}\N{NO-BREAK SPACE}± {fixed((found[1] - found[0]) / 2, decimals)}"
+
+
+def plus_minus_percent(value: Any, interval: Any) -> str:
+    """`plus_minus` of a share, as per cent with one decimal."""
+    found = ends(interval)
+    if not finite(value) or found is None:
+        return percent(value)
+    spread = plus_minus(100 * value, [100 * end for end in found], 1)
+    return f"{spread}\N{NO-BREAK SPACE}%"
 
 
 def duration(seconds: Any) -> str:
@@ -291,16 +320,28 @@ def figure(
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """One line: a name, and x and y of equal length. A y that is no number leaves a gap."""
+    """One line: a name, and x and y of equal length. A y that is no number leaves a gap.
+
+    `intervals` are [low, high] of each y, or nothing; a chart with markers draws them.
+    """
 
     name: str
     x: Sequence[Any]
     y: Sequence[Any]
+    intervals: Sequence[Any] = ()
 
     def points(self) -> list[tuple[float, float] | None]:
         return [
             (float(x), float(y)) if finite(x) and finite(y) else None
             for x, y in zip(self.x, self.y, strict=True)
+        ]
+
+    def bars(self) -> list[tuple[float, float, float]]:
+        """x, low and high of each interval of a point."""
+        return [
+            (float(x), *found)
+            for x, y, interval in zip(self.x, self.y, self.intervals, strict=False)
+            if finite(x) and finite(y) and (found := ends(interval))
         ]
 
 
@@ -330,17 +371,20 @@ def line_chart(
         label: a word above the title.
         note: a sentence that explains the chart.
         y_range: fixed ends of the vertical axis.
-        markers: a dot with its values (as a tooltip) at every point, a line at y = 0.
+        markers: a dot with its values (as a tooltip) at every point, a bar over its interval, a
+            line at y = 0.
         signed: y is a change: written with its sign.
     """
     if len(series) > SERIES:
         raise ValueError(f"{len(series)} lines in one chart; split them by {SERIES}")
     lines = [(index, line.name, line.points()) for index, line in enumerate(series)]
     lines = [(index, name, points) for index, name, points in lines if any(points)]
+    bars = [(index, bar) for index, line in enumerate(series) for bar in line.bars()]
     heading = [tag("span", label, class_="label") if label else None, tag("strong", title)]
     if not lines:
         return tag("figure", tag("figcaption", heading, " has no figures yet."), class_="chart")
     known = [point for _, _, points in lines for point in points if point]
+    known += [(bar[0], end) for _, bar in bars for end in bar[1:]]
     x_axis = _Axis.around([x for x, _ in known], _LEFT, _RIGHT, zero=not markers)
     if y_range:
         y_axis = _Axis(*y_range, _BOTTOM, _TOP, log=False)
@@ -368,6 +412,9 @@ def line_chart(
             f"{name} goes from {number(first[1], signed)} at {short(first[0])} "
             f"to {number(last[1], signed)} at {short(last[0])}"
         )
+    for index, (x, low, high) in bars:
+        x, y1, y2 = _px(x_axis(x)), _px(y_axis(low)), _px(y_axis(high))
+        drawn.append(tag("line", x1=x, x2=x, y1=y1, y2=y2, class_=f"bar s{index}"))
     alt = f"{title}: {y_label} over {x_label}. " + "; ".join(spoken) + "."
     plot = tag(
         "svg", tag("title", alt), _grid(x_axis, y_axis, markers), drawn,
@@ -468,6 +515,77 @@ def _line(index: int, points: Sequence[Any], x_axis: _Axis, y_axis: _Axis) -> Ht
                stroke_dasharray=_DASHES[index] or None)  # fmt: skip
 
 
+_CELL, _NARROW = 46, 25  # px: width of a heat map's cells, and where there are many columns
+_MANY = 12  # columns
+_LINE = 24  # px, height of a row
+_LETTER = 6.6  # px, the usual width of one in a label
+_DEEPEST = 0.5  # opacity of the largest value: the number on it must stay legible
+
+
+def heat_map(
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[Any]],
+    note: str = "",
+) -> Html:
+    """A matrix as colored cells with their numbers, in hundredths; blue is up, orange is down.
+
+    Args:
+        title: what is shown.
+        rows: names of the rows.
+        columns: names of the columns.
+        values: of each row, as many as there are columns; what is no number leaves a gap.
+        note: a sentence that explains the picture.
+    """
+    width = _NARROW if len(columns) > _MANY else _CELL
+    left = round(_LETTER * max(map(len, rows), default=0)) + 12
+    top = round(_LETTER * max(map(len, columns), default=0)) + 12
+    whole, height = left + width * len(columns) + 4, top + _LINE * len(rows) + 4
+    numbers = [value for row in values for value in row if finite(value)]
+    largest = max(map(abs, numbers), default=0.0) or 1.0
+    parts = []
+    for index, name in enumerate(columns):
+        x, y = left + width * (index + 0.5) + 4, top - 6
+        parts.append(tag("text", name, transform=f"translate({_px(x)} {y}) rotate(-90)"))
+    for line, (name, row) in enumerate(zip(rows, values, strict=True)):
+        y = top + _LINE * line
+        parts.append(tag("text", name, x=left - 8, y=y + 16, text_anchor="end"))
+        for index, (column, value) in enumerate(zip(columns, row, strict=True)):
+            if not finite(value):
+                continue
+            x = left + width * index
+            box = tag(
+                "rect", x=x + 1, y=y + 1, width=width - 2, height=_LINE - 2, rx=2,
+                class_="up" if value >= 0 else "down",
+                fill_opacity=f"{_DEEPEST * abs(value) / largest:.3f}",
+            )  # fmt: skip
+            text = tag(
+                "text", fixed(100 * value, 0), x=_px(x + width / 2), y=y + 16,
+                text_anchor="middle", class_="cell",
+            )  # fmt: skip
+            tip = tag("title", f"{name}, {column}: {fixed(value, 3, signed=True)}")
+            parts.append(tag("g", tip, box, text))
+    words = [
+        f"{name}: " + ", ".join(
+            f"{column} {fixed(100 * value, 0)}"
+            for column, value in zip(columns, row, strict=True)
+            if finite(value)
+        )
+        for name, row in zip(rows, values, strict=True)
+    ]  # fmt: skip
+    plot = tag(
+        "svg", tag("title", f"{title}, in hundredths. " + "; ".join(words) + "."), parts,
+        viewBox=f"0 0 {whole} {height}", role="img", class_="plot",
+        style=f"width: {whole}px; max-width: none",
+    )  # fmt: skip
+    box = tag("div", plot, class_="scroll", tabindex="0", role="region", aria_label=title)
+    return tag(
+        "figure", tag("figcaption", tag("strong", title)), box, tag("p", note) if note else None,
+        class_="chart map",
+    )  # fmt: skip
+
+
 def _px(value: float) -> str:
     return f"{value:.1f}"
 
@@ -559,6 +677,10 @@ img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
 .axis { stroke: var(--soft); stroke-width: 1; }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .dot { stroke: none; }
+.bar { stroke-width: 1.2; }
+.up { fill: var(--s0); } .down { fill: var(--s1); }
+.plot .cell { font-size: 11px; fill: var(--ink); }
+.map { margin-bottom: 16px; }
 .s0 { stroke: var(--s0); } .s1 { stroke: var(--s1); } .s2 { stroke: var(--s2); }
 .s3 { stroke: var(--s3); } .s4 { stroke: var(--s4); } .s5 { stroke: var(--s5); }
 .dot.s0 { fill: var(--s0); } .dot.s1 { fill: var(--s1); } .dot.s2 { fill: var(--s2); }

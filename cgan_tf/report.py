@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 from PIL import Image
 
-from cgan_tf import cli, run
+from cgan_tf import cli, report_edits, run
 from cgan_tf.config import FIELDS, NEEDS, STAGES
 from cgan_tf.errors import UserError
 from cgan_tf.page import (
@@ -36,9 +36,12 @@ from cgan_tf.page import (
     finite,
     fixed,
     line_chart,
+    mapping,
     number,
     percent,
     plain,
+    plus_minus,
+    plus_minus_percent,
     raw,
     short,
     size,
@@ -190,8 +193,8 @@ class _Chain:
         self.path = folder.path
         content = folder.read()
         self.options: dict[str, Any] = content.get("options", {})
-        self.data: dict[str, Any] = _mapping(content.get("data"))
-        self.substitutions: dict[str, Any] = _mapping(content.get("substitutions"))
+        self.data: dict[str, Any] = mapping(content.get("data"))
+        self.substitutions: dict[str, Any] = mapping(content.get("substitutions"))
         self.stages = {name: folder.stage(name) for name in STAGES}
         self.metadata = {name: stage.read_metadata() for name, stage in self.stages.items()}
         self.stats = {
@@ -225,7 +228,7 @@ class _Chain:
     def _json(self, path: Path) -> dict[str, Any]:
         """A JSON object, or an empty one where there is none or it is damaged (then noted)."""
         try:
-            return _mapping(json.loads(path.read_text()))
+            return mapping(json.loads(path.read_text()))
         except FileNotFoundError:
             return {}
         except ValueError:
@@ -254,8 +257,8 @@ class _Chain:
     def edits(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Figures by method and attribute."""
         return {
-            method: {name: _mapping(figures) for name, figures in _mapping(block).items()}
-            for method, block in _mapping(self.evaluation.get("edits")).items()
+            method: {name: mapping(figures) for name, figures in mapping(block).items()}
+            for method, block in mapping(self.evaluation.get("edits")).items()
         }
 
     def picture(self, path: Path) -> Picture | None:
@@ -375,7 +378,7 @@ def _headline(chain: _Chain) -> list[Html]:
     if not evaluation:
         return [chain.missing("evaluate", "headline figures")]
     tiles = []
-    made = _mapping(evaluation.get("generation"))
+    made = mapping(evaluation.get("generation"))
     if made:
         tiles.append(_tile(
             "Samples: Fréchet distance", number(made.get("fd")), "",
@@ -384,17 +387,17 @@ def _headline(chain: _Chain) -> list[Html]:
             f"{_n(made, 'n_fake')} samples, "
             f"{_n(made, 'n_real')} photos, seed {plain(made.get('seed'))}.",
         ))  # fmt: skip
-    seen = _mapping(evaluation.get("regressor"))
+    seen = mapping(evaluation.get("regressor"))
     if seen:
-        own, always = _mapping(seen.get("regressor")), _mapping(seen.get("majority"))
+        own, always = mapping(seen.get("regressor")), mapping(seen.get("majority"))
         tiles.append(_tile(
             "Attributes recognized", percent(own.get("accuracy")), "right",
-            f"Mean over {len(_mapping(seen.get('attributes')))} attributes; always the more "
+            f"Mean over {len(mapping(seen.get('attributes')))} attributes; always the more "
             f"frequent answer: {percent(always.get('accuracy'))}. Balanced accuracy "
             f"{percent(own.get('balanced_accuracy'))}. {_n(seen)} test photos, "
             f"seed {plain(seen.get('seed'))}.",
         ))  # fmt: skip
-    encoder = _mapping(_mapping(evaluation.get("inversion")).get("encoder"))
+    encoder = mapping(mapping(evaluation.get("inversion")).get("encoder"))
     if encoder:
         tiles.append(_tile(
             "Reconstructions", percent(encoder.get("nearer_than_random")), "nearer",
@@ -411,7 +414,7 @@ def _headline(chain: _Chain) -> list[Html]:
             f"by {fixed(edit.get('leakage'), 3)} (leakage). {_n(edit)} test photos without it, "
             f"seed {plain(edit.get('seed'))}.",
         ))  # fmt: skip
-    judge = _mapping(evaluation.get("judge"))
+    judge = mapping(evaluation.get("judge"))
     about = (
         "Measured on test photos that no stage has trained on. Probabilities and distances are the "
         "judge's: an attribute network of its own, which no stage trains against"
@@ -438,7 +441,7 @@ def _edits(chain: _Chain) -> list[Html]:
             continue
         heads, caption = TEST_COLUMNS, None
         if chain.columns(picture) != len(heads):
-            heads, caption = (), _mapping(chain.evaluation.get("pictures")).get(f"edits_{name}.png")
+            heads, caption = (), mapping(chain.evaluation.get("pictures")).get(f"edits_{name}.png")
         alt = f"Test photos, their reconstructions and edits of {name} at four strengths"
         shown = figure(picture, alt, caption, 800, heads)
         beside = _edit_figures(name, learned[name]) if name in learned else None
@@ -479,16 +482,19 @@ def _blocks(picture: Picture, names: Sequence[str]) -> list[tuple[str, Picture]]
 
 def _edit_figures(name: str, edit: Mapping[str, Any]) -> Html:
     """The figures beside an attribute's picture."""
+    spread = mapping(edit.get("interval"))
     rows = [
-        ("Target change", fixed(edit.get("target_change"), signed=True)),
-        ("Crossed the line (success)", percent(edit.get("success"))),
-        ("Leakage to other attributes", fixed(edit.get("leakage"), 3)),
+        ("Target change", plus_minus(edit.get("target_change"), spread.get("target_change"),
+                                     signed=True)),
+        ("Crossed the line (success)", plus_minus_percent(edit.get("success"),
+                                                          spread.get("success"))),
+        ("Leakage to other attributes", plus_minus(edit.get("leakage"), spread.get("leakage"), 3)),
         ("Change over leakage", number(edit.get("ratio"))),
         ("… times a random direction's", number(edit.get("ratio_over_random"))),
-        ("Identity kept (cosine)", fixed(edit.get("identity"), 3)),
+        ("Identity kept (cosine)", plus_minus(edit.get("identity"), spread.get("identity"), 3)),
         ("Promised by the calibration", fixed(edit.get("calibrated_change"), signed=True)),
         ("Kept on test photos", fixed(edit.get("achieved_change"), signed=True)),
-    ]
+    ]  # fmt: skip
     caption = (
         f"{name} at strength {short(edit.get('strength'), signed=True)}: "
         f"n = {_n(edit)}, seed {plain(edit.get('seed'))}"
@@ -501,7 +507,7 @@ def _reconstructions(chain: _Chain) -> list[Html]:
     about = tag("p", "The encoder finds a latent for each photo; the generator draws it again.")
     picture = chain.picture(chain.stages["evaluate"].path / "reconstructions.png")
     if picture:
-        given = _mapping(chain.evaluation.get("pictures")).get("reconstructions.png")
+        given = mapping(chain.evaluation.get("pictures")).get("reconstructions.png")
         caption = str(given) if given else "Test photos above their reconstructions."
         shown = figure(picture, "Test photos and their reconstructions", caption, ROOM)
         return [about, shown, _inversion_table(chain)]
@@ -516,8 +522,8 @@ def _reconstructions(chain: _Chain) -> list[Html]:
 
 
 def _inversion_table(chain: _Chain) -> Html | None:
-    measured = _mapping(chain.evaluation.get("inversion"))
-    modes = {name: _mapping(block) for name, block in measured.items()}
+    measured = mapping(chain.evaluation.get("inversion"))
+    modes = {name: mapping(block) for name, block in measured.items()}
     if not modes:
         return None
     head = ("Way of inverting", "PSNR (dB)", "SSIM", "Perceptual distance",
@@ -657,8 +663,8 @@ def _stage_charts(stage: str, stats: Sequence[Mapping[str, Any]]) -> Iterator[Ht
 def _measurements(chain: _Chain) -> list[Html]:
     parts = []
     if chain.evaluation:
-        for block in (_generation, _regressor, _edit_tables, _set, _counterfactual):
-            parts += block(chain)
+        parts += _generation(chain) + _regressor(chain)
+        parts += report_edits.parts(chain.evaluation, chain.attributes)
     else:
         parts.append(chain.missing("evaluate", "measurements"))
     parts += _calibration(chain)
@@ -669,7 +675,7 @@ def _measurements(chain: _Chain) -> list[Html]:
 
 
 def _generation(chain: _Chain) -> list[Html]:
-    made = _mapping(chain.evaluation.get("generation"))
+    made = mapping(chain.evaluation.get("generation"))
     if not made:
         return []
     rows = [
@@ -687,16 +693,16 @@ def _generation(chain: _Chain) -> list[Html]:
 
 
 def _regressor(chain: _Chain) -> list[Html]:
-    seen = _mapping(chain.evaluation.get("regressor"))
+    seen = mapping(chain.evaluation.get("regressor"))
     if not seen:
         return []
     means = [
         (label, percent(block.get("accuracy")), percent(block.get("balanced_accuracy")))
         for key, label in (("regressor", "Regressor"), ("judge", "Judge"),
                            ("majority", "Always the more frequent answer"))
-        if (block := _mapping(seen.get(key)))
+        if (block := mapping(seen.get(key)))
     ]  # fmt: skip
-    each = {name: _mapping(block) for name, block in _mapping(seen.get("attributes")).items()}
+    each = {name: mapping(block) for name, block in mapping(seen.get("attributes")).items()}
     rows = [
         (name, percent(one.get("positive")), percent(one.get("accuracy")),
          percent(one.get("balanced_accuracy")), percent(one.get("judge_accuracy")),
@@ -719,120 +725,6 @@ def _regressor(chain: _Chain) -> list[Html]:
         table(f"Mean over the attributes, {n}", ("Network", "Accuracy", "Balanced"), means),
         per_attribute if rows else None,
     ]
-
-
-def _edit_tables(chain: _Chain) -> list[Html]:
-    edits = chain.edits()
-    if not edits:
-        return []
-    head = ("Attribute", "Method", "Strength", "Target change", "… from the photo", "Success",
-            "Leakage", "Change / leakage", "… over random", "Identity", "Promised", "Achieved",
-            "Calibration error", "n", "Seed")  # fmt: skip
-    rows = []
-    known = list(dict.fromkeys(name for block in edits.values() for name in block))
-    for name in sorted(known, key=lambda name: (name not in chain.attributes, known.index(name))):
-        for method, block in edits.items():
-            if name in block:
-                rows.append(_edit_row(name, method, block[name]))
-    for method, mean in _mapping(chain.evaluation.get("edits_mean")).items():
-        rows.append(_edit_row("Mean", method, _mapping(mean)))
-    text = (
-        "Target change is the rise of the judge's mean probability from the reconstruction to its "
-        "edit, on photos without the attribute; success the share that it then says has it; "
-        "leakage the mean absolute change of all other attributes; identity the cosine of the "
-        "judge's features before and after. Promised is the direction's own calibration, achieved "
-        "what the regressor sees on test photos. Random directions of the same length show what "
-        "would happen by chance."
-    )
-    table_ = table("Edits of test photos by attribute and method", head, rows, 2)
-    return [tag("h3", "Edits"), tag("p", text), table_]
-
-
-def _edit_row(name: str, method: str, edit: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        name, method, short(edit.get("strength"), signed=True),
-        fixed(edit.get("target_change"), 3, signed=True),
-        fixed(edit.get("target_change_from_photo"), 3, signed=True), percent(edit.get("success")),
-        fixed(edit.get("leakage"), 3), number(edit.get("ratio")),
-        number(edit.get("ratio_over_random")), fixed(edit.get("identity"), 3),
-        fixed(edit.get("calibrated_change"), 3, signed=True),
-        fixed(edit.get("achieved_change"), 3, signed=True), fixed(edit.get("calibration_error"), 3),
-        _n(edit), plain(edit.get("seed")),
-    )  # fmt: skip
-
-
-def _set(chain: _Chain) -> list[Html]:
-    block = _mapping(chain.evaluation.get("set"))
-    points = {
-        name: [_mapping(point) for point in found]
-        for name, found in _mapping(block.get("attributes")).items()
-        if isinstance(found, list) and found
-    }
-    if not points:
-        return []
-    rows = [_set_row(name, point) for name, found in points.items() for point in found]
-    rows.append(_set_row("Mean", block))
-    charts = []
-    names = list(points)
-    for start in range(0, len(names), SERIES):
-        series = [
-            Series(name, [point.get("asked") for point in points[name]],
-                   [point.get("reached_judge") for point in points[name]])
-            for name in names[start : start + SERIES]
-        ]  # fmt: skip
-        charts.append(line_chart(
-            "What the judge sees of what was asked", series, "asked of the regressor",
-            "mean of the judge's probability", y_range=(0.0, 1.0), markers=True,
-        ))  # fmt: skip
-    head = ("Attribute", "Asked", "Reached", "… by the judge", "|reached − asked|",
-            "… by the judge", "|strength|", "Met", "n", "Seed")  # fmt: skip
-    text = (
-        "--set looks for the strength at which the regressor predicts the value that was asked "
-        "for, for each test photo by itself, with or without the attribute. Met is the share of "
-        "photos whose direction reaches it; the others get the nearest. The judge, which the "
-        "search never asks, says what came of it."
-    )
-    return [
-        tag("h3", "Attributes set to a value"), tag("p", text),
-        tag("div", tag("div", charts), table("Set test photos, means", head, rows),
-            class_="beside"),
-    ]  # fmt: skip
-
-
-def _set_row(name: str, point: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        name, *(fixed(point.get(key)) for key in ("asked", "reached", "reached_judge")),
-        fixed(point.get("error"), 3), fixed(point.get("error_judge"), 3),
-        fixed(point.get("strength")), percent(point.get("met")), _n(point),
-        plain(point.get("seed")),
-    )  # fmt: skip
-
-
-def _counterfactual(chain: _Chain) -> list[Html]:
-    block = _mapping(chain.evaluation.get("counterfactual"))
-    if not block:
-        return []
-    head = ("Attribute", "Nearer to the true edit", "… by the judge", "… by PSNR",
-            "PSNR to the true edit (dB)", "… to the unedited face", "… ceiling", "Judge agrees",
-            "… on the attribute", "True change", "True leakage", "n", "Seed")  # fmt: skip
-    rows = [
-        (name, percent(one.get("nearer")), percent(one.get("nearer_judge")),
-         percent(one.get("nearer_psnr")), fixed(one.get("psnr")),
-         fixed(one.get("psnr_unedited")), fixed(one.get("psnr_ceiling")),
-         percent(one.get("judge_agreement")), percent(one.get("judge_agreement_target")),
-         fixed(one.get("true_change"), 3, signed=True), fixed(one.get("true_leakage"), 3),
-         _n(one), plain(one.get("seed")))
-        for name, one in ((name, _mapping(one)) for name, one in block.items())
-    ]  # fmt: skip
-    text = (
-        "Synthetic faces can be drawn again with one attribute changed, so the true answer is "
-        "known. Nearer is the share of faces whose edit is nearer to that answer than to the "
-        "unedited face: by the perceptual distance, by the judge's features and by PSNR. The "
-        "ceiling is the reconstruction of the answer itself, which no edit can be expected to "
-        "beat. True change and leakage are what the judge sees of the answer."
-    )
-    caption = "Edited reconstructions against the truly edited faces"
-    return [tag("h3", "Against the true edit"), tag("p", text), table(caption, head, rows)]
 
 
 def _calibration(chain: _Chain) -> list[Html]:
@@ -890,12 +782,12 @@ def _export(chain: _Chain) -> list[Html]:
     report = chain.exported
     if not report:
         return [chain.missing("export", "exported models")]
-    variants = {name: _mapping(one) for name, one in _mapping(report.get("variants")).items()}
+    variants = {name: mapping(one) for name, one in mapping(report.get("variants")).items()}
     signatures = list(dict.fromkeys(
-        signature for one in variants.values() for signature in _mapping(one.get("signatures"))
+        signature for one in variants.values() for signature in mapping(one.get("signatures"))
     ))  # fmt: skip
     rows = [_variant_row(name, one, signatures) for name, one in variants.items()]
-    photos, drawn = _mapping(report.get("photos")), _mapping(report.get("strengths"))
+    photos, drawn = mapping(report.get("photos")), mapping(report.get("strengths"))
     text = (
         "The same editor for servers (SavedModel) and devices (TFLite). Each signature's output is "
         "compared with the trained model's on the same inputs: the largest absolute difference of "
@@ -919,8 +811,8 @@ def _export(chain: _Chain) -> list[Html]:
 
 
 def _variant_row(name: str, variant: Mapping[str, Any], signatures: Sequence[str]) -> tuple:
-    measured = _mapping(variant.get("signatures"))
-    differences = [_mapping(measured.get(key)).get("max_difference") for key in signatures]
+    measured = mapping(variant.get("signatures"))
+    differences = [mapping(measured.get(key)).get("max_difference") for key in signatures]
     passed = variant.get("passed")
     verdict = "passed" if passed is True else "failed" if passed is False else DASH
     return (
@@ -940,7 +832,7 @@ def _options(chain: _Chain) -> list[Html]:
         parts.append(chain.missing("gan", "options"))
     begun = {name: metadata for name, metadata in chain.metadata.items() if metadata}
     if begun:
-        versions = {name: _mapping(metadata.get("versions")) for name, metadata in begun.items()}
+        versions = {name: mapping(metadata.get("versions")) for name, metadata in begun.items()}
         packages = list(dict.fromkeys(package for block in versions.values() for package in block))
         rows = [(package, _by_stage(package, versions)) for package in packages]
         parts.append(table("Versions that the stages ran with", ("Package", "Version"), rows, 2))
@@ -975,11 +867,6 @@ def _by_stage(package: str, versions: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 # ---- small parts ---------------------------------------------------------------------------------
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    """The value if it is a JSON object, else an empty one."""
-    return value if isinstance(value, dict) else {}
 
 
 def _n(block: Mapping[str, Any], key: str = "n") -> str:

@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import functools
 import json
-import types
 
 import fake_run
 import numpy as np
@@ -14,11 +13,11 @@ import tensorflow as tf
 from cgan_tf import (
     artifact,
     data,
+    editing,
     evaluate,
     figures,
     judge,
     measure,
-    metrics,
     projection,
     translator,
 )
@@ -70,7 +69,8 @@ def photos(finished, chain):
 # ---- the stage ---------------------------------------------------------------------------------
 
 EDIT = {"strength", "target_change", "target_change_from_photo", "success", "n_success", "leakage",
-        "ratio", "identity", "identity_from_photo", "n", "draws", "seed"}  # fmt: skip
+        "ratio", "identity", "identity_from_photo", "interval", "n", "draws",
+        "seed"}  # fmt: skip
 LEARNED = EDIT | {"ratio_over_random", "calibrated_change", "achieved_change", "calibration_error",
                   "achieved_change_judge", "calibration_error_judge", "n_calibration"}  # fmt: skip
 
@@ -79,7 +79,8 @@ def test_report_has_exactly_the_documented_layout(finished):
     config, _, dataset, report = finished
     assert set(report) == {
         "version", "seed", "seconds", "data", "judge", "generation", "regressor", "inversion",
-        "edits", "edits_mean", "set", "counterfactual", "pictures",
+        "edits", "edits_mean", "set", "strengths", "preservation", "comparison", "rescoring",
+        "cosines", "consistency", "counterfactual", "pictures",
     }  # fmt: skip
     assert report["seed"] == 7
     assert report["data"] == {"name": "synthetic", "resolution": 32, "digest": dataset.digest,
@@ -108,8 +109,9 @@ def test_report_has_exactly_the_documented_layout(finished):
         assert set(report["edits"]["random"][name]) == EDIT
         assert set(report["counterfactual"][name]) == {
             "psnr", "psnr_unedited", "psnr_ceiling", "judge_agreement", "judge_agreement_target",
-            "true_change", "true_leakage", "nearer", "n_nearer", "nearer_judge", "nearer_psnr",
-            "n", "seed",
+            "true_change", "true_leakage", "n_nearer", "n", "seed",
+            *(f"{key}{by}" for by in ("", "_judge", "_psnr")
+              for key in ("nearer", "beats_photo", "beats_reconstruction", "detail_beats_photo")),
         }  # fmt: skip
     assert set(report["edits_mean"]) == {"learned", "random"}
     figures_of_set = {"error", "error_judge", "strength", "met", "n", "seed"}
@@ -119,6 +121,35 @@ def test_report_has_exactly_the_documented_layout(finished):
         assert [entry["asked"] for entry in found] == [0.2, 0.4, 0.6, 0.8]
         for entry in found:
             assert set(entry) == figures_of_set | {"asked", "reached", "reached_judge"}
+
+
+def test_report_tells_more_of_edits_than_one_strength(finished):
+    report = finished[3]
+    names = fake_run.ATTRIBUTES
+    blocks = (report["strengths"]["attributes"], report["comparison"]["attributes"],
+              report["rescoring"]["matrix"], report["cosines"], report["consistency"],
+              report["preservation"]["learned"]["attributes"],
+              report["preservation"]["random"]["attributes"])  # fmt: skip
+    assert all(tuple(block) == names for block in blocks)
+    strengths = [point["strength"] for point in report["strengths"]["attributes"]["Smiling"]]
+    assert strengths == [-2, -1.5, -1, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1, 1.5, 2]
+    # The same edits as in `edits`, of which there are no more photos here.
+    at_one = report["strengths"]["attributes"]["Smiling"][9]
+    for key in ("target_change", "success", "leakage", "identity"):
+        wanted = report["edits"]["learned"]["Smiling"][key]
+        assert at_one[key] == pytest.approx(wanted, rel=1e-5, abs=1e-7)
+    row = report["rescoring"]["matrix"]["Smiling"]
+    assert tuple(row) == synthetic.ATTRIBUTES
+    assert row["Smiling"] == pytest.approx(at_one["target_change"], rel=1e-4, abs=1e-7)
+    assert all(len(report["preservation"][way]["all"]) == 3 for way in ("learned", "random"))
+    for name in names:
+        assert report["cosines"][name][name] == pytest.approx(1.0)
+        assert set(report["comparison"]["attributes"][name]) == {"learned", "random"}
+        assert set(report["consistency"][name]) == {
+            "latent", "step", "psnr", "identity", "perceptual", "unedited", "interval", "n",
+            "n_perceptual", "seed",
+        }  # fmt: skip
+    assert report["comparison"]["asked"] == 0.4
 
 
 def test_every_figure_carries_its_n_and_seed(finished):
@@ -140,7 +171,7 @@ def test_every_figure_carries_its_n_and_seed(finished):
     for name in fake_run.ATTRIBUTES:
         without = int(np.sum(labels[:, dataset.attribute_names.index(name)] == 0))
         assert report["edits"]["learned"][name]["n"] == without
-        assert report["edits"]["random"][name]["draws"] == measure.RANDOM_DRAWS
+        assert report["edits"]["random"][name]["draws"] == editing.RANDOM_DRAWS
         assert report["counterfactual"][name]["n"] == without
 
 
@@ -326,263 +357,13 @@ def test_a_perfect_inversion_is_told(chain, photos):
     assert block["psnr"] is None  # infinite
 
 
-# ---- edits -------------------------------------------------------------------------------------
-
-
-class Script:
-    """A chain whose judge reads probabilities off the latent: every figure is known."""
-
-    names = ("A", "B", "C")
-    attributes = ("A",)
-    calibrated = {"A": 0.4}
-
-    def __init__(self, direction):
-        self.directions = {"A": np.array(direction, np.float32)}
-
-    def generate(self, z):
-        return z
-
-    def judge(self, z):
-        return np.concatenate([z, np.ones((len(z), 1))], axis=1).astype(np.float32), z
-
-    def score(self, z):
-        return z
-
-
-def scripted_photos(latents, labels):
-    photos = measure.Photos.__new__(measure.Photos)
-    photos.seed, photos.labels = 0, np.array(labels, np.float32)
-    photos.latents = photos.reconstructions = np.array(latents, np.float32)
-    photos.reconstructed_features, photos.reconstructed_probabilities = Script([0] * 3).judge(
-        photos.latents
-    )
-    photos.features = photos.reconstructed_features[:, ::-1]
-    photos.probabilities = photos.reconstructed_probabilities - np.float32([0.1, 0, 0])
-    return photos
-
-
-def test_edits_by_hand():
-    chain = Script([0.3, 0.1, -0.05])
-    photos = scripted_photos(
-        [[0.1, 0.2, 0.5], [0.3, 0.2, 0.5], [0.6, 0.2, 0.5], [0.4, 0.9, 0.9]],
-        [[0, 0, 1], [0, 1, 0], [0, 0, 0], [1, 0, 0]],
-    )
-    learned = measure.measure_edits(chain, photos, draws=2)["learned"]["A"]
-    expected = {
-        "strength": 1.0,
-        "target_change": 0.3,
-        "target_change_from_photo": 0.4,
-        "success": 0.5,  # of the two at or below 0.5, 0.1 -> 0.4 and 0.3 -> 0.6
-        "n_success": 2,
-        "leakage": (0.1 + 0.05) / 2,
-        "ratio": 0.3 / 0.075,
-        "calibrated_change": 0.4,
-        "achieved_change": 0.3,
-        "achieved_change_judge": 0.3,
-        "calibration_error": 0.1,
-        "calibration_error_judge": 0.1,
-        "n_calibration": 3,
-        "n": 3,
-        "draws": 1,
-    }
-    assert {key: learned[key] for key in expected} == pytest.approx(expected, rel=1e-4)
-    rows = photos.reconstructed_features[:3].astype(np.float64)
-    edited = rows + [0.3, 0.1, -0.05, 0.0]
-    assert learned["identity"] == pytest.approx(metrics.cosine(rows, edited).mean(), rel=1e-5)
-    flipped = metrics.cosine(rows[:, ::-1], edited).mean()
-    assert learned["identity_from_photo"] == pytest.approx(flipped, rel=1e-5)
-
-
-def test_random_directions_have_the_learned_length_and_no_sign():
-    chain, lengths = Script([0.3, 0.0, 0.4]), []
-    judged = chain.judge
-
-    def judge_and_note(z):
-        lengths.append(np.linalg.norm(z - photos.latents[:2], axis=1))
-        return judged(z)
-
-    photos = scripted_photos([[0.1, 0.2, 0.5], [0.3, 0.2, 0.5]], [[0, 0, 1], [0, 1, 0]])
-    chain.judge = judge_and_note
-    edits = measure.measure_edits(chain, photos, draws=6)
-    np.testing.assert_allclose(lengths, 0.5, rtol=1e-4)
-    random = edits["random"]["A"]
-    assert random["draws"] == 6 and random["target_change"] > 0
-    assert random["ratio"] == pytest.approx(random["target_change"] / random["leakage"])
-    learned = edits["learned"]["A"]
-    assert learned["ratio_over_random"] == pytest.approx(learned["ratio"] / random["ratio"])
-
-
-def test_an_attribute_that_every_test_photo_has_gives_no_figure():
-    photos = scripted_photos([[0.1, 0.2, 0.5]], [[1, 0, 0]])
-    edits = measure.measure_edits(Script([0.3, 0.1, 0.0]), photos)
-    learned = edits["learned"]["A"]
-    assert learned["n"] == learned["n_success"] == learned["n_calibration"] == 0
-    for key in ("target_change", "success", "leakage", "ratio", "identity", "calibration_error"):
-        assert learned[key] is None
-    assert measure.edits_mean(edits)["learned"]["target_change"] is None
-
-
-def test_means_over_attributes_leave_out_what_has_no_value():
-    keys = (*measure.EDIT_FIGURES, "ratio", "calibration_error")
-    one, two = dict.fromkeys(keys, 0.2), dict.fromkeys(keys, 0.6)
-    two["success"] = None
-    means = measure.edits_mean({"learned": {"A": one, "B": two}})["learned"]
-    assert means["target_change"] == pytest.approx(0.4)
-    assert means["success"] == pytest.approx(0.2)
-
-
-class Squaring(Script):
-    """A judge that sees the squares of what the regressor sees."""
-
-    def judge(self, z):
-        return z, z**2
-
-
-def test_what_comes_of_a_value_by_hand():
-    chain = Squaring([0.2, 0.1, 0.0])
-    # Either label; at strength 3 they are at 0.7 and 1.2, at -3 at -0.5 and 0.
-    photos = scripted_photos([[0.1, 0.2, 0.5], [0.6, 0.2, 0.5]], [[0, 0, 1], [1, 1, 0]])
-    block = measure.measure_set(chain, photos)
-    found = block["attributes"]["A"]
-    assert [entry["asked"] for entry in found] == [0.2, 0.4, 0.6, 0.8]
-    for entry, reached in zip(found, ([0.2] * 2, [0.4] * 2, [0.6] * 2, [0.7, 0.8]), strict=True):
-        asked, reached = entry["asked"], np.array(reached)
-        steps = (reached - photos.latents[:, 0]) / 0.2
-        near = pytest.approx  # within the search's tolerance
-        assert entry["reached"] == near(reached.mean(), abs=0.005)
-        assert entry["reached_judge"] == near((reached**2).mean(), abs=0.01)
-        assert entry["error"] == near(np.abs(reached - asked).mean(), abs=0.005)
-        assert entry["error_judge"] == near(np.abs(reached**2 - asked).mean(), abs=0.01)
-        assert entry["strength"] == near(np.abs(steps).mean(), abs=0.025)
-        assert entry["met"] == np.mean(reached == asked)
-        assert (entry["n"], entry["seed"]) == (2, 0)
-    assert (block["n"], block["seed"], block["met"]) == (2, 0, 7 / 8)
-    for key in ("error", "error_judge", "strength"):
-        assert block[key] == pytest.approx(np.mean([entry[key] for entry in found]))
-    few = measure.measure_set(chain, photos, count=1)
-    assert few["n"] == few["attributes"]["A"][0]["n"] == 1
-
-
-# ---- families at matched change ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "change, asked, wanted",
-    [
-        (lambda s: 0.1 * s, 0.3, 3.0),
-        (lambda s: 0.1 * s, 0.02, 0.2),
-        (lambda s: 0.05 * s * s, 0.4, 8**0.5),
-        (lambda s: np.tanh(s), 0.9, np.arctanh(0.9)),
-    ],
-)
-def test_a_strength_is_matched_within_a_hundredth(change, asked, wanted):
-    asks = []
-    strength, reached = measure.match_strength(lambda s: asks.append(s) or change(s), asked)
-    assert reached is True
-    assert change(strength) == pytest.approx(asked, rel=0.01)
-    # The curves are flat enough there for a hundredth of the change.
-    assert strength == pytest.approx(wanted, rel=0.05)
-    assert len(asks) < 15
-
-
-@pytest.mark.parametrize(
-    "change, best",
-    [
-        (lambda s: 0.2 * min(s, 1.2), 1.5),  # no more from 1.2 on, and 1.5 is the first beyond
-        (lambda s: 0.1 * s * (4 - s), 2.25),  # 1.5^2, nearest to its peak at 2
-        (lambda s: -0.1 * s, 1.0),  # the wrong way: the least of the damage
-    ],
-)
-def test_a_change_out_of_reach_is_said(change, best):
-    assert measure.match_strength(change, 0.5) == (pytest.approx(best), False)
-
-
-def matched_families(families, asked=0.3, draws=4):
-    chain = Script([0.0, 0.0, 0.0])
-    chain.generator = types.SimpleNamespace(latent_shape=(3,))
-    photos = scripted_photos(
-        [[0.1, 0.2, 0.5], [0.3, 0.2, 0.5], [0.6, 0.2, 0.5]], [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
-    )
-    vectors = {
-        family: {name: np.float32(vector) for name, vector in found.items()}
-        for family, found in families.items()
-    }
-    block, scaled = measure.measure_families(chain, photos, vectors, asked, draws)
-    return chain, photos, block, scaled
-
-
-def test_families_meet_at_the_same_change_of_their_attribute():
-    families = {
-        "plain": {"A": [0.2, 0.0, 0.0]},
-        "skew": {"A": [0.05, 0.05, -0.02], "B": [0.0, 1.0, 0.5]},
-        "short": {"A": [0.01, 0.0, 0.03]},
-    }
-    _, photos, block, scaled = matched_families(families)
-    found = block["attributes"]["A"]
-    for family, leakage, change in (
-        ("plain", 0.0, 0.3), ("skew", (0.3 + 0.12) / 2, 0.3), ("short", 0.18 / 2, 0.06),
-    ):  # fmt: skip
-        entry = found[family]
-        assert entry["target_change"] == pytest.approx(change, rel=0.011)
-        assert entry["leakage"] == pytest.approx(leakage, rel=0.011, abs=1e-7)
-        assert entry["reached"] == (family != "short")  # six times its length are its end
-        assert entry["n"] == 2
-        assert entry["length"] == pytest.approx(np.linalg.norm(scaled[family]["A"]), rel=1e-6)
-        np.testing.assert_allclose(
-            scaled[family]["A"] / entry["length"],
-            families[family]["A"] / np.linalg.norm(families[family]["A"]),
-            rtol=1e-5,
-        )
-    assert set(block["attributes"]["B"]) == {"skew", "random"}
-    mean = block["mean"]["skew"]
-    both = [block["attributes"][name]["skew"]["leakage"] for name in "AB"]
-    assert mean["leakage"] == pytest.approx(np.mean(both))
-    assert mean["n_attributes"] == mean["n_reached"] == 2
-    assert block["mean"]["short"]["n_reached"] == 0
-
-
-def test_random_directions_beside_a_family():
-    _, photos, block, scaled = matched_families({"plain": {"A": [0.2, 0.0, 0.0]}}, draws=6)
-    found = block["attributes"]["A"]
-    units = np.random.default_rng(0).standard_normal((6, 3))
-    units /= np.linalg.norm(units, axis=1, keepdims=True)
-    length = found["plain"]["length"]
-    others = np.abs(units[:, 1:]).mean(axis=1)
-    assert found["plain"]["random_leakage"] == pytest.approx(length * others.mean(), rel=1e-4)
-    assert found["plain"]["random_target_change"] == pytest.approx(
-        length * np.abs(units[:, 0]).mean(), rel=1e-4
-    )
-    # The same change takes 0.3 / |first coordinate|; six times the usual length is the end.
-    needed = 0.3 / np.abs(units[:, 0])
-    reach = needed <= measure.MATCH_LONGEST * length
-    assert 0 < reach.sum() < 6
-    assert found["random"]["reached"] == reach.sum()
-    wanted = np.mean((needed * others)[reach])
-    assert found["random"]["leakage"] == pytest.approx(wanted, rel=0.011)
-    assert found["random"]["target_change"] == pytest.approx(0.3, rel=0.011)
-    assert found["plain"]["leakage_over_random"] == pytest.approx(
-        found["plain"]["leakage"] / found["random"]["leakage"]
-    )
-
-
-def test_what_moves_along_a_direction_and_what_projection_spares():
-    chain, photos, _, scaled = matched_families({"skew": {"A": [0.1, 0.1, -0.02]}})
-    matrix = measure.measure_rescoring(chain, photos, scaled["skew"])
-    assert matrix["A"] == pytest.approx({"A": 0.3, "B": 0.3, "C": -0.06}, rel=0.011)
-    assert measure.entangled_pairs(matrix, ("A", "B", "C")) == [("A", "B"), ("A", "C")]
-    assert measure.entangled_pairs(matrix, ("A", "C"), 1) == [("A", "C")]
-    spared = np.float32([0.1, 0.0, -0.02])
-    (entry,) = measure.measure_projection(
-        chain, photos, {("A", "B"): (scaled["skew"]["A"], spared)}, 0.15
-    )
-    assert (entry["edited"], entry["held"], entry["n"]) == ("A", "B", 2)
-    before, after = entry["before"], entry["after"]
-    assert before["held_leakage"] == pytest.approx(0.15, rel=0.011)
-    assert before["held_change"] == pytest.approx(0.15, rel=0.011)
-    assert before["leakage"] == pytest.approx((0.15 + 0.03) / 2, rel=0.011)
-    assert after["held_leakage"] == pytest.approx(0.0, abs=1e-6)
-    assert after["leakage"] == pytest.approx(0.03 / 2, rel=0.011)
-    assert before["reached"] and after["reached"] and entry["ratio"] == pytest.approx(0, abs=1e-6)
+def test_some_of_the_photos_are_a_seeded_choice(photos):
+    some = photos.some(4)
+    rows = measure.choose(np.arange(10), 4, photos.seed)
+    assert len(rows) == 4 and len(photos.labels) == 10
+    for name, value in vars(photos).items():
+        kept = value if name in ("seed", "base_rates") else value[rows]
+        np.testing.assert_array_equal(getattr(some, name), kept)
 
 
 def test_photos_come_from_the_split_that_is_named(finished, chain, photos):
@@ -597,7 +378,7 @@ def test_photos_come_from_the_split_that_is_named(finished, chain, photos):
 
 def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, monkeypatch):
     name = "Eyeglasses"
-    rows = measure.rows_without(chain, photos, name)
+    rows = editing.rows_without(chain, photos, name)
     faces = [synthetic_source.face(photos.indices[row]) for row in rows]
     changed = [synthetic.counterfactual(face, name, True) for face in faces]
     truth = to_float(np.stack([synthetic.render(face, 32) for face in changed]))
@@ -610,10 +391,33 @@ def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, mon
         monkeypatch.setattr(
             chain, "generate", lambda z, reply=reply: reply.pop() if reply else rest(z)
         )
-        block = measure.measure_counterfactual(chain, photos)[name]
-        assert block["nearer"] == block["nearer_judge"] == block["nearer_psnr"] == share
+        block = editing.measure_counterfactual(chain, photos)[name]
+        for key in ("nearer", "beats_photo"):
+            assert [block[key + by] for by in ("", "_judge", "_psnr")] == [share] * 3
         assert block["n"] == block["n_nearer"] == len(rows)
     assert block["true_leakage"] >= 0
+    # Two questions: less than half of the way is nearer to the photo than to the true edit, and
+    # nearer to it than the photo; the reconstruction is no nearer than itself.
+    part = np.float32(0.6) * unedited + np.float32(0.4) * truth
+    for pictures, answers in (
+        (part, {"nearer_psnr": 0.0, "beats_photo_psnr": 1.0}),
+        (
+            photos.reconstructions[rows],
+            {"beats_reconstruction": 0.0, "beats_reconstruction_psnr": 0.0,
+             "detail_beats_photo": 0.0, "detail_beats_photo_psnr": 0.0},
+        ),
+        (
+            photos.reconstructions[rows] + np.float32(0.5) * (truth - unedited),
+            {"detail_beats_photo_psnr": 1.0},
+        ),
+        (truth, {"beats_reconstruction": 1.0, "beats_reconstruction_psnr": 1.0}),
+    ):  # fmt: skip
+        reply = [pictures]
+        monkeypatch.setattr(
+            chain, "generate", lambda z, reply=reply: reply.pop() if reply else rest(z)
+        )
+        block = editing.measure_counterfactual(chain, photos)[name]
+        assert {key: block[key] for key in answers} == answers
 
 
 # ---- regressor ---------------------------------------------------------------------------------
@@ -710,6 +514,13 @@ def test_figures_of_nothing(tmp_path, finished):
         figures.collect(bare.path)
 
 
+def test_an_interval_stands_beside_its_figure():
+    rows = [figures.Row("change", 0.5562, n=521, interval=[0.53, 0.58]), figures.Row("kid", 0.1)]
+    lines = figures.table(rows).splitlines()
+    assert lines[1].split() == ["change", "0.5562", "±0.025", "521"]
+    assert lines[2].split() == ["kid", "0.1"]
+
+
 @pytest.mark.parametrize(
     "value, bars, verdict",
     [
@@ -751,7 +562,9 @@ def test_bars_of_photos_and_of_drawn_faces(finished):
         "set, |reached - asked| by the judge": "<= 0.15",
     }
     barred = {row.name: row.bar for row in figures.evaluation_rows(report, {}) if row.verdict}
-    assert len(barred) == 9
+    assert len(barred) == 13
+    assert barred["mean leakage of the edits"] == "<= 0.03"
+    assert barred["Eyeglasses, beats the photo"] == ">= 0.95"
     assert barred["Eyeglasses, leakage"] == "<= 0.05"
     assert barred["Eyeglasses, nearer to the true edit"] == ">= 0.8"
 
@@ -776,8 +589,13 @@ def test_what_set_misses_has_bars_on_photos(finished):
 
 def test_hybrid_beside_the_encoder_and_optimize(finished):
     report = copy.deepcopy(finished[3])
-    report["inversion"]["hybrid"] |= {"perceptual": 0.6, "perceptual_encoder": 1.2, "n": 64,
-                                      "seconds_per_image": 0.9, "seconds_to_optimize": None}
+    report["inversion"]["hybrid"] |= {
+        "perceptual": 0.6,
+        "perceptual_encoder": 1.2,
+        "n": 64,
+        "seconds_per_image": 0.9,
+        "seconds_to_optimize": None,
+    }
     report["inversion"]["optimize"] |= {"perceptual": 0.5, "seconds_per_image": 2.0}
     rows = {row.name: row.value for row in figures.evaluation_rows(report, {})}
     assert rows["hybrid, distance / encoder's"] == 0.5

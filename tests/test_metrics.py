@@ -206,3 +206,40 @@ def test_accuracies_by_hand():
     balanced = metrics.balanced_accuracy(scores, labels)
     assert balanced[0] == pytest.approx((1 / 2 + 2 / 2) / 2)
     assert np.isnan(balanced[1])
+
+
+# ---- bootstrap ---------------------------------------------------------------------------------
+
+
+def test_bootstrap_interval_of_a_share_is_the_binomial_one():
+    values = np.repeat([1.0, 0.0], [100, 300])
+    draws = metrics.bootstrap_means(values, seed=0)
+    low, high = metrics.interval(draws)
+    spread = (0.25 * 0.75 / 400) ** 0.5
+    assert draws.shape == (1000,)
+    assert draws.std() == pytest.approx(spread, rel=0.08)
+    assert (high - low) / 2 == pytest.approx(1.96 * spread, rel=0.1)
+    assert (high + low) / 2 == pytest.approx(0.25, abs=0.005)
+
+
+def test_bootstrap_draws_the_same_rows_for_the_same_seed():
+    values = np.random.default_rng(3).standard_normal((50, 2))
+    draws = metrics.bootstrap_means(values, seed=1)
+    np.testing.assert_allclose(draws, metrics.bootstrap_means(values, seed=1))
+    for column in range(2):
+        alone = metrics.bootstrap_means(values[:, column], seed=1)
+        np.testing.assert_allclose(draws[:, column], alone)
+    assert not np.allclose(draws, metrics.bootstrap_means(values, seed=2))
+
+
+def test_bootstrap_leaves_out_what_has_no_value():
+    draws = metrics.bootstrap_means(np.array([2.0, np.nan]), seed=0, draws=200)
+    # Of two rows, a quarter of the draws takes the second one twice.
+    assert np.isnan(draws).mean() == pytest.approx(0.25, abs=0.1)
+    assert set(draws[~np.isnan(draws)]) == {2.0}
+    assert metrics.interval(draws) == (2.0, 2.0)
+
+
+def test_interval_has_equal_tails():
+    assert metrics.interval(np.arange(1001.0)) == pytest.approx((25.0, 975.0))
+    assert metrics.interval(np.arange(1001.0), 0.5) == pytest.approx((250.0, 750.0))

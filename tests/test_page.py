@@ -183,6 +183,42 @@ def test_chart_refuses_more_lines_than_it_can_tell_apart():
     assert page.line_chart("t", lines[:-1], "x", "y").count("<path") == page.SERIES
 
 
+def test_markers_have_their_intervals():
+    line = Series("a", [0, 1, 2], [0.5, 0.6, None], [[0.0, 1.0], None, [0.0, 1.0]])
+    chart = page.line_chart("t", [line], "x", "y", markers=True)
+    found = r'<line x1="58.0" x2="58.0" y1="([\d.]+)" y2="([\d.]+)" class="bar s0"/>'
+    bars = re.findall(found, chart)
+    assert chart.count('class="bar') == len(bars) == 1
+    low, high = map(float, bars[0])
+    dot = float(re.search(r'cx="58.0" cy="([\d.]+)"', chart)[1])
+    assert low - dot == pytest.approx(dot - high, abs=0.11)  # 0.5 in the middle of 0 and 1
+    assert low - high > 100
+
+
+def test_an_interval_is_told_by_half_its_width():
+    space = "\N{NO-BREAK SPACE}"
+    assert page.plus_minus(0.6543, [0.62, 0.69], 3, signed=True) == f"+0.654{space}± 0.035"
+    assert page.plus_minus_percent(0.5, [0.4, 0.62]) == f"50.0{space}± 11.0{space}%"
+    for broken in (None, [0.1], [None, 0.2], 3, ["a", "b"]):
+        assert page.plus_minus(0.5, broken) == "0.50"
+        assert page.plus_minus_percent(0.5, broken) == f"50.0{space}%"
+    assert page.plus_minus(None, [0.1, 0.2]) == page.DASH
+
+
+def test_heat_map_has_a_cell_for_every_number():
+    chart = page.heat_map(
+        "What moves", ["A", "<B>"], ["A", "C"], [[0.5, -0.25], [None, 0.1]], note="Why."
+    )
+    boxes = re.findall(r'width="44" .*? class="(\w+)" fill-opacity="([\d.]+)"', chart)
+    assert boxes == [("up", "0.500"), ("down", "0.250"), ("up", "0.100")]
+    assert re.findall(r'class="cell">([^<]*)<', chart) == ["50", "−25", "10"]
+    assert "<title>A, C: −0.250</title>" in chart and "&lt;B&gt;" in chart and "<B>" not in chart
+    assert "What moves, in hundredths. A: A 50, C −25; &lt;B&gt;: C 10." in chart
+    assert "<p>Why.</p>" in chart
+    many = page.heat_map("t", ["A"], [str(number) for number in range(40)], [[0.0] * 40])
+    assert many.count("<rect") == 40 and 'fill-opacity="0.000"' in many
+
+
 @pytest.mark.parametrize(
     ("low", "high", "ticks"),
     [

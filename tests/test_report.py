@@ -171,10 +171,48 @@ def evaluation(names=NAMES):
                 "seed": 7},
         "counterfactual": {name: {"psnr": 18.91, "psnr_unedited": 17.2, "psnr_ceiling": 20.1,
                                   "judge_agreement": 0.95, "judge_agreement_target": 0.9,
-                                  "nearer": 0.864, "nearer_judge": 0.89, "n": 400, "seed": 7}
+                                  "nearer": 0.864, "nearer_judge": 0.89,
+                                  "beats_photo": 0.912, "n": 400, "seed": 7}
                            for name in names},
         "pictures": {"samples.png": "Samples", "reconstructions.png": "Pairs of <rows>"},
         "figure_of_tomorrow": {"depth": 42.125},
+    }  # fmt: skip
+
+
+def more_of_edits(names=NAMES):
+    """What evaluate measures of edits beside +1, in report.json's layout."""
+    point = {"success": 0.4, "leakage": 0.02, "identity": 0.95, "n": 60, "n_success": 50}
+    points = [
+        point | {"strength": strength, "target_change": 0.3 * strength,
+                 "interval": {"target_change": [0.3 * strength - 0.05, 0.3 * strength + 0.05],
+                              "success": [0.3, 0.5]}}
+        for strength in (-2.0, -1.0, 1.0, 2.0)
+    ]  # fmt: skip
+    bins = [
+        {"above": low, "up_to": low + 0.3, "n": 300, "n_photos": 90, "preserved": 0.97,
+         "leakage": 0.031, "identity": None,
+         "interval": {"preserved": [0.96, 0.98], "leakage": [0.03, 0.034], "identity": None}}
+        for low in (0.0, 0.3)
+    ]  # fmt: skip
+    compared = {"learned": edit(True, target_change=0.4, leakage=0.02, reached=1, length=3.0,
+                                leakage_over_random=0.25, interval={"leakage": [0.018, 0.024]}),
+                "random": edit(False, target_change=0.4, leakage=0.08, reached=2, length=9.0,
+                               leakage_over_random=1.0)}  # fmt: skip
+    way = {"latent": 2.5, "step": 3.0, "psnr": 20.0, "identity": 0.9, "perceptual": 0.5,
+           "unedited": {"latent": 2.0, "psnr": 22.0, "identity": 0.95},
+           "interval": {"latent": [2.4, 2.6]}, "n": 60, "n_perceptual": 40, "seed": 7}  # fmt: skip
+    return {
+        "strengths": {"n_photos": 120, "seed": 7, "attributes": dict.fromkeys(names, points)},
+        "preservation": {"n_photos": 120, "draws": 4, "seed": 7,
+                         "learned": {"all": bins, "attributes": {}},
+                         "random": {"all": bins[:1], "attributes": {}}},
+        "comparison": {"asked": 0.4, "n_photos": 100, "attributes": dict.fromkeys(names, compared),
+                       "mean": {"learned": {"leakage": 0.02, "n_reached": 2}}},
+        "rescoring": {"n_photos": 120, "seed": 7,
+                      "matrix": {name: {other: 0.6 if name == other else -0.1
+                                        for other in (*names, "Male")} for name in names}},
+        "cosines": {name: {other: float(name == other) for other in names} for name in names},
+        "consistency": dict.fromkeys(names, way),
     }  # fmt: skip
 
 
@@ -377,8 +415,8 @@ def test_tables(full):
         ["Mean", "–", "–", "–", "0.020", "0.130", "1.25", "94.0 %", "100", "7"],
     ]  # fmt: skip
     assert rows_of(text, "Edited reconstructions against the truly edited faces")[1] == [
-        "Smiling", "86.4 %", "89.0 %", "–", "18.91", "17.20", "20.10", "95.0 %", "90.0 %", "–", "–",
-        "400", "7",
+        "Smiling", "86.4 %", "89.0 %", "–", "91.2 %", "–", "–", "–", "–", "–", "–", "–", "–",
+        "18.91", "17.20", "20.10", "95.0 %", "90.0 %", "–", "–", "400", "7",
     ]  # fmt: skip
     assert rows_of(text, "Mean change by strength; n photos at each") == [
         ["Attribute", "−1", "−0.5", "+0.5", "+1", "n"],
@@ -394,6 +432,67 @@ def test_tables(full):
     assert rows_of(text, "Versions that the stages ran with")[1:] == [
         ["python", "3.12.1"], ["tensorflow", "2.21.0"]
     ]  # fmt: skip
+
+
+def test_edits_are_told_in_plots_matrices_and_tables(full):
+    folder, _ = full
+    report_path = folder.stage("evaluate").path / "report.json"
+    run.write_text(report_path, json.dumps(evaluation() | more_of_edits()))
+    text = report.render(folder)
+    reader = read(text)
+    text = text.replace("\N{NO-BREAK SPACE}", " ")
+    headings = [
+        "Edits", "What each strength does", "What an edit of a given size costs",
+        "At the same change", "How the directions hang together", "There and back",
+        "Against the true edit",
+    ]  # fmt: skip
+    assert [part for part in reader.text["h3"] if part in headings] == headings
+    charts = {
+        re.search("<strong>(.*?)</strong>", chart)[1]: chart
+        for chart in re.findall(r'<figure class="chart.*?</figure>', text, re.DOTALL)
+    }
+    crossing = charts["Who crosses the line"]
+    assert crossing.count('class="bar') == 2 * 4
+    assert crossing.count("<circle") == 2 * 5  # and no edit at 0
+    assert "<title>Smiling: 0 at 0</title>" in crossing
+    assert "<title>Smiling: 1.00 at 0</title>" in charts["Who is still the same"]
+    assert "<title>Smiling: 0.400 at −2</title>" in crossing
+    costs = charts["Other attributes that stay"]
+    assert costs.count("<circle") == 3 and "the run&#x27;s directions" in costs
+    cells = charts["What moves along each direction"]
+    assert re.findall(r'class="cell">([^<]*)<', cells) == ["60", "−10", "−10", "−10", "60", "−10"]
+    assert re.findall(r'class="cell">([^<]*)<', charts["Which directions point the same way"]) == [
+        "100", "0", "0", "100"]  # fmt: skip
+    assert rows_of(text, "By |change of the target|")[1] == [
+        "(0, 0.3]", "the run&#x27;s directions", "97.0 ± 1.0 %", "0.031 ± 0.002", "–", "300",
+        "90",
+    ]  # fmt: skip
+    compared = rows_of(text, "At the same change; photos without the attribute of 100")
+    assert compared[1] == ["Smiling", "the run&#x27;s directions", "+0.400", "0.020 ± 0.003",
+                           "0.250", "0.913", "3.00", "1", "121", "7"]  # fmt: skip
+    assert compared[-1][0] == "Mean" and compared[-1][7] == "2"
+    assert rows_of(text, "Latent editing consistency")[1] == [
+        "Smiling", "3.00", "2.50 ± 0.10", "2.00", "20.00", "22.00", "0.900", "0.950", "0.500",
+        "60", "40", "7",
+    ]  # fmt: skip
+
+
+def test_intervals_stand_beside_the_figures_of_an_edit(full):
+    folder, _ = full
+    content = evaluation()
+    content["edits"]["learned"]["Smiling"]["interval"] = {
+        "target_change": [0.63, 0.68], "success": [0.85, 0.9], "leakage": [0.03, 0.034],
+        "identity": [0.9, 0.92], "calibration_error": [0.01, 0.05],
+    }  # fmt: skip
+    run.write_text(folder.stage("evaluate").path / "report.json", json.dumps(content))
+    text = report.render(folder).replace("\N{NO-BREAK SPACE}", " ")
+    assert rows_of(text, "Edits of test photos by attribute and method")[1] == [
+        "Smiling", "learned", "+1", "+0.654 ± 0.025", "+0.610", "87.6 ± 2.5 %", "0.032 ± 0.002",
+        "20.4", "8.76", "0.913 ± 0.010", "+0.800", "+0.770", "0.030 ± 0.020", "121", "7",
+    ]  # fmt: skip
+    beside = dict(rows_of(text, "Smiling at strength +1")[1:])
+    assert beside["Target change"] == "+0.65 ± 0.03"
+    assert beside["Identity kept (cosine)"] == "0.913 ± 0.010"
 
 
 def test_figures_that_nobody_knew_of_are_shown(full):
@@ -504,13 +603,21 @@ def test_damaged_files_are_left_out_and_said(full):
 
 def test_figures_of_other_types_do_not_stop_the_page(full):
     folder, _ = full
-    strange = {key: ["x"] for key in evaluation()} | {"edits": {"learned": {"Smiling": None}}}
+    known = evaluation() | more_of_edits()
+    strange = {key: ["x"] for key in known} | {"edits": {"learned": {"Smiling": None}}}
     run.write_json(folder.stage("evaluate").path / "report.json", strange)
     run.write_json(folder.stage("export").path / "report.json", {"variants": {"a": {"bytes": "x"}}})
     broken = {"attribute": "Smiling", "calibration": [{"strength": None}, 3]}
     run.write_json(folder.stage("directions").model / "Smiling.json", broken)
     with open(folder.stage("gan").path / "stats.jsonl", "a") as file:
         file.write('[1]\n{"kimg": null, "g_loss": "high", "images_per_second": null}\n{"torn')
+    read(report.render(folder))
+    deeper = {"strengths": {"attributes": {"Smiling": [3, {"strength": "x", "interval": 3}]}},
+              "preservation": {"learned": {"all": [3, {"above": "x", "interval": {"leakage": 3}}]}},
+              "comparison": {"attributes": {"Smiling": {"learned": 3}}, "mean": 3},
+              "rescoring": {"matrix": {"Smiling": {"Male": "x"}, "Male": 3}},
+              "consistency": {"Smiling": 3}}  # fmt: skip
+    run.write_json(folder.stage("evaluate").path / "report.json", deeper)
     read(report.render(folder))
 
 

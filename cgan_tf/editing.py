@@ -1,0 +1,532 @@
+"""The evaluate stage's blocks on edits: what a step along a direction does to photos.
+
+Each function `measure_...` makes one block of evaluate/report.json, whose layout is in
+`cgan_tf.evaluate`; `measure` has the models and photos that they all take. The comparison of
+families of directions is in `comparison`.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cgan_tf import metrics, strengths
+from cgan_tf.data import synthetic, synthetic_source
+from cgan_tf.data.images import to_float
+from cgan_tf.measure import Chain, Numbers, Photos, batched, choose, estimate, mean, ratio
+
+RANDOM_DRAWS = 4  # random directions per attribute
+VGG_PHOTOS = 250  # per attribute, where VGG16 must see every image: it costs 30 times the judge
+VGG_FEW = 40  # per attribute, where it sees them for one figure of several
+SWEPT_PHOTOS = 200  # behind all strengths, the re-scoring matrix and the way back
+SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # strengths, in both signs
+SWEPT_RANDOM = (1.0, 2.0, 4.0, 6.0)  # in lengths of the learned ones, which change far less
+SET_VALUES = (0.2, 0.4, 0.6, 0.8)  # that --set is measured at
+SET_PHOTOS = 100  # per attribute and value: VGG16 sees each some four times
+BINS = (0.0, 0.3, 0.6, 0.9)  # of |target change|
+
+EDIT_FIGURES = ("target_change", "target_change_from_photo", "success", "leakage", "identity",
+                "identity_from_photo")  # fmt: skip
+INTERVALS = ("target_change", "success", "leakage", "identity")  # the figures that have one
+
+
+def measure_edits(chain: Chain, photos: Photos, draws: int = RANDOM_DRAWS) -> Numbers:
+    """The `edits` block: what +1 along each direction does to photos without the attribute.
+
+    Args:
+        chain: the models.
+        photos: the test photos.
+        draws: random directions per attribute, of the learned one's length: the baseline.
+    """
+    learned, random = {}, {}
+    generator = np.random.default_rng(photos.seed)
+    for name, direction in chain.directions.items():
+        learned[name] = edit_figures(chain, photos, name, [direction], True)
+        calibration, interval = _calibration(chain, photos, name)
+        learned[name] |= calibration
+        learned[name]["interval"]["calibration_error"] = interval
+        others = generator.standard_normal((draws, direction.size)).astype(np.float32)
+        others *= np.linalg.norm(direction) / np.linalg.norm(others, axis=1, keepdims=True)
+        others = others.reshape(draws, *direction.shape)
+        random[name] = edit_figures(chain, photos, name, list(others), False)
+        learned[name]["ratio_over_random"] = ratio(learned[name]["ratio"], random[name]["ratio"])
+    return {"learned": learned, "random": random}
+
+
+def edits_mean(edits: Numbers) -> Numbers:
+    """The `edits_mean` block: each method's plain means over the attributes."""
+    keys = (*EDIT_FIGURES, "ratio")
+    means = {}
+    for method, attributes in edits.items():
+        chosen = keys + (("calibration_error",) if method == "learned" else ())
+        means[method] = {
+            key: mean([entry[key] for entry in attributes.values() if entry.get(key) is not None])
+            for key in chosen
+        }
+    return means
+
+
+def rows_without(chain: Chain, photos: Photos, name: str) -> np.ndarray:
+    """Rows of the test photos whose label of the attribute is 0."""
+    return np.flatnonzero(photos.labels[:, chain.names.index(name)] < 0.5)
+
+
+def edit_figures(
+    chain: Chain, photos: Photos, name: str, directions: list[np.ndarray], signed: bool
+) -> Numbers:
+    """One attribute's figures, means over the directions, and their 95 % intervals.
+
+    Args:
+        chain: the models.
+        photos: those without the attribute are edited.
+        name: the attribute.
+        directions: steps in the latent space.
+        signed: False takes the size of each direction's mean change: a random direction has no
+            sign of its own.
+    """
+    rows, column = rows_without(chain, photos, name), chain.names.index(name)
+    before, photo = photos.reconstructed_probabilities[rows], photos.probabilities[rows, column]
+    below = before[:, column] <= 0.5
+    each: dict[str, list[np.ndarray]] = {key: [] for key in EDIT_FIGURES}  # [directions][N]
+    for direction in directions if len(rows) else ():
+        features, after = judged(chain, photos, rows, direction)
+        crossed = (after[:, column] > 0.5).astype(np.float64)
+        each["target_change"].append(after[:, column] - before[:, column])
+        each["target_change_from_photo"].append(after[:, column] - photo)
+        each["success"].append(np.where(below, crossed, np.nan))
+        each["leakage"].append(np.delete(np.abs(after - before), column, axis=1).mean(axis=1))
+        each["identity"].append(_identity(photos.reconstructed_features[rows], features))
+        each["identity_from_photo"].append(_identity(photos.features[rows], features))
+    means, intervals = {}, {}
+    for key, columns in each.items():
+        size = np.abs if key.startswith("target_change") and not signed else None
+        values = np.stack(columns, axis=1) if columns else np.zeros((0, 1))
+        means[key], intervals[key] = estimate(values, photos.seed, size)
+    return means | {
+        "interval": {key: intervals[key] for key in INTERVALS},
+        "strength": 1.0,
+        "ratio": ratio(means["target_change"], means["leakage"]),
+        "n": len(rows),
+        "n_success": int(below.sum()),
+        "draws": len(directions),
+        "seed": photos.seed,
+    }
+
+
+def judged(
+    chain: Chain, photos: Photos, rows: np.ndarray, step: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The judge's features and probabilities of the rows' reconstructions, moved by the step."""
+    return batched(lambda x: chain.judge(chain.generate(x + step)), photos.latents[rows])
+
+
+def _identity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Cosines `[N]`; a row of zeros, which an untrained judge may give, has none: NaN."""
+    whole = (np.abs(before).sum(axis=1) > 0) & (np.abs(after).sum(axis=1) > 0)
+    cosines = np.full(len(before), np.nan)
+    cosines[whole] = metrics.cosine(before[whole], after[whole])
+    return cosines
+
+
+def _calibration(chain: Chain, photos: Photos, name: str) -> tuple[Numbers, list[float] | None]:
+    """What a direction's table promises at +1, and what comes of it on the test photos.
+
+    Measured as the table was: the mean change of R's prediction from the reconstruction to the
+    edited image, on photos without the attribute. With it comes the interval of the error; it
+    knows of the test photos' chance, not of the validation photos' behind the promise.
+    """
+    rows, column = rows_without(chain, photos, name)[:VGG_PHOTOS], chain.names.index(name)
+    promised = chain.calibrated[name]
+    achieved = achieved_judge = interval = None
+    if len(rows):
+        edited = batched(chain.generate, photos.latents[rows] + chain.directions[name])
+        change = batched(chain.score, edited) - batched(chain.score, photos.reconstructions[rows])
+        achieved = mean(change[:, column])
+        _, interval = estimate(
+            change[:, column], photos.seed, lambda means: np.abs(means - promised)
+        )
+        _, after = batched(chain.judge, edited)
+        achieved_judge = mean(after[:, column] - photos.reconstructed_probabilities[rows, column])
+    figures = {
+        "calibrated_change": promised,
+        "achieved_change": achieved,
+        "achieved_change_judge": achieved_judge,
+        "calibration_error": None if achieved is None else abs(achieved - promised),
+        "calibration_error_judge": None if achieved is None else abs(achieved_judge - promised),
+        "n_calibration": len(rows),
+    }
+    return figures, interval
+
+
+def measure_set(chain: Chain, photos: Photos, count: int = SET_PHOTOS) -> Numbers:
+    """The `set` block: what --set gives of what it is asked for.
+
+    Args:
+        chain: the models.
+        photos: a seeded choice of `count` of them, whatever their labels, is set to each of
+            `SET_VALUES` of each attribute.
+        count: of photos.
+    """
+    rows = choose(np.arange(len(photos.latents)), count, photos.seed)
+    latents = photos.latents[rows]
+    attributes: Numbers = {}
+    for name, direction in chain.directions.items():
+        column = chain.names.index(name)
+
+        def move(latents: np.ndarray, steps: np.ndarray, along: np.ndarray = direction):
+            return chain.generate(latents + np.multiply.outer(steps[:, 0], along))
+
+        def predict(latents: np.ndarray, steps: np.ndarray, column: int = column, move=move):
+            return batched(lambda *parts: chain.score(move(*parts)), latents, steps)[:, [column]]
+
+        attributes[name] = []
+        for asked in SET_VALUES:
+            found = strengths.search(predict, latents, np.zeros(1, np.float32), [0], [asked])
+            seen = batched(lambda *parts: chain.judge(move(*parts))[1], latents, found.strengths)
+            attributes[name].append(
+                {
+                    "asked": asked,
+                    "reached": mean(found.values),
+                    "reached_judge": mean(seen[:, column]),
+                    "error": mean(np.abs(found.values - asked)),
+                    "error_judge": mean(np.abs(seen[:, column] - asked)),
+                    "strength": mean(np.abs(found.strengths)),
+                    "met": mean(found.met),
+                    "n": len(rows),
+                    "seed": photos.seed,
+                }
+            )
+    entries = [entry for found in attributes.values() for entry in found]
+    keys = ("error", "error_judge", "strength", "met")
+    return {
+        "attributes": attributes,
+        **{key: mean([entry[key] for entry in entries]) for key in keys},
+        "n": len(rows),
+        "seed": photos.seed,
+    }
+
+
+# ---- over a range of strengths ------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Photos moved by several strengths of one step, and what the judge sees of it."""
+
+    rows: np.ndarray  # [N], of the photos
+    strengths: tuple[float, ...]  # S of them
+    before: np.ndarray  # [N, K], probabilities of the reconstructions
+    after: np.ndarray  # [S, N, K]
+    identity: np.ndarray  # [S, N], cosine to the reconstruction; NaN where it has none
+
+
+def sweep(
+    chain: Chain,
+    photos: Photos,
+    rows: np.ndarray,
+    direction: np.ndarray,
+    strengths: Sequence[float],
+) -> Sweep:
+    """Moves the rows' reconstructions along the direction by each of the strengths."""
+    before, features = photos.reconstructed_probabilities[rows], photos.reconstructed_features[rows]
+    after = np.zeros((len(strengths), *before.shape))
+    identity = np.zeros((len(strengths), len(rows)))
+    for index, strength in enumerate(strengths if len(rows) else ()):
+        moved, after[index] = judged(chain, photos, rows, np.float32(strength) * direction)
+        identity[index] = _identity(features, moved)
+    return Sweep(rows, tuple(strengths), before, after, identity)
+
+
+def sweep_learned(chain: Chain, photos: Photos) -> dict[str, tuple[Sweep, Sweep]]:
+    """Each direction's sweeps, towards what the photos lack: down those with the attribute, and
+    up those without it."""
+    sweeps = {}
+    for name, direction in chain.directions.items():
+        up = rows_without(chain, photos, name)
+        down = np.setdiff1d(np.arange(len(photos.labels)), up)
+        fall = [-strength for strength in reversed(SWEPT)]
+        sweeps[name] = (
+            sweep(chain, photos, down, direction, fall),
+            sweep(chain, photos, up, direction, SWEPT),
+        )
+    return sweeps
+
+
+def sweep_random(chain: Chain, photos: Photos, draws: int = RANDOM_DRAWS) -> list[Sweep]:
+    """All photos along random directions of the learned ones' mean length.
+
+    One set for all attributes: a random direction belongs to none.
+    """
+    shape = next(iter(chain.directions.values())).shape
+    length = np.mean([np.linalg.norm(direction) for direction in chain.directions.values()])
+    rows, sweeps = np.arange(len(photos.labels)), []
+    for step in np.random.default_rng(photos.seed).standard_normal((draws, *shape)):
+        step = (step * length / np.linalg.norm(step)).astype(np.float32)
+        sweeps.append(sweep(chain, photos, rows, step, SWEPT_RANDOM))
+    return sweeps
+
+
+def measure_strengths(
+    chain: Chain, photos: Photos, sweeps: Mapping[str, tuple[Sweep, Sweep]]
+) -> Numbers:
+    """The `strengths` block: what each direction does at each strength.
+
+    Args:
+        chain: the models.
+        photos: those that were swept.
+        sweeps: of `sweep_learned`.
+    """
+    block: Numbers = {"n_photos": len(photos.labels), "seed": photos.seed, "attributes": {}}
+    for name, both in sweeps.items():
+        column = chain.names.index(name)
+        block["attributes"][name] = [
+            _at_strength(each, index, column, photos.seed)
+            for each in both
+            for index in range(len(each.strengths))
+        ]
+    return block
+
+
+def _at_strength(swept: Sweep, index: int, column: int, seed: int) -> Numbers:
+    strength, after = swept.strengths[index], swept.after[index]
+    start, end = swept.before[:, column], after[:, column]
+    to_cross, crossed = (start <= 0.5, end > 0.5) if strength > 0 else (start > 0.5, end <= 0.5)
+    change, change_interval = estimate(end - start, seed)
+    success, success_interval = estimate(np.where(to_cross, crossed, np.nan), seed)
+    return {
+        "strength": strength,
+        "target_change": change,
+        "success": success,
+        "leakage": mean(np.delete(np.abs(after - swept.before), column, axis=1)),
+        "identity": mean(swept.identity[index]),
+        "interval": {"target_change": change_interval, "success": success_interval},
+        "n": len(swept.rows),
+        "n_success": int(to_cross.sum()),
+    }
+
+
+def measure_preservation(
+    chain: Chain,
+    photos: Photos,
+    learned: Mapping[str, tuple[Sweep, Sweep]],
+    random: Sequence[Sweep],
+) -> Numbers:
+    """The `preservation` block: what stays as it was, by how far the target has moved.
+
+    Edits of all photos at all strengths fall into bins of |target change|; in each, how many of
+    the other attributes the judge still sees on the same side of 0.5, how far they have moved, and
+    the identity (the protocol of Zhuang et al. 2021). Edits of one photo depend on each other, so
+    the intervals draw photos.
+
+    Args:
+        chain: the models.
+        photos: those that were swept.
+        learned: of `sweep_learned`.
+        random: of `sweep_random`; every attribute is the target of each of them in turn.
+    """
+    count = len(photos.labels)
+    block: Numbers = {
+        "strengths": {"learned": list(SWEPT), "random": list(SWEPT_RANDOM)},
+        "n_photos": count,
+        "draws": len(random),
+        "seed": photos.seed,
+    }
+    sweeps = {"learned": learned, "random": dict.fromkeys(chain.directions, tuple(random))}
+    for method, attributes in sweeps.items():
+        edits = {
+            name: np.concatenate([_edits(each, chain.names.index(name)) for each in both], axis=1)
+            for name, both in attributes.items()
+        }
+        block[method] = {
+            "all": _bins(np.concatenate([*edits.values()], axis=1), count, photos.seed),
+            "attributes": {name: _bins(part, count, photos.seed) for name, part in edits.items()},
+        }
+    return block
+
+
+def _edits(swept: Sweep, column: int) -> np.ndarray:
+    """Each edit's photo, |target change|, preservation, leakage and identity, `[5, M]`."""
+    size = np.abs(swept.after - swept.before)
+    flipped = (swept.after > 0.5) != (swept.before > 0.5)
+    return np.stack(
+        [
+            np.broadcast_to(swept.rows, size.shape[:2]),
+            size[..., column],
+            1.0 - np.delete(flipped, column, axis=-1).mean(axis=-1),
+            np.delete(size, column, axis=-1).mean(axis=-1),
+            swept.identity,
+        ]
+    ).reshape(5, -1)
+
+
+def _bins(edits: np.ndarray, photos: int, seed: int) -> list[Numbers]:
+    """The figures of each bin of the edits `[5, M]`; see `_edits`."""
+    rows, size = edits[0].astype(int), edits[1]
+    found = []
+    for low, high in zip(BINS, BINS[1:], strict=False):
+        inside = (size > low) & (size <= high)
+        entry: Numbers = {"above": low, "up_to": high, "n": int(inside.sum()), "interval": {}}
+        entry["n_photos"] = len(np.unique(rows[inside]))
+        for key, values in zip(("preserved", "leakage", "identity"), edits[2:], strict=True):
+            known = inside & ~np.isnan(values)
+            entry[key] = mean(values[known])
+            entry["interval"][key] = None
+            if known.any():
+                sums = np.bincount(rows[known], values[known], photos)
+                counts = np.bincount(rows[known], minlength=photos)
+                draws = metrics.bootstrap_means(np.stack([sums, counts], axis=1), seed)
+                whole = draws[draws[:, 1] > 0]
+                entry["interval"][key] = list(metrics.interval(whole[:, 0] / whole[:, 1]))
+        found.append(entry)
+    return found
+
+
+# ---- there and back -----------------------------------------------------------------------------
+
+
+def measure_consistency(chain: Chain, photos: Photos) -> Numbers:
+    """The `consistency` block: edit by +1, encode what was drawn, take the edit back.
+
+    Latent editing consistency (Tov et al. 2021): how far the way back ends from the
+    reconstruction that the edit began at. `unedited` is the same way without an edit: what
+    drawing and encoding alone cost.
+
+    Args:
+        chain: the models.
+        photos: those without the attribute are edited.
+    """
+    again = batched(chain.encode, photos.reconstructions)
+    still = _way_back(chain, photos, np.arange(len(photos.labels)), again)
+    block = {}
+    for name, direction in chain.directions.items():
+        rows = rows_without(chain, photos, name)
+        entry: Numbers = {"n": len(rows), "seed": photos.seed}
+        if len(rows):
+            edited = batched(chain.generate, photos.latents[rows] + direction)
+            back = batched(chain.encode, edited) - direction
+            way = _way_back(chain, photos, rows, back)
+            entry |= {
+                "step": float(np.linalg.norm(direction)),
+                **{key: mean(values) for key, values in way.items()},
+                "unedited": {key: mean(values[rows]) for key, values in still.items()},
+                "interval": {"latent": estimate(way["latent"], photos.seed)[1]},
+            }
+            few = rows[:VGG_FEW]
+            entry["perceptual"] = mean(
+                batched(
+                    chain.distance,
+                    photos.reconstructions[few],
+                    batched(chain.generate, back[:VGG_FEW]),
+                )
+            )
+            entry["n_perceptual"] = len(few)
+        block[name] = entry
+    return block
+
+
+def _way_back(
+    chain: Chain, photos: Photos, rows: np.ndarray, latents: np.ndarray
+) -> dict[str, np.ndarray]:
+    """How far latents are from the rows' own, and their images from the reconstructions."""
+    images = batched(chain.generate, latents)
+    features, _ = batched(chain.judge, images)
+    apart = (latents - photos.latents[rows]).reshape(len(rows), -1)
+    return {
+        "latent": np.linalg.norm(apart, axis=1),
+        "psnr": metrics.psnr(photos.reconstructions[rows], images),
+        "identity": _identity(photos.reconstructed_features[rows], features),
+    }
+
+
+# ---- the true edit, which only drawn faces have --------------------------------------------------
+
+
+def measure_counterfactual(chain: Chain, photos: Photos) -> Numbers:
+    """The `counterfactual` block: edited faces against the same faces drawn with the attribute.
+
+    Args:
+        chain: the models.
+        photos: test photos of the synthetic data.
+    """
+    rows = {name: rows_without(chain, photos, name) for name in chain.attributes}
+    faces = [
+        synthetic.counterfactual(synthetic_source.face(photos.indices[row]), name, True)
+        for name in chain.attributes
+        for row in rows[name]
+    ]
+    side = chain.judge_model.resolution
+    drawn = synthetic.render_many(faces, side, os.cpu_count() or 1)
+    block, start = {}, 0
+    for name in chain.attributes:
+        truth = to_float(drawn[start : start + len(rows[name])])
+        start += len(rows[name])
+        if len(truth):
+            block[name] = _counterfactual(chain, photos, name, rows[name], truth)
+        else:
+            block[name] = {"n": 0, "seed": photos.seed}
+    return block
+
+
+def _counterfactual(
+    chain: Chain, photos: Photos, name: str, rows: np.ndarray, truth: np.ndarray
+) -> Numbers:
+    column, unedited = chain.names.index(name), photos.images[rows]
+    edited = batched(chain.generate, photos.latents[rows] + chain.directions[name])
+    features, seen = batched(chain.judge, edited)
+    true_features, wanted = batched(chain.judge, truth)
+    ceiling = batched(lambda images: chain.generate(chain.encode(images)), truth)
+    agree = (seen > 0.5) == (wanted > 0.5)
+    change = wanted - photos.probabilities[rows]
+    rebuilt = photos.reconstructions[rows]
+    kept = np.clip(unedited + (edited - rebuilt), -1.0, 1.0)  # --keep_detail without mask
+    pictures = (edited, kept, rebuilt, unedited, truth)
+    looks = (
+        features,
+        batched(chain.judge, kept)[0],
+        photos.reconstructed_features[rows],
+        photos.features[rows],
+        true_features,
+    )
+    few = [part[:VGG_PHOTOS] for part in pictures]
+    seen_few = batched(lambda *parts: _apart(*map(chain.flat_features, parts)), *few)
+    return {
+        "psnr": mean(metrics.psnr(edited, truth)),
+        "psnr_unedited": mean(metrics.psnr(edited, unedited)),
+        "psnr_ceiling": mean(metrics.psnr(ceiling, truth)),
+        "judge_agreement": mean(agree),
+        "judge_agreement_target": mean(agree[:, column]),
+        "true_change": mean(change[:, column]),
+        "true_leakage": mean(np.delete(np.abs(change), column, axis=1)),
+        **_nearness("", seen_few),
+        **_nearness("_judge", _apart(*looks)),
+        **_nearness("_psnr", _apart(*pictures)),  # the order of squared errors is PSNR's
+        "n_nearer": len(few[0]),
+        "n": len(rows),
+        "seed": photos.seed,
+    }
+
+
+def _apart(
+    edited: np.ndarray, kept: np.ndarray, rebuilt: np.ndarray, unedited: np.ndarray,
+    truth: np.ndarray,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    """Squared distances `[N]`: from the truth of the other four, in their order; then between the
+    edited and the unedited."""
+
+    def squared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.square(one - other).reshape(len(one), -1).sum(axis=1)
+
+    others = (edited, kept, rebuilt, unedited)
+    return *(squared(part, truth) for part in others), squared(edited, unedited)
+
+
+def _nearness(suffix: str, distances: tuple[np.ndarray, ...]) -> Numbers:
+    """The shares of yes to the block's questions, from what `_apart` gives."""
+    edited, kept, rebuilt, unedited, edited_to_unedited = distances
+    return {
+        f"nearer{suffix}": mean(edited < edited_to_unedited),
+        f"beats_photo{suffix}": mean(edited < unedited),
+        f"beats_reconstruction{suffix}": mean(edited < rebuilt),
+        f"detail_beats_photo{suffix}": mean(kept < unedited),
+    }

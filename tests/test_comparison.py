@@ -1,0 +1,137 @@
+"""cgan_tf.comparison on chains whose every figure is known."""
+
+import types
+
+import numpy as np
+import pytest
+from scripted import Script, scripted_photos
+
+from cgan_tf import comparison
+
+
+@pytest.mark.parametrize(
+    "change, asked, wanted",
+    [
+        (lambda s: 0.1 * s, 0.3, 3.0),
+        (lambda s: 0.1 * s, 0.02, 0.2),
+        (lambda s: 0.05 * s * s, 0.4, 8**0.5),
+        (lambda s: np.tanh(s), 0.9, np.arctanh(0.9)),
+    ],
+)
+def test_a_strength_is_matched_within_a_hundredth(change, asked, wanted):
+    asks = []
+    strength, reached = comparison.match_strength(lambda s: asks.append(s) or change(s), asked)
+    assert reached is True
+    assert change(strength) == pytest.approx(asked, rel=0.01)
+    # The curves are flat enough there for a hundredth of the change.
+    assert strength == pytest.approx(wanted, rel=0.05)
+    assert len(asks) < 15
+
+
+@pytest.mark.parametrize(
+    "change, best",
+    [
+        (lambda s: 0.2 * min(s, 1.2), 1.5),  # no more from 1.2 on, and 1.5 is the first beyond
+        (lambda s: 0.1 * s * (4 - s), 2.25),  # 1.5^2, nearest to its peak at 2
+        (lambda s: -0.1 * s, 1.0),  # the wrong way: the least of the damage
+    ],
+)
+def test_a_change_out_of_reach_is_said(change, best):
+    assert comparison.match_strength(change, 0.5) == (pytest.approx(best), False)
+
+
+def matched_families(families, asked=0.3, draws=4):
+    chain = Script([0.0, 0.0, 0.0])
+    chain.generator = types.SimpleNamespace(latent_shape=(3,))
+    photos = scripted_photos(
+        [[0.1, 0.2, 0.5], [0.3, 0.2, 0.5], [0.6, 0.2, 0.5]], [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
+    )
+    vectors = {
+        family: {name: np.float32(vector) for name, vector in found.items()}
+        for family, found in families.items()
+    }
+    block, scaled = comparison.measure_families(chain, photos, vectors, asked, draws)
+    return chain, photos, block, scaled
+
+
+def test_families_meet_at_the_same_change_of_their_attribute():
+    families = {
+        "plain": {"A": [0.2, 0.0, 0.0]},
+        "skew": {"A": [0.05, 0.05, -0.02], "B": [0.0, 1.0, 0.5]},
+        "short": {"A": [0.01, 0.0, 0.03]},
+    }
+    _, photos, block, scaled = matched_families(families)
+    found = block["attributes"]["A"]
+    for family, leakage, change in (
+        ("plain", 0.0, 0.3), ("skew", (0.3 + 0.12) / 2, 0.3), ("short", 0.18 / 2, 0.06),
+    ):  # fmt: skip
+        entry = found[family]
+        assert entry["target_change"] == pytest.approx(change, rel=0.011)
+        assert entry["leakage"] == pytest.approx(leakage, rel=0.011, abs=1e-7)
+        assert entry["reached"] == (family != "short")  # six times its length are its end
+        assert entry["n"] == 2
+        assert entry["length"] == pytest.approx(np.linalg.norm(scaled[family]["A"]), rel=1e-6)
+        np.testing.assert_allclose(
+            scaled[family]["A"] / entry["length"],
+            families[family]["A"] / np.linalg.norm(families[family]["A"]),
+            rtol=1e-5,
+        )
+    assert set(block["attributes"]["B"]) == {"skew", "random"}
+    mean = block["mean"]["skew"]
+    both = [block["attributes"][name]["skew"]["leakage"] for name in "AB"]
+    assert mean["leakage"] == pytest.approx(np.mean(both))
+    assert mean["n_attributes"] == mean["n_reached"] == 2
+    assert block["mean"]["short"]["n_reached"] == 0
+
+
+def test_random_directions_beside_a_family():
+    _, photos, block, scaled = matched_families({"plain": {"A": [0.2, 0.0, 0.0]}}, draws=6)
+    found = block["attributes"]["A"]
+    units = np.random.default_rng(0).standard_normal((6, 3))
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    length = found["plain"]["length"]
+    others = np.abs(units[:, 1:]).mean(axis=1)
+    assert found["plain"]["random_leakage"] == pytest.approx(length * others.mean(), rel=1e-4)
+    assert found["plain"]["random_target_change"] == pytest.approx(
+        length * np.abs(units[:, 0]).mean(), rel=1e-4
+    )
+    # The same change takes 0.3 / |first coordinate|; six times the usual length is the end.
+    needed = 0.3 / np.abs(units[:, 0])
+    reach = needed <= comparison.MATCH_LONGEST * length
+    assert 0 < reach.sum() < 6
+    assert found["random"]["reached"] == reach.sum()
+    wanted = np.mean((needed * others)[reach])
+    assert found["random"]["leakage"] == pytest.approx(wanted, rel=0.011)
+    assert found["random"]["target_change"] == pytest.approx(0.3, rel=0.011)
+    assert found["plain"]["leakage_over_random"] == pytest.approx(
+        found["plain"]["leakage"] / found["random"]["leakage"]
+    )
+
+
+def test_what_moves_along_a_direction_and_what_projection_spares():
+    chain, photos, _, scaled = matched_families({"skew": {"A": [0.1, 0.1, -0.02]}})
+    matrix = comparison.measure_rescoring(chain, photos, scaled["skew"])
+    assert matrix["A"] == pytest.approx({"A": 0.3, "B": 0.3, "C": -0.06}, rel=0.011)
+    assert comparison.entangled_pairs(matrix, ("A", "B", "C")) == [("A", "B"), ("A", "C")]
+    assert comparison.entangled_pairs(matrix, ("A", "C"), 1) == [("A", "C")]
+    spared = np.float32([0.1, 0.0, -0.02])
+    (entry,) = comparison.measure_projection(
+        chain, photos, {("A", "B"): (scaled["skew"]["A"], spared)}, 0.15
+    )
+    assert (entry["edited"], entry["held"], entry["n"]) == ("A", "B", 2)
+    before, after = entry["before"], entry["after"]
+    assert before["held_leakage"] == pytest.approx(0.15, rel=0.011)
+    assert before["held_change"] == pytest.approx(0.15, rel=0.011)
+    assert before["leakage"] == pytest.approx((0.15 + 0.03) / 2, rel=0.011)
+    assert after["held_leakage"] == pytest.approx(0.0, abs=1e-6)
+    assert after["leakage"] == pytest.approx(0.03 / 2, rel=0.011)
+    assert before["reached"] and after["reached"] and entry["ratio"] == pytest.approx(0, abs=1e-6)
+
+
+def test_cosines_by_hand():
+    vectors = {"A": np.float32([2, 0, 0]), "B": np.float32([1, 1, 0]), "C": np.float32([0, 0, -3])}
+    found = comparison.measure_cosines(vectors)
+    root = 0.5**0.5
+    assert found["A"] == pytest.approx({"A": 1.0, "B": root, "C": 0.0}, abs=1e-6)
+    assert found["B"] == pytest.approx({"A": root, "B": 1.0, "C": 0.0}, abs=1e-6)
+    assert found["C"] == pytest.approx({"A": 0.0, "B": 0.0, "C": 1.0}, abs=1e-6)

@@ -1,0 +1,280 @@
+"""cgan_tf.editing on chains whose every figure is known."""
+
+import numpy as np
+import pytest
+from scripted import Script, scripted_photos
+
+from cgan_tf import editing, metrics
+
+
+def test_edits_by_hand():
+    chain = Script([0.3, 0.1, -0.05])
+    photos = scripted_photos(
+        [[0.1, 0.2, 0.5], [0.3, 0.2, 0.5], [0.6, 0.2, 0.5], [0.4, 0.9, 0.9]],
+        [[0, 0, 1], [0, 1, 0], [0, 0, 0], [1, 0, 0]],
+    )
+    learned = editing.measure_edits(chain, photos, draws=2)["learned"]["A"]
+    expected = {
+        "strength": 1.0,
+        "target_change": 0.3,
+        "target_change_from_photo": 0.4,
+        "success": 0.5,  # of the two at or below 0.5, 0.1 -> 0.4 and 0.3 -> 0.6
+        "n_success": 2,
+        "leakage": (0.1 + 0.05) / 2,
+        "ratio": 0.3 / 0.075,
+        "calibrated_change": 0.4,
+        "achieved_change": 0.3,
+        "achieved_change_judge": 0.3,
+        "calibration_error": 0.1,
+        "calibration_error_judge": 0.1,
+        "n_calibration": 3,
+        "n": 3,
+        "draws": 1,
+    }
+    assert {key: learned[key] for key in expected} == pytest.approx(expected, rel=1e-4)
+    intervals = learned["interval"]
+    assert set(intervals) == {*editing.INTERVALS, "calibration_error"}
+    for key in ("target_change", "leakage", "calibration_error"):  # the same for every photo
+        assert intervals[key] == pytest.approx([expected[key]] * 2, rel=1e-4)
+    assert intervals["success"] == [0.0, 1.0]
+    rows = photos.reconstructed_features[:3].astype(np.float64)
+    edited = rows + [0.3, 0.1, -0.05, 0.0]
+    assert learned["identity"] == pytest.approx(metrics.cosine(rows, edited).mean(), rel=1e-5)
+    flipped = metrics.cosine(rows[:, ::-1], edited).mean()
+    assert learned["identity_from_photo"] == pytest.approx(flipped, rel=1e-5)
+
+
+def test_random_directions_have_the_learned_length_and_no_sign():
+    chain, lengths = Script([0.3, 0.0, 0.4]), []
+    judged = chain.judge
+
+    def judge_and_note(z):
+        lengths.append(np.linalg.norm(z - photos.latents[:2], axis=1))
+        return judged(z)
+
+    photos = scripted_photos([[0.1, 0.2, 0.5], [0.3, 0.2, 0.5]], [[0, 0, 1], [0, 1, 0]])
+    chain.judge = judge_and_note
+    edits = editing.measure_edits(chain, photos, draws=6)
+    np.testing.assert_allclose(lengths, 0.5, rtol=1e-4)
+    random = edits["random"]["A"]
+    assert random["draws"] == 6 and random["target_change"] > 0
+    assert random["ratio"] == pytest.approx(random["target_change"] / random["leakage"])
+    low, high = random["interval"]["target_change"]  # each direction's size, never below 0
+    assert low == pytest.approx(random["target_change"], rel=1e-3) == high
+    learned = edits["learned"]["A"]
+    assert learned["ratio_over_random"] == pytest.approx(learned["ratio"] / random["ratio"])
+
+
+def test_an_attribute_that_every_test_photo_has_gives_no_figure():
+    photos = scripted_photos([[0.1, 0.2, 0.5]], [[1, 0, 0]])
+    edits = editing.measure_edits(Script([0.3, 0.1, 0.0]), photos)
+    learned = edits["learned"]["A"]
+    assert learned["n"] == learned["n_success"] == learned["n_calibration"] == 0
+    for key in ("target_change", "success", "leakage", "ratio", "identity", "calibration_error"):
+        assert learned[key] is None
+    assert set(learned["interval"].values()) == {None}
+    assert editing.edits_mean(edits)["learned"]["target_change"] is None
+
+
+def test_means_over_attributes_leave_out_what_has_no_value():
+    keys = (*editing.EDIT_FIGURES, "ratio", "calibration_error")
+    one, two = dict.fromkeys(keys, 0.2), dict.fromkeys(keys, 0.6)
+    two["success"] = None
+    means = editing.edits_mean({"learned": {"A": one, "B": two}})["learned"]
+    assert means["target_change"] == pytest.approx(0.4)
+    assert means["success"] == pytest.approx(0.2)
+
+
+# ---- over a range of strengths -----------------------------------------------------------------
+
+
+@pytest.fixture
+def swept(monkeypatch):
+    """A chain, three photos, the last of which has A, and the sweeps of strengths 1 and 2."""
+    monkeypatch.setattr(editing, "SWEPT", (1.0, 2.0))
+    chain = Script([0.25, 0.1, 0.0])
+    photos = scripted_photos(
+        [[0.1, 0.45, 0.4], [0.45, 0.2, 0.4], [0.9, 0.9, 0.9]], [[0, 0, 0], [0, 0, 0], [1, 1, 1]]
+    )
+    return chain, photos, editing.sweep_learned(chain, photos)
+
+
+def test_each_strength_moves_the_photos_that_lack_what_it_gives(swept):
+    chain, photos, sweeps = swept
+    block = editing.measure_strengths(chain, photos, sweeps)
+    assert (block["n_photos"], block["seed"]) == (3, 0)
+    points = block["attributes"]["A"]
+    assert [point["strength"] for point in points] == [-2.0, -1.0, 1.0, 2.0]
+    assert [point["target_change"] for point in points] == pytest.approx([-0.5, -0.25, 0.25, 0.5])
+    # Down: 0.9 -> 0.65, 0.4. Up: 0.1 and 0.45 -> 0.35 and 0.7, then 0.6 and 0.95.
+    assert [point["success"] for point in points] == [1.0, 0.0, 0.5, 1.0]
+    assert [point["n_success"] for point in points] == [1, 1, 2, 2]
+    assert [point["n"] for point in points] == [1, 1, 2, 2]
+    assert [point["leakage"] for point in points] == pytest.approx([0.1, 0.05, 0.05, 0.1])
+    assert points[2]["interval"]["target_change"] == pytest.approx([0.25, 0.25])
+    assert points[2]["interval"]["success"] == [0.0, 1.0]
+    rows = photos.reconstructed_features.astype(np.float64)[:2]
+    cosine = metrics.cosine(rows, rows + [0.5, 0.2, 0.0, 0.0]).mean()
+    assert points[3]["identity"] == pytest.approx(cosine, rel=1e-5)
+
+
+def test_what_stays_is_counted_by_the_size_of_the_change(swept):
+    chain, photos, sweeps = swept
+    random = [editing.sweep(chain, photos, np.arange(3), np.float32([0.7, 0.0, 0.2]), (1.0,))]
+    block = editing.measure_preservation(chain, photos, sweeps, random)
+    assert block["learned"]["all"] == block["learned"]["attributes"]["A"]
+    small, medium, large = block["learned"]["all"]
+    # Of six edits, 0.45 -> 0.55 and 0.65 move B of one photo over the line, one of the two others.
+    for entry, leakage in ((small, 0.05), (medium, 0.1)):
+        assert (entry["n"], entry["n_photos"]) == (3, 3)
+        assert entry["preserved"] == pytest.approx(2.5 / 3)
+        assert entry["leakage"] == pytest.approx(leakage, rel=1e-5)
+        assert entry["interval"]["leakage"] == pytest.approx([leakage] * 2, rel=1e-5)
+        low, high = entry["interval"]["preserved"]
+        assert low == 0.5 and high == 1.0
+    assert (large["n"], large["preserved"], large["interval"]["preserved"]) == (0, None, None)
+    assert [(e["above"], e["up_to"]) for e in (small, large)] == [(0.0, 0.3), (0.6, 0.9)]
+    first, second, third = block["random"]["all"]
+    assert (first["n"], second["n"], third["n"]) == (0, 0, 3)
+    assert third["leakage"] == pytest.approx(0.1, rel=1e-5)
+    assert third["preserved"] == pytest.approx(4 / 6)  # C of two photos, 0.4 -> 0.6
+
+
+def test_bins_hold_their_upper_end_and_draw_whole_photos():
+    sizes = [0.0, 0.3, 0.31, 0.9, 0.91]
+    edits = np.array([[0] * 5, sizes, [1.0] * 5, [0.1] * 5, [np.nan] * 5])
+    found = editing._bins(edits, 1, seed=0)
+    assert [entry["n"] for entry in found] == [1, 1, 1]
+    assert found[0]["identity"] is None and found[0]["interval"]["identity"] is None
+    # One edit of the first photo and three of the second: two photos are drawn, not four edits.
+    edits = np.array([[0, 1, 1, 1], [0.1] * 4, [0.0, 1.0, 1.0, 1.0], [0.1] * 4, [0.5] * 4])
+    entry = editing._bins(edits, 2, seed=0)[0]
+    assert entry["preserved"] == 0.75 and entry["n_photos"] == 2
+    assert entry["interval"]["preserved"] == [0.0, 1.0]
+
+
+def test_random_sweeps_have_the_mean_length_of_the_directions():
+    chain = Script([0.3, 0.0, 0.4])
+    chain.directions["B"] = np.float32([0.0, 0.1, 0.0])
+    photos = scripted_photos([[0.1, 0.2, 0.5], [0.3, 0.2, 0.5]], [[0, 0, 1], [1, 1, 0]])
+    sweeps = editing.sweep_random(chain, photos, draws=3)
+    assert len(sweeps) == 3
+    for each in sweeps:
+        lengths = np.linalg.norm(each.after - each.before, axis=-1)
+        wanted = 0.3 * np.array(editing.SWEPT_RANDOM)[:, None] * [1, 1]
+        np.testing.assert_allclose(lengths, wanted, rtol=1e-4)
+
+
+# ---- there and back ----------------------------------------------------------------------------
+
+
+class Lossy(Script):
+    """Images of 1 px are the latents; the encoder gives back nine tenths of them, a little off."""
+
+    def generate(self, z):
+        return z[:, None, None, :]
+
+    def judge(self, images):
+        return Script.judge(self, images[:, 0, 0, :])
+
+    def encode(self, images):
+        return np.float32(0.9) * images[:, 0, 0, :] + np.float32([0.0, 0.02, 0.0])
+
+    def distance(self, one, other):
+        return np.square(one - other).sum(axis=(1, 2, 3))
+
+
+def test_the_way_back_of_a_linear_chain(monkeypatch):
+    monkeypatch.setattr(editing, "VGG_FEW", 1)
+    chain = Lossy([0.3, 0.1, -0.05])
+    photos = scripted_photos(
+        [[0.1, 0.2, 0.5], [0.3, 0.2, 0.1], [0.4, 0.9, 0.9]], [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
+    )
+    photos.reconstructions = chain.generate(photos.latents)
+    entry = editing.measure_consistency(chain, photos)["A"]
+    # E(G(w + d)) - d - w = 0.9 (w + d) + c - d - w = c - 0.1 (w + d)
+    latents, offset = photos.latents[:2].astype(np.float64), np.array([0.0, 0.02, 0.0])
+    for found, ends in (
+        (entry, offset - 0.1 * (latents + chain.directions["A"])),
+        (entry["unedited"], offset - 0.1 * latents),
+    ):
+        assert found["latent"] == pytest.approx(np.linalg.norm(ends, axis=1).mean(), rel=1e-4)
+        psnr = 10 * np.log10(4 / np.square(ends).mean(axis=1))
+        assert found["psnr"] == pytest.approx(psnr.mean(), rel=1e-4)
+        features = photos.reconstructed_features[:2].astype(np.float64)
+        cosine = metrics.cosine(features, features + np.pad(ends, ((0, 0), (0, 1))))
+        assert found["identity"] == pytest.approx(cosine.mean(), rel=1e-5)
+    first = offset - 0.1 * (latents[0] + chain.directions["A"])
+    assert entry["perceptual"] == pytest.approx(np.square(first).sum(), rel=1e-3)
+    assert (entry["n"], entry["n_perceptual"]) == (2, 1)
+    assert entry["step"] == pytest.approx(np.linalg.norm([0.3, 0.1, 0.05]), rel=1e-5)
+    low, high = entry["interval"]["latent"]
+    assert low < entry["latent"] < high
+
+
+# ---- the true edit -----------------------------------------------------------------------------
+
+
+class Pixel(Lossy):
+    """One that draws what it encodes; its perceptual features are the pixel."""
+
+    def encode(self, images):
+        return images[:, 0, 0, :]
+
+    def flat_features(self, images):
+        return images.reshape(len(images), -1)
+
+
+def test_what_an_edit_is_nearer_to():
+    chain = Pixel([0.3, 0.0, 0.0])
+    photo = np.float32([[0.1, 0.2, 0.3]] * 4)
+    error = np.float32([[0, 0, 0.1], [0, 0, 0.5], [0, 0, 0.1], [0, 0, 0.1]])
+    true_step = np.float32([[0.4, 0, 0], [0.4, 0, 0], [0.1, 0, 0], [0.7, 0, 0]])
+    photos = scripted_photos(photo + error, [[0, 0, 0]] * 4)
+    photos.images, photos.reconstructions = chain.generate(photo), chain.generate(photo + error)
+    photos.features, photos.probabilities = chain.judge(photos.images)
+    truth = chain.generate(photo + true_step)
+    block = editing._counterfactual(chain, photos, "A", np.arange(4), truth)
+    # Squared distances of the four: from edit to truth 0.02, 0.26, 0.05, 0.17; from edit to photo
+    # 0.1, 0.34, 0.1, 0.1; from photo to truth 0.16, 0.16, 0.01, 0.49; from reconstruction to truth
+    # 0.17, 0.41, 0.02, 0.5; from the photo and the difference to truth 0.01, 0.01, 0.04, 0.16.
+    for by in ("", "_judge", "_psnr"):
+        assert block[f"nearer{by}"] == 3 / 4
+        assert block[f"beats_photo{by}"] == 2 / 4
+        assert block[f"beats_reconstruction{by}"] == 3 / 4
+        assert block[f"detail_beats_photo{by}"] == 3 / 4
+    assert block["true_change"] == pytest.approx(0.4)
+    assert block["psnr_ceiling"] is None  # what was encoded is drawn as it was
+    assert (block["n"], block["n_nearer"]) == (4, 4)
+
+
+class Squaring(Script):
+    """A judge that sees the squares of what the regressor sees."""
+
+    def judge(self, z):
+        return z, z**2
+
+
+def test_what_comes_of_a_value_by_hand():
+    chain = Squaring([0.2, 0.1, 0.0])
+    # Either label; at strength 3 they are at 0.7 and 1.2, at -3 at -0.5 and 0.
+    photos = scripted_photos([[0.1, 0.2, 0.5], [0.6, 0.2, 0.5]], [[0, 0, 1], [1, 1, 0]])
+    block = editing.measure_set(chain, photos)
+    found = block["attributes"]["A"]
+    assert [entry["asked"] for entry in found] == [0.2, 0.4, 0.6, 0.8]
+    for entry, reached in zip(found, ([0.2] * 2, [0.4] * 2, [0.6] * 2, [0.7, 0.8]), strict=True):
+        asked, reached = entry["asked"], np.array(reached)
+        steps = (reached - photos.latents[:, 0]) / 0.2
+        near = pytest.approx  # within the search's tolerance
+        assert entry["reached"] == near(reached.mean(), abs=0.005)
+        assert entry["reached_judge"] == near((reached**2).mean(), abs=0.01)
+        assert entry["error"] == near(np.abs(reached - asked).mean(), abs=0.005)
+        assert entry["error_judge"] == near(np.abs(reached**2 - asked).mean(), abs=0.01)
+        assert entry["strength"] == near(np.abs(steps).mean(), abs=0.025)
+        assert entry["met"] == np.mean(reached == asked)
+        assert (entry["n"], entry["seed"]) == (2, 0)
+    assert (block["n"], block["seed"], block["met"]) == (2, 0, 7 / 8)
+    for key in ("error", "error_judge", "strength"):
+        assert block[key] == pytest.approx(np.mean([entry[key] for entry in found]))
+    few = editing.measure_set(chain, photos, count=1)
+    assert few["n"] == few["attributes"]["A"][0]["n"] == 1
