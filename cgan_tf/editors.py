@@ -166,7 +166,7 @@ def open_editor(path: str) -> Editor:
     if form == "saved_model":
         return SavedModelEditor(place)
     crop = training_crop(RunFolder(place).load_config())
-    return KerasEditor(Translator.from_run(place), crop)
+    return KerasEditor(Translator.from_run(place, own=True), crop)
 
 
 def find_model(path: str) -> tuple[str, Path]:
