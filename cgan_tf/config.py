@@ -291,7 +291,16 @@ class Config:
         32, "images a step and cycle", INVERSION, "images", minimum=2
     )
     inversion_lr: float = option(1e-3, "Adam's peak learning rate", INVERSION, above=0)
+    encoder: str = option(
+        "convolutional",
+        "the encoder's levels: one convolution each, or two beside a shortcut",
+        INVERSION,
+        choices=("convolutional", "residual"),
+    )
     encoder_width: int = option(48, "channels at the encoder's finest level", INVERSION, minimum=4)
+    inversion_photos: bool = option(
+        True, "train the encoder on photos too, and not on the generator's samples alone", INVERSION
+    )
     photo_weight: float = option(
         1.0, "weight of the photo cycle's perceptual term", INVERSION, minimum=0
     )

@@ -7,7 +7,7 @@ realism stay. The other families are in `families`; all are held (`--hold`) and 
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -17,7 +17,7 @@ import tensorflow as tf
 from cgan_tf import artifact, distribution, families, losses, optimizers, training
 from cgan_tf import config as config_module
 from cgan_tf.config import Config, closest
-from cgan_tf.data import ImageData, images, pipeline
+from cgan_tf.data import ImageData, faces, images, pipeline
 from cgan_tf.errors import UserError
 from cgan_tf.inversion import load_perceptual
 from cgan_tf.networks import generators
@@ -40,6 +40,8 @@ CALIBRATION_PHOTOS = 200  # of the validation split, at most, on each side of ze
 SEARCH = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 BISECTIONS = 4
 TABLE = (-1.5, -1.0, -0.5, 0.5, 1.0, 1.5)
+KEEP_DETAIL_PHOTOS = 100  # of the validation split
+KEEP_DETAIL_LONGEST, KEEP_DETAIL_BISECTIONS = 2.0, 6  # of the search for its factor
 BATCH = 50  # photos in one pass of a measurement
 SHOWN = 6  # photos in the picture of edits
 SHOWN_STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -316,6 +318,55 @@ class Calibration:
             unit = next(step for step, value in tried.items() if value >= 0.95 * best) or 1.0
         return (vector * unit).astype(np.float32)
 
+    def keep_detail(self, index: int, vector: np.ndarray, asked: float) -> dict:
+        """How much further a direction must go where a photo gets only the edit's difference.
+
+        Less of an edit gets through then (translate's --keep_detail), and the change counts from
+        the photo itself.
+
+        Args:
+            index: of the direction.
+            vector: the calibrated one.
+            asked: mean rise of R's prediction on photos without the attribute.
+
+        Returns:
+            factor: of the strength, with which the rise is `asked`, or
+            `KEEP_DETAIL_LONGEST` where that is not reached; change: the rise; n: photos.
+        """
+        column = int(self.trainer.columns[index])
+        rows = self.dataset.splits[self.split]
+        rows = rows[self.dataset.labels[rows, column] == 0][:KEEP_DETAIL_PHOTOS]
+        photos = np.concatenate(list(pipeline.sequential_batches(self.dataset, rows, BATCH)))
+        generator, regressor = self.trainer.generator, self.trainer.perceptual.regressor
+        see = tf.function(lambda images: regressor(images, training=False), autograph=False)
+
+        def run(function: Callable[[np.ndarray], tf.Tensor], values: np.ndarray) -> np.ndarray:
+            return np.concatenate(
+                [function(values[i : i + BATCH]).numpy() for i in range(0, len(values), BATCH)]
+            )
+
+        draw = tf.function(
+            lambda latents: tf.cast(generator(latents, training=False), tf.float32),
+            autograph=False,
+        )
+        latents = run(lambda images: self.trainer.encoder(images, training=False), photos)
+        before, scores = run(draw, latents), run(see, photos)[:, column]
+
+        def change(factor: float) -> float:
+            edited = faces.add_difference(photos, run(draw, latents + factor * vector), before)
+            return float(np.mean(run(see, edited)[:, column] - scores))
+
+        low, high = 0.0, KEEP_DETAIL_LONGEST
+        reached = change(high)
+        if reached > asked:
+            for _ in range(KEEP_DETAIL_BISECTIONS):
+                middle = (low + high) / 2
+                found = change(middle)
+                low, high, reached = (
+                    (middle, high, reached) if found < asked else (low, middle, found)
+                )
+        return {"factor": float(high), "change": reached, "n": len(photos)}
+
     def table(self, index: int, vector: np.ndarray) -> list[dict]:
         """The calibration table of the vector for the attribute of direction `index`."""
         column = int(self.trainer.columns[index])
@@ -494,6 +545,7 @@ def calibrate(
             "vector": vector.tolist(),
             "generator": generator,
             "calibration": table,
+            "keep_detail": calibration.keep_detail(index, vector, reached),
             "seed": config.seed,
             **origins[index],
         }

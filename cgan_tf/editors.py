@@ -7,7 +7,7 @@ compares.
 
 import abc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from cgan_tf.config import Config
 from cgan_tf.errors import UserError
 from cgan_tf.quiet import native_stderr_held
 from cgan_tf.run import RunFolder
-from cgan_tf.translator import Translator
+from cgan_tf.translator import Translator, read_directions
 
 DESCRIPTION_FORMAT = 1  # of model.json
 DESCRIPTION_NAME = "model.json"  # the file's name, the asset's, and the TFLite metadata's
@@ -43,12 +43,27 @@ class Editor(abc.ABC):
         resolution: side of the images in px.
         aligned: it has learned from CelebA's aligned photos and their crop, not from the largest
             centered square.
+        usual_psnr: dB that the reconstructions of nearly all validation photos have; None where an
+            older run or export does not tell.
+        keep_detail: float32 `[K]`, by which strengths are multiplied where a photo gets only the
+            difference that an edit makes; None likewise.
     """
 
-    def __init__(self, attributes: tuple[str, ...], resolution: int, crop: str) -> None:
+    def __init__(
+        self,
+        attributes: tuple[str, ...],
+        resolution: int,
+        crop: str,
+        usual_psnr: float | None = None,
+        keep_detail: Mapping[str, float] | None = None,
+    ) -> None:
         self.attributes = attributes
         self.resolution = resolution
         self.aligned = crop == CELEBA_CROP
+        self.usual_psnr = usual_psnr
+        self.keep_detail = None
+        if keep_detail and set(attributes) <= set(keep_detail):
+            self.keep_detail = np.float32([keep_detail[name] for name in attributes])
 
     @abc.abstractmethod
     def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
@@ -62,8 +77,16 @@ class Editor(abc.ABC):
 class KerasEditor(Editor):
     """A `Translator`, run by Keras on the CPU in plain float32 (a GPU may round to TF32)."""
 
-    def __init__(self, translator: Translator, crop: str) -> None:
-        super().__init__(translator.attributes, translator.resolution, crop)
+    def __init__(
+        self,
+        translator: Translator,
+        crop: str,
+        usual_psnr: float | None = None,
+        keep_detail: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(
+            translator.attributes, translator.resolution, crop, usual_psnr, keep_detail
+        )
         self.translator = translator
         self._functions = {
             "translate": translator.translate,
@@ -165,8 +188,25 @@ def open_editor(path: str) -> Editor:
         return TFLiteEditor(place)
     if form == "saved_model":
         return SavedModelEditor(place)
-    crop = training_crop(RunFolder(place).load_config())
-    return KerasEditor(Translator.from_run(place, own=True), crop)
+    run = RunFolder(place)
+    crop = training_crop(run.load_config())
+    translator = Translator.from_run(place, own=True)
+    directions = read_directions(run, translator.generator.latent_shape, own=True)
+    return KerasEditor(translator, crop, usual_psnr(run), keep_detail_factors(directions))
+
+
+def usual_psnr(run: RunFolder) -> float | None:
+    """What the inversion stage has found that nearly all validation photos reach, dB."""
+    return run.stage("inversion").read_metadata().get("usual_psnr")
+
+
+def keep_detail_factors(directions: Mapping[str, dict[str, Any]]) -> dict[str, float]:
+    """The factors of the direction files that have one, by attribute."""
+    return {
+        name: entry["keep_detail"]["factor"]
+        for name, entry in directions.items()
+        if "keep_detail" in entry
+    }
 
 
 def find_model(path: str) -> tuple[str, Path]:
@@ -239,7 +279,9 @@ def _parse_description(text: bytes, path: Path) -> dict[str, Any]:
     return content
 
 
-def _essentials(description: dict[str, Any], path: Path) -> tuple[tuple[str, ...], int, str]:
+def _essentials(
+    description: dict[str, Any], path: Path
+) -> tuple[tuple[str, ...], int, str, float | None, dict[str, float] | None]:
     try:
         names, resolution = description["attributes"], description["resolution"]
         crop = description["crop"]
@@ -253,7 +295,7 @@ def _essentials(description: dict[str, Any], path: Path) -> tuple[tuple[str, ...
         and crop in (CELEBA_CROP, SQUARE_CROP)
     ):
         raise UserError(f"{path}: damaged description of the model; {_REMEDY}")
-    return tuple(names), resolution, crop
+    return tuple(names), resolution, crop, *map(description.get, ("usual_psnr", "keep_detail"))
 
 
 def _reason(error: Exception) -> str:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, distribution, optimizers, training
+from cgan_tf import artifact, distribution, metrics, optimizers, training
 from cgan_tf import config as config_module
 from cgan_tf.config import Config
 from cgan_tf.data import ImageData, images, pipeline
@@ -17,6 +17,8 @@ from cgan_tf.run import RunFolder
 WARMUP = 0.05
 SHOWN = 16  # photos in a reconstruction grid
 MEAN_SAMPLES = 10_000  # latents behind the mean
+UNUSUAL = 0.05  # share of the validation photos that are reconstructed worst
+USUAL_PHOTOS, USUAL_BATCH = 1000, 50  # validation photos behind `usual_psnr`
 
 
 def check(config: Config) -> None:
@@ -83,13 +85,14 @@ class InversionTrainer(training.Trainer):
         }
 
     def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One update on photos float32 `[N, R, R, 3]` and as many samples."""
+        """One update on photos float32 `[N, R, R, 3]` and as many samples, or on samples alone."""
         config = self.config
-        count = data.shape[0]
+        count = data.shape[0] if config.inversion_photos else 0
         latent = distribution.own_rows(
             self.generator.sample_latent(config.inversion_batch_size, self.seed_generator)
         )
-        targets = tf.concat([data, self.generator(latent, training=False)], axis=0)  # [2N, R, R, 3]
+        samples = self.generator(latent, training=False)
+        targets = tf.concat([data[:count], samples], axis=0)  # [2N, R, R, 3]
         offset = self._crop_offset()
         target_features = self.perceptual.features(self._crop(targets, offset))
         with tf.GradientTape() as tape:
@@ -98,12 +101,13 @@ class InversionTrainer(training.Trainer):
             features = self.perceptual.features(self._crop(outputs, offset))
             distances = self.perceptual.between(features, target_features)  # [2N]
             losses = {
-                "photo": config.photo_weight * tf.reduce_mean(distances[:count]),
                 "sample": config.sample_weight * tf.reduce_mean(distances[count:]),
                 "latent": config.latent_weight
                 * tf.reduce_mean(tf.square(predicted[count:] - latent)),
                 "pixel": config.pixel_weight * tf.reduce_mean(tf.square(outputs - targets)),
             }
+            if count:
+                losses["photo"] = config.photo_weight * tf.reduce_mean(distances[:count])
             loss = tf.add_n(list(losses.values()))
         gradients = tape.gradient(loss, self.encoder.trainable_variables)
         self.optimizer.apply(gradients, self.encoder.trainable_variables)
@@ -134,7 +138,13 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     with distribution.scope():
         generator = generators.load(folder.stage("gan").model, space, policy)
         regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
-        encoder = Encoder(config.resolution, generator.latent_shape, config.encoder_width, policy)
+        encoder = Encoder(
+            config.resolution,
+            generator.latent_shape,
+            config.encoder_width,
+            config.encoder == "residual",
+            policy,
+        )
         perceptual = load_perceptual(config, regressor)
         trainer = InversionTrainer(encoder, generator, perceptual, config)
     mean = tf.reduce_mean(generator.sample_latent(MEAN_SAMPLES, seed=config.seed), axis=0)
@@ -163,4 +173,19 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         picture_kimg=config.inversion_kimg / 10,
     )  # fmt: skip
     artifact.save_model(encoder, stage.model)
-    stage.finish(kimg=config.inversion_kimg)
+    usual = usual_psnr(encoder, generator, dataset)
+    print(f"inversion: of the validation photos {1 - UNUSUAL:.0%} have {usual:.1f} dB or more")
+    stage.finish(kimg=config.inversion_kimg, usual_psnr=usual)
+
+
+def usual_psnr(encoder: Encoder, generator: AnyGenerator, dataset: ImageData) -> float:
+    """PSNR in dB that the reconstructions of all but `UNUSUAL` of the validation photos reach.
+
+    A photo that is reconstructed worse is unlike the training photos; `cgan_tf.translate` warns.
+    """
+    rows = dataset.splits["validation"][:USUAL_PHOTOS]
+    found = [
+        metrics.psnr(generator(encoder(photos, training=False), training=False).numpy(), photos)
+        for photos in pipeline.sequential_batches(dataset, rows, USUAL_BATCH)
+    ]
+    return float(np.quantile(np.concatenate(found), UNUSUAL))

@@ -1,18 +1,27 @@
 """Edits photos with a finished model.
 
     python -m cgan_tf.translate --model=RUN_DIR|SAVED_MODEL_DIR|FILE.tflite --image=PHOTO_OR_FOLDER
-        --edit=Smiling=+1.0,Blond_Hair=-0.5 --output=OUT.png|DIR [--strip] [--overwrite]
-        [--inversion=encoder|hybrid|optimize] [--steps=100] [--mask=FILE|ellipse]
+        --edit=Smiling=+1.0,Blond_Hair=-0.5 --output=OUT.png|DIR [--face=all|center|N]
+        [--keep_detail] [--tune=STEPS] [--inversion=encoder|hybrid|optimize] [--steps=100]
+        [--mask=FILE|ellipse] [--crop] [--strip] [--overwrite]
 
-The last link of the chain: a photo of any size is cropped, encoded, moved along the attributes'
-directions and drawn again. `hybrid` and `optimize` look for its latent by descent (`projection`),
-which takes a second or so a photo and a run folder: nothing that is exported has gradients.
+The last link of the chain. In a photo of any size the faces are found (`data.faces`), turned
+upright, cut as the training photos are, encoded, moved along the attributes' directions, drawn
+again and pasted back. `hybrid` and `optimize` look for the latent by descent (`projection`),
+`--tune` adapts the generator to each face (`tuning`); both take a second or more a face and a run
+folder: nothing that is exported has gradients. A folder's results lie beside translate.csv, which
+says what was done with each photo.
 """
 
+import contextlib
+import csv
+import dataclasses
 import difflib
+import io
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,19 +29,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import flags
 from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
 
 from cgan_tf import cli, quiet
 from cgan_tf.data import images
 from cgan_tf.data.source import IMAGE_SUFFIXES
 from cgan_tf.errors import UserError
-from cgan_tf.photos import crop_photo, find_photos
+from cgan_tf.photos import ALL, CENTER, Portrait, find_photos, parse_face, portraits
+from cgan_tf.run import write_bytes
 
 if TYPE_CHECKING:  # at run time it would import TensorFlow, with its start-up lines
     from cgan_tf.editors import Editor
     from cgan_tf.projection import Projector
+    from cgan_tf.tuning import Tuner
 
 STRIP_FACTORS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # times the strengths asked for
 INVERSIONS = ("encoder", "hybrid", "optimize")
+TABLE = "translate.csv"  # beside a folder's results
+COLUMNS = ("file", "status", "output", "face", "faces", "x", "y", "side", "angle", "in_photo",
+           "psnr", "edit", "note")  # fmt: skip
 _LABEL_HEIGHT = 16  # px below a strip's tile
 _LABEL_SIZE = 11  # px
 
@@ -122,47 +137,82 @@ def plan_outputs(photos: list[Path], is_folder: bool, output: str, overwrite: bo
             raise UserError(f"--output={output}: {target} is the photo itself; choose another name")
         if target.exists() and not overwrite:
             raise UserError(f"--output={output}: {target} exists; --overwrite replaces it")
+    if is_folder and (path / TABLE).exists() and not overwrite:
+        raise UserError(f"--output={output}: {path / TABLE} exists; --overwrite replaces it")
     return targets
 
 
-# ---- one photo ---------------------------------------------------------------------------------
+# ---- one face ----------------------------------------------------------------------------------
 
 
-def edit_crop(
-    editor: "Editor",
-    crop: np.ndarray,
-    strengths: np.ndarray,
-    strip: bool = False,
-    latent: np.ndarray | None = None,
-) -> np.ndarray:
-    """The edited photo, or a labeled row: the crop, then the edit at STRIP_FACTORS; uint8.
+@dataclasses.dataclass(frozen=True)
+class Drawer:
+    """Draws what becomes of a face.
 
-    Args:
+    Attributes:
         editor: the loaded model.
-        crop: what it sees of the photo, uint8 `[R, R, 3]`.
-        strengths: float32 `[K]`.
-        strip: draw the row. Its tile at 0 is the reconstruction, that at 1 the edit itself.
-        latent: float32 `[*latent_shape]`, in the place of the encoder's.
-
-    Raises:
-        UserError: the strengths are so large that the model has no answer.
+        keep_detail: the photo gets only the difference that the edit makes to the model's picture,
+            so that it keeps its own detail.
+        strip: draw a labeled row: the face, then the edit at STRIP_FACTORS.
+        crop: draw the face alone, as the model sees it, and not the whole photo.
     """
-    factors = STRIP_FACTORS if strip else (1.0,)
-    tiles = []
-    for factor in np.float32(factors):
-        # One by one: the tile at 1 is then the same, bit for bit, as the edit without a strip.
-        step = strengths[None] * factor
-        if latent is None:
-            image = editor.translate(images.to_float(crop[None]), step)[0]
-        else:
-            image = editor.run("generate", latent=latent[None], strengths=step)[0]
+
+    editor: "Editor"
+    keep_detail: bool = False
+    strip: bool = False
+    crop: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether faces are drawn without their photos."""
+        return self.strip or self.crop
+
+    def draw(self, latent: np.ndarray, strengths: np.ndarray) -> np.ndarray:
+        """The model's picture, float32 `[R, R, 3]`, of a latent moved by strengths `[K]`.
+
+        Raises:
+            UserError: the strengths are so large that the model has no answer.
+        """
+        # One by one: the edit is then the same, bit for bit, in a strip and alone.
+        image = self.editor.run("generate", latent=latent[None], strengths=strengths[None])[0]
         if not np.isfinite(image).all():
             raise UserError("--edit: the answer to these strengths is not finite: lower them")
-        tiles.append(images.to_uint8(image))
-    if not strip:
-        return tiles[0]
-    labels = ["input", *(f"{factor:+g}x" if factor else "0" for factor in factors)]
-    return labeled_row([crop, *tiles], labels)
+        return image
+
+    def add(
+        self, picture: np.ndarray, portrait: Portrait, latent: np.ndarray, strengths: np.ndarray
+    ) -> np.ndarray:
+        """The photo uint8 `[H, W, 3]` with the edited face in it, or the face's own picture.
+
+        Args:
+            picture: the photo, with the faces before this one already edited.
+            portrait: the face.
+            latent: its latent, float32 `[*latent_shape]`.
+            strengths: float32 `[K]`.
+        """
+        from cgan_tf.data import faces
+
+        before = None
+        if self.keep_detail:
+            before = self.draw(latent, np.zeros_like(strengths))
+            if self.editor.keep_detail is not None:
+                strengths = strengths * self.editor.keep_detail
+        if not self.alone:
+            image = self.draw(latent, strengths)
+            return faces.paste_face(picture, image, portrait.face, before)
+        tiles = []
+        for factor in np.float32(STRIP_FACTORS if self.strip else (1.0,)):
+            image = self.draw(latent, strengths * factor)
+            if before is None:
+                tiles.append(images.to_uint8(image))
+            else:
+                side = len(image)
+                whole = faces.Face(side / 2, side / 2, side)
+                tiles.append(faces.paste_face(portrait.crop, image, whole, before))
+        if not self.strip:
+            return tiles[0]
+        labels = ["input", *(f"{factor:+g}x" if factor else "0" for factor in STRIP_FACTORS)]
+        return labeled_row([portrait.crop, *tiles], labels)
 
 
 def labeled_row(tiles: list[np.ndarray], labels: list[str]) -> np.ndarray:
@@ -179,7 +229,7 @@ def labeled_row(tiles: list[np.ndarray], labels: list[str]) -> np.ndarray:
     return np.asarray(canvas)
 
 
-# ---- inversion ---------------------------------------------------------------------------------
+# ---- inversion and tuning ----------------------------------------------------------------------
 
 
 def check_inversion(inversion: str, steps: int | None, mask: str | None) -> None:
@@ -191,40 +241,280 @@ def check_inversion(inversion: str, steps: int | None, mask: str | None) -> None
             )
 
 
-def open_projector(
-    editor: "Editor", model: str, inversion: str, steps: int | None, mask: str | None
-) -> "Projector":
-    """The `Projector` of a run folder, by its own options; says if the mask was resized.
+def open_projector(editor: "Editor", options: flags.FlagValues) -> "Projector | None":
+    """The `Projector` of a run folder, by its own options; None where no option asks for it.
 
     Raises:
         UserError: `model` is no run folder, the mask makes no sense, or a stage is missing.
     """
     from cgan_tf import editors, projection
 
+    asked = [f"--tune={options.tune}"] if options.tune else []
+    asked += [f"--inversion={options.inversion}"] if options.inversion != "encoder" else []
+    if not asked:
+        return None
     if not isinstance(editor, editors.KerasEditor):
         raise UserError(
-            f"--model={model}: an exported model has no gradients for --inversion={inversion}; "
+            f"--model={options.model}: an exported model has no gradients for {asked[0]}; "
             "give the run folder"
         )
     weights = None
-    if mask is not None:
-        weights, words = projection.load_mask(mask, editor.resolution)
+    if options.mask is not None:
+        weights, words = projection.load_mask(options.mask, editor.resolution)
         if words:
             print(words)
-    return projection.of_run(model, editor.translator, steps, weights)
+    return projection.of_run(options.model, editor.translator, options.steps, weights)
 
 
-def projected(
-    editor: "Editor", projector: "Projector", inversion: str, crops: list[np.ndarray]
-) -> tuple[np.ndarray, float]:
-    """The latents `[N, *latent_shape]` of crops uint8 `[R, R, 3]`, and all their seconds."""
-    from cgan_tf import projection
+@dataclasses.dataclass(frozen=True)
+class Inverter:
+    """Finds the latents of faces.
 
-    found = projection.invert(
-        projector, editor.translator.encoder, images.to_float(np.stack(crops)), inversion
-    )
-    seconds = sum(part.seconds[-1] for part in found)
-    return np.concatenate([part.latents for part in found]), seconds
+    Attributes:
+        editor: the loaded model.
+        inversion: one of INVERSIONS.
+        projector: for those that descend.
+    """
+
+    editor: "Editor"
+    inversion: str
+    projector: "Projector | None"
+
+    @property
+    def batch(self) -> int:
+        """Faces that are best found together."""
+        if self.inversion == "encoder":
+            return 1
+        from cgan_tf import projection
+
+        return projection.BATCH
+
+    def encode(self, crop: np.ndarray) -> np.ndarray:
+        """The encoder's latent `[*latent_shape]` of a crop uint8 `[R, R, 3]`."""
+        return self.editor.run("encode", image=images.to_float(crop[None]))[0]
+
+    def find(self, crops: list[np.ndarray], encoded: list[np.ndarray]) -> list[np.ndarray]:
+        """The latents of crops, given the encoder's."""
+        if self.inversion == "encoder":
+            return encoded
+        from cgan_tf import projection
+
+        found = projection.invert(
+            self.projector,
+            self.editor.translator.encoder,
+            images.to_float(np.stack(crops)),
+            self.inversion,
+        )
+        return [latent for part in found for latent in part.latents]
+
+
+# ---- photos in, pictures and rows out ----------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Table:
+    """What was done with each photo of a folder, a row for each face.
+
+    Attributes:
+        path: of the CSV file; None writes none.
+        rows: one per face, or one for a photo that was skipped.
+    """
+
+    path: Path | None
+    rows: list[dict[str, object]] = dataclasses.field(default_factory=list)
+
+    @property
+    def edited(self) -> int:
+        """Number of edited faces."""
+        return sum(row["status"] == "edited" for row in self.rows)
+
+    def summary(self) -> str:
+        """What was done, in words."""
+        photos = {row["file"] for row in self.rows if row["status"] == "edited"}
+        skipped = sum(row["status"] == "skipped" for row in self.rows)
+        where = "" if self.path is None else f"{self.path}: "
+        done = f"{_count(self.edited, 'face')} edited in {_count(len(photos), 'photo')}"
+        return f"{where}{done}, {_count(skipped, 'photo')} skipped"
+
+    def write(self) -> None:
+        """Writes the table, atomically."""
+        if self.path is None:
+            return
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.rows)
+        # A file's name need not be UTF-8: its bytes are written as they are.
+        write_bytes(self.path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """A photo and what of it is edited."""
+
+    path: Path
+    target: Path
+    pixels: np.ndarray  # uint8 [H, W, 3]
+    portraits: list[Portrait]
+
+
+def read_photos(
+    paths: list[Path], targets: list[Path], editor: "Editor", which: str | int, table: Table
+) -> Iterator[Photo]:
+    """The photos that can be read and show what is asked for; the others are said and noted.
+
+    Args:
+        paths: of the photos.
+        targets: one for each.
+        editor: for its framing.
+        which: of the faces, see `photos.parse_face`.
+        table: of a folder; a photo alone (`table.path` is None) is not skipped.
+
+    Raises:
+        UserError: a photo alone that cannot be edited.
+    """
+    for path, target in zip(paths, targets, strict=True):
+        try:
+            pixels = images.decode_file(path)
+        except UserError as error:
+            if table.path is None:
+                raise UserError(f"--image: {error}; give another photo") from None
+            reason = str(error)
+        else:
+            try:
+                found = portraits(pixels, editor.resolution, editor.aligned, which)
+            except UserError as error:
+                reason = f"{path}: {error}"
+                if table.path is None:
+                    raise UserError(f"--image={reason}") from None
+            else:
+                yield Photo(path, target, pixels, found)
+                continue
+        tqdm.write(f"skipped: {reason}", file=sys.stderr)
+        table.rows.append({"file": path.name, "status": "skipped", "note": reason})
+
+
+def grouped(photos: Iterator[Photo], faces: int) -> Iterator[list[Photo]]:
+    """The photos in groups that have at least so many faces, but for the last."""
+    group: list[Photo] = []
+    for photo in photos:
+        group.append(photo)
+        if sum(len(one.portraits) for one in group) >= faces:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def choose_face(face: str | None, editor: "Editor") -> str | int:
+    """What --face means for a model: all faces where it knows how a face was cut, else the center.
+
+    Raises:
+        UserError: faces are asked for of a model that has not learned from CelebA's framing.
+    """
+    if face is None:
+        return ALL if editor.aligned else CENTER
+    which = parse_face(face)
+    if which != CENTER and not editor.aligned:
+        raise UserError(
+            f"--face={face}: this model has learned from the center squares of photos, however "
+            "those showed faces; give photos like them, and no --face"
+        )
+    return which
+
+
+def edit_group(
+    group: list[Photo],
+    inverter: Inverter,
+    drawer: Drawer,
+    edit: dict[str, float],
+    table: Table,
+    tuner: "Tuner | None" = None,
+    tuning_steps: int = 0,
+) -> None:
+    """Edits photos, saves them, and says and notes what was done.
+
+    Args:
+        group: photos whose latents are found together.
+        inverter: finds them.
+        drawer: draws.
+        edit: the strengths by attribute.
+        table: takes the rows.
+        tuner: adapts the generator to each face.
+        tuning_steps: its steps.
+    """
+    from cgan_tf import metrics
+
+    editor = drawer.editor
+    strengths = strength_vector(edit, editor.attributes)
+    said = ", ".join(f"{name} {strength:+g}" for name, strength in edit.items())
+    crops = [portrait.crop for photo in group for portrait in photo.portraits]
+    encoded = [inverter.encode(crop) for crop in crops]
+    latents = iter(zip(inverter.find(crops, encoded), encoded, strict=True))
+    for photo in group:
+        picture, alone, rows = photo.pixels, [], []
+        for number, portrait in enumerate(photo.portraits, 1):
+            latent, start = next(latents)
+            image = drawer.draw(start, np.zeros_like(strengths))
+            near = float(metrics.psnr(image[None], images.to_float(portrait.crop[None]))[0])
+            tuned = contextlib.nullcontext()
+            if tuner is not None:
+                tuned = tuner.tuned(images.to_float(portrait.crop), latent, tuning_steps)
+            with tuned:
+                drawn = drawer.add(picture, portrait, latent, strengths)
+            if drawer.alone:
+                alone.append(drawn)
+            else:
+                picture = drawn
+            unlike = unlike_training(near, editor.usual_psnr)
+            if unlike:
+                tqdm.write(f"warning: {photo.path} ({portrait.words}): {unlike}", file=sys.stderr)
+            rows.append(
+                {
+                    "file": photo.path.name,
+                    "status": "edited",
+                    "output": photo.target.name,
+                    "face": number,
+                    "faces": len(photo.portraits),
+                    "x": f"{portrait.face.x:.1f}",
+                    "y": f"{portrait.face.y:.1f}",
+                    "side": f"{portrait.face.side:.1f}",
+                    "angle": f"{portrait.face.angle:.1f}",
+                    "in_photo": f"{portrait.face.inside(*photo.pixels.shape[:2]):.3f}",
+                    "psnr": f"{near:.2f}",
+                    "edit": said,
+                    "note": "; ".join(filter(None, [portrait.words, unlike])),
+                }
+            )
+        if alone:
+            picture = np.concatenate(alone)
+        elif is_gray(photo.pixels):
+            picture = np.asarray(Image.fromarray(picture).convert("L").convert("RGB"))
+        images.save_png(photo.target, picture)
+        for portrait in photo.portraits:
+            tqdm.write(f"{photo.path} ({portrait.words}) -> {photo.target}: {said}")
+        table.rows += rows
+
+
+def is_gray(pixels: np.ndarray) -> bool:
+    """Whether a photo `[H, W, 3]` has no color anywhere: what is pasted into it gets none."""
+    return bool(np.all(pixels == pixels[..., :1]))
+
+
+def unlike_training(near: float, usual: float | None) -> str:
+    """Words for a face that is reconstructed worse than nearly all photos of the training data.
+
+    Args:
+        near: its reconstruction's PSNR, dB.
+        usual: what nearly all validation photos reach; None where a model does not tell.
+    """
+    if usual is None or near >= usual:
+        return ""
+    return f"unlike the training photos: drawn at {near:.1f} dB, nearly all of them at {usual:.1f}"
 
 
 # ---- the command -------------------------------------------------------------------------------
@@ -238,9 +528,21 @@ def define_flags() -> None:
         "edit", None, "strengths by attribute (Smiling=+1.0,Blond_Hair=-0.5); +1 is a full step"
     )
     flags.DEFINE_string("output", None, "PNG file for one photo; folder for several")
+    flags.DEFINE_string(
+        "face", None,
+        "which faces of a photo: all, a number (1 is the largest), or center, which takes the "
+        "photo's center as it is; if not given, all where the model has learned from CelebA's "
+        "framing, else center",
+    )  # fmt: skip
     flags.DEFINE_bool(
-        "strip", False, "draw a row: the input, then the edit at -1 to +1 times the strengths"
-    )
+        "keep_detail", False,
+        "apply only the difference that the edit makes to the model's picture, so that the photo "
+        "keeps its own detail",
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "tune", None, "steps of adapting the generator to each face first; the model on disk stays",
+        lower_bound=1,
+    )  # fmt: skip
     flags.DEFINE_enum(
         "inversion", "encoder", INVERSIONS,
         "how the latent is found: by the encoder; by descent from its answer (hybrid), or from the "
@@ -251,8 +553,15 @@ def define_flags() -> None:
         lower_bound=1,
     )  # fmt: skip
     flags.DEFINE_string(
-        "mask", None, "what of the photo hybrid and optimize look at: an image file, white where "
+        "mask", None, "what of the face hybrid and optimize look at: an image file, white where "
         "it counts, or ellipse, the face of an aligned photo",
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "crop", False, "write each face alone, as the model sees it, and not the whole photo"
+    )
+    flags.DEFINE_bool(
+        "strip", False,
+        "write a row for each face: the input, then the edit at -1 to +1 times the strengths",
     )  # fmt: skip
     flags.DEFINE_bool("overwrite", False, "replace output files that exist")
 
@@ -263,67 +572,50 @@ def main() -> int:
     cli.require("model", "image", "edit", "output")
     edit = parse_edit(options.edit)
     check_inversion(options.inversion, options.steps, options.mask)
+    if options.face is not None:
+        parse_face(options.face)
     photos = find_photos(options.image)
     is_folder = Path(options.image).expanduser().is_dir()
     targets = plan_outputs(photos, is_folder, options.output, options.overwrite)
 
     quiet.import_tensorflow()
-    from cgan_tf import editors
+    from cgan_tf import editors, tuning
 
     editor = editors.open_editor(options.model)
-    strengths = strength_vector(edit, editor.attributes)
-    projector, batch = None, 1
-    if options.inversion != "encoder":
-        from cgan_tf import projection
-
-        projector = open_projector(
-            editor, options.model, options.inversion, options.steps, options.mask
+    strength_vector(edit, editor.attributes)
+    which = choose_face(options.face, editor)
+    projector = open_projector(editor, options)
+    inverter = Inverter(editor, options.inversion, projector)
+    drawer = Drawer(editor, options.keep_detail, options.strip, options.crop)
+    tuner = tuning.Tuner.of(projector) if options.tune else None
+    if options.keep_detail and editor.keep_detail is None:
+        print(
+            "--keep_detail: this model, of an older version, does not tell how much further edits "
+            "must go; +1 changes less than its calibration says"
         )
-        batch = projection.BATCH
-    asked = ", ".join(f"{name} {strength:+g}" for name, strength in edit.items())
-    done, seconds = 0, 0.0
-    for group in _crops(photos, targets, is_folder, editor, batch):
-        latents = [None] * len(group)
-        if projector is not None:
-            crops = [crop for _, _, crop, _ in group]
-            latents, taken = projected(editor, projector, options.inversion, crops)
-            seconds += taken
-        for (photo, target, crop, words), latent in zip(group, latents, strict=True):
-            pixels = edit_crop(editor, crop, strengths, options.strip, latent)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            images.save_png(target, pixels)
-            print(f"{photo} ({words}) -> {target}: {asked}")
-        done += len(group)
-    if not done:
-        raise UserError(f"--image={options.image}: none of its {len(photos)} photos could be read")
-    if projector is not None:
-        print(f"{options.inversion}: {seconds / done:.2f} seconds per image")
+
+    table = Table(Path(options.output).expanduser() / TABLE if is_folder else None)
+    bar = tqdm(
+        total=len(photos), unit=" photos", desc="translate", dynamic_ncols=True,
+        disable=not (is_folder and sys.stderr.isatty()),
+    )  # fmt: skip
+    start = time.perf_counter()
+    try:
+        with bar:
+            readable = read_photos(photos, targets, editor, which, table)
+            for group in grouped(readable, inverter.batch):
+                edit_group(group, inverter, drawer, edit, table, tuner, options.tune or 0)
+                bar.update(photos.index(group[-1].path) + 1 - bar.n)
+    finally:
+        if table.edited:  # also of what was done before Ctrl-C
+            table.write()
+    if not table.edited:
+        raise UserError(
+            f"--image={options.image}: none of its {len(photos)} photos could be edited"
+        )
+    if is_folder or projector is not None:
+        print(f"{table.summary()}; {(time.perf_counter() - start) / table.edited:.2f} s a face")
     return 0
-
-
-def _crops(
-    photos: list[Path], targets: list[Path], is_folder: bool, editor: "Editor", batch: int
-) -> Iterator[list[tuple[Path, Path, np.ndarray, str]]]:
-    """(photo, its target, `crop_photo`'s two) by groups of `batch`; says what it skips.
-
-    Raises:
-        UserError: a single photo that cannot be read.
-    """
-    group = []
-    for photo, target in zip(photos, targets, strict=True):
-        try:
-            pixels = images.decode_file(photo)
-        except UserError as error:
-            if not is_folder:
-                raise UserError(f"--image: {error}; give another photo") from None
-            print(f"skipped: {error}", file=sys.stderr)
-            continue
-        group.append((photo, target, *crop_photo(pixels, editor.resolution, editor.aligned)))
-        if len(group) == batch:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 if __name__ == "__main__":

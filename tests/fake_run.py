@@ -16,6 +16,7 @@ from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.vgg import SCRATCH_INPUT_SCALE, Regressor
 
 ATTRIBUTES = ("Smiling", "Blond_Hair", "Eyeglasses")
+USUAL_PSNR = 1.0  # dB; no test's photo is drawn worse
 
 
 def make_config(cache: Path, **options) -> Config:
@@ -56,7 +57,7 @@ def make_run(path: Path, config: Config) -> run.RunFolder:
         stage = folder.stage(name)
         stage.begin(config, photos.digest)
         artifact.save_model(model, stage.model)
-        stage.finish()
+        stage.finish(**({"usual_psnr": USUAL_PSNR} if name == "inversion" else {}))
     stage = folder.stage("directions")
     stage.begin(config, photos.digest)
     owner = run.file_hash(folder.stage("gan").model / "weights.h5")
@@ -68,6 +69,7 @@ def make_run(path: Path, config: Config) -> run.RunFolder:
             "vector": draw.standard_normal(generator.latent_shape).tolist(),
             "generator": owner,
             "calibration": [{"strength": 1.0, "change": 0.5, "n": 10}],
+            "keep_detail": {"factor": 1.5, "change": 0.5, "n": 10},
         }
         run.write_text(stage.model / f"{name}.json", json.dumps(entry))
     stage.finish()

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cgan_tf import config as config_module
 from cgan_tf import directions, run, training
-from cgan_tf.data import images
+from cgan_tf.data import faces, images
 from cgan_tf.errors import UserError
 from cgan_tf.run import RunFolder
 
@@ -403,6 +403,33 @@ def test_a_direction_that_never_raises_the_score_stays_as_it_was():
 def test_no_more_photos_are_asked_than_said():
     _, table = Toys(lambda has, z: 0.1 * z).calibrate(0.2, count=12)
     assert [line["n"] for line in table] == [10, 10, 10, 12, 12, 12]
+
+
+@pytest.mark.parametrize("asked", [0.1, 0.23, 5.0])
+def test_how_much_further_an_edit_goes_that_keeps_the_detail(asked):
+    # G paints all pixels with the latent's second number, R's score rises with their mean. The
+    # photo's own brightness is R's business alone, and half of it is seen at its mask.
+    toys = Toys(lambda has, z: z, (0.0, 0.5))
+
+    def generator(latent, training):
+        return tf.tile(latent[:, 1, None, None, None], (1, 8, 8, 3))
+
+    def regressor(images, training):
+        level = tf.reduce_mean(images, axis=(1, 2, 3))
+        return tf.stack([tf.zeros_like(level), 0.7 * level], axis=1)
+
+    toys.trainer.generator = generator
+    toys.trainer.perceptual = types.SimpleNamespace(regressor=regressor)
+    toys.dataset.read = lambda rows: np.full((len(rows), 8, 8, 3), 120, np.uint8)
+    calibration = directions.Calibration(toys.trainer, toys.dataset, "validation", 200)
+    found = calibration.keep_detail(0, np.float32([0.0, 0.5]), asked)
+    slope = 0.7 * 0.5 * faces.soft_mask(8, faces.SOLID_DIFFERENCE).mean()  # per strength
+    assert found["n"] == 20  # those without the attribute
+    if asked / slope > 2:
+        assert found["factor"] == 2.0
+    else:
+        assert 0 <= found["factor"] - asked / slope <= 2 / 2**6
+    assert found["change"] == pytest.approx(slope * found["factor"], rel=1e-4)
 
 
 def test_directions_start_at_class_differences_of_the_length_that_r_sees(monkeypatch):

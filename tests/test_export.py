@@ -87,13 +87,15 @@ def test_model_json(exported):
     text = (exported / "model.json").read_text()
     description = json.loads(text)
     assert list(description) == [
-        "format", "attributes", "scores", "calibration", "image", "resolution", "crop", "space",
-        "latent_shape", "truncation", "z_dim", "prior", "signatures", "hashes", "license", "data",
-        "versions",
+        "format", "attributes", "scores", "calibration", "keep_detail", "image", "resolution",
+        "crop", "usual_psnr", "space", "latent_shape", "truncation", "z_dim", "prior", "signatures",
+        "hashes", "license", "data", "versions",
     ]  # fmt: skip
     assert description["attributes"] == NAMES
     assert set(NAMES) < set(description["scores"])
     assert description["calibration"]["Smiling"] == [{"strength": 1.0, "change": 0.5, "n": 10}]
+    assert description["keep_detail"] == dict.fromkeys(NAMES, 1.5)
+    assert description["usual_psnr"] == fake_run.USUAL_PSNR
     assert (description["resolution"], description["z_dim"]) == (32, 24)
     assert (description["space"], description["prior"]) == ("z", "normal")
     assert description["crop"] == "center_square"

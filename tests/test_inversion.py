@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import shutil
+import types
 
 import keras
 import numpy as np
@@ -66,6 +67,24 @@ def test_the_terms_are_those_of_both_cycles(chain, slim_vgg):
         assert value > 1e-3
         assert float(logs[name]) == pytest.approx(value, rel=1e-4), name
     assert float(logs["loss"]) == pytest.approx(sum(wanted.values()), rel=1e-4)
+
+
+def test_without_photos_only_the_samples_count(chain, slim_vgg):
+    trainer = build(chain, inversion_photos=False)
+    latent = trainer.generator.sample_prior(COUNT, keras.random.SeedGenerator(trainer.config.seed))
+    samples = trainer.generator(latent, training=False)
+    predicted = trainer.encoder(samples, training=True)
+    outputs = trainer.generator(predicted, training=False)
+    wanted = {
+        "sample": float(tf.reduce_mean(trainer.perceptual(samples, outputs))),
+        "latent": float(tf.reduce_mean(tf.square(latent - predicted))),
+        "pixel": float(tf.reduce_mean(tf.square(outputs - samples))),
+    }
+    other = build(chain, inversion_photos=False)
+    logs = other.train_step(photos())
+    assert {name: float(value) for name, value in logs.items()} == pytest.approx(
+        wanted | {"loss": sum(wanted.values())}, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("only", TERMS)
@@ -276,3 +295,24 @@ def test_a_damaged_parent_is_one_line(chain, slim_vgg, tmp_path):
 def test_the_discriminator_has_no_part(chain):
     # It is the directions' judge of realism; the inversion neither loads nor needs it.
     assert Discriminator.__name__ not in vars(inversion)
+
+
+def test_what_nearly_all_validation_photos_reach(monkeypatch):
+    # Photo i of 40 is brightness i, and its reconstruction is 0.1 + i / 100 off: PSNR falls with i.
+    read = types.SimpleNamespace(
+        splits={"validation": np.arange(40)},
+        read=lambda rows: np.repeat(np.uint8(rows)[:, None], 48, 1).reshape(-1, 4, 4, 3),
+    )
+    monkeypatch.setattr(inversion, "USUAL_BATCH", 7)
+
+    def encoder(photos, training):
+        return tf.convert_to_tensor(photos)
+
+    def generator(latents, training):
+        index = (latents + 1) * 127.5
+        return latents + 0.1 + index / 100
+
+    exact = 20 * np.log10(2 / (0.1 + np.arange(40) / 100))
+    usual = inversion.usual_psnr(encoder, generator, read)
+    assert abs(usual - np.quantile(exact, 0.05)) < 1e-3
+    assert np.sum(exact < usual) == 2

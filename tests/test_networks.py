@@ -10,7 +10,7 @@ from keras import layers
 from cgan_tf import config as config_module
 from cgan_tf.errors import UserError
 from cgan_tf.networks import generators, vgg
-from cgan_tf.networks.dcgan import Discriminator, Generator, MinibatchStd, level_widths
+from cgan_tf.networks.dcgan import SLOPE, Discriminator, Generator, MinibatchStd, level_widths
 from cgan_tf.networks.encoder import AddMean, Encoder
 
 NAMES = ("Smiling", "Eyeglasses", "Male")
@@ -53,8 +53,9 @@ def test_shapes_and_ranges(resolution, policy):
         discriminator = Discriminator(resolution, 4, norm=norm, dtype=policy)
         logits = discriminator(fakes, training=True)
         assert logits.shape == (4, 1) and logits.dtype == tf.float32
-    latent = Encoder(resolution, (10,), 4, dtype=policy)(fakes, training=True)
-    assert latent.shape == (4, 10) and latent.dtype == tf.float32
+    for residual in (False, True):
+        latent = Encoder(resolution, (10,), 4, residual, dtype=policy)(fakes, training=True)
+        assert latent.shape == (4, 10) and latent.dtype == tf.float32
     assert {weight.dtype for weight in generator.weights} == {"float32"}
 
 
@@ -175,6 +176,36 @@ def test_the_encoder_adds_the_mean_latent():
     np.testing.assert_allclose(encoder(photos, training=False), before + mean, atol=1e-6)
     assert not any(weight is encoder.add_mean.mean for weight in encoder.trainable_weights)
     assert any(weight is encoder.add_mean.mean for weight in encoder.weights)
+
+
+def test_the_size_of_a_small_residual_encoder_is_the_sum_of_its_layers():
+    shortcuts = 3 * 4 + 4 * 8 + 8 * 16
+    first, second = 16 * shortcuts, 9 * (4 * 4 + 8 * 8 + 16 * 16)
+    norms = 3 * 4 * (4 + 8 + 16)  # each of three has four numbers a channel
+    dense = (4 * 4 * 16 + 1) * 24 + (24 + 1) * 6 + 6
+    assert Encoder(32, (6,), 4, True).count_params() == shortcuts + first + second + norms + dense
+
+
+def test_with_no_weight_in_its_second_convolutions_only_the_shortcuts_are_left():
+    encoder = Encoder(32, (6,), 4, True)
+    photos = images(3, 32)
+    whole = encoder(photos, training=False).numpy()
+    x = tf.constant(photos)
+    for layer in encoder.layers:
+        if isinstance(layer, layers.Conv2D) and layer.kernel_size == (3, 3):
+            layer.kernel.assign(tf.zeros_like(layer.kernel))
+        if isinstance(layer, layers.Conv2D) and layer.kernel_size == (1, 1):
+            x = tf.nn.avg_pool2d(x, 2, 2, "VALID") @ layer.kernel[0, 0]
+            x = x / np.sqrt(1 + 1e-3)  # batch norm as it begins
+            x = tf.nn.leaky_relu(x, SLOPE)
+    x = tf.reshape(x, (3, -1))
+    for layer in encoder.layers:
+        if isinstance(layer, layers.Dense):
+            x = x @ layer.kernel + layer.bias
+            x = x if layer.name == "offset" else tf.nn.leaky_relu(x, SLOPE)
+    alone = encoder(photos, training=False).numpy()
+    np.testing.assert_allclose(alone, x, rtol=1e-3, atol=1e-4)
+    assert np.abs(whole - alone).max() > 1e-2
 
 
 def test_a_fresh_add_mean_changes_nothing():

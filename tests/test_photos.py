@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from face_pictures import picture
 
 from cgan_tf import photos
 from cgan_tf.data import images
@@ -34,3 +35,33 @@ def test_crops():
     crop, words = photos.crop_photo(aligned, 32, aligned=False)
     np.testing.assert_array_equal(crop, images.center_square_resize(aligned, 32))
     assert words == "89x109, center square of 89 px"
+
+
+def test_parse_face():
+    assert [photos.parse_face(text) for text in ("all", "center", "1", "12")] == [
+        "all", "center", 1, 12,
+    ]  # fmt: skip
+    for text in ("0", "-1", "first", "1.5", ""):
+        with pytest.raises(UserError, match=f"^--face={text}: give all, center, or a number"):
+            photos.parse_face(text)
+
+
+def test_an_aligned_photo_is_not_searched():
+    draw = np.random.default_rng(0)
+    aligned = draw.integers(0, 256, (218, 178, 3), np.uint8)
+    (portrait,) = photos.portraits(aligned, 64, aligned=True, which=photos.ALL)
+    np.testing.assert_array_equal(portrait.crop, images.celeba_crop_resize(aligned, 64))
+    assert (portrait.face.x, portrait.face.y, portrait.face.side) == (89.0, 109.0, 148.0)
+    (portrait,) = photos.portraits(aligned, 64, aligned=False, which=photos.CENTER)
+    assert (portrait.face.x, portrait.face.y, portrait.face.side) == (89.0, 109.0, 178.0)
+    with pytest.raises(UserError, match="no face found; --face=center edits the center"):
+        photos.portraits(aligned, 64, aligned=True, which=1)
+
+
+def test_tiny_cut_and_tilted_faces_are_said():
+    (portrait,) = photos.portraits(picture((1, 450, 350, 300, 20)), 512, True, photos.ALL)
+    assert "tiny: the model's 512 px are reduced" in portrait.words
+    assert "tilted +2" in portrait.words or "tilted +1" in portrait.words
+    assert portrait.words.startswith("900x700, face of ") and "cut" not in portrait.words
+    (portrait,) = photos.portraits(picture((1, 30, 250, 220, 0)), 32, True, photos.ALL)
+    assert "cut: " in portrait.words and "tiny" not in portrait.words

@@ -1,5 +1,7 @@
 """The translate command: what it reads, what it refuses, and that every model form agrees."""
 
+import csv
+import json
 import os
 import shutil
 import subprocess
@@ -10,10 +12,11 @@ import command_flags
 import fake_run
 import numpy as np
 import pytest
+from face_pictures import picture
 from PIL import Image
 
 from cgan_tf import editors, photos, projection, translate
-from cgan_tf.data import images
+from cgan_tf.data import faces, images
 from cgan_tf.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -143,37 +146,162 @@ def test_plan_outputs_refuses(tmp_path, monkeypatch):
         plan(["x/a.jpg"], False, tmp_path / "new" / "b.png")
 
 
-# ---- one photo ---------------------------------------------------------------------------------
+# ---- one face ----------------------------------------------------------------------------------
 
 
 class Shift(editors.Editor):
-    """Adds the first strength to the image."""
+    """Adds the first strength to the latent, which is the image."""
 
-    def __init__(self):
-        super().__init__(("Light",), 32, editors.SQUARE_CROP)
+    def __init__(self, crop=editors.SQUARE_CROP, usual_psnr=None):
+        super().__init__(("Light",), 32, crop, usual_psnr)
 
-    def run(self, signature, image, strengths):
-        assert signature == "translate"
-        return image + strengths[:, 0, None, None, None]
+    def run(self, signature, **inputs):
+        if signature == "encode":
+            return inputs["image"] * np.float32(0.9)
+        assert signature == "generate"
+        return inputs["latent"] + inputs["strengths"][:, 0, None, None, None]
 
 
-def test_an_edit_and_its_strip():
-    pixels = np.full((50, 50, 3), 100, np.uint8)
-    strengths = np.float32([20 / 127.5])
-    crop, _ = photos.crop_photo(pixels, 32, aligned=False)
-    edited = translate.edit_crop(Shift(), crop, strengths)
-    np.testing.assert_array_equal(edited, np.full((32, 32, 3), 120, np.uint8))
-    strip = translate.edit_crop(Shift(), crop, strengths, strip=True)
+def gray(value, *shape):
+    return np.full((*shape, 3), value, np.uint8)
+
+
+def one_portrait(pixels, **options):
+    (portrait,) = photos.portraits(pixels, 32, aligned=False, which=photos.CENTER)
+    drawer = translate.Drawer(Shift(), **options)
+    latent = images.to_float(portrait.crop)
+    return drawer.add(pixels, portrait, latent, np.float32([20 / 127.5]))
+
+
+def test_an_edit_alone_and_its_strip():
+    pixels = gray(100, 50, 50)
+    np.testing.assert_array_equal(one_portrait(pixels, crop=True), gray(120, 32, 32))
+    strip = one_portrait(pixels, strip=True)
     assert strip.shape == (32 + 16, 6 * 32, 3)
     assert strip[16, 16::32, 0].tolist() == [100, 80, 90, 100, 110, 120]
     labels = strip[32:]
     assert all(labels[:, start : start + 32].min() < 128 for start in range(0, 192, 32))
 
 
+def test_a_face_is_pasted_into_the_whole_photo():
+    pixels = gray(100, 40, 60)
+    whole = one_portrait(pixels)
+    assert whole.shape == pixels.shape
+    assert (whole[15:25, 25:35] == 120).all(), "the middle is the edit"
+    assert (whole[:, :10] == 100).all() and (whole[:, -10:] == 100).all(), "outside the square"
+    assert (np.diff(np.int16(whole[20, 10:31, 0])) >= 0).all(), "the border is soft"
+    assert (pixels == 100).all(), "the photo itself stays"
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_only_what_the_edit_changes_reaches_the_photo(alone):
+    # The latent is not what the photo is: the model's picture is darker.
+    pixels = np.random.default_rng(1).integers(60, 180, (32, 32, 3), np.uint8)
+    (portrait,) = photos.portraits(pixels, 32, aligned=False, which=photos.CENTER)
+    drawer = translate.Drawer(Shift(), keep_detail=True, crop=alone)
+    dark = np.full((32, 32, 3), -0.9, np.float32)
+    edited = drawer.add(pixels, portrait, dark, np.float32([30 / 127.5]))
+    np.testing.assert_array_equal(edited[14:18, 14:18], pixels[14:18, 14:18] + 30)
+    assert np.abs(np.int16(edited[0]) - pixels[0]).max() <= 4, "the border all but stays"
+
+
 def test_strengths_beyond_the_model_are_refused():
-    crop = np.full((32, 32, 3), 100, np.uint8)
+    crop = np.zeros((32, 32, 3), np.float32)
     with pytest.raises(UserError, match="not finite: lower them"):
-        translate.edit_crop(Shift(), crop, np.float32([np.inf]))
+        translate.Drawer(Shift()).draw(crop, np.float32([np.inf]))
+
+
+# ---- whose faces -------------------------------------------------------------------------------
+
+
+def test_which_faces_a_model_is_for():
+    aligned, square = Shift(editors.CELEBA_CROP), Shift()
+    assert translate.choose_face(None, aligned) == "all"
+    assert translate.choose_face(None, square) == "center"
+    assert translate.choose_face("2", aligned) == 2
+    assert translate.choose_face("center", aligned) == "center"
+    with pytest.raises(UserError, match="--face=1: this model has learned from the center"):
+        translate.choose_face("1", square)
+
+
+def edit_folder(folder, editor, which="all", **options):
+    """Rows and pictures of `folder`'s photos, all strengths +20 levels."""
+    paths = photos.find_photos(str(folder))
+    targets = [folder / "out" / f"{path.stem}.png" for path in paths]
+    table = translate.Table(folder / "out" / translate.TABLE)
+    inverter = translate.Inverter(editor, "encoder", None)
+    drawer = translate.Drawer(editor, **options)
+    readable = translate.read_photos(paths, targets, editor, which, table)
+    for group in translate.grouped(readable, 1):
+        translate.edit_group(group, inverter, drawer, {"Light": 20 / 127.5}, table)
+    table.write()
+    with open(table.path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_face_of_a_folder_is_accounted_for(tmp_path, capsys):
+    Image.fromarray(picture((1, 200, 250, 220, 0), (5, 620, 380, 320, 10))).save(tmp_path / "a.png")
+    Image.fromarray(picture((1, 30, 250, 220, 0))).save(tmp_path / "b.png")
+    save_photo(tmp_path / "c.png", 300, 200)
+    (tmp_path / "d.png").touch()
+    rows = edit_folder(tmp_path, Shift(editors.CELEBA_CROP))
+    said = capsys.readouterr()
+    assert [(row["file"], row["status"], row["face"], row["faces"]) for row in rows] == [
+        ("a.png", "edited", "1", "2"),
+        ("a.png", "edited", "2", "2"),
+        ("b.png", "edited", "1", "1"),
+        ("c.png", "skipped", "", ""),
+        ("d.png", "skipped", "", ""),
+    ]
+    large, small, cut = rows[:3]
+    assert abs(float(large["x"]) - 620) < 20 and abs(float(large["angle"]) - 10) < 8
+    assert abs(float(small["x"]) - 200) < 20 and "face 2 of 2" in small["note"]
+    assert 0.5 < float(cut["in_photo"]) < 0.8 and "cut: " in cut["note"]
+    assert "no face found; --face=center" in rows[3]["note"] and "not an image" in rows[4]["note"]
+    assert said.err.count("skipped: ") == 2 and said.out.count(" -> ") == 3
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "b.png", "translate.csv"]
+    before, after = (
+        np.int16(images.decode_file(tmp_path / name)) for name in ("a.png", "out/a.png")
+    )
+    changed = np.abs(after - before).max(axis=-1) > 4
+    assert changed[330:430, 570:670].mean() > 0.5, "the large face's middle"
+    assert changed[220:280, 170:230].mean() > 0.5, "the small face's"
+    assert not changed[:, :40].any() and not changed[:100, 400:].any(), "elsewhere nothing"
+
+
+def test_one_face_of_several(tmp_path):
+    both = picture((1, 200, 250, 220, 0), (5, 620, 380, 320, 0))
+    Image.fromarray(both).save(tmp_path / "a.png")
+    rows = edit_folder(tmp_path, Shift(editors.CELEBA_CROP), which=2)
+    assert len(rows) == 1 and rows[0]["faces"] == "1" and abs(float(rows[0]["x"]) - 200) < 20
+    rows = edit_folder(tmp_path, Shift(editors.CELEBA_CROP), which=3)
+    assert [row["status"] for row in rows] == ["skipped"]
+    assert rows[0]["note"].endswith("--face=3: only 2 faces were found")
+
+
+def test_a_photo_without_color_gets_none(tmp_path):
+    Image.fromarray(gray(100, 40, 40)).save(tmp_path / "a.png")
+
+    class Red(Shift):
+        def run(self, signature, **inputs):
+            return super().run(signature, **inputs) * np.float32([1, 0, 0])
+
+    edit_folder(tmp_path, Red(), which="center")
+    edited = images.decode_file(tmp_path / "out" / "a.png")
+    assert np.ptp(edited) > 4 and (edited == edited[..., :1]).all()
+
+
+def test_a_photo_unlike_the_training_photos_is_said(tmp_path, capsys):
+    save_photo(tmp_path / "a.png", 40, 40)
+    # The reconstruction is 0.9 times the photo: its PSNR has a closed form.
+    crop = images.to_float(images.center_square_resize(images.decode_file(tmp_path / "a.png"), 32))
+    exact = 10 * np.log10(4 / np.mean(np.square(0.1 * crop)))
+    rows = edit_folder(tmp_path, Shift(usual_psnr=exact - 0.1), which="center")
+    assert abs(float(rows[0]["psnr"]) - exact) < 0.01 and "unlike" not in rows[0]["note"]
+    assert capsys.readouterr().err == ""
+    rows = edit_folder(tmp_path, Shift(usual_psnr=exact + 0.1), which="center")
+    words = f"unlike the training photos: drawn at {exact:.1f} dB, nearly all of them at"
+    assert words in rows[0]["note"] and words in capsys.readouterr().err
 
 
 # ---- the forms of a model ----------------------------------------------------------------------
@@ -183,7 +311,7 @@ def test_every_form_gives_the_same_picture(forms, photo, tmp_path, capsys):
     edit = "Smiling=+0.5,Eyeglasses=-0.25"
     pictures = {}
     for name, model in forms.items():
-        assert command(model, photo, edit, tmp_path / f"{name}.png") == 0
+        assert command(model, photo, edit, tmp_path / f"{name}.png", "--crop") == 0
         pictures[name] = np.int16(Image.open(tmp_path / f"{name}.png"))
         said = f"{photo} (60x40, center square of 40 px) -> {tmp_path / name}.png: "
         assert capsys.readouterr() == (f"{said}Smiling +0.5, Eyeglasses -0.25\n", "")
@@ -192,9 +320,41 @@ def test_every_form_gives_the_same_picture(forms, photo, tmp_path, capsys):
     assert np.abs(pictures["saved_model"] - pictures["run"]).max() <= 1
     assert np.abs(pictures["float32"] - pictures["run"]).max() <= 1
     assert np.abs(pictures["float16"] - pictures["run"]).max() <= 4
-    command(forms["run"], photo, "Smiling=0", tmp_path / "none.png")
+    command(forms["run"], photo, "Smiling=0", tmp_path / "none.png", "--crop")
     unedited = np.int16(Image.open(tmp_path / "none.png"))
     assert np.abs(unedited - pictures["run"]).mean() > 1, "the edit must show"
+
+
+def test_every_form_keeps_the_detail_alike(forms, photo, tmp_path):
+    pictures = {}
+    for name, model in forms.items():
+        command(model, photo, "Smiling=0.5", tmp_path / f"{name}.png", "--keep_detail")
+        pictures[name] = np.int16(images.decode_file(tmp_path / f"{name}.png"))
+    for name in ("saved_model", "float32"):
+        assert np.abs(pictures[name] - pictures["run"]).max() <= 1
+    assert np.abs(pictures["float16"] - pictures["run"]).max() <= 4
+    # The direction's factor, 1.5, has made the step longer.
+    editor = editors.open_editor(str(forms["run"]))
+    np.testing.assert_array_equal(editor.keep_detail, np.float32([1.5, 1.5, 1.5]))
+    pixels = images.decode_file(photo)
+    (portrait,) = photos.portraits(pixels, 32, False, photos.CENTER)
+    latent = editor.run("encode", image=images.to_float(portrait.crop[None]))
+    before, after = (
+        editor.run("generate", latent=latent, strengths=np.float32([[strength, 0, 0]]))[0]
+        for strength in (0, 0.75)
+    )
+    pasted = faces.paste_face(pixels, after, portrait.face, before)
+    assert np.abs(pictures["run"] - pasted).max() <= 1
+
+
+def test_a_model_without_factors_says_so(photo, tmp_path, capsys):
+    shutil.copytree(fake_run.shared_run().path, tmp_path / "run")
+    for path in (tmp_path / "run" / "directions" / "model").glob("*.json"):
+        entry = json.loads(path.read_text())
+        del entry["keep_detail"]
+        path.write_text(json.dumps(entry))
+    command(tmp_path / "run", photo, "Smiling=1", tmp_path / "out.png", "--keep_detail")
+    assert capsys.readouterr().out.startswith("--keep_detail: this model, of an older version, ")
 
 
 def test_the_same_command_gives_the_same_bytes(forms, photo, tmp_path):
@@ -206,7 +366,7 @@ def test_the_same_command_gives_the_same_bytes(forms, photo, tmp_path):
 
 
 def test_the_strip_ends_in_the_edit(forms, photo, tmp_path):
-    command(forms["float32"], photo, "Smiling=1", tmp_path / "one.png")
+    command(forms["float32"], photo, "Smiling=1", tmp_path / "one.png", "--crop")
     command(forms["float32"], photo, "Smiling=1", tmp_path / "strip.png", "--strip")
     strip = np.asarray(Image.open(tmp_path / "strip.png"))
     assert strip.shape == (48, 192, 3)
@@ -219,14 +379,14 @@ def test_a_folder_with_a_bad_photo_among_them(forms, photo, tmp_path, capsys):
     (photo.parent / "broken.jpg").write_text("no photo")
     save_photo(photo.parent / "other.png", 33, 90, seed=1)
     assert command(forms["float32"], photo.parent, "Smiling=1", tmp_path / "out") == 0
-    assert sorted(os.listdir(tmp_path / "out")) == ["face.png", "other.png"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["face.png", "other.png", "translate.csv"]
     said = capsys.readouterr()
     broken = photo.parent / "broken.jpg"
     assert said.err == f"skipped: cannot read image {broken}: not an image file\n"
-    assert said.out.count("\n") == 2
+    assert said.out.count("\n") == 3 and said.out.endswith(" s a face\n")
     photo.unlink()
     (photo.parent / "other.png").unlink()
-    with pytest.raises(UserError, match="none of its 1 photos could be read"):
+    with pytest.raises(UserError, match="none of its 1 photos could be edited"):
         command(forms["float32"], photo.parent, "Smiling=1", tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
@@ -355,22 +515,24 @@ def test_a_folder_is_inverted_in_batches(forms, photo, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(projection.Projector, "project", counted)
     assert command(forms["run"], folder, "Smiling=0", tmp_path / "out", "--inversion=hybrid",
-                   "--steps=2") == 0  # fmt: skip
+                   "--steps=2", "--crop") == 0  # fmt: skip
     assert sizes == [(2, 1, 2), (1, 1, 2)]
     printed = capsys.readouterr()
     assert "skipped: " in printed.err and "broken.jpg" in printed.err
     lines = printed.out.splitlines()
+    assert images.decode_file(tmp_path / "out" / "face.png").shape == (32, 32, 3)
     assert [line.split(" ")[0] for line in lines[:3]] == [
         str(folder / name) for name in ("face.jpg", "face1.jpg", "face2.jpg")
     ]
-    assert lines[3].startswith("hybrid: ") and lines[3].endswith(" seconds per image")
+    done = "3 faces edited in 3 photos, 1 photo skipped; "
+    assert lines[3].startswith(f"{tmp_path / 'out' / 'translate.csv'}: {done}")
     # Each picture is what its own latent gives: nearer to the photo than the encoder's answer.
-    command(forms["run"], folder, "Smiling=0", tmp_path / "encoder")
+    command(forms["run"], folder, "Smiling=0", tmp_path / "encoder", "--crop")
     projector = projection.of_run(
         forms["run"], editors.open_editor(str(forms["run"])).translator, steps=2
     )
     for name in ("face", "face1", "face2"):
-        crop, _ = translate.crop_photo(images.decode_file(folder / f"{name}.jpg"), 32, False)
+        crop, _ = photos.crop_photo(images.decode_file(folder / f"{name}.jpg"), 32, False)
         outputs = [images.decode_file(tmp_path / place / f"{name}.png")
                    for place in ("encoder", "out")]  # fmt: skip
         crop, *outputs = (images.to_float(pixels[None]) for pixels in (crop, *outputs))
@@ -388,7 +550,7 @@ def test_optimize_with_a_mask_that_is_resized(forms, photo, tmp_path, capsys):
                    "--inversion=optimize", "--steps=1", f"--mask={mask}") == 0  # fmt: skip
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "--mask: resized from 48 to 32 px"
-    assert lines[-1].startswith("optimize: ")
+    assert lines[-1].startswith("1 face edited in 1 photo, 0 photos skipped; ")
     assert images.decode_file(tmp_path / "out.png").shape == (48, 6 * 32, 3)
 
 

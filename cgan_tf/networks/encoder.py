@@ -23,6 +23,20 @@ class AddMean(layers.Layer):
         return offset + self.mean
 
 
+def _convolution(x: tf.Tensor, channels: int, side: int, strides: int, dtype: str) -> tf.Tensor:
+    """A convolution with batch norm, without its activation."""
+    x = layers.Conv2D(channels, side, strides, "same", use_bias=False,
+                      kernel_initializer="he_normal", dtype=dtype)(x)  # fmt: skip
+    return BatchNormalization(momentum=0.95, dtype=dtype)(x)
+
+
+def _residual(x: tf.Tensor, channels: int, dtype: str) -> tf.Tensor:
+    """Two convolutions to half the side, and a shortcut, without the last activation."""
+    shortcut = _convolution(layers.AveragePooling2D(2, dtype=dtype)(x), channels, 1, 1, dtype)
+    x = layers.LeakyReLU(SLOPE, dtype=dtype)(_convolution(x, channels, 4, 2, dtype))
+    return layers.Add(dtype=dtype)([_convolution(x, channels, 3, 1, dtype), shortcut])
+
+
 class Encoder(keras.Model):
     """Strided convolutions with batch norm down to 4 px, then two dense layers.
 
@@ -30,6 +44,8 @@ class Encoder(keras.Model):
         resolution: side of the image in px.
         latent_shape: of one latent.
         width: channels at half the resolution.
+        residual: two convolutions at each level beside a projected shortcut (He et al. 2016), in
+            the place of one convolution.
         dtype: dtype policy of the computation; the latent is float32 in any case.
 
     Call arguments:
@@ -44,15 +60,17 @@ class Encoder(keras.Model):
         resolution: int,
         latent_shape: Sequence[int],
         width: int,
+        residual: bool = False,
         dtype: str = "float32",
         name: str = "encoder",
     ) -> None:
         image = keras.Input((resolution, resolution, 3), name="image")
         x = image
         for channels in reversed(level_widths(resolution, width)):
-            x = layers.Conv2D(channels, 4, 2, "same", use_bias=False,
-                              kernel_initializer="he_normal", dtype=dtype)(x)  # fmt: skip
-            x = BatchNormalization(momentum=0.95, dtype=dtype)(x)
+            if residual:
+                x = _residual(x, channels, dtype)
+            else:
+                x = _convolution(x, channels, 4, 2, dtype)
             x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
         x = layers.Flatten(dtype=dtype)(x)  # [N, 4 * 4 * C]
         # Four times a vector of the latent, one in all where it has several.
@@ -67,10 +85,12 @@ class Encoder(keras.Model):
         self.resolution = resolution
         self.latent_shape = tuple(latent_shape)
         self.width = width
+        self.residual = residual
 
     def get_config(self) -> dict:
         return {
             "resolution": self.resolution,
             "latent_shape": list(self.latent_shape),
             "width": self.width,
+            "residual": self.residual,
         }

@@ -1,0 +1,98 @@
+"""Pivotal tuning: a generator that draws one photo better, and everything else as before.
+
+After Roich et al. 2022. A photo's latent, the pivot, is held, and the generator's weights are
+trained for a moment to draw the photo from it. Beside `projection`, which moves the latent and
+holds the weights; `cgan_tf.translate --tune` uses it, on its own copy in memory.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from cgan_tf import optimizers
+from cgan_tf.networks.generators import AnyGenerator
+from cgan_tf.networks.vgg import Perceptual
+from cgan_tf.projection import Projector, Settings
+
+LEARNING_RATE = 1e-4  # Adam's
+NEIGHBORS = 16  # latents near the pivot whose images shall stay
+NEAR = 0.5  # of the way from the pivot to a sample of the prior: where they lie
+LOCALITY_WEIGHT = 0.3  # of what their images change by
+
+
+class Tuner:
+    """Trains a generator on one photo at a time.
+
+    The loss is distance(G(pivot), photo) + LOCALITY_WEIGHT * distance(G(u), G0(u)) with G0 the
+    generator as it was and u a latent near the pivot (equations 2 and 5 of the paper, which takes u
+    at a fixed length from the pivot); distance = pixel_weight * mean squared error +
+    feature_weight * perceptual distance.
+
+    Args:
+        generator: its weights are those of the file again after each photo.
+        perceptual: the distance in features.
+        settings: for its two weights and its seed.
+    """
+
+    def __init__(self, generator: AnyGenerator, perceptual: Perceptual, settings: Settings) -> None:
+        self.generator = generator
+        self.perceptual = perceptual
+        self.settings = settings
+        self.variables = generator.trainable_variables
+        self.optimizer = optimizers.Adam(LEARNING_RATE, beta_2=0.99)
+        self.optimizer.build(self.variables)
+        self._state = [*self.variables, *self.optimizer.variables]
+        self._fresh = [variable.numpy() for variable in self._state]
+        self._neighbors = generator.sample_latent(NEIGHBORS, seed=settings.seed)
+        self._advance = tf.function(self._step, autograph=False)
+        image = tf.TensorSpec((None, generator.resolution, generator.resolution, 3), tf.float32)
+        self._see = tf.function(perceptual.features, input_signature=[image], autograph=False)
+
+    @classmethod
+    def of(cls, projector: Projector) -> "Tuner":
+        """With a projector's generator and distance."""
+        return cls(projector.generator, projector.perceptual, projector.settings)
+
+    @contextlib.contextmanager
+    def tuned(self, photo: np.ndarray, latent: np.ndarray, steps: int) -> Iterator[None]:
+        """Inside, the generator draws the photo from the latent as nearly as `steps` bring it.
+
+        Args:
+            photo: float32 `[R, R, 3]` in [-1, 1].
+            latent: the pivot, float32 `[*latent_shape]`.
+            steps: of Adam.
+        """
+        pivot = tf.constant(latent[None], tf.float32)
+        near = pivot + NEAR * (self._neighbors - pivot)  # [NEIGHBORS, *latent_shape]
+        kept = self.generator(near, training=False)
+        targets = tf.concat([tf.constant(photo[None], tf.float32), kept], axis=0)
+        latents = tf.concat([pivot, near], axis=0)
+        features = self._see(targets) if self.settings.feature_weight else []
+        try:
+            for step in range(steps):
+                rows = tf.constant([0, 1 + step % NEIGHBORS])
+                self._advance(
+                    *(tf.gather(part, rows) for part in (latents, targets)),
+                    [tf.gather(part, rows) for part in features],
+                )
+            yield
+        finally:
+            for variable, value in zip(self._state, self._fresh, strict=True):
+                variable.assign(value)
+
+    def _step(self, latents: tf.Tensor, targets: tf.Tensor, features: list[tf.Tensor]) -> None:
+        """One update on the pivot and one neighbor, `[2, ...]` each."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in self.variables])
+            outputs = self.generator(latents, training=False)
+            distances = self.settings.pixel_weight * tf.reduce_mean(
+                tf.square(outputs - targets), axis=(1, 2, 3)
+            )
+            if self.settings.feature_weight:
+                distances += self.settings.feature_weight * self.perceptual.between(
+                    self.perceptual.features(outputs), features
+                )
+            loss = distances[0] + LOCALITY_WEIGHT * distances[1]
+        self.optimizer.apply(tape.gradient(loss, self.variables), self.variables)
