@@ -380,6 +380,7 @@ def read_photos(
     for path, target in zip(paths, targets, strict=True):
         try:
             pixels = images.decode_file(path)
+            frames = images.frame_count(path)
         except UserError as error:
             if table.path is None:
                 raise UserError(f"--image: {error}; give another photo") from None
@@ -392,6 +393,8 @@ def read_photos(
                 if table.path is None:
                     raise UserError(f"--image={reason}") from None
             else:
+                if frames > 1:
+                    tqdm.write(f"{path}: the first of its {frames} pictures", file=sys.stderr)
                 yield Photo(path, target, pixels, found)
                 continue
         tqdm.write(f"skipped: {reason}", file=sys.stderr)

@@ -279,6 +279,15 @@ def test_one_face_of_several(tmp_path):
     assert rows[0]["note"].endswith("--face=3: only 2 faces were found")
 
 
+def test_of_an_animation_the_first_picture_is_taken_and_said(tmp_path, capsys):
+    first, *others = (Image.fromarray(gray(level, 40, 40)) for level in (50, 100, 200))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=others)
+    edit_folder(tmp_path, Shift(), which="center")
+    assert capsys.readouterr().err == f"{tmp_path / 'a.gif'}: the first of its 3 pictures\n"
+    edited = images.decode_file(tmp_path / "out" / "a.png")
+    assert abs(int(edited[20, 20, 0]) - (20 + 127.5 + 0.9 * (50 - 127.5))) < 2
+
+
 def test_a_photo_without_color_gets_none(tmp_path):
     Image.fromarray(gray(100, 40, 40)).save(tmp_path / "a.png")
 

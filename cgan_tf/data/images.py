@@ -118,6 +118,12 @@ def decode_file(path: str | os.PathLike) -> np.ndarray:
     raise UserError(f"cannot read image {os.fspath(path)}: {reason}")
 
 
+def frame_count(path: str | os.PathLike) -> int:
+    """How many pictures a file that `decode_file` reads holds; it gives the first."""
+    with _quiet, Image.open(path, formats=_FORMATS) as image:
+        return getattr(image, "n_frames", 1)
+
+
 def decode_bytes(encoded: bytes, name: str) -> np.ndarray:
     """As decode_file, for an encoded picture in memory; the error says `name`."""
     try:
