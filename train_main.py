@@ -17,7 +17,7 @@ from absl import flags
 from cgan_tf import cli, config
 from cgan_tf.config import FIELDS, STAGES, Config
 from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder
+from cgan_tf.run import OWN_NEEDS, RunFolder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("stage", None, f"One of {', '.join(STAGES)}, or all.")
@@ -129,6 +129,8 @@ def prepare(options: Config, run: RunFolder, stages: tuple[str, ...]) -> tuple:
     run.check_options(options, restarted)
     for stage in restarted:
         run.restart(stage)
+    if set(restarted) & set(OWN_NEEDS):
+        run.restart_own()
     run.save_config(
         options,
         {

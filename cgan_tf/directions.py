@@ -225,10 +225,17 @@ def squared_cosines(directions: tf.Tensor) -> tf.Tensor:
     return (tf.reduce_sum(squares) - tf.linalg.trace(squares)) / 2.0
 
 
-def load_networks(folder: RunFolder, config: Config) -> dict:
-    """The frozen networks that `DirectionsTrainer` works with, by the names of its arguments."""
+def load_networks(folder: RunFolder, config: Config, regressor: Regressor | None = None) -> dict:
+    """The frozen networks that `DirectionsTrainer` works with, by the names of its arguments.
+
+    Args:
+        folder: the run.
+        config: the resolved options.
+        regressor: in the place of the run's own.
+    """
     policy, gan = training.compute_policy(config), folder.stage("gan")
-    regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
+    if regressor is None:
+        regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
     return {
         "encoder": artifact.load_model(Encoder, folder.stage("inversion").model, policy),
         "generator": generators.load(gan.model, config_module.space(config), policy),
@@ -501,6 +508,50 @@ def find_directions(
     ]
 
 
+def calibrate(
+    calibration: Calibration,
+    attributes: Sequence[str],
+    origins: Sequence[dict],
+    folder: RunFolder,
+    config: Config,
+) -> dict[str, dict]:
+    """What the direction file of each attribute says, its vector at the calibrated length.
+
+    Says, and notes in config.json, which attribute does not reach `calibrated_change`.
+
+    Args:
+        calibration: of the trainer that holds the directions.
+        attributes: theirs, in their order.
+        origins: what each file says beside, see `find_directions`.
+        folder: the run.
+        config: the resolved options.
+    """
+    generator = file_hash(folder.stage("gan").model / "weights.h5")
+    entries = {}
+    for index, name in enumerate(attributes):
+        vector = calibration.scale(index, config.calibrated_change)
+        table = calibration.table(index, vector)
+        reached = next(line["change"] for line in table if line["strength"] == 1.0)
+        print(f"directions: {name} +1 changes R's mean prediction by {reached:+.2f}")
+        if reached < 0.9 * config.calibrated_change:
+            folder.substitute(
+                f"calibration of {name}",
+                f"{name} +1 stands for {reached:+.2f}, not --calibrated_change="
+                f"{config.calibrated_change:g}, which the direction does not reach",
+            )
+        entries[name] = {
+            "attribute": name,
+            "space": calibration.trainer.generator.space,
+            "vector": vector.tolist(),
+            "generator": generator,
+            "calibration": table,
+            "keep_detail": calibration.keep_detail(index, vector, reached),
+            "seed": config.seed,
+            **origins[index],
+        }
+    return entries
+
+
 def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     """Finds and calibrates the directions in `folder`/directions, or goes on, or has finished."""
     attributes = choose_attributes(config, dataset)
@@ -519,31 +570,9 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         kimg = 0.0
     origins = find_directions(trainer, attributes, config)
     calibration = Calibration(trainer, dataset, "validation", CALIBRATION_PHOTOS)
-    generator = file_hash(folder.stage("gan").model / "weights.h5")
-    entries, vectors = {}, []
     folder.retract("calibration of ")
-    for index, name in enumerate(attributes):
-        vector = calibration.scale(index, config.calibrated_change)
-        table = calibration.table(index, vector)
-        reached = next(line["change"] for line in table if line["strength"] == 1.0)
-        print(f"directions: {name} +1 changes R's mean prediction by {reached:+.2f}")
-        if reached < 0.9 * config.calibrated_change:
-            folder.substitute(
-                f"calibration of {name}",
-                f"{name} +1 stands for {reached:+.2f}, not --calibrated_change="
-                f"{config.calibrated_change:g}, which the direction does not reach",
-            )
-        vectors.append(vector)
-        entries[name] = {
-            "attribute": name,
-            "space": trainer.generator.space,
-            "vector": vector.tolist(),
-            "generator": generator,
-            "calibration": table,
-            "keep_detail": calibration.keep_detail(index, vector, reached),
-            "seed": config.seed,
-            **origins[index],
-        }
+    entries = calibrate(calibration, attributes, origins, folder, config)
+    vectors = [np.float32(entry["vector"]) for entry in entries.values()]
     shown = dataset.read(dataset.splits["validation"][:SHOWN])
     images.save_png(stage.path / "edits.png", draw_edits(trainer, np.stack(vectors), shown))
     save_directions(stage.model, entries)

@@ -209,9 +209,9 @@ def open_editor(path: str, scores: bool = False) -> Editor:
         return editor
     run = RunFolder(place)
     crop = training_crop(run.load_config())
-    translator = Translator.from_run(place, scores)
-    factors = keep_detail_factors(read_directions(run, translator.generator.latent_shape))
-    return KerasEditor(translator, crop, usual_psnr(run), factors)
+    translator = Translator.from_run(place, scores, own=True)
+    directions = read_directions(run, translator.generator.latent_shape, own=True)
+    return KerasEditor(translator, crop, usual_psnr(run), keep_detail_factors(directions))
 
 
 def usual_psnr(run: RunFolder) -> float | None:

@@ -147,14 +147,13 @@ def open_labeler(path: str, samples: bool) -> Labeler:
 
 def _of_run(run: RunFolder, samples: bool) -> Labeler:
     """Neither encoder nor directions are needed: only what labels is loaded, in float32."""
-    from cgan_tf import artifact, editors, translator
+    from cgan_tf import editors, translator
     from cgan_tf.networks import generators
-    from cgan_tf.networks.vgg import Regressor
 
     config = run.load_config()
     names = ("regressor", "gan") if samples else ("regressor",)
     stages = {name: translator.finished_stage(run, name) for name in names}
-    regressor = artifact.load_model(Regressor, stages["regressor"].model)
+    regressor = translator.load_regressor(run, run.own_attributes())
     functions = {"attributes": lambda image: regressor(image, training=False)}
     if samples:
         generator = generators.load(stages["gan"].model)

@@ -1,12 +1,14 @@
 """The run folder: where every stage keeps its options, figures, checkpoints and artifacts.
 
     runs/faces/
-      config.json            the resolved options, what was substituted, the data set's hash
+      config.json            the resolved options, what was substituted, the data set's hash, the
+                             own attributes
       gan/ regressor/ inversion/ directions/ evaluate/ export/
         metadata.json        versions, command line, start and end, kimg, the parents' hashes
         stats.jsonl          one line per tick
         checkpoints/         what resuming needs
         model/               the artifact
+      attributes/            the own attributes (`cgan_tf.attribute`): NAME.json and NAME.png
       report.html
 
 Every write is atomic: a temporary name beside the target, fsync, rename.
@@ -34,6 +36,8 @@ from cgan_tf.errors import UserError
 
 FORMAT = 1  # of the run folder; a folder of another format is refused
 METADATA = {"stage", "options", "data", "parents"}  # what later commands need of a stage's
+OWN = "attributes"  # folder of what `cgan_tf.attribute` adds
+OWN_NEEDS = ("gan", "regressor", "inversion")  # stages that an own attribute was made from
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "absl-py", "tensorflow-datasets")
 
 
@@ -103,11 +107,17 @@ def now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
-def set_aside(path: Path) -> Path:
-    """Renames `path` to the first free `NAME.old-001`, `NAME.old-002`, ... beside it."""
+def place_aside(path: Path) -> Path:
+    """The first free of `NAME.old-001`, `NAME.old-002`, ... beside `path`."""
     number = 1
     while (target := path.with_name(f"{path.name}.old-{number:03d}")).exists():
         number += 1
+    return target
+
+
+def set_aside(path: Path) -> Path:
+    """Renames `path` to its `place_aside`."""
+    target = place_aside(path)
     os.replace(path, target)
     return target
 
@@ -210,6 +220,7 @@ class StageFolder:
         """
         self.run.check_order((self.name,))
         parents = {name: self.run.stage(name).artifact_hash() for name in NEEDS[self.name]}
+        own = self.run.own_hash() if self.name == "export" else None
         old = self.read_metadata()
         if old and self.has_work():
             changed = self.changed_options(config)
@@ -220,6 +231,8 @@ class StageFolder:
                 for parent in parents
                 if parents[parent] != old["parents"].get(parent)
             ]
+            if own != old.get("own_attributes"):
+                changed.append("the own attributes (others since)")
             self.refuse(changed)
             if old.get("ended"):
                 say(
@@ -242,7 +255,8 @@ class StageFolder:
                 "options": self._options(config),
                 "data": data_digest,
                 "parents": parents,
-            },
+            }
+            | ({"own_attributes": own} if own else {}),
         )
         return True
 
@@ -338,7 +352,8 @@ class RunFolder:
                 f"that made it ({content.get('version', 'unknown')})"
             )
         options = content.get("options")
-        if not isinstance(options, dict) or not isinstance(content.get("substitutions"), dict):
+        others = (content.get("substitutions"), content.get("own_attributes", {}))
+        if not all(isinstance(part, dict) for part in (options, *others)):
             raise _damaged(path)
         unknown = sorted(set(options) - set(config_module.FIELDS))
         if unknown:
@@ -368,6 +383,15 @@ class RunFolder:
         path = self.stage(name).path
         if path.exists():
             say(f"{name}: the old stage is now {set_aside(path)}")
+
+    def restart_own(self, say: Callable[[str], None] = print) -> None:
+        """Moves the own attributes aside, if there are any."""
+        names = self.own_attributes()
+        for name in names:
+            self.retract(f"calibration of {name}")
+        if names:
+            self.record_own(None)
+        self.restart(OWN, say)
 
     def check_order(self, stages: Sequence[str]) -> None:
         """Raises a UserError if one of the stages needs one that has not finished before it."""
@@ -401,8 +425,43 @@ class RunFolder:
                 "options": config_module.to_dict(config),
                 "data": data,
                 "substitutions": self.read().get("substitutions", {}),
-            },
+            }
+            | ({"own_attributes": own} if (own := self.own_attributes()) else {}),
         )
+
+    def own_attributes(self) -> dict[str, Any]:
+        """What `cgan_tf.attribute` has added: the facts about each attribute, by its name."""
+        return self.read().get("own_attributes", {})
+
+    def own_path(self, name: str) -> Path:
+        """The file of an own attribute: its head and its direction."""
+        return self.path / OWN / f"{name}.json"
+
+    def own_hash(self) -> str | None:
+        """SHA-256 over the files of the own attributes; None without any.
+
+        Raises:
+            UserError: one is gone.
+        """
+        digest = hashlib.sha256()
+        names = self.own_attributes()
+        for name in names:
+            try:
+                digest.update(f"{name} {file_hash(self.own_path(name))}\n".encode())
+            except FileNotFoundError:
+                raise UserError(
+                    f"{self.own_path(name)} is missing; python -m cgan_tf.attribute --restart "
+                    "makes it anew"
+                ) from None
+        return digest.hexdigest() if names else None
+
+    def record_own(self, facts: dict[str, Any] | None) -> None:
+        """Adds own attributes to config.json, which makes them the run's; None takes all out."""
+        content = self.read()
+        own = content.pop("own_attributes", {})
+        if facts is not None:
+            content["own_attributes"] = own | facts
+        write_json(self.path / "config.json", content)
 
     def substitute(self, name: str, text: str, say: Callable[[str], None] = print) -> None:
         """Says and records that something was used in the place of what was asked for."""

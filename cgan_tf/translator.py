@@ -5,7 +5,7 @@ Takes what the gan, inversion and directions stages left in a run folder and put
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cgan_tf import config as config_module
 from cgan_tf.errors import UserError
 from cgan_tf.networks import generators
 from cgan_tf.networks.encoder import Encoder
-from cgan_tf.networks.vgg import Regressor
+from cgan_tf.networks.vgg import Regressor, widened
 from cgan_tf.run import RunFolder, StageFolder, file_hash
 
 
@@ -90,12 +90,13 @@ class Translator(keras.Model):
         return self.translate(image, strengths)
 
     @classmethod
-    def from_run(cls, path: str | Path, scores: bool = False) -> "Translator":
+    def from_run(cls, path: str | Path, scores: bool = False, own: bool = False) -> "Translator":
         """Puts a run folder's models together, in float32.
 
         Args:
             path: the run folder.
             scores: load the regressor too.
+            own: with the own attributes (`cgan_tf.attribute`), which the judge does not know.
 
         Raises:
             UserError: no run folder, a stage that has not finished (the message has its command),
@@ -112,12 +113,12 @@ class Translator(keras.Model):
                     f"left; run python train_main.py --stage={name} --restart --run_dir={run.path}"
                 )
         generator = generators.load(stages["gan"].model, config_module.space(config))
-        directions = read_directions(run, generator.latent_shape)
+        directions = read_directions(run, generator.latent_shape, own)
         return cls(
             generator,
             artifact.load_model(Encoder, stages["inversion"].model),
             {name: entry["vector"] for name, entry in directions.items()},
-            artifact.load_model(Regressor, stages["regressor"].model) if scores else None,
+            load_regressor(run, run.own_attributes() if own else ()) if scores else None,
             config.truncation,
         )
 
@@ -140,12 +141,56 @@ def finished_stage(run: RunFolder, name: str) -> StageFolder:
     return stage
 
 
-def read_directions(run: RunFolder, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
+def load_regressor(run: RunFolder, own: Iterable[str] = (), dtype: str = "float32") -> Regressor:
+    """The regressor of a run whose regressor stage has finished.
+
+    Args:
+        run: the run folder.
+        own: the own attributes whose heads it gets, after the attributes that it was trained on.
+        dtype: dtype policy of the computation.
+
+    Raises:
+        UserError: it is missing or damaged, or an own attribute's file is.
+    """
+    regressor = artifact.load_model(Regressor, run.stage("regressor").model, dtype)
+    names = tuple(own)
+    if not names:
+        return regressor
+    weights = file_hash(run.stage("regressor").model / "weights.h5")
+    size = regressor.head.kernel.shape[0]
+    heads = {}
+    for name in names:
+        path = run.own_path(name)
+        entry = _read_entry(path, _OWN_REMEDY)
+        try:
+            kernel = np.asarray(entry["head"]["kernel"], np.float32)
+            bias, owner = float(entry["head"]["bias"]), entry["regressor"]
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{path} is damaged; {_OWN_REMEDY}") from None
+        if owner != weights:
+            raise UserError(
+                f"{path} belongs to another regressor than {run.path}/regressor; {_OWN_REMEDY}"
+            )
+        if kernel.shape != (size,) or not np.isfinite([*kernel, bias]).all():
+            raise UserError(
+                f"{path} is damaged (its head is not {size} finite numbers); {_OWN_REMEDY}"
+            )
+        heads[name] = kernel, bias
+    return widened(regressor, heads, dtype)
+
+
+_OWN_REMEDY = "make it anew by python -m cgan_tf.attribute --restart"
+
+
+def read_directions(
+    run: RunFolder, shape: tuple[int, ...], own: bool = False
+) -> dict[str, dict[str, Any]]:
     """The direction files of a run by attribute, in the order of the run's --attributes.
 
     Args:
         run: a run folder whose directions stage has finished.
         shape: that each vector must have, the latent's.
+        own: the own attributes' too, after those.
 
     Raises:
         UserError: a file is missing or damaged, or belongs to another generator.
@@ -155,15 +200,16 @@ def read_directions(run: RunFolder, shape: tuple[int, ...]) -> dict[str, dict[st
     names = asked or sorted(path.stem for path in folder.glob("*.json"))
     generator = file_hash(run.stage("gan").model / "weights.h5")
     remedy = f"run python train_main.py --stage=directions --restart --run_dir={run.path}"
+    if not names:
+        raise UserError(f"{folder}: no directions there; {remedy}")
+    places = {name: (folder / f"{name}.json", remedy) for name in names}
+    if own:
+        places |= {name: (run.own_path(name), _OWN_REMEDY) for name in run.own_attributes()}
     directions = {}
-    for name in names:
-        path = folder / f"{name}.json"
+    for name, (path, remedy) in places.items():
+        directions[name] = entry = _read_entry(path, remedy)
         try:
-            entry = json.loads(path.read_text())
-            vector = np.asarray(entry["vector"], np.float32)
-            owner = entry["generator"]
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing; {remedy}") from None
+            vector, owner = np.asarray(entry["vector"], np.float32), entry["generator"]
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{path} is damaged; {remedy}") from None
         if owner != generator:
@@ -171,7 +217,13 @@ def read_directions(run: RunFolder, shape: tuple[int, ...]) -> dict[str, dict[st
         if vector.shape != shape or not np.isfinite(vector).all():
             numbers = " x ".join(map(str, shape))
             raise UserError(f"{path} is damaged (not {numbers} finite numbers); {remedy}")
-        directions[name] = entry
-    if not directions:
-        raise UserError(f"{folder}: no directions there; {remedy}")
     return directions
+
+
+def _read_entry(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {remedy}") from None
+    except ValueError:
+        raise UserError(f"{path} is damaged; {remedy}") from None

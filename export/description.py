@@ -41,7 +41,7 @@ def describe(run: RunFolder, config: Config, translator: Translator) -> dict[str
         translator: with its regressor.
     """
     generator = translator.generator
-    directions = read_directions(run, generator.latent_shape)
+    directions = read_directions(run, generator.latent_shape, own=True)
     source = "celeba" if config.data.startswith("celeba") else config.data
     return {
         "format": DESCRIPTION_FORMAT,
@@ -70,4 +70,5 @@ def model_hashes(run: RunFolder) -> dict[str, str]:
     """SHA-256 of each artifact that an export is made of, by its path in the run folder."""
     paths = [run.stage(name).model / "weights.h5" for name in ("gan", "inversion", "regressor")]
     paths += sorted(run.stage("directions").model.glob("*.json"))
+    paths += [run.own_path(name) for name in run.own_attributes()]
     return {path.relative_to(run.path).as_posix(): file_hash(path) for path in paths}

@@ -124,7 +124,7 @@ def build(
 
     A variant that does not pass is in its `failed/`, and the report has the reason.
     """
-    translator = Translator.from_run(folder.path, scores=True)
+    translator = Translator.from_run(folder.path, scores=True, own=True)
     description = describe(folder, config, translator)
     keras_editor = KerasEditor(translator, description["crop"])
     chosen = dataset.splits["test"][:PHOTOS]

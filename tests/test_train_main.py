@@ -406,6 +406,8 @@ def test_restart_moves_the_old_stage_aside_and_those_that_need_it(command, copy)
     stages = ("gan", "inversion", "directions")
     old = {name: tiny.snapshot(copy.stage(name).path) for name in stages}
     regressor = tiny.snapshot(copy.stage("regressor").path)
+    run.write_text(copy.own_path("Wearing_Hat"), "of that gan")
+    copy.record_own({"Wearing_Hat": {"labels": 300}})
     code, out, _ = command(
         "--stage=gan", f"--run_dir={copy.path}", "--restart", "--kimg=0.032", "--g_lr=0.001"
     )
@@ -414,9 +416,10 @@ def test_restart_moves_the_old_stage_aside_and_those_that_need_it(command, copy)
         assert f"{name}: the old stage is now {copy.path / name}.old-001" in out.splitlines()
         assert tiny.snapshot(copy.path / f"{name}.old-001") == old[name]
     assert sorted(entry.name for entry in copy.path.iterdir()) == [
-        ".lock", "config.json", "directions.old-001", "gan", "gan.old-001", "inversion.old-001",
-        "regressor",
+        ".lock", "attributes.old-001", "config.json", "directions.old-001", "gan", "gan.old-001",
+        "inversion.old-001", "regressor",
     ]  # fmt: skip
+    assert copy.own_attributes() == {}
     assert tiny.snapshot(copy.stage("regressor").path) == regressor
     assert copy.load_config().kimg == 0.032 and copy.stage("gan").finished()
     # Once more: a new number, and what is no longer there is not missed.

@@ -4,7 +4,7 @@ The regressor's convolution blocks are the perceptual features of the inversion 
 stages; ImageNet's can take their place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -146,17 +146,24 @@ class Regressor(keras.Model):
             images = tf.nn.avg_pool2d(images, factor, factor, "VALID")
         return preprocess(images) * self.input_scale
 
-    def features_and_logits(
+    def features_and_pooled(
         self, images: tf.Tensor, training: bool = False
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """The four perceptual maps (not normalized) and the logits `[N, K]`, in one pass."""
+        """The four perceptual maps (not normalized), and what the head sees, float32 `[N, D]`."""
         *maps, pooled = self.backbone(self.backbone_input(images), training=training)
         parts = [tf.cast(tf.reduce_mean(pooled, axis=(1, 2)), tf.float32)]  # [N, 512]
         for features in maps[2:]:  # [N, h, w, 256 or 512]
             window = features.shape[1] // HEAD_SIDE
             grid = tf.nn.avg_pool2d(tf.cast(features, tf.float32), window, window, "VALID")
             parts.append(HEAD_SCALE * tf.reshape(grid, (-1, HEAD_SIDE**2 * grid.shape[-1])))
-        logits = self.head(self._drop(tf.concat(parts, axis=1), training))
+        return maps, tf.concat(parts, axis=1)
+
+    def features_and_logits(
+        self, images: tf.Tensor, training: bool = False
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """The four perceptual maps (not normalized) and the logits `[N, K]`, in one pass."""
+        maps, pooled = self.features_and_pooled(images, training)
+        logits = self.head(self._drop(pooled, training))
         return maps, logits - tf.constant(self.offsets, tf.float32)
 
     def _drop(self, features: tf.Tensor, training: bool) -> tf.Tensor:
@@ -182,6 +189,32 @@ class Regressor(keras.Model):
             "input_scale": self.input_scale,
             "offsets": self.offsets,
         }
+
+
+def widened(
+    regressor: Regressor, heads: Mapping[str, tuple[np.ndarray, float]], dtype: str = "float32"
+) -> Regressor:
+    """The regressor with one more attribute for each head, after its own.
+
+    Args:
+        regressor: a built one; it stays as it is.
+        heads: by attribute, the weights `[D]` of what its head sees, and the bias.
+        dtype: dtype policy of the computation.
+    """
+    wide = Regressor(
+        (*regressor.attribute_names, *heads),
+        regressor.resolution,
+        regressor.vgg_resolution,
+        regressor.input_scale,
+        [*regressor.offsets, *[0.0] * len(heads)],
+        dtype,
+    )
+    wide.backbone.set_weights(regressor.backbone.get_weights())
+    kernel, bias = regressor.head.get_weights()
+    kernels = [kernel, *(weights[:, None] for weights, _ in heads.values())]
+    biases = [bias, *([offset] for _, offset in heads.values())]
+    wide.head.set_weights([np.concatenate(kernels, axis=1), np.concatenate(biases)])
+    return wide
 
 
 class Perceptual:

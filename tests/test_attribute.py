@@ -1,0 +1,359 @@
+"""cgan_tf.attribute: the head, what is refused, and that the rest of the run has the attribute."""
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import command_flags
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from cgan_tf import attribute, data, directions, label, run, translator
+from cgan_tf.data import images
+from cgan_tf.errors import UserError
+from cgan_tf.networks.vgg import Regressor, widened
+from cgan_tf.run import RunFolder
+
+NAME = "Bright"  # what no regressor of drawn faces has seen
+
+
+def silent(line):
+    pass
+
+
+def command(**options):
+    """Runs the command in this process."""
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    return command_flags.run(attribute.define_flags, attribute.main, arguments)
+
+
+def brightness(faces):
+    return faces.read(np.arange(len(faces.files))).mean(axis=(1, 2, 3))
+
+
+def write_table(path, files, values, name=NAME):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([["file", name], *zip(files, values, strict=True)])
+    return path
+
+
+@pytest.fixture
+def table(tmp_path, faces):
+    """60 labelled photos of the run's own, half of them with the attribute."""
+    bright = brightness(faces)
+    order = np.argsort(bright)
+    rows = [*order[:30], *order[-30:]]
+    values = [-1] * 30 + [1] * 30
+    return write_table(tmp_path / "bright.csv", [faces.files[row] for row in rows], values)
+
+
+@pytest.fixture
+def copy(tmp_path, chain):
+    """A copy of the tiny run that a test may write to."""
+    shutil.copytree(chain.folder.path, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def added(tmp_path_factory, chain, faces):
+    """The tiny run with an own attribute, not to be written to, and what it was before."""
+    path = tmp_path_factory.mktemp("added")
+    shutil.copytree(chain.folder.path, path / "run")
+    before = tiny.snapshot(path / "run")
+    order = np.argsort(brightness(faces))
+    rows = [*order[:30], *order[-30:]]
+    write_table(path / "bright.csv", [faces.files[row] for row in rows], [-1] * 30 + [1] * 30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny.keras.applications, "VGG16", tiny.slim_vgg16)
+        assert command(run_dir=path / "run", labels=path / "bright.csv") == 0
+    return RunFolder(path / "run"), before
+
+
+# ---- the head ------------------------------------------------------------------------------------
+
+
+def toy(count, noise, seed=0):
+    """Features `[count, 6]` of other scales and means, the labels by the first of them."""
+    draw = np.random.default_rng(seed)
+    features = draw.standard_normal((count, 6)) * [1, 5, 0.1, 3, 1, 1] + [0, 9, -2, 0, 1, 4]
+    labels = features[:, 0] + noise * draw.standard_normal(count) > 0.3
+    return features.astype(np.float32), labels.astype(np.float32)
+
+
+def test_the_head_is_the_minimum_of_the_penalized_loss():
+    features, labels = toy(80, noise=0.7)
+    head = attribute.fit_head(features, labels, seed=1)
+    assert head.facts["labels"] == 80 and head.facts["positive"] == labels.sum()
+    # Both classes have the same weight; the penalty is on the weights of standardized features.
+    logits = features @ head.kernel + head.bias
+    weights = np.where(labels > 0.5, 40 / labels.sum(), 40 / (80 - labels.sum()))
+    residual = weights * (1 / (1 + np.exp(-logits)) - labels)
+    spread = features.std(axis=0)
+    standard = (features - features.mean(axis=0)) / spread
+    slope = residual @ standard + head.kernel * spread / head.facts["c"]
+    np.testing.assert_allclose(slope, 0, atol=0.05)
+    assert abs(residual.sum()) < 0.05
+    assert np.abs(residual @ standard).max() > 0.2  # the penalty is no nothing beside it
+
+
+def test_cross_validation_tells_what_can_be_learned():
+    features, labels = toy(200, noise=0.0)
+    accuracy = attribute.fit_head(features, labels, seed=1).facts["balanced_accuracy"]
+    assert 0.93 < accuracy <= 1.0
+    chance = np.random.default_rng(5).permutation(labels)
+    head = attribute.fit_head(features, chance, seed=1)
+    assert 0.35 < head.facts["balanced_accuracy"] < 0.62
+    assert head.facts["c"] <= 1e-2  # what cannot be learned is held near zero
+    again = attribute.fit_head(features, chance, seed=1)
+    np.testing.assert_array_equal(again.kernel, head.kernel)
+
+
+def test_a_rare_class_counts_as_much():
+    features, labels = toy(300, noise=0.4, seed=3)
+    rare = np.flatnonzero(labels)[:12]
+    rows = np.concatenate([np.flatnonzero(labels == 0), rare])
+    head = attribute.fit_head(features[rows], labels[rows], seed=1)
+    scores = features[rare] @ head.kernel + head.bias
+    assert (scores > 0).mean() > 0.7
+    assert head.facts["balanced_accuracy"] > 0.75
+
+
+def test_a_widened_regressor_keeps_its_scores_and_has_the_heads(slim_vgg):
+    regressor = Regressor(("A", "B"), 32, 32, offsets=[0.5, -1.0])
+    photos = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32)
+    pooled = regressor.features_and_pooled(photos)[1].numpy()
+    kernel = np.random.default_rng(1).standard_normal(pooled.shape[1]).astype(np.float32)
+    wide = widened(regressor, {"Own": (kernel, 0.25)})
+    assert wide.attribute_names == ("A", "B", "Own") and regressor.attribute_names == ("A", "B")
+    logits = wide.logits(photos).numpy()
+    np.testing.assert_allclose(logits[:, :2], regressor.logits(photos), atol=1e-4)
+    np.testing.assert_allclose(logits[:, 2], pooled @ kernel + 0.25, rtol=1e-4, atol=1e-3)
+
+
+# ---- the whole command ---------------------------------------------------------------------------
+
+
+def test_the_run_has_the_attribute_and_its_stages_are_as_they_were(added, faces, slim_vgg):
+    folder, before = added
+    after = tiny.snapshot(folder.path)
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed <= {"config.json", ".lock"}
+    new = set(after) - set(before) - {".lock"}
+    assert new == {f"attributes/{NAME}.json", f"attributes/{NAME}.png"}
+    facts = folder.read()["own_attributes"]
+    assert list(facts) == [NAME]
+    assert facts[NAME]["labels"] == 60 and facts[NAME]["positive"] == 30
+    assert facts[NAME]["balanced_accuracy"] > 0.8  # the brightness is in any features
+    config = folder.load_config()
+    for name in ("gan", "regressor", "inversion", "directions"):
+        assert folder.stage(name).begin(config, faces.digest, say=silent) is False
+
+    editor = translator.Translator.from_run(folder.path, scores=True, own=True)
+    assert editor.attributes == (*config.attributes, NAME)
+    assert editor.regressor.attribute_names == (*faces.attribute_names, NAME)
+    entry = json.loads(folder.own_path(NAME).read_text())
+    np.testing.assert_array_equal(editor.directions[-1], np.float32(entry["vector"]))
+    assert [line["strength"] for line in entry["calibration"]] == list(directions.TABLE)
+    assert entry["family"] == "learned" and entry["labels"] == facts[NAME]
+    bright = brightness(faces)
+    photos = images.to_float(faces.read(np.arange(100)))
+    scores = editor.score(photos).numpy()[:, -1]
+    assert np.corrcoef(scores, bright)[0, 1] > 0.6
+
+    # The judge does not know it: evaluate's own call has the trained attributes alone.
+    plain = translator.Translator.from_run(folder.path, scores=True)
+    assert plain.attributes == config.attributes
+    assert plain.regressor.attribute_names == faces.attribute_names
+
+
+def test_labels_and_descriptions_have_it(added, faces, slim_vgg):
+    from cgan_tf import editors
+    from export import description
+
+    folder, _ = added
+    labeler = label.open_labeler(str(folder.path), samples=False)
+    assert labeler.attributes == (*faces.attribute_names, NAME)
+    assert editors.open_editor(str(folder.path)).attributes[-1] == NAME
+    editor = translator.Translator.from_run(folder.path, scores=True, own=True)
+    said = description.describe(folder, folder.load_config(), editor)
+    assert said["attributes"][-1] == NAME and said["scores"][-1] == NAME
+    assert said["calibration"][NAME][0]["strength"] == directions.TABLE[0]
+    assert f"attributes/{NAME}.json" in said["hashes"]
+
+
+def test_an_export_of_before_is_stale_by_name(copy, faces, slim_vgg, table):
+    config = copy.load_config()
+    stage = copy.stage("export")
+    assert stage.begin(config, faces.digest, say=silent)
+    stage.finish()
+    assert stage.begin(config, faces.digest, say=silent) is False
+    command(run_dir=copy.path, labels=table)
+    with pytest.raises(UserError, match="own attributes.*--stage=export --restart"):
+        stage.begin(config, faces.digest, say=silent)
+    copy.restart("export", say=silent)
+    assert stage.begin(config, faces.digest, say=silent)
+    stage.finish()
+    assert stage.begin(config, faces.digest, say=silent) is False
+
+
+def test_again_only_with_restart_and_to_the_same_numbers(added, tmp_path, faces, slim_vgg):
+    shutil.copytree(added[0].path, tmp_path / "run")
+    folder, path = RunFolder(tmp_path / "run"), added[0].path.parent / "bright.csv"
+    old = folder.own_path(NAME).read_bytes()
+    with pytest.raises(UserError, match=f"has an own attribute {NAME} already; --restart"):
+        command(run_dir=folder.path, labels=path)
+    # The same photos, from a folder.
+    for file, pixels in zip(faces.files, faces.read(np.arange(100)), strict=True):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "photos" / file)
+    command(run_dir=folder.path, labels=path, image=tmp_path / "photos", restart="true")
+    kept = folder.path / "attributes" / f"{NAME}.json.old-001"
+    assert kept.read_bytes() == old
+    entry, new = json.loads(old), json.loads(folder.own_path(NAME).read_text())
+    assert new["head"] == entry["head"] and new["labels"] == entry["labels"]
+    command(run_dir=folder.path, labels=path, restart="true")
+    assert folder.own_path(NAME).read_bytes() == old
+
+
+def test_restart_of_a_parent_takes_the_own_attributes_along(added, tmp_path, slim_vgg):
+    shutil.copytree(added[0].path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    folder.restart_own(say=silent)
+    assert folder.own_attributes() == {}
+    assert (folder.path / "attributes.old-001" / f"{NAME}.json").exists()
+    assert translator.Translator.from_run(folder.path, own=True).attributes == (
+        folder.load_config().attributes
+    )
+    folder.restart_own(say=silent)  # nothing is left to move
+    assert not (folder.path / "attributes.old-002").exists()
+
+
+def test_a_command_that_dies_leaves_the_run_as_it_was(copy, table, slim_vgg, monkeypatch):
+    def die(*_):
+        raise tiny.Killed
+
+    monkeypatch.setattr(RunFolder, "record_own", die)
+    with pytest.raises(tiny.Killed):
+        command(run_dir=copy.path, labels=table)
+    monkeypatch.undo()
+    assert copy.own_attributes() == {}
+    assert NAME not in translator.Translator.from_run(copy.path, own=True).attributes
+    assert not (copy.path / "attributes" / ".building").exists()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda entry: entry | {"regressor": "0"}, "another regressor"),
+        (lambda entry: entry | {"generator": "0"}, "another generator"),
+        (lambda entry: entry | {"head": {"kernel": [1.0], "bias": 0.0}}, "finite numbers"),
+        (lambda entry: {key: entry[key] for key in entry if key != "head"}, "is damaged"),
+        (lambda entry: None, "is missing"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(added, tmp_path, slim_vgg, change, message):
+    shutil.copytree(added[0].path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    path = folder.own_path(NAME)
+    entry = change(json.loads(path.read_text()))
+    if entry is None:
+        path.unlink()
+    else:
+        run.write_json(path, entry)
+    with pytest.raises(UserError, match=f"{NAME}.json.*{message}.*cgan_tf.attribute --restart"):
+        translator.Translator.from_run(folder.path, scores=True, own=True)
+
+
+def test_given_labels_hold_and_the_head_says_the_rest(faces, slim_vgg):
+    regressor = Regressor((*faces.attribute_names, NAME), 32, 32)
+    kernel, bias = regressor.head.get_weights()
+    kernel[:, -1], bias[-1] = 0, 1.0  # it says yes to everything
+    regressor.head.set_weights([kernel, bias])
+    test, validation = faces.splits["test"][0], faces.splits["validation"]
+    files = (faces.files[validation[0]], faces.files[test])
+    labels = attribute.Labels(None, (NAME,), files, np.float32([[0], [1]]))
+    known = attribute.with_opinions(faces, regressor, labels, own_photos=True)
+    assert known.attribute_names == regressor.attribute_names
+    np.testing.assert_array_equal(known.labels[:, :-1], faces.labels)
+    opinions = known.labels[:, -1]
+    assert opinions[validation[0]] == 0 and (opinions[validation[1:]] == 1).all()
+    assert (opinions[faces.splits["train"]] == 1).all()
+    assert opinions[test] == 1 and np.isnan(opinions[faces.splits["test"][1:]]).all()
+    other = attribute.with_opinions(faces, regressor, labels, own_photos=False)
+    assert other.labels[validation[0], -1] == 1
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+ROWS = [(f"{index:06d}.png", 1 if index % 3 else -1) for index in range(30)]
+
+
+@pytest.mark.parametrize(
+    "rows, name, options, message",
+    [
+        (ROWS, NAME, {"attributes": "Brigt"}, "no such column .did you mean Bright"),
+        (ROWS, "Smiling", {}, "knows Smiling already"),
+        (ROWS, "a/b", {}, "cannot be an attribute's name"),
+        (ROWS[:19], NAME, {}, "19 label.s.; give at least 20"),
+        ([(file, 1) for file, _ in ROWS], NAME, {}, "0 of 30 photos are without Bright"),
+        ([(file, 1 if index < 4 else -1) for index, (file, _) in enumerate(ROWS)], NAME, {},
+         "4 of 30 photos are with Bright; give at least 5"),
+        ([*ROWS[:-1], ("x.png", 2)], NAME, {}, "line 31: values are -1 and 1"),
+        ([*ROWS, ROWS[3]], NAME, {}, "000003.png stands there twice"),
+        ([*ROWS, ("a.png", 1), ("b.png", 1)], NAME, {},
+         "2 of its 32 files are not in the run's own photos .first: a.png"),
+        (ROWS, NAME, {"image": "/nowhere"}, "--image=/nowhere: no such folder"),
+        (ROWS, NAME, {"labels": "/nowhere.csv"}, "--labels=/nowhere.csv: no such file"),
+        (ROWS, NAME, {"directions": "best"}, "--directions=best"),
+        (ROWS, NAME, {"run_dir": "/nowhere"}, "/nowhere: no run folder"),
+    ],
+)  # fmt: skip
+def test_refused(chain, tmp_path, slim_vgg, rows, name, options, message):
+    path = write_table(tmp_path / "labels.csv", *zip(*rows, strict=True), name)
+    before = tiny.listing(chain.folder.path)
+    given = {"run_dir": chain.folder.path, "labels": path} | options
+    with pytest.raises(UserError, match=message):
+        command(**given)
+    assert set(tiny.listing(chain.folder.path)) - set(before) <= {".lock"}
+
+
+def test_photos_that_cannot_be_read_are_counted(chain, tmp_path, slim_vgg):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for file, _ in ROWS:
+        Image.new("RGB", (40, 32)).save(folder / file)
+    (folder / ROWS[2][0]).write_bytes(b"")
+    path = write_table(tmp_path / "labels.csv", *zip(*ROWS, strict=True))
+    with pytest.raises(UserError, match="1 of the 30 labelled photos cannot be read .first.*2.png"):
+        command(run_dir=chain.folder.path, labels=path, image=folder)
+
+
+def test_an_unfinished_run_and_other_photos(copy, tmp_path, faces, slim_vgg):
+    path = write_table(tmp_path / "labels.csv", *zip(*ROWS, strict=True))
+    notes = copy.stage("inversion").path / "metadata.json"
+    content = json.loads(notes.read_text())
+    run.write_json(notes, content | {"ended": None})
+    with pytest.raises(UserError, match="the inversion stage has not finished"):
+        command(run_dir=copy.path, labels=path)
+    run.write_json(notes, content)
+    config = dataclasses.replace(copy.load_config(), synthetic_size=101)
+    assert data.open_data(config, say=silent).digest != faces.digest
+    copy.save_config(config, copy.read()["data"])
+    with pytest.raises(UserError, match="no longer those that it was made from"):
+        command(run_dir=copy.path, labels=path)
+
+
+def test_a_head_that_sees_one_class_only(faces, slim_vgg):
+    column = np.ones((len(faces.files), 1), np.float32)
+    known = dataclasses.replace(
+        faces,
+        attribute_names=(*faces.attribute_names, NAME),
+        labels=np.concatenate([faces.labels, column], axis=1),
+    )
+    labels = attribute.Labels("b.csv", (NAME,), (), np.zeros((0, 1)))
+    with pytest.raises(UserError, match="all of the 10 validation photos are with Bright"):
+        attribute.check_opinions(known, labels)
