@@ -58,6 +58,14 @@ def copy(tmp_path, chain):
 
 
 @pytest.fixture(scope="module")
+def untouched(tmp_path_factory, chain):
+    """A copy of the tiny run on which every command fails: even that locks the folder."""
+    path = tmp_path_factory.mktemp("untouched") / "run"
+    shutil.copytree(chain.folder.path, path)
+    return RunFolder(path)
+
+
+@pytest.fixture(scope="module")
 def added(tmp_path_factory, chain, faces):
     """The tiny run with an own attribute, not to be written to, and what it was before."""
     path = tmp_path_factory.mktemp("added")
@@ -312,16 +320,16 @@ ROWS = [(f"{index:06d}.png", 1 if index % 3 else -1) for index in range(30)]
         (ROWS, NAME, {"run_dir": "/nowhere"}, "/nowhere: no run folder"),
     ],
 )  # fmt: skip
-def test_refused(chain, tmp_path, slim_vgg, rows, name, options, message):
+def test_refused(untouched, tmp_path, slim_vgg, rows, name, options, message):
     path = write_table(tmp_path / "labels.csv", *zip(*rows, strict=True), name)
-    before = tiny.listing(chain.folder.path)
-    given = {"run_dir": chain.folder.path, "labels": path} | options
+    before = tiny.listing(untouched.path)
+    given = {"run_dir": untouched.path, "labels": path} | options
     with pytest.raises(UserError, match=message):
         command(**given)
-    assert set(tiny.listing(chain.folder.path)) - set(before) <= {".lock"}
+    assert set(tiny.listing(untouched.path)) - set(before) <= {".lock"}
 
 
-def test_photos_that_cannot_be_read_are_counted(chain, tmp_path, slim_vgg):
+def test_photos_that_cannot_be_read_are_counted(untouched, tmp_path, slim_vgg):
     folder = tmp_path / "photos"
     folder.mkdir()
     for file, _ in ROWS:
@@ -329,7 +337,7 @@ def test_photos_that_cannot_be_read_are_counted(chain, tmp_path, slim_vgg):
     (folder / ROWS[2][0]).write_bytes(b"")
     path = write_table(tmp_path / "labels.csv", *zip(*ROWS, strict=True))
     with pytest.raises(UserError, match="1 of the 30 labelled photos cannot be read .first.*2.png"):
-        command(run_dir=chain.folder.path, labels=path, image=folder)
+        command(run_dir=untouched.path, labels=path, image=folder)
 
 
 def test_an_unfinished_run_and_other_photos(copy, tmp_path, faces, slim_vgg):

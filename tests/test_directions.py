@@ -563,8 +563,8 @@ def test_a_direction_file_says_what_it_is_and_whose(chain):
         path = chain.folder.stage("directions").model / f"{name}.json"
         entry = json.loads(path.read_text())
         assert list(entry) == [
-            "attribute", "space", "vector", "generator", "calibration", "seed", "family", "hold",
-            "found",
+            "attribute", "space", "vector", "generator", "calibration", "keep_detail", "seed",
+            "family", "hold", "found",
         ]  # fmt: skip
         assert (entry["family"], entry["hold"], entry["found"]) == ("learned", [], {})
         assert (entry["attribute"], entry["space"], entry["seed"]) == (name, "z", 3)
@@ -574,6 +574,7 @@ def test_a_direction_file_says_what_it_is_and_whose(chain):
         assert cosine == pytest.approx(1, abs=1e-5)
         assert [line["strength"] for line in entry["calibration"]] == list(directions.TABLE)
         assert all(line["n"] >= 1 for line in entry["calibration"])
+        assert 0 <= entry["keep_detail"]["factor"] <= directions.KEEP_DETAIL_LONGEST
 
 
 def test_strengths_out_of_reach_are_recorded(chain):
