@@ -25,11 +25,11 @@ flags.DEFINE_integer("steps", None, "of each start; the run's own if not given",
 flags.DEFINE_string("output", "inversion.json", "JSON file of the figures; the page lies beside")
 
 
-def tiers(settings) -> dict[str, tuple[str, object]]:
-    """(mode, settings) by the row's name."""
+def tiers(hybrid, settings) -> dict[str, tuple[str, object]]:
+    """(mode, settings) by the row's name, from the run's settings of hybrid and of optimize."""
     alone = {"starts": 1, "offset_weight": 0.0}
     return {
-        "hybrid": ("hybrid", settings),
+        "hybrid": ("hybrid", hybrid),
         "optimize": ("optimize", settings),
         "features alone": ("optimize", dataclasses.replace(
             settings, pixel_weight=0.0, feature_weight=1.0, **alone)),
@@ -68,12 +68,12 @@ def measure_all(run: RunFolder, count: int, steps: int | None) -> dict[str, dict
             "pixels": measure.mean(np.square(images - photos)),
         }
 
-    settings = projection.Settings.of(config)
+    both = [projection.Settings.of(config, mode) for mode in ("hybrid", "optimize")]
     if steps is not None:
-        settings = dataclasses.replace(settings, steps=steps)
+        both = [dataclasses.replace(settings, steps=steps) for settings in both]
     encode = measure.compiled(lambda x: encoder(x, training=False), photos.shape[1:])
     rows = {"encoder": row(measure.batched(encode, photos))}
-    for name, (mode, options) in tiers(settings).items():
+    for name, (mode, options) in tiers(*both).items():
         projector = projection.Projector(generator, perceptual, options)
         parts = projection.invert(projector, encoder, photos, mode)
         number, seconds, curve = measure.mean_curve(generate, distance, photos, parts)

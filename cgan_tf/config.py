@@ -323,7 +323,10 @@ class Config:
 
     # Inversion by descent on the latent: what evaluate measures and translate --inversion takes.
     projection_steps: int = option(
-        100, "Adam's steps of hybrid, and of each start of optimize", EVALUATE, "steps", minimum=1
+        100, "Adam's steps of each start of optimize", EVALUATE, "steps", minimum=1
+    )
+    hybrid_steps: int = option(
+        50, "Adam's steps of hybrid, which starts nearer", EVALUATE, "steps", minimum=1
     )
     projection_lr: float = option(0.1, "Adam's first rate, on the latent", EVALUATE, above=0)
     projection_starts: int = option(

@@ -346,14 +346,12 @@ def measure_projections(chain: Chain, photos: Photos, config: Config) -> Numbers
     """
     rows = choose(np.arange(len(photos.images)), config.eval_projections, photos.seed)
     targets = photos.images[rows]
-    projector = projection.Projector(
-        chain.generator,
-        inversion.load_perceptual(config, chain.translator.regressor),
-        projection.Settings.of(config),
-    )
+    perceptual = inversion.load_perceptual(config, chain.translator.regressor)
     encoder = mean(batched(chain.distance, targets, photos.reconstructions[rows]))
     block = {}
     for mode in ("hybrid", "optimize"):
+        settings = projection.Settings.of(config, mode)
+        projector = projection.Projector(chain.generator, perceptual, settings)
         parts = projection.invert(projector, chain.translator.encoder, targets, mode)
         reached = batched(chain.generate, np.concatenate([part.latents for part in parts]))
         if mode == "hybrid":

@@ -46,7 +46,7 @@ CENTER, AXES = (0.5, 0.54), (0.36, 0.46)  # of the ellipse: across, down; shares
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to descend; the options --projection_... of the run."""
+    """How to descend; the options --projection_... and --hybrid_steps of the run."""
 
     steps: int  # of each start
     learning_rate: float
@@ -58,10 +58,11 @@ class Settings:
     seed: int
 
     @classmethod
-    def of(cls, config: Config) -> "Settings":
-        """Those of a run."""
+    def of(cls, config: Config, mode: str) -> "Settings":
+        """Those of a run, for "hybrid" or "optimize"."""
         return cls(
-            config.projection_steps, config.projection_lr, config.projection_starts,
+            config.hybrid_steps if mode == "hybrid" else config.projection_steps,
+            config.projection_lr, config.projection_starts,
             config.projection_patience, config.projection_pixels, config.projection_features,
             config.projection_offset, config.seed or 0,
         )  # fmt: skip
@@ -300,6 +301,7 @@ def invert(
 def of_run(
     path: str | Path,
     translator: Translator,
+    mode: str = "hybrid",
     steps: int | None = None,
     mask: np.ndarray | None = None,
 ) -> Projector:
@@ -308,6 +310,7 @@ def of_run(
     Args:
         path: the run folder.
         translator: of that run.
+        mode: "hybrid" or "optimize".
         steps: in the place of the run's.
         mask: see `Projector`.
 
@@ -318,7 +321,7 @@ def of_run(
     run = RunFolder(path)
     config = run.load_config()
     regressor = artifact.load_model(Regressor, finished_stage(run, "regressor").model)
-    settings = Settings.of(config)
+    settings = Settings.of(config, mode)
     if steps is not None:
         settings = dataclasses.replace(settings, steps=steps)
     perceptual = inversion.load_perceptual(config, regressor)

@@ -227,7 +227,9 @@ def open_projector(editor: "Editor", options: flags.FlagValues) -> "Projector | 
         weights, words = projection.load_mask(options.mask, editor.resolution)
         if words:
             print(words)
-    return projection.of_run(options.model, editor.translator, options.steps, weights)
+    return projection.of_run(
+        options.model, editor.translator, options.inversion, options.steps, weights
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.judge import Judge
 
 OPTIONS = {"judge_kimg": 0.256, "eval_fakes": 120, "eval_photos": 10, "eval_projections": 3,
-           "projection_steps": 3, "precision": "float32"}  # fmt: skip
+           "projection_steps": 3, "hybrid_steps": 2, "precision": "float32"}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
