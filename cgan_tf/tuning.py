@@ -40,15 +40,23 @@ class Tuner:
         self.generator = generator
         self.perceptual = perceptual
         self.settings = settings
-        self.variables = generator.trainable_variables
+        self._neighbors = generator.sample_latent(NEIGHBORS, seed=settings.seed)
+        self.variables = self._drawing()
         self.optimizer = optimizers.Adam(LEARNING_RATE, beta_2=0.99)
         self.optimizer.build(self.variables)
         self._state = [*self.variables, *self.optimizer.variables]
         self._fresh = [variable.numpy() for variable in self._state]
-        self._neighbors = generator.sample_latent(NEIGHBORS, seed=settings.seed)
         self._advance = tf.function(self._step, autograph=False)
         image = tf.TensorSpec((None, generator.resolution, generator.resolution, 3), tf.float32)
         self._see = tf.function(perceptual.features, input_signature=[image], autograph=False)
+
+    def _drawing(self) -> list:
+        """The variables between the latent and the image: StyleGAN's mapping lies before w."""
+        variables = self.generator.trainable_variables
+        with tf.GradientTape() as tape:
+            image = self.generator(self._neighbors[:1], training=False)
+        gradients = tape.gradient(image, variables)
+        return [one for one, slope in zip(variables, gradients, strict=True) if slope is not None]
 
     @classmethod
     def of(cls, projector: Projector) -> "Tuner":

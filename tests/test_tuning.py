@@ -1,17 +1,27 @@
 """Pivotal tuning: nearer to the one photo, the rest as before, and no trace afterwards."""
 
 import dataclasses
+import types
 
 import fake_run
 import numpy as np
 import pytest
 
 from cgan_tf import projection, tuning
+from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.translator import Translator
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fast():
+    """The tests' random generator learns faster than a trained one may."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "LEARNING_RATE", 1e-3)
+        yield
+
+
 @pytest.fixture(scope="module")
-def tuner():
+def tuner(fast):
     run = fake_run.shared_run().path
     return tuning.Tuner.of(projection.of_run(run, Translator.from_run(run)))
 
@@ -80,3 +90,18 @@ def test_one_step_is_adams(tuner, photo, pivot):
         ]
     largest = max(step.max() for step in steps)
     assert abs(largest / tuning.LEARNING_RATE - 1) < 0.01
+
+
+def test_of_a_stylegan_in_w_only_what_draws_is_tuned():
+    generator = StyleGenerator(16, 8, 4)
+    no_features = types.SimpleNamespace(features=lambda images: [])
+    settings = projection.Settings(1, 0.1, 1, 0, 1.0, 0.0, 0.0, 0)
+
+    def tuned(space):
+        generator.space = space
+        return {id(one) for one in tuning.Tuner(generator, no_features, settings).variables}
+
+    every = {id(one) for one in generator.trainable_variables}
+    mapping = {id(one) for one in generator.mapping.trainable_variables}
+    assert mapping and tuned("w") == every - mapping
+    assert tuned("z") == every
