@@ -17,6 +17,7 @@ results lie beside translate.csv, which says what was done with each photo.
 import contextlib
 import csv
 import dataclasses
+import functools
 import io
 import os
 import sys
@@ -135,16 +136,32 @@ class Drawer:
         factors = self.editor.keep_detail if self.keep_detail else None
         return strengths if factors is None else strengths * factors
 
-    def see(self, portrait: Portrait, latent: np.ndarray, strengths: np.ndarray) -> np.ndarray:
-        """What becomes of the face, as the model would see it, float32 `[R, R, 3]`."""
+    def before(self, latent: np.ndarray) -> np.ndarray | None:
+        """The model's picture of the unedited face; None where nobody asks for it."""
+        if not self.keep_detail:
+            return None
+        return self.draw(latent, np.zeros(len(self.editor.attributes), np.float32))
+
+    def seer(self, portrait: Portrait, latent: np.ndarray) -> strengths.See:
+        """What becomes of the face at other strengths, as the model would see it.
+
+        Args:
+            portrait: the face.
+            latent: its latent, float32 `[*latent_shape]`.
+        """
         from cgan_tf.data import faces
 
-        image = self.draw(latent, self.scaled(strengths))
-        if not self.keep_detail:
-            return image
-        before = self.draw(latent, np.zeros_like(strengths))
-        crop = images.to_float(portrait.crop)
-        return faces.add_difference(crop[None], image[None], before[None])[0]
+        before = functools.cache(lambda: self.before(latent))  # the same at every look
+        crop = images.to_float(portrait.crop)[None]
+
+        def see(latents: np.ndarray, steps: np.ndarray) -> np.ndarray:
+            rows = zip(latents, steps, strict=True)
+            drawn = np.stack([self.draw(row, self.scaled(step)) for row, step in rows])
+            if not self.keep_detail:
+                return drawn
+            return faces.add_difference(crop, drawn, before()[None])
+
+        return see
 
     def add(
         self, picture: np.ndarray, portrait: Portrait, latent: np.ndarray, strengths: np.ndarray
@@ -159,7 +176,7 @@ class Drawer:
         """
         from cgan_tf.data import faces
 
-        before = self.draw(latent, np.zeros_like(strengths)) if self.keep_detail else None
+        before = self.before(latent)
         strengths = self.scaled(strengths)
         if not self.alone:
             image = self.draw(latent, strengths)
@@ -432,13 +449,8 @@ def edit_group(
             tuned = contextlib.nullcontext()
             if tuner is not None:
                 tuned = tuner.tuned(images.to_float(portrait.crop), latent, tuning_steps)
-
-            def see(latents: np.ndarray, steps: np.ndarray, portrait=portrait) -> np.ndarray:
-                rows = zip(latents, steps, strict=True)
-                return np.stack([drawer.see(portrait, *row) for row in rows])
-
             with tuned:
-                steps, done = wish.resolve(editor, latent, see)
+                steps, done = wish.resolve(editor, latent, drawer.seer(portrait, latent))
                 drawn = drawer.add(picture, portrait, latent, steps)
             if drawer.alone:
                 alone.append(drawn)
