@@ -202,15 +202,14 @@ def pooled(regressor: "Regressor", pixels: np.ndarray) -> np.ndarray:
     """What the regressor's head sees of photos uint8 `[N, R, R, 3]`, float32 `[N, D]`."""
     import tensorflow as tf
 
+    from cgan_tf import families
+
     graph = tf.function(
         lambda photos: regressor.features_and_pooled(photos)[1],
         autograph=False,
         reduce_retracing=True,
     )
-    starts = range(0, len(pixels), BATCH)
-    return np.concatenate(
-        [graph(images.to_float(pixels[start : start + BATCH])).numpy() for start in starts]
-    )
+    return families.in_batches(lambda rows: graph(images.to_float(rows)), pixels, BATCH)
 
 
 def fit_head(features: np.ndarray, labels: np.ndarray, seed: int) -> Head:

@@ -5,9 +5,10 @@ and R must see the target attribute move by eps while the other attributes, the 
 realism stay. The other families are in `families`; all are held (`--hold`) and calibrated alike.
 """
 
+import functools
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -340,11 +341,7 @@ class Calibration:
         generator, regressor = self.trainer.generator, self.trainer.perceptual.regressor
         see = tf.function(lambda images: regressor(images, training=False), autograph=False)
 
-        def run(function: Callable[[np.ndarray], tf.Tensor], values: np.ndarray) -> np.ndarray:
-            return np.concatenate(
-                [function(values[i : i + BATCH]).numpy() for i in range(0, len(values), BATCH)]
-            )
-
+        run = functools.partial(families.in_batches, batch=BATCH)
         draw = tf.function(
             lambda latents: tf.cast(generator(latents, training=False), tf.float32),
             autograph=False,

@@ -63,11 +63,15 @@ def scorer(
         reduce_retracing=True,
     )
 
-    def score(latents: np.ndarray) -> np.ndarray:
-        starts = range(0, len(latents), batch)
-        return np.concatenate([graph(latents[start : start + batch]).numpy() for start in starts])
+    return lambda latents: in_batches(graph, latents, batch)
 
-    return score
+
+def in_batches(
+    function: Callable[[np.ndarray], tf.Tensor], values: np.ndarray, batch: int = BATCH
+) -> np.ndarray:
+    """The function's outputs for the rows of `values`, `batch` at a time, joined again."""
+    starts = range(0, len(values), batch)
+    return np.concatenate([function(values[start : start + batch]).numpy() for start in starts])
 
 
 def find(
@@ -277,11 +281,8 @@ def pca(generator: AnyGenerator, latents: np.ndarray, count: int = COMPONENTS) -
         return principal_components(_rows(latents), count).reshape(-1, *shape)
     latents = latents[:ACTIVATIONS]
     network = keras.Model(generator.input, generator.maps[LOWEST])
-    maps = [
-        tf.cast(network(latents[start : start + BATCH], training=False), tf.float32).numpy()
-        for start in range(0, len(latents), BATCH)
-    ]
-    flat = np.concatenate(maps).reshape(len(latents), -1)
+    maps = in_batches(lambda rows: tf.cast(network(rows, training=False), tf.float32), latents)
+    flat = maps.reshape(len(latents), -1)
     count = min(count, flat.shape[1])
     coordinates = (flat - flat.mean(axis=0)) @ principal_components(flat, count).T  # [N, C]
     z = _rows(latents)
