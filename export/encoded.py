@@ -2,9 +2,10 @@
 
 The inner half of the signature `translate_bytes` (`export.saved_model`), for clients that cannot
 crop and resize: what `cgan_tf.data.images` and `cgan_tf.photos.crop_photo` do in Python, in
-TensorFlow's operators, to one of 255 levels the same pixels. Two things a graph cannot do: read a
-photo's EXIF orientation, which must be applied before it is sent, and composite transparency of
-other files than PNGs. What is wrong with a picture is an InvalidArgument error of the request.
+TensorFlow's operators, and to a level or two of 255 with the same result. Two things a graph cannot
+do: read a photo's EXIF orientation, which must be applied before it is sent, and composite the
+transparency of other files than PNGs. What is wrong with a picture is an InvalidArgument error of
+the request.
 """
 
 import tensorflow as tf
@@ -131,7 +132,8 @@ def _square(pixels: tf.Tensor, resolution: int, crop: str) -> tf.Tensor:
         side = tf.where(aligned, CELEBA_SQUARE * width / CELEBA_WIDTH, side)
     scale = resolution / side
     left, top = (width - side) / 2.0, (height - side) / 2.0
-    # In two steps, rounded between them, as Pillow does it.
+    # In two steps, rounded between them, as Pillow does it: to one level, on noise too. For some
+    # tall pictures it takes them in the other order, which a photo shows by a level or two.
     rows = _resample(pixels, (shape[0], resolution), (1.0, scale), (0.0, left * scale))
     return _resample(rows, (resolution, resolution), (scale, 1.0), (top * scale, 0.0))
 
