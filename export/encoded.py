@@ -13,6 +13,7 @@ import tensorflow as tf
 from cgan_tf.data.images import CELEBA_HEIGHT, CELEBA_SQUARE, CELEBA_WIDTH, MAX_PIXELS
 from cgan_tf.editors import CELEBA_CROP
 
+_HEADER = 32  # bytes, in which all of these have their size, but JPEG
 _PNG, _JPEG, _GIF, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM"
 
 
@@ -46,55 +47,39 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 
     The header alone decides on the size, so a picture beyond `MAX_PIXELS` costs no memory.
     """
+    # Filled up: TensorFlow says what it cannot cut, and a picture's bytes are no text for an error.
+    header = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), b"\0" * _HEADER])
     formats = {
-        _PNG: (_png_size, _decode_png),
-        _JPEG: (_jpeg_size, _decode_jpeg),
-        _GIF: (_gif_size, _decode_other),
-        _BMP: (_bmp_size, _decode_other),
+        _PNG: (lambda: _numbers(header, 16, 8, tf.int32, little=False), _decode_png),
+        _JPEG: (lambda: tf.io.extract_jpeg_shape(encoded)[:2], _decode_jpeg),
+        _GIF: (lambda: _numbers(header, 6, 4, tf.uint16, little=True), _decode_other),
+        _BMP: (lambda: _numbers(header, 18, 8, tf.int32, little=True), _decode_other),
     }
-    cases = [(_starts_with(encoded, magic), parts) for magic, parts in formats.items()]
-    known = tf.debugging.Assert(
-        tf.reduce_any([found for found, _ in cases]), ["image_bytes: no JPEG, PNG, GIF or BMP"]
-    )
+    found = [tf.equal(tf.strings.substr(header, 0, len(magic)), magic) for magic in formats]
+    sizes, decoders = zip(*formats.values(), strict=True)
+    known = tf.debugging.Assert(tf.reduce_any(found), ["image_bytes: no JPEG, PNG, GIF or BMP"])
     with tf.control_dependencies([known]):
-        size = tf.case([(found, lambda f=parts[0]: f(encoded)) for found, parts in cases])
-    size = tf.cast(size, tf.int64)
+        size = tf.case(list(zip(found, sizes, strict=True)))
+    # A BMP's height below zero says that its rows go down.
+    size = tf.abs(tf.cast(size, tf.int64))
     fits = tf.debugging.Assert(
         tf.reduce_all(size > 0) & (size[0] <= MAX_PIXELS // tf.maximum(size[1], 1)),
         [f"image_bytes: pixels of a picture; 1 to {MAX_PIXELS // 1_000_000} million, not", size],
     )
     with tf.control_dependencies([fits]):
-        pixels = tf.case([(found, lambda f=parts[1]: f(encoded)) for found, parts in cases])
+        pixels = tf.case(
+            [(one, lambda f=f: f(encoded)) for one, f in zip(found, decoders, strict=True)]
+        )
     return tf.ensure_shape(pixels, (None, None, 3))
 
 
 # ---- formats -----------------------------------------------------------------------------------
 
 
-def _starts_with(encoded: tf.Tensor, magic: bytes) -> tf.Tensor:
-    return tf.equal(tf.strings.substr(encoded, 0, len(magic)), magic)
-
-
-def _numbers(encoded: tf.Tensor, place: int, size: int, dtype: tf.DType, little: bool) -> tf.Tensor:
-    """Two whole numbers of a header."""
-    return tf.io.decode_raw(tf.strings.substr(encoded, place, size), dtype, little_endian=little)
-
-
-def _png_size(encoded: tf.Tensor) -> tf.Tensor:
-    return _numbers(encoded, 16, 8, tf.int32, little=False)
-
-
-def _jpeg_size(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.io.extract_jpeg_shape(encoded)[:2]
-
-
-def _gif_size(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.cast(_numbers(encoded, 6, 4, tf.uint16, little=True), tf.int32)
-
-
-def _bmp_size(encoded: tf.Tensor) -> tf.Tensor:
-    # A height below zero says that the rows go down.
-    return tf.abs(_numbers(encoded, 18, 8, tf.int32, little=True))
+def _numbers(header: tf.Tensor, place: int, size: int, dtype: tf.DType, little: bool) -> tf.Tensor:
+    """The two whole numbers of `size` bytes at a place, int32 `[2]`."""
+    part = tf.strings.substr(header, place, size)
+    return tf.cast(tf.io.decode_raw(part, dtype, little_endian=little), tf.int32)
 
 
 def _decode_png(encoded: tf.Tensor) -> tf.Tensor:

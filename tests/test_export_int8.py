@@ -107,7 +107,7 @@ def test_strengths_are_not_rounded(exported):
             if np.size(model.buffers[tensor.buffer].data) > 1
         }
         assert types_of[24, 3] == (INT8 if kind == "int8" else FLOAT32), kind
-        assert types_of[2048, 24] == INT8  # the generator's dense layer
+        assert types_of[1024, 24] == INT8  # the generator's dense layer
 
 
 def test_int8_computes_in_int8(exported):
