@@ -420,10 +420,15 @@ class Config:
 
     # Export.
     formats: tuple[str, ...] = option(
-        ("saved_model", "tflite"), "formats to export: saved_model, tflite", EXPORT
+        ("saved_model", "tflite"),
+        "formats to export: saved_model, tflite, and page, a folder that edits in a browser",
+        EXPORT,
     )
     quantize: tuple[str, ...] = option(
-        ("none", "float16"), "TFLite variants to export: none, float16", EXPORT
+        ("none", "float16"),
+        "TFLite variants to export: none (float32), float16, dynamic (int8 weights, the fastest), "
+        "weight_int8 (int8 weights, computed in float32), int8 (calibrated, for accelerators)",
+        EXPORT,
     )
     truncation: float = option(
         1.0,
@@ -648,8 +653,8 @@ def check(config: Config) -> None:
         if not getattr(config, name):
             raise UserError(f"--{name}=: names nothing to export; see --help")
     for name, known in (
-        ("formats", ("saved_model", "tflite")),
-        ("quantize", ("none", "float16")),
+        ("formats", ("saved_model", "tflite", "page")),
+        ("quantize", ("none", "float16", "dynamic", "weight_int8", "int8")),
         ("augment_ops", AUGMENT_OPS),
     ):
         for value in getattr(config, name):
