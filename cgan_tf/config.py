@@ -297,7 +297,7 @@ class Config:
         INVERSION,
         choices=("convolutional", "residual"),
     )
-    encoder_width: int = option(48, "channels at the encoder's finest level", INVERSION, minimum=4)
+    encoder_width: int = option(32, "channels at the encoder's finest level", INVERSION, minimum=4)
     inversion_photos: bool = option(
         True, "train the encoder on photos too, and not on the generator's samples alone", INVERSION
     )
@@ -456,7 +456,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "regressor_batch_size": 16,
         "regressor_lr": 5e-4,
         "inversion_kimg": 24.0,
-        "encoder_width": 32,
         "perceptual_crop": 32,
         "pixel_weight": 5.0,
         "directions_kimg": 6.0,

@@ -22,7 +22,7 @@ from cgan_tf.editors import KerasEditor, SavedModelEditor, TFLiteEditor
 from cgan_tf.errors import UserError
 from cgan_tf.run import RunFolder
 from cgan_tf.translator import Translator
-from export import edits, parity, quantization, saved_model, tflite
+from export import device, edits, parity, quantization, saved_model, tflite
 from export.description import describe
 
 SPLIT = "validation"  # the bounds were chosen on such photos; the test split is for evaluation
@@ -106,7 +106,7 @@ def build_tflite(source: Source, kinds: Sequence[str], output: Path) -> Iterator
     """Writes the variants of --quantize in the folder `output`; each one's name and entry."""
     with tempfile.TemporaryDirectory(prefix="cgan_tf_export_") as temporary:
         batch1 = Path(temporary) / "batch1"
-        translator = source.translator
+        translator = device.for_device(source.translator)
         saved_model.write(translator, batch1, saved_model.DEVICE_SIGNATURES, batch=1)
         for quantize in dict.fromkeys(kinds):
             entry = _build_tflite(source, translator, batch1, quantize, output)
