@@ -150,6 +150,7 @@ def check_file(
     shapes: list[tuple[int, ...]],
     itemsize: int,
     derived: Sequence[tuple[int, ...]] = (),
+    absent: Sequence[tuple[int, ...]] = (),
 ) -> str | None:
     """None if the file is fit for a device, else what is wrong in words.
 
@@ -158,6 +159,7 @@ def check_file(
         shapes: shapes of the weights that it was made from.
         itemsize: bytes that one weight of a kernel should take.
         derived: shapes of what the conversion computes of the weights and may store with them.
+        absent: shapes of weights that it may do without.
     """
     bad = [
         name
@@ -171,7 +173,7 @@ def check_file(
     if copies and max(copies.values()) > 1:
         return "holds a weight more than once"
     # Batch norm folds into its neighbor's kernel, so only the kernels must all be there.
-    kernels = sum(int(np.prod(shape)) for shape in shapes if len(shape) > 1) * itemsize
+    kernels = itemsize * (_size_of_kernels(shapes) - _size_of_kernels(absent))
     # What is added, like biases and noise, is no kernel, and may be wider than int8.
     added = 4 if itemsize == 1 else itemsize
     everything = _CONSTANTS + sum(
@@ -182,3 +184,7 @@ def check_file(
     if not kernels <= stored <= everything:
         return f"holds {stored:,} bytes of weights, expected {kernels:,} to {everything:,}"
     return None
+
+
+def _size_of_kernels(shapes: Sequence[tuple[int, ...]]) -> int:
+    return sum(int(np.prod(shape)) for shape in shapes if len(shape) > 1)

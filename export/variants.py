@@ -146,8 +146,8 @@ def _check_tflite(translator: Translator, content: bytes, quantize: str) -> str 
     generator, encoder = translator.generator, translator.encoder
     weights = [*generator.weights, *encoder.weights, translator.directions]
     shapes = [tuple(weight.shape) for weight in weights]
-    derived = getattr(generator, "derived_shapes", ())
-    return tflite.check_file(content, shapes, tflite.WEIGHT_ITEMSIZE[quantize], derived)
+    derived, absent = (getattr(generator, name, ()) for name in ("derived_shapes", "absent_shapes"))
+    return tflite.check_file(content, shapes, tflite.WEIGHT_ITEMSIZE[quantize], derived, absent)
 
 
 def _measure_tflite(

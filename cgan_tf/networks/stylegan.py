@@ -189,6 +189,15 @@ class StyleGenerator(keras.Model):
             shapes.append((places, *layer.convolution.kernel.shape[2:]))
         return shapes
 
+    @property
+    def absent_shapes(self) -> list[tuple[int, ...]]:
+        """Of weights that an export to images of the space may do without: the mapping's where the
+        latent is w; and where nothing scales the constant, what is computed of it once."""
+        absent = [] if self.space == "z" else self.mapping.weights
+        if self.style == "adain":
+            absent = [*absent, self.constant, self.convolutions[0].convolution.kernel]
+        return [tuple(weight.shape) for weight in absent]
+
     def sample_prior(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
         """z float32 `[count, z_dim]` from N(0, I)."""
         return keras.random.normal((count, self.z_dim), seed=seed)
