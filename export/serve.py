@@ -14,9 +14,12 @@ export/serving/kubernetes.yaml does the same in a cluster. SIGTERM and Ctrl-C fi
 flight; a second one ends at once. GET /healthz, /readyz and /metrics tell how it is.
 """
 
+import re
+
 from absl import flags
 
 from cgan_tf import cli, quiet
+from cgan_tf.errors import UserError
 
 
 def define_flags() -> None:
@@ -53,6 +56,8 @@ def main() -> int:
     """The command behind the flags; returns the exit code."""
     options = flags.FLAGS
     cli.require("model", "model_name")
+    if not re.fullmatch("[^/:]+", options.model_name):
+        raise UserError(f"--model_name={options.model_name}: must be without / and :")
     quiet.import_tensorflow()
     from export.serving import model, server
 

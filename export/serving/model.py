@@ -123,7 +123,7 @@ class Signature:
                 raise invalid(f"{self.name}: {name} holds NaN or infinite values; send finite ones")
         if not self.batched:
             return 1
-        rows = {name: len(value) for name, value in inputs.items()}
+        rows = {name: len(inputs[name]) for name in self.inputs}
         if len(set(rows.values())) > 1:
             counts = ", ".join(f"{name} {count}" for name, count in rows.items())
             raise invalid(f"{self.name}: inputs with different numbers of rows: {counts}")
@@ -150,7 +150,7 @@ class ServedModel:
     def __init__(self, folder: Path, name: str, version: int, max_rows: int) -> None:
         self.name = name
         self.version = version
-        self.signature_defs = dict(_serving_graph(folder).signature_def)
+        self.signature_defs = dict(serving_graph(folder).signature_def)
         try:
             with native_stderr_held(), tf.device("CPU:0"):
                 self._model = tf.saved_model.load(str(folder), tags=["serve"])
@@ -208,6 +208,20 @@ class ServedModel:
         return found
 
 
+def serving_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
+    """The meta graph with the tag `serve`.
+
+    Raises:
+        UserError: there is none, or the file is damaged.
+    """
+    saved = saved_model_pb2.SavedModel()
+    try:
+        saved.ParseFromString((folder / GRAPH_NAME).read_bytes())
+        return next(g for g in saved.meta_graphs if list(g.meta_info_def.tags) == ["serve"])
+    except (StopIteration, message.DecodeError):
+        raise UserError(f"{folder}: damaged SavedModel, or none for serving; {_REMEDY}") from None
+
+
 def run(signature: Signature, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs of a signature for checked inputs, on the CPU.
 
@@ -235,16 +249,6 @@ def check_finite(signature: Signature, outputs: Mapping[str, np.ndarray]) -> Non
             raise invalid(
                 f"{signature.name}: {name} would not be finite for these inputs; send smaller ones"
             )
-
-
-def _serving_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
-    """The meta graph with the tag `serve`."""
-    saved = saved_model_pb2.SavedModel()
-    try:
-        saved.ParseFromString((folder / GRAPH_NAME).read_bytes())
-        return next(g for g in saved.meta_graphs if list(g.meta_info_def.tags) == ["serve"])
-    except (StopIteration, message.DecodeError):
-        raise UserError(f"{folder}: damaged SavedModel, or none for serving; {_REMEDY}") from None
 
 
 def _specs(infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, tf.TensorSpec]:

@@ -28,6 +28,10 @@ _MODEL_PATH = re.compile(
 _LINGER_S = 5.0  # how long a refused upload is read on, so that its sender gets to see the answer
 _JSON = "application/json"
 
+# aiohttp would log what it cannot parse as HTTP, all of it. Our own faults are logged below.
+_SILENT = logging.getLogger(f"{__name__}.http")
+_SILENT.disabled = True
+
 
 class RestService:
     """The handlers of one server.
@@ -70,6 +74,7 @@ class RestService:
         return web.AppRunner(
             app,
             access_log=None,
+            logger=_SILENT,
             handle_signals=False,
             handler_cancellation=True,  # nobody waits for the answer to a client that has gone
             shutdown_timeout=grace_s,

@@ -55,7 +55,9 @@ def listen(option: str, host: str, port: int) -> socket.socket:
         )[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        reason = error.strerror or str(error)
+        # gaierror's numbers are its own.
+        known = (error.errno or 0) > 0 and not isinstance(error, socket.gaierror)
+        reason = os.strerror(error.errno) if known else str(error.strerror or error)
         raise UserError(
             f"{option}={port}: cannot listen on {host}: {reason}; choose another port (0: any free "
             "one) or --host"
@@ -79,10 +81,24 @@ def run(
     asyncio.run(_serve(model, options, rest_socket, say))
 
 
+def stop_event() -> asyncio.Event:
+    """Set by the first signal; the second ends the process there and then."""
+    stop = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in _SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+    return stop
+
+
 async def _serve(
     model: ServedModel, options: Options, rest_socket: socket.socket, say: Callable[[str], None]
 ) -> None:
-    stop = _stop_event()
+    stop = stop_event()
     metrics = Metrics()
     batcher = Batcher(
         options.max_batch_size, options.batch_timeout_ms / 1000, options.max_queue, metrics
@@ -109,20 +125,6 @@ async def _serve(
     await asyncio.gather(rpc.stop(options.grace_s), runner.cleanup())
     await batcher.close()
     say("stopped")
-
-
-def _stop_event() -> asyncio.Event:
-    """Set by the first signal; the second ends the process there and then."""
-    stop = asyncio.Event()
-
-    def on_signal(number: int) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    for number in _SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-    return stop
 
 
 def _rpc_server(
