@@ -14,6 +14,7 @@ both cases, so on few cores it hides some of what batching gains.
 
 import base64
 import dataclasses
+import gc
 import http.client
 import io
 import multiprocessing
@@ -243,6 +244,7 @@ def difference(case: Case, answer: bytes) -> str | None:
 def client_process(pipe, cases: list[Case], rest_port: int, grpc_port: int) -> None:
     """Answers each message, a list of case numbers for each client, with what came of them."""
     quiet.import_tensorflow()
+    gc.freeze()  # as in the server: what was imported need not be looked at again
     clients: list[Client] = []
     pipe.send("ready")
     while (plan := pipe.recv()) is not None:
