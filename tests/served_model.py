@@ -12,11 +12,11 @@ import fake_run
 import keras
 import tensorflow as tf
 
+from cgan_tf.editors import SQUARE_CROP
 from cgan_tf.translator import Translator
 from export import saved_model
 
-SIGNATURES = ("translate", "encode", "generate", "sample", "attributes")
-LARGEST = 512  # px; beside it, a picture is refused by the graph
+SIGNATURES = ("translate", "encode", "generate", "sample", "attributes")  # of numbers
 
 
 def translator() -> Translator:
@@ -28,9 +28,6 @@ def turned(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
     """PNG files turned upside down, and their heights."""
 
     def turn(content):
-        # Width and height, in a PNG's fixed place, before anything is decoded.
-        size = tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.int32, little_endian=False)
-        tf.debugging.assert_less_equal(tf.reduce_max(size), LARGEST, "the picture is too large")
         pixels = tf.io.decode_png(content, 3)
         return tf.io.encode_png(pixels[::-1]), tf.shape(pixels)[0]
 
@@ -41,8 +38,8 @@ def turned(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
 def write(folder: Path, model: Translator) -> None:
     """Version 1 of the model, into `folder`/1."""
     archive = keras.export.ExportArchive()
-    available = saved_model.endpoints(model, None)
-    for name in SIGNATURES:
+    available = saved_model.endpoints(model, None, SQUARE_CROP)
+    for name in (*SIGNATURES, "translate_bytes"):
         archive.add_endpoint(name, *available[name])
     archive.add_endpoint("turn", turned, [tf.TensorSpec((None,), tf.string, name="image_bytes")])
     archive.write_out(str(folder / "1"), verbose=False)

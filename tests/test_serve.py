@@ -39,6 +39,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from cgan_tf.data import images
+
 ROOT = Path(__file__).parents[1]
 ADDRESSES = [os.environ.get(f"CGAN_SERVE_{name}") for name in ("REST", "GRPC")]
 MODEL = "translator"
@@ -190,6 +192,13 @@ def png(pixels):
     return content.getvalue()
 
 
+def bomb():
+    """A PNG of some hundred bytes that says that it has 60,000 x 60,000 pixels."""
+    content = bytearray(png(np.zeros((4, 4, 3), np.uint8)))
+    content[16:24] = (60_000).to_bytes(4, "big") * 2
+    return bytes(content)
+
+
 def pictures():
     """Two PNG files of different sizes."""
     draw = np.random.Generator(np.random.PCG64(6))
@@ -281,6 +290,31 @@ def test_strings_by_rest(server, by_rows):
         assert list(after) == ["b64"]
         turned = Image.open(io.BytesIO(base64.b64decode(after["b64"])))
         assert np.array_equal(np.asarray(turned), before[::-1])
+
+
+def test_pictures_as_bytes(server, predict, translator, inputs):
+    """The signature of the editor for clients that have files, not numbers."""
+    levels = np.stack([images.to_uint8(one) for one in inputs["image"]])
+    strengths = inputs["strengths"]
+    seen = tf.constant(np.stack([images.to_float(one) for one in levels]))
+    edited = translator.translate(seen, tf.constant(strengths)).numpy()
+    expected = np.stack([images.to_uint8(one) for one in edited]).astype(int)
+    files = [png(one) for one in levels]
+    given = {"image_bytes": tf.make_tensor_proto(files), "strengths": strengths}
+    by_grpc = predict(message("translate_bytes", given)).outputs["image_bytes"]
+    body = {
+        "signature_name": "translate_bytes",
+        "instances": [
+            {"image_bytes": {"b64": base64.b64encode(one).decode()}, "strengths": row.tolist()}
+            for one, row in zip(files, strengths, strict=True)
+        ],
+    }
+    status, answer = ask(server, "POST", PREDICT, body)
+    assert status == 200
+    by_rest = [base64.b64decode(one["b64"]) for one in answer["predictions"]]
+    for contents in (tf.make_ndarray(by_grpc).tolist(), by_rest):
+        pixels = np.stack([np.asarray(Image.open(io.BytesIO(one))) for one in contents])
+        assert np.abs(pixels - expected).max() <= 1  # where rounding falls on the other side
 
 
 def test_output_filter(predict):
@@ -482,7 +516,7 @@ def limited_messages(inputs):
     return {
         "NaN": (message("translate", {**good, "strengths": nan}), invalid, "NaN or infinite"),
         "infinite": (message("translate", {**good, "strengths": infinite}), invalid, "NaN or inf"),
-        "not finite": (message("generate", vast), invalid, "image would not be finite"),
+        "not finite": (message("generate", vast), invalid, "generate: "),
         "no rows": (message("translate", none), invalid, "has 0 rows"),
         "rows": (message("translate", many), invalid, "18 rows; a request must have 1 to 16"),
     }
@@ -613,15 +647,27 @@ def test_numbers_that_are_none(server, number):
     assert code == 400 and ("NaN" in content["error"] or "JSON" in content["error"])
 
 
-def test_a_decompression_bomb(predict):
-    """A file that says 60,000 x 60,000 px fails alone, by the graph's own check."""
-    content = bytearray(png(pictures()[0]))
-    content[16:24] = (60_000).to_bytes(4, "big") * 2
-    good = png(pictures()[1])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"no image at all", "no JPEG, PNG, GIF or BMP"),
+        (png(np.zeros((40, 40, 3), np.uint8))[:60], ""),
+        (bomb(), "million, not"),
+    ],
+    ids=["no image", "truncated", "decompression bomb"],
+)
+def test_bad_pictures(server, predict, content, words):
+    """By the graph's own check, before a bomb takes any memory."""
+    strengths = np.zeros((1, 3), np.float32)
+    given = {"image_bytes": tf.make_tensor_proto([content]), "strengths": strengths}
     with pytest.raises(grpc.RpcError) as error:
-        predict(message("turn", {"image_bytes": tf.make_tensor_proto([bytes(content), good])}))
+        predict(message("translate_bytes", given))
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert "the picture is too large" in error.value.details()
+    assert words in error.value.details() and "\n" not in error.value.details()
+    instance = {"image_bytes": {"b64": base64.b64encode(content).decode()}, "strengths": [0, 0, 0]}
+    body = {"signature_name": "translate_bytes", "instances": [instance]}
+    code, answer = ask(server, "POST", PREDICT, body)
+    assert code == 400 and words in answer["error"]
 
 
 @ours
