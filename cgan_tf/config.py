@@ -297,7 +297,7 @@ class Config:
         INVERSION,
         choices=("convolutional", "residual"),
     )
-    encoder_width: int = option(48, "channels at the encoder's finest level", INVERSION, minimum=4)
+    encoder_width: int = option(32, "channels at the encoder's finest level", INVERSION, minimum=4)
     inversion_photos: bool = option(
         True, "train the encoder on photos too, and not on the generator's samples alone", INVERSION
     )
@@ -420,10 +420,15 @@ class Config:
 
     # Export.
     formats: tuple[str, ...] = option(
-        ("saved_model", "tflite"), "formats to export: saved_model, tflite", EXPORT
+        ("saved_model", "tflite"),
+        "formats to export: saved_model, tflite, and page, a folder that edits in a browser",
+        EXPORT,
     )
     quantize: tuple[str, ...] = option(
-        ("none", "float16"), "TFLite variants to export: none, float16", EXPORT
+        ("none", "float16"),
+        "TFLite variants to export: none (float32), float16, dynamic (int8 weights, the fastest), "
+        "weight_int8 (int8 weights, computed in float32), int8 (calibrated, for accelerators)",
+        EXPORT,
     )
     truncation: float = option(
         1.0,
@@ -451,7 +456,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "regressor_batch_size": 16,
         "regressor_lr": 5e-4,
         "inversion_kimg": 24.0,
-        "encoder_width": 32,
         "perceptual_crop": 32,
         "pixel_weight": 5.0,
         "directions_kimg": 6.0,
@@ -649,8 +653,8 @@ def check(config: Config) -> None:
         if not getattr(config, name):
             raise UserError(f"--{name}=: names nothing to export; see --help")
     for name, known in (
-        ("formats", ("saved_model", "tflite")),
-        ("quantize", ("none", "float16")),
+        ("formats", ("saved_model", "tflite", "page")),
+        ("quantize", ("none", "float16", "dynamic", "weight_int8", "int8")),
         ("augment_ops", AUGMENT_OPS),
     ):
         for value in getattr(config, name):

@@ -92,10 +92,11 @@ def edit_figures(
     for direction in directions if len(rows) else ():
         features, after = judged(chain, photos, rows, direction)
         crossed = (after[:, column] > 0.5).astype(np.float64)
-        each["target_change"].append(after[:, column] - before[:, column])
+        change, leakage = metrics.edit_change(before, after, column)
+        each["target_change"].append(change)
         each["target_change_from_photo"].append(after[:, column] - photo)
         each["success"].append(np.where(below, crossed, np.nan))
-        each["leakage"].append(np.delete(np.abs(after - before), column, axis=1).mean(axis=1))
+        each["leakage"].append(leakage)
         each["identity"].append(_identity(photos.reconstructed_features[rows], features))
         each["identity_from_photo"].append(_identity(photos.features[rows], features))
     means, intervals = {}, {}

@@ -248,12 +248,24 @@ def find_model(path: str) -> tuple[str, Path]:
         return "saved_model", place
     if (place / "config.json").exists():
         return "run", place
-    if (place / "saved_model" / "saved_model.pb").exists():
-        raise UserError(f"--model={path}: not a model; did you mean {place / 'saved_model'}?")
+    version = newest_version(place)
+    if version is not None:
+        return "saved_model", version
+    inside = place / "saved_model"
+    if newest_version(inside) is not None or (inside / "saved_model.pb").exists():
+        raise UserError(f"--model={path}: not a model; did you mean {inside}?")
     raise UserError(
         f"--model={path}: not a model; it holds neither config.json (a run folder) nor "
         "saved_model.pb (a SavedModel)"
     )
+
+
+def newest_version(folder: Path) -> Path | None:
+    """The SavedModel of the highest version in a folder as TensorFlow Serving takes them, 1/, 2/;
+    None if it is no such folder."""
+    versions = [file.parent for file in folder.glob("*/saved_model.pb")]
+    numbered = [version for version in versions if version.name.isdecimal()]
+    return max(numbered, key=lambda version: int(version.name), default=None)
 
 
 # ---- model.json -------------------------------------------------------------------------------

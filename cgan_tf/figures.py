@@ -209,17 +209,35 @@ def _set_rows(block: dict[str, Any] | None, photos: bool) -> list[Row]:
 
 
 def export_rows(report: dict[str, Any]) -> list[Row]:
-    """The rows of export/report.json: the largest difference from Keras of each variant."""
-    rows = []
+    """The rows of export/report.json: each variant's differences from Keras, and its edits."""
+    rows, n = [], report["photos"]["n"]
     for name, variant in report["variants"].items():
         signatures = variant.get("signatures", {}).values()
         differences = [figure["max_difference"] for figure in signatures]
         finite = differences and None not in differences
         rows.append(Row(f"{name}, largest difference", max(differences) if finite else None,
-                        at_most=variant.get("bound"), n=report["photos"]["n"]))  # fmt: skip
+                        at_most=variant.get("bound"), n=n))  # fmt: skip
+        if variant.get("psnr_bound") is not None and finite:
+            psnrs = [figure["psnr"] for figure in signatures if figure["psnr"] is not None]
+            rows.append(Row(f"{name}, dB", min(psnrs), at_least=variant["psnr_bound"], n=n))
+        if "edits" in variant:
+            rows += _exported_edits(name, variant["edits"], n)
         if not variant["passed"] and rows[-1].verdict != "MISSED":
             rows.append(Row(f"{name}: {variant['reason']}", None, at_least=1))
     return rows
+
+
+def _exported_edits(name: str, edits: dict[str, Any], n: int) -> list[Row]:
+    """Of the attribute that fares worst."""
+    attributes = edits["attributes"].values()
+    kept = [one["kept"] for one in attributes if one["kept"] is not None]
+    added = [one["leakage_added"] for one in attributes]
+    return [
+        Row(f"{name}, change kept", min(kept, default=None),
+            at_least=0.95 if kept else None, n=n),
+        Row(f"{name}, leakage added", max(added, default=None), at_most=0.01, n=n),
+        Row(f"{name}, agreement", edits["agreement"], at_least=0.98, n=n),
+    ]  # fmt: skip
 
 
 def table(rows: list[Row]) -> str:

@@ -136,6 +136,23 @@ def interval(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def edit_change(
+    before: np.ndarray, after: np.ndarray, column: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What an edit of one attribute has done to each image's predictions.
+
+    Args:
+        before: probabilities `[N, K]`.
+        after: as `before`, of the edited images.
+        column: the attribute's.
+
+    Returns:
+        the attribute's change `[N]`, and the mean |change| of the others, the leakage, `[N]`.
+    """
+    change = after - before
+    return change[:, column], np.delete(np.abs(change), column, axis=1).mean(axis=1)
+
+
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Peak signal-to-noise ratio of each image, 10 log10(2^2 / MSE), in dB.
 

@@ -11,7 +11,7 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -792,7 +792,8 @@ def _export(chain: _Chain) -> list[Html]:
         "The same editor for servers (SavedModel) and devices (TFLite). Each signature's output is "
         "compared with the trained model's on the same inputs: the largest absolute difference of "
         "any value, where images go from −1 to 1 and latents are taken relative to their largest "
-        "value. Nothing above its bound is published."
+        "value. int8 rounds every value, so its bound is on the noise instead. Nothing beyond its "
+        "bounds is published."
     )
     caption = (
         f"Largest difference per signature on {_n(photos)} {plain(photos.get('split'))} photos, "
@@ -804,10 +805,62 @@ def _export(chain: _Chain) -> list[Html]:
         for name, one in variants.items()
         if one.get("reason")
     ]
+    on_devices = [_device_row(name, one) for name, one in variants.items() if "edits" in one]
     return [
-        tag("p", text), *reasons, table(caption, head, rows) if rows else None,
+        tag("p", text), *reasons, _page_line(mapping(report.get("page"))),
+        table(caption, head, rows) if rows else None,
+        *(_device_edits(on_devices, variants.values()) if on_devices else ()),
         details("Every figure: export/report.json", raw("export/report.json", report)),
     ]  # fmt: skip
+
+
+def _page_line(page: Mapping[str, Any]) -> Html | None:
+    """What has become of the device page, if there is to be one."""
+    if not page:
+        return None
+    if page.get("passed") is not True:
+        return tag("p", f"The page was not made: {plain(page.get('reason'))}", class_="missing")
+    return tag("p", f"The page in export/page runs the variant {plain(page.get('variant'))}.")
+
+
+def _device_edits(rows: list[tuple], variants: Iterable[Mapping[str, Any]]) -> list[Html]:
+    scorers = dict.fromkeys(plain(mapping(one.get("edits")).get("scorer")) for one in variants)
+    who = " and ".join(scorer for scorer in scorers if scorer != DASH)
+    text = (
+        "What each file for devices keeps of the edits by +1 of photos that lack the attribute: "
+        "the share of Keras’s change that is left, and by how much more the other attributes move, "
+        "of the attribute that fares worst; and how many of all predictions on the edited photos "
+        f"fall on the same side as Keras’s. Scored by the {who}. Times are medians of single calls "
+        "on one thread."
+    )
+    head = ("File", "Noise", "Least", "Change kept", "Leakage added", "Agreement", "encode",
+            "generate", "translate")  # fmt: skip
+    return [tag("p", text), table("Edits and times of the files for devices", head, rows)]
+
+
+def _device_row(name: str, variant: Mapping[str, Any]) -> tuple:
+    edits, times = mapping(variant.get("edits")), mapping(variant.get("milliseconds"))
+    attributes = [mapping(one) for one in mapping(edits.get("attributes")).values()]
+    signatures = [mapping(one) for one in mapping(variant.get("signatures")).values()]
+
+    def decibels(value: Any) -> str:
+        return f"{value:.1f} dB" if finite(value) else DASH
+
+    def worst(choose: Callable[..., Any], parts: list[Mapping[str, Any]], key: str) -> Any:
+        return choose((part[key] for part in parts if finite(part.get(key))), default=None)
+
+    return (
+        variant.get("path") or name,
+        decibels(worst(min, signatures, "psnr")),
+        decibels(variant.get("psnr_bound")),
+        percent(worst(min, attributes, "kept")),
+        fixed(worst(max, attributes, "leakage_added"), 4, signed=True),
+        percent(edits.get("agreement")),
+        *(
+            f"{times[key]:.1f} ms" if finite(times.get(key)) else DASH
+            for key in ("encode", "generate", "translate")
+        ),
+    )
 
 
 def _variant_row(name: str, variant: Mapping[str, Any], signatures: Sequence[str]) -> tuple:

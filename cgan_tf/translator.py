@@ -21,6 +21,8 @@ from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.vgg import Regressor, widened
 from cgan_tf.run import RunFolder, StageFolder, file_hash
 
+EDIT = "edit"  # scope of the operators that move latents: `export` must not quantize them
+
 
 class Translator(keras.Model):
     """Encodes a photo, moves its latent along the attributes' directions, and draws the result.
@@ -66,7 +68,9 @@ class Translator(keras.Model):
 
     def generate(self, latent: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
         """Images `[N, R, R, 3]` in [-1, 1] of latents moved by strengths float32 `[N, K]`."""
-        return self.generator(latent + self.step(strengths), training=False)
+        with tf.name_scope(EDIT):
+            moved = latent + self.step(strengths)
+        return self.generator(moved, training=False)
 
     def step(self, strengths: tf.Tensor) -> tf.Tensor:
         """How far latents move, `[N, *latent_shape]`, for strengths float32 `[N, K]`."""

@@ -1,7 +1,7 @@
 """Exports a finished run for servers and devices.
 
-    python -m export --run_dir=runs/faces [--formats=saved_model,tflite]
-        [--quantize=none,float16] [--output=DIR] [--restart]
+    python -m export --run_dir=runs/faces [--formats=saved_model,tflite,page]
+        [--quantize=none,float16,dynamic,weight_int8,int8] [--output=DIR] [--restart]
 
 Without --output this is the export stage of the run: `train_main.py --stage=export`.
 """

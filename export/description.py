@@ -29,6 +29,7 @@ SIGNATURES = {
     "generate": {"inputs": ["latent", "strengths"], "output": "image"},
     "sample": {"inputs": ["z"], "output": "image"},
     "attributes": {"inputs": ["image"], "output": "scores"},
+    "translate_bytes": {"inputs": ["image_bytes", "strengths"], "output": "image_bytes"},
 }
 
 

@@ -1,17 +1,30 @@
 """Runs an exported editor beside the Keras model on the same photos, and compares every output.
 
-The gate of the export: what differs by more than its bound, or is not finite, is not published.
+The first gate of the export: what differs by more than its bounds, or is not finite, is not
+published. The second, `export.edits`, asks what becomes of the edits.
 """
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from cgan_tf import metrics
 from cgan_tf.editors import Editor, draw_prior
 
 BATCH = 16  # rows that are compared at a time
+TIMED, WARM_UP = 50, 5  # calls of a signature whose time is taken, and calls before them
+_LEAST_ERROR = 1e-20  # mean square: what is equal has 206 dB, not infinitely many
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What a variant must keep; None is not asked for."""
+
+    max_difference: float | None = None  # of any value from Keras's, in every signature
+    psnr: float | None = None  # dB, at least, of every signature's images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +90,11 @@ def compare(
     inputs: Inputs,
     signatures: Sequence[str],
 ) -> dict[str, dict[str, Any]]:
-    """Per signature: n, whether all is finite, and the max and mean absolute difference.
+    """Per signature: n, whether all is finite, the max and mean absolute difference, and psnr.
 
     Images and scores lie in [-1, 1]. A latent has no such range, so differences are divided by
-    the largest absolute value that Keras gives, where it is more than 1 (`scale`).
+    the largest absolute value that Keras gives, where it is more than 1 (`scale`). `psnr` is in dB,
+    of all images together, and None where the output is no image.
 
     Args:
         reference: the Keras editor's outputs for `inputs`, by signature.
@@ -103,18 +117,43 @@ def compare(
             "scale": scale,
             "max_difference": float(difference.max()) if finite else None,
             "mean_difference": float(difference.mean()) if finite else None,
+            "psnr": _psnr(difference) if finite and output.ndim == 4 else None,
         }
     return figures
 
 
-def verdict(figures: dict[str, dict[str, Any]], bound: float) -> str | None:
-    """None if every signature is finite and within `bound`, else the first fault in words."""
+def _psnr(difference: np.ndarray) -> float:
+    error = max(float(np.square(difference).mean()), _LEAST_ERROR)
+    return 10.0 * float(np.log10(metrics.PEAK**2 / error))
+
+
+def verdict(figures: dict[str, dict[str, Any]], bounds: Bounds) -> str | None:
+    """None if every signature is finite and within the bounds, else the first fault in words."""
     for signature, figure in figures.items():
         if not figure["finite"]:
             return f"{signature} gives NaN or infinite values"
-        if figure["max_difference"] > bound:
+        if bounds.max_difference is not None and figure["max_difference"] > bounds.max_difference:
             return (
                 f"{signature} differs from Keras by {figure['max_difference']:.2g} "
-                f"(at most {bound:g})"
+                f"(at most {bounds.max_difference:g})"
+            )
+        if bounds.psnr is not None and (figure["psnr"] or bounds.psnr) < bounds.psnr:
+            return (
+                f"{signature} is at {figure['psnr']:.1f} dB from Keras's images "
+                f"(at least {bounds.psnr:g})"
             )
     return None
+
+
+def latency(editor: Editor, inputs: Inputs, signatures: Sequence[str]) -> dict[str, float]:
+    """Median milliseconds of one call with one row, by signature, the Python call included."""
+    milliseconds = {}
+    for signature in signatures:
+        row = {name: value[:1] for name, value in inputs.of(signature).items()}
+        seconds = []
+        for _ in range(WARM_UP + TIMED):
+            start = time.perf_counter()
+            editor.run(signature, **row)
+            seconds.append(time.perf_counter() - start)
+        milliseconds[signature] = 1e3 * float(np.median(seconds[WARM_UP:]))
+    return milliseconds

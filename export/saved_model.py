@@ -2,6 +2,9 @@
 
 Only `ExportArchive.add_endpoint` is used: tracking the model as well, or `model.export`, would
 write every weight twice, and saving a `tf.Module` that holds a Keras model loses them.
+
+The servers' graphs refuse numbers that are not finite, as an InvalidArgument error of the request;
+the devices' have no such checks, which TFLite has no operator for.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,38 +16,52 @@ import numpy as np
 import tensorflow as tf
 
 from cgan_tf import run
-from cgan_tf.editors import ASSETS, DESCRIPTION_NAME
+from cgan_tf.editors import ASSETS, DESCRIPTION_NAME, SQUARE_CROP
 from cgan_tf.quiet import native_stderr_held
 from cgan_tf.translator import Translator
+from export import encoded
 
 # The first one is also served as `serving_default`.
 DEVICE_SIGNATURES = ("translate", "encode", "generate")
-SERVER_SIGNATURES = (*DEVICE_SIGNATURES, "sample", "attributes")
+FLOAT_SIGNATURES = (*DEVICE_SIGNATURES, "sample", "attributes")
+SERVER_SIGNATURES = (*FLOAT_SIGNATURES, "translate_bytes")
 
 
 def endpoints(
-    translator: Translator, batch: int | None
+    translator: Translator, batch: int | None, crop: str
 ) -> dict[str, tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]]:
     """Function and input specs of each signature; the names are those of the exported files."""
     side = translator.resolution
 
-    def spec(name: str, *shape: int) -> tf.TensorSpec:
-        return tf.TensorSpec((batch, *shape), tf.float32, name=name)
+    def spec(name: str, *shape: int, dtype: tf.DType = tf.float32) -> tf.TensorSpec:
+        return tf.TensorSpec((batch, *shape), dtype, name=name)
+
+    def finite(tensor: tf.Tensor, name: str) -> tf.Tensor:
+        return tensor if batch else tf.debugging.check_numerics(tensor, name)
+
+    def translated(image: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
+        moved = translator.translate(finite(image, "image"), finite(strengths, "strengths"))
+        return finite(moved, "the edited image")
 
     def translate(image, strengths):
-        return {"image": translator.translate(image, strengths)}
+        return {"image": translated(image, strengths)}
 
     def encode(image):
-        return {"latent": translator.encode(image)}
+        return {"latent": finite(translator.encode(finite(image, "image")), "the image's latent")}
 
     def generate(latent, strengths):
-        return {"image": translator.generate(latent, strengths)}
+        latent, strengths = finite(latent, "latent"), finite(strengths, "strengths")
+        return {"image": finite(translator.generate(latent, strengths), "the edited image")}
 
     def sample(z):
-        return {"image": translator.sample(z)}
+        return {"image": finite(translator.sample(finite(z, "z")), "the sample")}
 
     def attributes(image):
-        return {"scores": translator.score(image)}
+        return {"scores": finite(translator.score(finite(image, "image")), "the scores")}
+
+    def translate_bytes(image_bytes, strengths):
+        image = encoded.read(image_bytes, side, crop)
+        return {"image_bytes": encoded.write(translated(image, strengths))}
 
     image = spec("image", side, side, 3)
     latent = spec("latent", *translator.generator.latent_shape)
@@ -55,6 +72,7 @@ def endpoints(
         "generate": (generate, [latent, strengths]),
         "sample": (sample, [spec("z", translator.generator.z_dim)]),
         "attributes": (attributes, [image]),
+        "translate_bytes": (translate_bytes, [spec("image_bytes", dtype=tf.string), strengths]),
     }
 
 
@@ -64,6 +82,7 @@ def write(
     signatures: Sequence[str] = SERVER_SIGNATURES,
     batch: int | None = None,
     description: dict[str, Any] | None = None,
+    crop: str = SQUARE_CROP,
 ) -> None:
     """Writes a SavedModel.
 
@@ -73,8 +92,9 @@ def write(
         signatures: names from `endpoints`; the first becomes `serving_default` too.
         batch: the fixed batch size, None for any.
         description: put inside as an extra asset.
+        crop: of `cgan_tf.editors`, the square of a picture that `translate_bytes` edits.
     """
-    available = endpoints(translator, batch)
+    available = endpoints(translator, batch, crop)
     archive = keras.export.ExportArchive()
     for name in signatures:
         archive.add_endpoint(name, *available[name])

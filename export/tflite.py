@@ -7,7 +7,8 @@ and `parity` runs it.
 
 import collections
 import hashlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import flatbuffers
@@ -18,11 +19,19 @@ from ai_edge_litert import schema_py_generated as schema
 from cgan_tf.editors import DESCRIPTION_NAME
 from cgan_tf.errors import UserError
 from cgan_tf.quiet import native_stderr_held
+from export import quantization
 from export.saved_model import DEVICE_SIGNATURES
 
 IDENTIFIER = b"TFL3"
-WEIGHT_ITEMSIZE = {"none": 4, "float16": 2}  # bytes of one stored weight, by --quantize
-NAMES = {"none": "translator_float32", "float16": "translator_float16"}
+NAMES = {
+    "none": "translator_float32",
+    "float16": "translator_float16",
+    "dynamic": "translator_dynamic",
+    "weight_int8": "translator_weight_int8",
+    "int8": "translator_int8",
+}  # of the files, by --quantize
+# Bytes of one stored weight of a kernel.
+WEIGHT_ITEMSIZE = {"none": 4, "float16": 2, "dynamic": 1, "weight_int8": 1, "int8": 1}
 
 # These need memory between calls or a runtime with TensorFlow in it.
 _FORBIDDEN = ("CUSTOM", "DELEGATE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
@@ -36,28 +45,43 @@ _SMALL = 16 * 1024  # bytes; equal biases (all zero) or shapes are no repeated w
 _CONSTANTS = 64 * 1024  # bytes that shapes and folded scalars may add to the weights
 
 
-def convert(saved_model: Path, quantize: str, description: str) -> bytes:
+def convert(
+    saved_model: Path,
+    quantize: str,
+    description: str,
+    samples: Callable[[], Iterator[tuple[str, dict[str, np.ndarray]]]] | None = None,
+) -> bytes:
     """A .tflite file with the device signatures and the description inside.
 
     Args:
         saved_model: a SavedModel with a static batch of 1.
-        quantize: "none" (float32) or "float16" (weights only, computed in float32).
+        quantize: "none" (float32), "float16" (weights only, computed in float32), or one of the
+            int8 kinds of `export.quantization`.
         description: text of model.json.
+        samples: for "int8"; see `quantization.Samples`.
 
     Raises:
         UserError: the converter cannot; the message is its own.
     """
-    with native_stderr_held():
+    with native_stderr_held(), warnings.catch_warnings():
+        # The calibration's own: TensorFlow's interpreter is going away.
+        warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
         converter = tf.lite.TFLiteConverter.from_saved_model(
             str(saved_model), signature_keys=list(DEVICE_SIGNATURES)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if quantize == "float16":
+        if quantize in ("float16", "int8"):
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantize == "float16":
             converter.target_spec.supported_types = [tf.float16]
+        if quantize == "int8":
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.representative_dataset = samples
         try:
             content = converter.convert()
-        except Exception as error:  # it raises whatever an unsupported graph makes it trip on
+            if quantize in ("dynamic", "weight_int8"):
+                content = quantization.quantize_weights(content, quantize)
+        except Exception as error:  # they raise whatever an unsupported graph makes them trip on
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"cannot be converted: {reason}") from None
     return add_metadata(content, DESCRIPTION_NAME, description.encode())
@@ -65,7 +89,7 @@ def convert(saved_model: Path, quantize: str, description: str) -> bytes:
 
 def add_metadata(content: bytes, name: str, data: bytes) -> bytes:
     """The file with one more named metadata buffer."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    model = read(content)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(data, np.uint8)
     model.buffers.append(buffer)
@@ -73,6 +97,20 @@ def add_metadata(content: bytes, name: str, data: bytes) -> bytes:
     entry.name, entry.buffer = name, len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
     return pack(model)
+
+
+def read(content: bytes) -> schema.ModelT:
+    """A file in flatbuffers' object form; weights that lie behind the flatbuffer are taken in.
+
+    The ai-edge-quantizer puts them there, which not every reader of the format knows.
+    """
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    for buffer in model.buffers:
+        if buffer.offset > 1:
+            outside = content[buffer.offset : buffer.offset + buffer.size]
+            buffer.data = np.frombuffer(outside, np.uint8)
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def pack(model: schema.ModelT) -> bytes:
@@ -118,7 +156,7 @@ def check_file(
     Args:
         content: the .tflite file.
         shapes: shapes of the weights that it was made from.
-        itemsize: bytes that one weight should take.
+        itemsize: bytes that one weight of a kernel should take.
         derived: shapes of what the conversion computes of the weights and may store with them.
     """
     bad = [
@@ -134,7 +172,12 @@ def check_file(
         return "holds a weight more than once"
     # Batch norm folds into its neighbor's kernel, so only the kernels must all be there.
     kernels = sum(int(np.prod(shape)) for shape in shapes if len(shape) > 1) * itemsize
-    everything = sum(int(np.prod(shape)) for shape in [*shapes, *derived]) * itemsize + _CONSTANTS
+    # What is added, like biases and noise, is no kernel, and may be wider than int8.
+    added = 4 if itemsize == 1 else itemsize
+    everything = _CONSTANTS + sum(
+        int(np.prod(shape)) * (itemsize if len(shape) > 1 and shape[0] > 1 else added)
+        for shape in [*shapes, *derived]
+    )
     stored = sum(map(len, data))
     if not kernels <= stored <= everything:
         return f"holds {stored:,} bytes of weights, expected {kernels:,} to {everything:,}"

@@ -58,6 +58,7 @@ def make_regressor(config: Config, faces: data.ImageData) -> training.Trainer:
 
 
 def make_judge(config: Config, faces: data.ImageData) -> training.Trainer:
+    judge.LEARNING_RATE = 1e-5  # as CALM
     return judge.JudgeTrainer(Judge(faces.attribute_names, 32), STEPS, config.seed)
 
 
@@ -100,7 +101,7 @@ OTHERS = {
 
 
 def run_steps(make: Callable, config: Config, faces: data.ImageData, labels: bool) -> tuple:
-    """The losses of each step, and every variable after the first and after the last."""
+    """Each step's losses, and every variable before the first step, after it, and at the end."""
     keras.utils.set_random_seed(config.seed)
     with distribution.scope():
         trainer = make(config, faces)
@@ -113,12 +114,13 @@ def run_steps(make: Callable, config: Config, faces: data.ImageData, labels: boo
         )
     )  # fmt: skip
     step = tf.function(trainer.distributed_step, autograph=False)
+    variables = training._variables(trainer.checkpoint_parts())
     logs, states = [], []
-    for number in range(STEPS):
-        logs.append({name: float(value) for name, value in step(next(batches)).items()})
-        if number in (0, STEPS - 1):
-            variables = training._variables(trainer.checkpoint_parts())
+    for number in range(STEPS + 1):
+        if number in (0, 1, STEPS):
             states.append({name: variable.numpy() for name, variable in variables.items()})
+        if number < STEPS:
+            logs.append({name: float(value) for name, value in step(next(batches)).items()})
     return logs, *states
 
 
@@ -140,7 +142,7 @@ def compare(case: str, config: Config, faces: data.ImageData, mirrored) -> dict:
     for strategy in (None, mirrored):
         distribution.use(strategy)
         results.append(run_steps(make, config, faces, labels))
-    (logs, *states), (logs_of_two, *states_of_two) = results
+    (logs, start, *states), (logs_of_two, _, *states_of_two) = results
     first, last = (
         {name: distance(two[name], value) for name, value in one.items()}
         for one, two in zip(states, states_of_two, strict=True)
@@ -148,6 +150,7 @@ def compare(case: str, config: Config, faces: data.ImageData, mirrored) -> dict:
     return {
         "first": first,
         "last": last,
+        "from_zero": [name for name, value in start.items() if not np.any(value)],
         "moved": {name: distance(value, states[0][name]) for name, value in states[1].items()},
         "losses": [
             {name: abs(two[name] - value) / max(1.0, abs(value)) for name, value in one.items()}

@@ -283,11 +283,15 @@ def test_parse_names_flag_value_and_remedy(name, text, remedy):
         ),
         (
             {"formats": ("tflit",)},
-            "--formats=tflit: unknown (did you mean tflite?); one of saved_model, tflite",
+            "--formats=tflit: unknown (did you mean tflite?); one of saved_model, tflite, page",
         ),
         ({"formats": ()}, "--formats=: names nothing to export; see --help"),
         ({"quantize": ()}, "--quantize=: names nothing to export; see --help"),
-        ({"quantize": ("int3",)}, "--quantize=int3: unknown; one of none, float16"),
+        (
+            {"quantize": ("int3",)},
+            "--quantize=int3: unknown (did you mean int8?); one of none, float16, dynamic, "
+            "weight_int8, int8",
+        ),
     ],
 )
 def test_a_value_out_of_range_is_one_line_that_names_it(options, line):

@@ -628,6 +628,20 @@ def test_export_rows():
     assert [(row.value, row.verdict) for row in rows] == [
         (3e-6, "met"), (None, "MISSED"), (None, ""), (None, "MISSED")]  # fmt: skip
     assert "cannot be converted" in rows[3].name
+    report["variants"] = {"translator_dynamic": {
+        "passed": True, "reason": None, "bound": None, "psnr_bound": 30.0,
+        "signatures": {"encode": {"max_difference": 0.2, "psnr": None},
+                       "translate": {"max_difference": 0.5, "psnr": 41.0},
+                       "generate": {"max_difference": 0.5, "psnr": 40.0}},
+        "edits": {"agreement": 0.97, "attributes": {
+            "A": {"kept": 0.99, "leakage_added": 0.002},
+            "B": {"kept": 0.96, "leakage_added": 0.001},
+            "C": {"kept": None, "leakage_added": -0.5}}},
+    }}  # fmt: skip
+    assert [(row.name.split(", ")[1], row.value, row.verdict) for row in
+            figures.export_rows(report)] == [
+        ("largest difference", 0.5, ""), ("dB", 40.0, "met"), ("change kept", 0.96, "met"),
+        ("leakage added", 0.002, "met"), ("agreement", 0.97, "MISSED")]  # fmt: skip
 
 
 class Plain:

@@ -20,7 +20,7 @@ import export
 from cgan_tf import data, editors, run
 from cgan_tf.errors import UserError
 from cgan_tf.translator import Translator
-from export import parity, saved_model, stage, tflite
+from export import parity, saved_model, stage, tflite, variants
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["Smiling", "Blond_Hair", "Eyeglasses"]
@@ -60,13 +60,16 @@ def test_what_is_published(exported):
         "translator_float32.json",
         "translator_float32.tflite",
     ]
-    assert sorted(os.listdir(exported / "saved_model" / "assets.extra")) == ["model.json"]
+    assert sorted(os.listdir(exported / "saved_model")) == ["1"]
+    version = exported / "saved_model" / "1"
+    assert {"assets.extra", "saved_model.pb", "variables"} <= set(os.listdir(version))
+    assert sorted(os.listdir(version / "assets.extra")) == ["model.json"]
 
 
 def test_the_report_of_a_good_export(exported):
     report = json.loads((exported / "report.json").read_text())
     assert report["passed"] is True
-    assert report["photos"] == {"data": "synthetic", "split": "test", "n": 10}
+    assert report["photos"] == {"data": "synthetic", "split": "validation", "n": 10}
     assert report["strengths"] == {"distribution": "U(-1, 1)", "seed": 7}
     assert list(report["variants"]) == ["saved_model", "translator_float32", "translator_float16"]
     for name, variant in report["variants"].items():
@@ -81,6 +84,16 @@ def test_the_report_of_a_good_export(exported):
     assert list(half) == ["translate", "encode", "generate"]
     full = report["variants"]["saved_model"]["signatures"]
     assert list(full) == ["translate", "encode", "generate", "sample", "attributes"]
+    assert full["translate"]["psnr"] > 100 > half["translate"]["psnr"] > 40
+    assert full["attributes"]["psnr"] is None and half["encode"]["psnr"] is None
+    for name in ("translator_float32", "translator_float16"):
+        variant = report["variants"][name]
+        assert list(variant["milliseconds"]) == ["translate", "encode", "generate"]
+        assert all(0 < value < 1e4 for value in variant["milliseconds"].values())
+        assert variant["edits"]["scorer"] == "regressor"  # nothing has trained a judge
+        assert list(variant["edits"]["attributes"]) == NAMES
+        assert 0.98 <= variant["edits"]["agreement"] <= 1
+    assert "edits" not in report["variants"]["saved_model"]
 
 
 def test_model_json(exported):
@@ -103,7 +116,7 @@ def test_model_json(exported):
     assert description["hashes"]["gan/model/weights.h5"] == run.file_hash(generator)
     assert len(description["hashes"]) == 6
     for copy in (
-        "saved_model/assets.extra/model.json",
+        "saved_model/1/assets.extra/model.json",
         "translator_float32.json",
         "translator_float16.json",
     ):
@@ -114,7 +127,7 @@ def test_model_json(exported):
 
 
 def test_saved_model_signatures(exported):
-    loaded = tf.saved_model.load(str(exported / "saved_model"))
+    loaded = tf.saved_model.load(str(exported / "saved_model" / "1"))
     image, latent = (None, 32, 32, 3), (None, 24)
     scores = len(json.loads((exported / "model.json").read_text())["scores"])
     expected = {
@@ -124,7 +137,10 @@ def test_saved_model_signatures(exported):
         "generate": ({"latent": latent, "strengths": (None, 3)}, {"image": image}),
         "sample": ({"z": latent}, {"image": image}),
         "attributes": ({"image": image}, {"scores": (None, scores)}),
-    }
+        "translate_bytes": (
+            {"image_bytes": (None,), "strengths": (None, 3)}, {"image_bytes": (None,)}
+        ),
+    }  # fmt: skip
     assert set(loaded.signatures) == set(expected)
     for name, (inputs, outputs) in expected.items():
         signature = loaded.signatures[name]
@@ -132,12 +148,12 @@ def test_saved_model_signatures(exported):
         assert {key: tuple(spec.shape) for key, spec in specs.items()} == inputs, name
         given = {key: tuple(s.shape) for key, s in signature.structured_outputs.items()}
         assert given == outputs, name
-        dtypes = [*specs.values(), *signature.structured_outputs.values()]
-        assert {spec.dtype for spec in dtypes} == {tf.float32}
+        for key, spec in [*specs.items(), *signature.structured_outputs.items()]:
+            assert spec.dtype == (tf.string if key == "image_bytes" else tf.float32)
 
 
 def test_saved_model_takes_any_batch(exported):
-    loaded = tf.saved_model.load(str(exported / "saved_model"))
+    loaded = tf.saved_model.load(str(exported / "saved_model" / "1"))
     image = tf.random.stateless_uniform((5, 32, 32, 3), (1, 2), -1.0, 1.0)
     strengths = tf.random.stateless_uniform((5, 3), (3, 4), -1.0, 1.0)
     together = loaded.signatures["serving_default"](image=image, strengths=strengths)["image"]
@@ -148,12 +164,69 @@ def test_saved_model_takes_any_batch(exported):
         np.testing.assert_allclose(alone["image"][0], together[row], atol=1e-4)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 3e38])
+def test_saved_model_refuses_what_is_not_finite(exported, wrong):
+    """Also what overflows on its way; the next request is answered again."""
+    loaded = tf.saved_model.load(str(exported / "saved_model" / "1"))
+    good = {
+        "image": tf.zeros((2, 32, 32, 3)),
+        "latent": tf.zeros((2, 24)),
+        "strengths": tf.zeros((2, 3)),
+        "z": tf.zeros((2, 24)),
+        "image_bytes": tf.io.encode_png(tf.zeros((2, 9, 9, 3), tf.uint8)),
+    }
+    for signature in loaded.signatures.values():
+        given = {key: good[key] for key in signature.structured_input_signature[1]}
+        before = [output.numpy() for output in signature(**given).values()]
+        for key in given:
+            if key == "image_bytes" or (key == "image" and wrong == 3e38):
+                continue
+            value = good[key].numpy()
+            value[1] = wrong
+            with pytest.raises(tf.errors.InvalidArgumentError, match="Tensor had"):
+                signature(**given | {key: tf.constant(value)})
+        after = [output.numpy() for output in signature(**given).values()]
+        np.testing.assert_array_equal(before, after)
+
+
+def cli(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", *map(str, arguments)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_saved_model_cli_finds_nothing_to_warn_of(exported):
+    done = cli("scan", "--dir", exported / "saved_model" / "1")
+    assert done.returncode == 0, done.stderr
+    assert "does not contain the default denylisted ops" in done.stdout
+
+
+@pytest.mark.slow
+def test_saved_model_cli_shows_and_runs_it(exported, tmp_path):
+    folder = exported / "saved_model" / "1"
+    shown = cli("show", "--dir", folder, "--all")
+    assert shown.returncode == 0, shown.stderr
+    for name in (*saved_model.SERVER_SIGNATURES, "serving_default"):
+        assert f"signature_def['{name}']" in shown.stdout
+    latent = np.linspace(-1, 1, 48, dtype=np.float32).reshape(2, 24)
+    file = tmp_path / "inputs.npz"
+    np.savez(file, latent=latent, strengths=np.zeros((2, 3), np.float32))
+    given = f"latent={file}[latent];strengths={file}[strengths]"
+    done = cli("run", "--dir", folder, "--tag_set", "serve", "--signature_def", "generate",
+               "--inputs", given, "--outdir", tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    loaded = tf.saved_model.load(str(folder))
+    wanted = loaded.signatures["generate"](latent=latent, strengths=tf.zeros((2, 3)))["image"]
+    np.testing.assert_allclose(np.load(tmp_path / "image.npy"), wanted, atol=1e-5)
+
+
 def test_saved_model_holds_the_weights_once(exported, translator):
     expected = sum(4 * int(np.prod(weight.shape)) for weight in translator.weights)
-    assert saved_model.stored_bytes(exported / "saved_model") == expected
-    data_file = exported / "saved_model" / "variables" / "variables.data-00000-of-00001"
+    assert saved_model.stored_bytes(exported / "saved_model" / "1") == expected
+    data_file = exported / "saved_model" / "1" / "variables" / "variables.data-00000-of-00001"
     assert expected < data_file.stat().st_size < 1.01 * expected
-    assert (exported / "saved_model" / "saved_model.pb").stat().st_size < 1_000_000
+    assert (exported / "saved_model" / "1" / "saved_model.pb").stat().st_size < 1_000_000
 
 
 def test_weights_written_twice_are_noticed(tmp_path):
@@ -323,6 +396,7 @@ def test_all_rows_are_compared_in_batches(inputs):
     np.testing.assert_allclose(figures["translate"]["mean_difference"] * scale, 0.02, rtol=1e-6)
     assert figures["encode"] == {
         "n": 19, "finite": True, "scale": 1.0, "max_difference": 0.0, "mean_difference": 0.0,
+        "psnr": None,
     }  # fmt: skip
 
 
@@ -332,16 +406,43 @@ def test_differences_are_relative_to_a_large_latent(inputs):
     np.testing.assert_allclose(figures["encode"]["max_difference"], 0.01, rtol=1e-6)
 
 
+class Painter(Line):
+    """Gray images: translate gives the strength, and `error` more."""
+
+    def run(self, signature, image, strengths=None):
+        return np.broadcast_to((strengths + self.error)[:, :, None, None], image.shape)
+
+
+def test_images_have_a_psnr(inputs):
+    figures = compare(Painter(error=0.02), inputs, ["translate"], Painter())
+    np.testing.assert_allclose(figures["translate"]["psnr"], 40.0, atol=1e-4)  # 20 log10(2 / 0.02)
+    assert compare(Painter(), inputs, ["translate"], Painter())["translate"]["psnr"] > 200
+
+
 def test_verdict(inputs):
-    good = {"n": 1, "finite": True, "scale": 1.0, "max_difference": 1e-4, "mean_difference": 0.0}
-    bad = good | {"max_difference": 0.2}
-    assert parity.verdict({"translate": good}, 1e-4) is None
-    assert parity.verdict({"translate": good, "encode": bad}, 1e-4) == (
+    good = {"n": 1, "finite": True, "scale": 1.0, "max_difference": 1e-4, "mean_difference": 0.0,
+            "psnr": 30.0}  # fmt: skip
+    bad = good | {"max_difference": 0.2, "psnr": None}
+    bounds = parity.Bounds(max_difference=1e-4)
+    assert parity.verdict({"translate": good}, bounds) is None
+    assert parity.verdict({"translate": good, "encode": bad}, bounds) == (
         "encode differs from Keras by 0.2 (at most 0.0001)"
+    )
+    noise = parity.Bounds(psnr=30.0)
+    assert parity.verdict({"translate": good, "encode": bad}, noise) is None
+    assert parity.verdict({"generate": good | {"psnr": 29.94}}, noise) == (
+        "generate is at 29.9 dB from Keras's images (at least 30)"
     )
     broken = compare(Line(error=np.nan), inputs)
     assert broken["translate"]["max_difference"] is None
-    assert parity.verdict(broken, 1.0) == "translate gives NaN or infinite values"
+    assert parity.verdict(broken, parity.Bounds(1.0)) == "translate gives NaN or infinite values"
+
+
+def test_every_signature_is_timed(inputs):
+    candidate = Line()
+    times = parity.latency(candidate, inputs, ("translate", "encode"))
+    assert list(times) == ["translate", "encode"] and all(value > 0 for value in times.values())
+    assert candidate.batches == [1] * 2 * (parity.WARM_UP + parity.TIMED)
 
 
 # ---- what is published -------------------------------------------------------------------------
@@ -463,7 +564,7 @@ def test_the_export_stage(copied_run, fake_build):
 
 
 def test_a_variant_that_fails_is_kept_aside(tmp_path, monkeypatch):
-    monkeypatch.setitem(stage.BOUNDS, "float16", 1e-9)
+    monkeypatch.setitem(variants.BOUNDS, "float16", parity.Bounds(max_difference=1e-9))
     with pytest.raises(UserError) as caught:
         export_to(tmp_path / "out", formats=("tflite",))
     message = str(caught.value)
@@ -479,10 +580,10 @@ def test_a_variant_that_fails_is_kept_aside(tmp_path, monkeypatch):
     ]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["passed"] is False
-    variants = report["variants"]
-    assert variants["translator_float32"]["passed"] is True
-    assert variants["translator_float16"]["path"] == "failed/translator_float16.tflite"
-    assert variants["translator_float16"]["reason"] in message
+    built = report["variants"]
+    assert built["translator_float32"]["passed"] is True
+    assert built["translator_float16"]["path"] == "failed/translator_float16.tflite"
+    assert built["translator_float16"]["reason"] in message
 
 
 def test_a_graph_that_cannot_be_converted_is_a_failed_variant(tmp_path, monkeypatch):
@@ -508,8 +609,14 @@ def test_the_command(copied_run, tmp_path):
     where = f"--run_dir={copied_run.path}"
     done = shell(where, "--formats=tflite", "--quantize=float16")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("export: translator_float16: 0.")
-    assert done.stdout.count("\n") == 1
+    first, head, row, last = done.stdout.splitlines()
+    assert first.startswith("export: translator_float16: 0.") and first.endswith(" MB, passed")
+    assert head.split()[:3] == ["variant", "MB", "difference"]
+    assert row.split()[0] == "translator_float16" and row.split()[-1] == "passed"
+    assert last == (
+        "beside Keras on 10 validation photos; edits of +1 scored by the regressor; "
+        "ms on one thread"
+    )
     assert listing(copied_run.path / "export") == [
         "metadata.json", "model.json", "report.json", "translator_float16.json",
         "translator_float16.tflite",
@@ -528,7 +635,7 @@ def test_mistakes_end_in_one_line(copied_run, tmp_path):
             "has made",
         ),
         ([where, "--formats="], "--formats=: names nothing to export; see --help"),
-        ([where, "--formats=onnx"], "--formats=onnx: unknown; one of saved_model, tflite"),
+        ([where, "--formats=onnx"], "--formats=onnx: unknown; one of saved_model, tflite, page"),
         ([where, "--quantize=float61"], "--quantize=float61: unknown (did you mean float16?)"),
         ([where, "--outptu=x"], "--outptu: unknown flag; did you mean --output? (see --help)"),
     ):

@@ -291,7 +291,7 @@ def test_a_style_generators_samples_are_truncated(tmp_path):
 
 def test_a_saved_model_that_cannot_label(forms, tmp_path):
     copy = tmp_path / "model"
-    shutil.copytree(forms["saved_model"], copy)
+    shutil.copytree(forms["saved_model"] / "1", copy)
     path = copy / "assets.extra" / "model.json"
     path.write_text(path.read_text().replace('"scores":', '"scored":', 1))
     with pytest.raises(UserError, match="lacks 'scores'; export it with python -m export"):

@@ -233,10 +233,17 @@ def export_report(passed=True):
         "path": "translator_float16.tflite",
         "bytes": 57_300,
         "bound": 0.02,
-        "signatures": {"translate": figures | {"max_difference": 0.0025}},
-    }
+        "psnr_bound": None,
+        "signatures": {"translate": figures | {"max_difference": 0.0025, "psnr": 61.23},
+                       "generate": figures | {"psnr": 62.0}, "encode": figures | {"psnr": None}},
+        "milliseconds": {"translate": 3.04, "encode": 1.0, "generate": 2.0},
+        "edits": {"scorer": "judge", "agreement": 0.99456,
+                  "attributes": {"Smiling": {"kept": 0.9876, "leakage_added": 0.00104},
+                                 "Blond_Hair": {"kept": None, "leakage_added": -0.002}}},
+    }  # fmt: skip
     return {"photos": {"data": "synthetic", "split": "test", "n": 64},
             "strengths": {"seed": 7}, "passed": passed,
+            "page": {"passed": True, "reason": None, "path": "page", "variant": "float16"},
             "variants": {"saved_model": variant, "translator_float16": small}}  # fmt: skip
 
 
@@ -425,10 +432,19 @@ def test_tables(full):
     ]
     exported = "Largest difference per signature on 64 test photos, strengths of seed 7"
     assert rows_of(text, exported) == [
-        ["File", "Size", "Weights in it", "Verdict", "Bound", "translate"],
-        ["saved_model", "4.35 MB", "4.00 MB", "passed", "1.0 × 10⁻⁴", "3.5 × 10⁻⁶"],
-        ["translator_float16.tflite", "57.3 kB", "–", "passed", "2.0 × 10⁻²", "2.5 × 10⁻³"],
+        ["File", "Size", "Weights in it", "Verdict", "Bound", "translate", "generate", "encode"],
+        ["saved_model", "4.35 MB", "4.00 MB", "passed", "1.0 × 10⁻⁴", "3.5 × 10⁻⁶", "–", "–"],
+        ["translator_float16.tflite", "57.3 kB", "–", "passed", "2.0 × 10⁻²", "2.5 × 10⁻³",
+         "3.5 × 10⁻⁶", "3.5 × 10⁻⁶"],
     ]
+    assert rows_of(text, "Edits and times of the files for devices") == [
+        ["File", "Noise", "Least", "Change kept", "Leakage added", "Agreement", "encode",
+         "generate", "translate"],
+        ["translator_float16.tflite", "61.2 dB", "–", "98.8 %", "+0.0010", "99.5 %", "1.0 ms",
+         "2.0 ms", "3.0 ms"],
+    ]
+    assert "Scored by the judge." in text
+    assert "The page in export/page runs the variant float16." in text
     assert rows_of(text, "Versions that the stages ran with")[1:] == [
         ["python", "3.12.1"], ["tensorflow", "2.21.0"]
     ]  # fmt: skip
@@ -636,6 +652,10 @@ def test_export_that_failed_gives_the_reason(full):
     run.write_json(folder.stage("export").path / "report.json", export_report(passed=False))
     text = words(read(report.render(folder)))
     assert "translator_float16 did not pass: translate gives NaN" in text
+    failed = {"passed": False, "reason": "npm is missing", "variant": "none"}
+    path = folder.stage("export").path / "report.json"
+    run.write_json(path, export_report() | {"page": failed})
+    assert "The page was not made: npm is missing" in words(read(report.render(folder)))
 
 
 def test_long_attribute_tables_are_folded(full):

@@ -501,6 +501,24 @@ def test_the_export_folder_is_nearly_a_model(forms):
         editors.open_editor(str(folder))
 
 
+def test_the_highest_version_is_opened(tmp_path):
+    base = tmp_path / "export" / "saved_model"
+    for name in ("2", "10", "9", "new"):
+        (base / name).mkdir(parents=True)
+        (base / name / "saved_model.pb").touch()
+    (base / "11").mkdir()  # as one that is being written
+    assert editors.find_model(str(base)) == ("saved_model", base / "10")
+    assert editors.find_model(str(base / "9")) == ("saved_model", base / "9")
+    with pytest.raises(UserError, match=f"did you mean {base}\\?$"):
+        editors.find_model(str(base.parent))
+    old = tmp_path / "old" / "saved_model"  # of before there were versions
+    old.mkdir(parents=True)
+    (old / "saved_model.pb").touch()
+    assert editors.find_model(str(old)) == ("saved_model", old)
+    with pytest.raises(UserError, match=f"did you mean {old}\\?$"):
+        editors.find_model(str(old.parent))
+
+
 @pytest.mark.parametrize("content", [b"", b"no model at all", None])
 def test_a_damaged_tflite_file(forms, tmp_path, content):
     path = tmp_path / "broken.tflite"
@@ -556,7 +574,7 @@ def test_a_bad_description(forms, tmp_path, content, message):
 
 def test_a_damaged_saved_model(forms, tmp_path):
     copy = tmp_path / "model"
-    shutil.copytree(forms["saved_model"], copy)
+    shutil.copytree(forms["saved_model"] / "1", copy)
     graph = (copy / "saved_model.pb").read_bytes()
     (copy / "saved_model.pb").write_bytes(graph[: len(graph) // 2])
     with pytest.raises(UserError, match="damaged SavedModel") as caught:

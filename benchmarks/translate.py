@@ -1,0 +1,338 @@
+"""Latency, memory and size of one edited photo, in every form that the editor has.
+
+    pip install -r benchmarks/requirements.txt
+    python -m export --run_dir=RUN --formats=saved_model,tflite,page \
+        --quantize=none,float16,dynamic,weight_int8,int8 --output=EXPORT
+    python -m benchmarks.translate --run_dir=RUN --export=EXPORT --output=translate.json
+
+`translate` of one photo at a time: Keras (as a compiled function), the SavedModel, each .tflite
+with 1, 2 and 4 threads, and ONNX Runtime on the graph of the float32 .tflite and on one with the
+generator's own transposed convolutions. Each subject is a process of its own that waits while
+another is timed; they run in turn, and a ratio is the median over the rounds of the ratio of two
+medians of one round. Memory is the process's largest, less what it had before the model was opened.
+The device page, if the export has one, is timed in headless Chromium: a slider move, from the
+page's request to the drawn picture.
+"""
+
+import json
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+
+from cgan_tf import cli, quiet
+from cgan_tf.errors import UserError
+from cgan_tf.run import write_json
+
+THREADS = (1, 2, 4)
+VARIANTS = ("float32", "float16", "dynamic", "weight_int8", "int8")
+# Median of one thread's time by another's, at most.
+BARS = {"tflite_float32_1 / onnx_1": 1.0, "tflite_dynamic_1 / tflite_float32_1": 0.5}
+PAGE_BARS = {64: 20.0, 128: 60.0}  # ms a slider move, by resolution
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("run_dir", None, "Run folder that was exported.")
+flags.DEFINE_string("export", None, "Folder of its export; RUN_DIR/export if not given.")
+flags.DEFINE_integer("rounds", 7, "Turns of each subject.", lower_bound=1)
+flags.DEFINE_float("seconds", 1.0, "Length of a turn, about.", lower_bound=0.01)
+flags.DEFINE_integer("moves", 200, "Slider moves of the page.", lower_bound=1)
+flags.DEFINE_string("output", "runs/translate.json", "JSON file of the figures.")
+
+
+# ---- subjects: each makes a function that edits one photo, inside its own process ----------------
+
+
+def keras(run_dir: str, export: str) -> Callable[[], None]:
+    """The run folder's models, as one compiled function of the signature's shapes."""
+    import tensorflow as tf
+
+    from cgan_tf.translator import Translator
+    from export import saved_model
+
+    function, specs = saved_model.endpoints(Translator.from_run(run_dir), 1)["translate"]
+    compiled = tf.function(function, input_signature=specs, autograph=False)
+    inputs = [tf.constant(value) for value in _inputs([spec.shape for spec in specs])]
+    return lambda: compiled(*inputs)["image"].numpy()
+
+
+def saved_model(run_dir: str, export: str) -> Callable[[], None]:
+    """The SavedModel's signature."""
+    import tensorflow as tf
+
+    from cgan_tf import editors
+
+    editor = editors.open_editor(str(Path(export, "saved_model")))
+    shapes = (1, editor.resolution, editor.resolution, 3), (1, len(editor.attributes))
+    image, strengths = _inputs(shapes)
+    function = editor._functions["translate"]
+    image, strengths = tf.constant(image), tf.constant(strengths)
+    return lambda: function(image=image, strengths=strengths)["image"].numpy()
+
+
+def tflite(run_dir: str, export: str, variant: str, threads: int) -> Callable[[], None]:
+    """A .tflite file's signature."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = Path(export, f"translator_{variant}.tflite")
+    with quiet.native_stderr_held():
+        runner = Interpreter(str(path), num_threads=threads).get_signature_runner("translate")
+    details = runner.get_input_details()
+    values = _inputs([details[name]["shape"] for name in ("image", "strengths")])
+    inputs = dict(zip(("image", "strengths"), values, strict=True))
+    return lambda: runner(**inputs)["image"]
+
+
+def onnx(run_dir: str, export: str, threads: int, transposed: bool = False) -> Callable[[], None]:
+    """ONNX Runtime on the graph of the float32 file, or of one that is not made for TFLite."""
+    import onnxruntime
+
+    content = _plain_tflite(run_dir) if transposed else _exported(export)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(
+        _to_onnx(content), options, providers=["CPUExecutionProvider"]
+    )
+    entries = session.get_inputs()
+    feeds = dict(zip([e.name for e in entries], _inputs([e.shape for e in entries]), strict=True))
+    return lambda: session.run(None, feeds)
+
+
+def _exported(export: str) -> bytes:
+    return Path(export, "translator_float32.tflite").read_bytes()
+
+
+def _plain_tflite(run_dir: str) -> bytes:
+    """The translation without the form for devices."""
+    import tempfile
+
+    from cgan_tf.translator import Translator
+    from export import saved_model, tflite
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model")
+        saved_model.write(
+            Translator.from_run(run_dir), path, saved_model.DEVICE_SIGNATURES, batch=1
+        )
+        return tflite.convert(path, "none", "{}")
+
+
+def _to_onnx(content: bytes) -> bytes:
+    """The signature `translate` of a .tflite file, which the converter reads as the only graph."""
+    import tempfile
+
+    import tf2onnx
+    from ai_edge_litert import schema_py_generated as schema
+
+    from export import tflite
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    index = next(
+        entry.subgraphIndex for entry in model.signatureDefs if entry.signatureKey == b"translate"
+    )
+    model.subgraphs, model.signatureDefs = [model.subgraphs[index]], []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "translate.tflite")
+        path.write_bytes(tflite.pack(model))
+        with quiet.native_stderr_held():
+            converted, _ = tf2onnx.convert.from_tflite(str(path), opset=17)
+    return converted.SerializeToString()
+
+
+def _inputs(shapes) -> list:
+    """An image in [-1, 1] or strengths, by the shape."""
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    return [draw.uniform(-1, 1, tuple(shape)).astype(np.float32) for shape in shapes]
+
+
+def subjects(export: Path) -> dict[str, tuple[str, dict]]:
+    """Name, maker and options of all that can be timed of an export."""
+    found = {"keras": ("keras", {})}
+    if (export / "saved_model").exists():
+        found["saved_model"] = ("saved_model", {})
+    for variant in VARIANTS:
+        if (export / f"translator_{variant}.tflite").exists():
+            for threads in THREADS:
+                options = {"variant": variant, "threads": threads}
+                found[f"tflite_{variant}_{threads}"] = ("tflite", options)
+    if (export / "translator_float32.tflite").exists():
+        for threads in THREADS:
+            found[f"onnx_{threads}"] = ("onnx", {"threads": threads})
+        found["onnx_transposed_1"] = ("onnx", {"threads": 1, "transposed": True})
+    return found
+
+
+def size(export: Path, name: str) -> int | None:
+    """Bytes of the file or folder behind a subject, None where it has none of its own."""
+    kind, _, rest = name.partition("_")
+    if kind == "tflite":
+        return (export / f"translator_{rest.rpartition('_')[0]}.tflite").stat().st_size
+    if name == "saved_model":
+        files = (export / "saved_model").rglob("*")
+        return sum(path.stat().st_size for path in files if path.is_file())
+    return None
+
+
+# ---- timing --------------------------------------------------------------------------------------
+
+
+def serve(pipe, maker: str, arguments: tuple, options: dict) -> None:
+    """A subject's process: sends its memory, then the seconds of as many calls as it is asked."""
+    quiet.import_tensorflow()
+    before = _peak()
+    try:
+        call = globals()[maker](*arguments, **options)
+        call(), call()
+    except Exception as error:  # a converter that trips on this graph, a package that is missing
+        pipe.send(f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0][:120]}")
+        return
+    pipe.send({"peak_mib": _peak() - before})
+    while count := pipe.recv():
+        seconds = []
+        for _ in range(count):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+        pipe.send(seconds)
+
+
+def _peak() -> float:
+    """Largest resident memory of this process so far, MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+class Subject:
+    """The process of one subject."""
+
+    def __init__(self, maker: str, options: dict) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        arguments = (FLAGS.run_dir, str(_export()))
+        self._process = context.Process(
+            target=serve, args=(other, maker, arguments, options), daemon=True
+        )
+        self._process.start()
+        other.close()
+        answer = self._pipe.recv()
+        self.failure = answer if isinstance(answer, str) else None
+        if self.failure is None:
+            self.peak_mib = answer["peak_mib"]
+            self._count = 1
+            self._count = max(3, round(FLAGS.seconds / statistics.median(self.seconds())))
+
+    def seconds(self) -> list[float]:
+        """Of each call of one turn."""
+        self._pipe.send(self._count)
+        return self._pipe.recv()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+def _export() -> Path:
+    return Path(FLAGS.export or Path(FLAGS.run_dir, "export"))
+
+
+def measure() -> tuple[dict[str, list[list[float]]], dict[str, dict]]:
+    """Seconds by subject, turn and call, and each subject's facts."""
+    running: dict[str, Subject] = {}
+    facts: dict[str, dict] = {}
+    try:
+        for name, (maker, options) in subjects(_export()).items():
+            subject = Subject(maker, options)
+            facts[name] = {"failure": subject.failure, "bytes": size(_export(), name)}
+            running[name] = subject
+            if subject.failure is None:
+                facts[name]["peak_mib"] = subject.peak_mib
+        timed = {name: s for name, s in running.items() if not s.failure}
+        turns: dict[str, list[list[float]]] = {name: [] for name in timed}
+        for number in range(FLAGS.rounds):
+            for name in list(timed) if number % 2 == 0 else list(reversed(timed)):
+                turns[name].append(timed[name].seconds())
+    finally:
+        for subject in running.values():
+            subject.close()
+    return turns, facts
+
+
+def ratio(turns: dict, name: str, other: str) -> float | None:
+    """Median over the rounds of one subject's median by the other's; None if one was not timed."""
+    if name not in turns or other not in turns:
+        return None
+    pairs = zip(turns[name], turns[other], strict=True)
+    return statistics.median(statistics.median(a) / statistics.median(b) for a, b in pairs)
+
+
+def quantiles(seconds: list[float]) -> dict[str, float]:
+    """Median and 95th percentile, ms."""
+    ordered = sorted(seconds)
+    p95 = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
+    return {"median_ms": 1e3 * statistics.median(ordered), "p95_ms": 1e3 * p95}
+
+
+def time_page() -> dict[str, float] | None:
+    """A slider move of the page, ms; None if the export has no page."""
+    folder = _export() / "page"
+    if not folder.exists():
+        return None
+    from benchmarks import browser
+
+    moves = browser.time_page(folder, FLAGS.moves)
+    return quantiles([move / 1e3 for move in moves])
+
+
+def table(turns: dict, facts: dict) -> list[str]:
+    """The lines of the report; adds the figures to `facts`."""
+    lines = [f"{'':24}{'median ms':>11}{'p95 ms':>9}{'memory MiB':>12}{'MB':>8}"]
+    for name, fact in facts.items():
+        if fact["failure"]:
+            lines.append(f"{name:24}{fact['failure']}")
+            continue
+        fact |= quantiles([second for turn in turns[name] for second in turn])
+        line = f"{name:24}{fact['median_ms']:11.2f}{fact['p95_ms']:9.2f}{fact['peak_mib']:12.0f}"
+        lines.append(line + (f"{fact['bytes'] / 1e6:8.2f}" if fact["bytes"] else ""))
+    return lines
+
+
+def main() -> None:
+    cli.require("run_dir")
+    if not (_export() / "report.json").exists():
+        raise UserError(f"--export={_export()}: holds no export; make it with python -m export")
+    turns, facts = measure()
+    print("\n".join(table(turns, facts)), flush=True)
+    missed = []
+    ratios = {name: ratio(turns, *name.split(" / ")) for name in BARS}
+    for name, value in ratios.items():
+        if value is not None:
+            met = value <= BARS[name]
+            print(f"{name}: {value:.3f} (bar {BARS[name]:g}: {'met' if met else 'MISSED'})")
+            missed += [] if met else [name]
+    page = time_page()
+    if page:
+        resolution = json.loads((_export() / "model.json").read_text())["resolution"]
+        bar = PAGE_BARS.get(resolution)
+        met = bar is None or page["median_ms"] <= bar
+        says = f" (bar {bar:g}: {'met' if met else 'MISSED'})" if bar else ""
+        print(
+            f"page, a slider move at {resolution} px: {page['median_ms']:.1f} ms, "
+            f"p95 {page['p95_ms']:.1f} ms{says}"
+        )
+        missed += [] if met else ["page"]
+    write_json(
+        Path(FLAGS.output), {"subjects": facts, "ratios": ratios, "page": page, "bars": BARS}
+    )
+    print(f"written: {FLAGS.output}")
+    if missed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,159 @@
+"""Edit parity: whether an exported editor's edits still do what Keras's do.
+
+The second gate of the export, behind `export.parity`: a variant may be near in every pixel and yet
+have lost a part of the smile. Photos that lack an attribute are edited by +1, as in the evaluate
+stage, by Keras and by the variant, each from its own latents, and the run's judge (where the
+evaluate stage has trained one; else the regressor, which the directions were made with) scores
+both.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cgan_tf import artifact, judge, measure, metrics
+from cgan_tf.data import ImageData
+from cgan_tf.editors import Editor
+from cgan_tf.networks.judge import Judge
+from cgan_tf.run import RunFolder
+from cgan_tf.translator import Translator
+from export import parity
+
+KEPT = 0.95  # share of Keras's change of the target that must be left
+CHANGE_SLACK = 1e-3  # of a probability: a change near 0 has no shares worth asking for
+LEAKAGE_ADDED = 0.01  # mean |change| of the other attributes beyond Keras's, at most
+AGREEMENT = 0.98  # share of all attributes that are seen on the same side of 0.5, at least
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """Who scores the edits."""
+
+    name: str  # "judge" or "regressor"
+    attributes: tuple[str, ...]  # L of them, in the order of its scores
+    score: Callable[[np.ndarray], np.ndarray]  # images -> float32 [N, L] in [0, 1]
+
+
+def load_scorer(folder: RunFolder, translator: Translator) -> Scorer:
+    """The run's judge, or the translator's regressor if there is none yet."""
+    shape = (translator.resolution, translator.resolution, 3)
+    place = folder.stage("evaluate").path / judge.FOLDER
+    if (place / "weights.h5").exists():
+        model = artifact.load_model(Judge, place)
+        score = measure.compiled(lambda image: model.features_and_probabilities(image)[1], shape)
+        return Scorer("judge", model.attribute_names, score)
+    names = translator.regressor.attribute_names
+    return Scorer("regressor", names, measure.compiled(translator.score, shape))
+
+
+class Edits:
+    """Edits by +1 of the photos that lack each attribute, and what the scorer sees of Keras's.
+
+    Args:
+        scorer: see there.
+        reference: the Keras editor.
+        dataset: has labels. An attribute without labels, which is one of the user's own, or that
+            the scorer does not know, is not measured.
+        chosen: indices of the photos.
+        image: those photos, float32 `[N, R, R, 3]` in [-1, 1].
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        reference: Editor,
+        dataset: ImageData,
+        chosen: np.ndarray,
+        image: np.ndarray,
+    ) -> None:
+        self.scorer = scorer
+        self.image = image
+        known = set(scorer.attributes) & set(dataset.attribute_names)
+        labels = dict(zip(dataset.attribute_names, dataset.labels[chosen].T, strict=True))
+        self.rows = {
+            name: np.flatnonzero(labels[name] < 0.5)
+            for name in reference.attributes
+            if name in known and (labels[name] < 0.5).any()
+        }
+        self.unmeasured = [name for name in reference.attributes if name not in self.rows]
+        self._before, self._after = self._scores(reference)
+
+    def measure(self, editor: Editor) -> dict[str, Any]:
+        """What `verdict` looks at, as plain JSON values.
+
+        Per attribute: n, the target's change and the leakage, those of Keras, `kept`, their ratio
+        (None where Keras's change is below 0.01), and `leakage_added`. `agreement` is the share of
+        all attributes of all edited photos that both have on the same side of 0.5.
+        """
+        before, after = self._scores(editor)
+        attributes, same = {}, []
+        for name in self.rows:
+            own = self._figures(name, before, after)
+            keras = self._figures(name, self._before, self._after)
+            change, wanted = own["target_change"], keras["target_change"]
+            attributes[name] = {
+                "n": len(self.rows[name]),
+                **own,
+                **{f"{key}_keras": value for key, value in keras.items()},
+                "kept": change / wanted if abs(wanted) >= 0.01 else None,
+                "leakage_added": own["leakage"] - keras["leakage"],
+            }
+            same.append((after[name] > 0.5) == (self._after[name] > 0.5))
+        return {
+            "scorer": self.scorer.name,
+            "strength": 1.0,
+            "attributes": attributes,
+            "agreement": float(np.concatenate(same).mean()) if same else None,
+            "predictions": sum(part.size for part in same),
+            "unmeasured": self.unmeasured,
+        }
+
+    def _scores(self, editor: Editor) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Of the reconstructions, `[N, L]`, and of each attribute's edited photos, `[n, L]`."""
+        latent = parity.run_batched(editor, "encode", {"image": self.image})
+        count = len(editor.attributes)
+
+        def score(rows: np.ndarray, strengths: np.ndarray) -> np.ndarray:
+            given = np.repeat(np.float32(strengths)[None], len(rows), axis=0)
+            inputs = {"latent": latent[rows], "strengths": given}
+            return measure.batched(
+                self.scorer.score, parity.run_batched(editor, "generate", inputs)
+            )
+
+        one_hot = dict(zip(editor.attributes, np.eye(count), strict=True))
+        before = score(np.arange(len(latent)), np.zeros(count))
+        return before, {name: score(rows, one_hot[name]) for name, rows in self.rows.items()}
+
+    def _figures(
+        self, name: str, before: np.ndarray, after: dict[str, np.ndarray]
+    ) -> dict[str, float]:
+        column = self.scorer.attributes.index(name)
+        change, leakage = metrics.edit_change(before[self.rows[name]], after[name], column)
+        return {
+            "target_change": float(change.mean(dtype=np.float64)),
+            "leakage": float(leakage.mean(dtype=np.float64)),
+        }
+
+
+def verdict(figures: dict[str, Any]) -> str | None:
+    """None if the edits are Keras's within the bounds above, else the first fault in words."""
+    for name, one in figures["attributes"].items():
+        lost = one["target_change_keras"] - one["target_change"]
+        if lost > (1.0 - KEPT) * abs(one["target_change_keras"]) + CHANGE_SLACK:
+            return (
+                f"{name} +1 changes its probability by {one['target_change']:+.3f}, Keras's by "
+                f"{one['target_change_keras']:+.3f} (at least {KEPT:.0%} of it)"
+            )
+        if one["leakage_added"] > LEAKAGE_ADDED:
+            return (
+                f"{name} +1 moves the other attributes by {one['leakage']:.3f}, Keras's by "
+                f"{one['leakage_keras']:.3f} (at most {LEAKAGE_ADDED:g} more)"
+            )
+    if figures["agreement"] is not None and figures["agreement"] < AGREEMENT:
+        return (
+            f"{figures['agreement']:.1%} of the attributes of edited photos are seen as on "
+            f"Keras's (at least {AGREEMENT:.0%})"
+        )
+    return None

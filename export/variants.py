@@ -1,0 +1,202 @@
+"""The files of an export, one by one: writes each variant, measures it, and sets aside what fails.
+
+Between `export.stage`, which publishes them, and the modules that write (`saved_model`, `tflite`,
+`page`) and measure (`parity`, `edits`). A variant's entry in report.json says whether it has
+passed, its reason if not, its path, and the figures.
+"""
+
+import functools
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cgan_tf import measure
+from cgan_tf import run as run_module
+from cgan_tf.config import Config
+from cgan_tf.data import ImageData, images
+from cgan_tf.editors import KerasEditor, SavedModelEditor, TFLiteEditor
+from cgan_tf.errors import UserError
+from cgan_tf.run import RunFolder
+from cgan_tf.translator import Translator
+from export import device, edits, parity, quantization, saved_model, tflite
+from export.description import describe
+
+SPLIT = "validation"  # the bounds were chosen on such photos; the test split is for evaluation
+PHOTOS = 200  # of that split, behind the figures
+# By --quantize. int8 rounds every value, so that a largest difference says little of it: bounded is
+# the noise, at what the eye hardly sees on faces of this size, and where the edits still hold.
+BOUNDS = {
+    "none": parity.Bounds(max_difference=1e-4),
+    "float16": parity.Bounds(max_difference=2e-2),
+    "dynamic": parity.Bounds(psnr=30.0),
+    "weight_int8": parity.Bounds(psnr=30.0),
+    "int8": parity.Bounds(psnr=25.0),
+}
+VERSION = "1"  # folder of the SavedModel, as TensorFlow Serving wants it
+PAGE_ORDER = ("dynamic", "weight_int8", "float16", "none")  # the fastest first
+PAGE = "page"
+_FAILED = "failed"
+
+Entry = dict[str, Any]
+
+
+class Source:
+    """What every variant is made from and compared with; each part is computed once."""
+
+    def __init__(self, config: Config, folder: RunFolder, dataset: ImageData) -> None:
+        self.config, self.folder, self.dataset = config, folder, dataset
+        self.translator = Translator.from_run(folder.path, scores=True, own=True)
+        self.description = describe(folder, config, self.translator)
+        self.text = json.dumps(self.description, indent=2, allow_nan=False) + "\n"
+        self.keras = KerasEditor(self.translator, self.description["crop"])
+        self.chosen = measure.choose(dataset.splits[SPLIT], PHOTOS, config.seed)
+        self.inputs = parity.make_inputs(
+            self.keras,
+            images.to_float(dataset.read(self.chosen)),
+            self.description["z_dim"],
+            self.description["prior"],
+            config.seed,
+        )
+        self.reference = {
+            name: parity.run_batched(self.keras, name, self.inputs.of(name))
+            for name in saved_model.FLOAT_SIGNATURES
+        }
+
+    @functools.cached_property
+    def edits(self) -> edits.Edits:
+        """What Keras's edits do."""
+        scorer = edits.load_scorer(self.folder, self.translator)
+        return edits.Edits(scorer, self.keras, self.dataset, self.chosen, self.inputs.image)
+
+    def samples(self) -> quantization.Samples:
+        """What int8 is calibrated with: photos that the models have learned from."""
+        count, seed = quantization.CALIBRATION, self.config.seed
+        chosen = measure.choose(self.dataset.splits["train"], count, seed)
+        photos = images.to_float(self.dataset.read(chosen))
+        return quantization.Samples(self.keras, photos, seed)
+
+
+def build_saved_model(source: Source, output: Path) -> Entry:
+    """Writes saved_model/1 in the folder `output`."""
+    base = output / "saved_model"
+    path = base / VERSION
+    base.mkdir()
+    saved_model.write(
+        source.translator, path, description=source.description, crop=source.description["crop"]
+    )
+    expected = saved_model.weight_bytes([source.translator])
+    reason = saved_model.check_weights(path, expected)
+    bounds = BOUNDS["none"]
+    measured = {}
+    if reason is None:
+        editor = SavedModelEditor(path)
+        signatures = saved_model.FLOAT_SIGNATURES
+        measured = parity.compare(source.reference, editor, source.inputs, signatures)
+        reason = parity.verdict(measured, bounds)
+    size = sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
+    facts = {"bytes": size, "weight_bytes": expected, "bound": bounds.max_difference}
+    return _settle([base], output, reason, facts | {"signatures": measured})
+
+
+def build_tflite(source: Source, kinds: Sequence[str], output: Path) -> Iterator[tuple[str, Entry]]:
+    """Writes the variants of --quantize in the folder `output`; each one's name and entry."""
+    with tempfile.TemporaryDirectory(prefix="cgan_tf_export_") as temporary:
+        batch1 = Path(temporary) / "batch1"
+        translator = device.for_device(source.translator)
+        saved_model.write(translator, batch1, saved_model.DEVICE_SIGNATURES, batch=1)
+        for quantize in dict.fromkeys(kinds):
+            entry = _build_tflite(source, translator, batch1, quantize, output)
+            yield tflite.NAMES[quantize], entry
+
+
+def _build_tflite(
+    source: Source, translator: Translator, batch1: Path, quantize: str, output: Path
+) -> Entry:
+    """One variant, of the SavedModel `batch1` that was written of `translator`."""
+    path = output / f"{tflite.NAMES[quantize]}.tflite"
+    samples = source.samples() if quantize == "int8" else None
+    try:
+        content = tflite.convert(batch1, quantize, source.text, samples)
+    except UserError as error:
+        return {"passed": False, "reason": str(error), "path": None}
+    run_module.write_bytes(path, content)
+    run_module.write_text(path.with_suffix(".json"), source.text)
+    bounds = BOUNDS[quantize]
+    facts = {
+        "bytes": len(content),
+        "weight_bytes": sum(map(len, tflite.constants(content))),
+        "operators": tflite.operators(content),
+        "bound": bounds.max_difference,
+        "psnr_bound": bounds.psnr,
+        "signatures": {},
+    }
+    reason = _check_tflite(translator, content, quantize)
+    if reason is None:
+        measured, reason = _measure_tflite(source, TFLiteEditor(path, content), bounds)
+        facts |= measured
+    return _settle([path, path.with_suffix(".json")], output, reason, facts)
+
+
+def _check_tflite(translator: Translator, content: bytes, quantize: str) -> str | None:
+    """What is wrong with the file's insides."""
+    generator, encoder = translator.generator, translator.encoder
+    weights = [*generator.weights, *encoder.weights, translator.directions]
+    shapes = [tuple(weight.shape) for weight in weights]
+    derived = getattr(generator, "derived_shapes", ())
+    return tflite.check_file(content, shapes, tflite.WEIGHT_ITEMSIZE[quantize], derived)
+
+
+def _measure_tflite(
+    source: Source, editor: TFLiteEditor, bounds: parity.Bounds
+) -> tuple[Entry, str | None]:
+    """The variant's figures, and what is wrong with them."""
+    signatures = saved_model.DEVICE_SIGNATURES
+    compared = parity.compare(source.reference, editor, source.inputs, signatures)
+    measured = {
+        "signatures": compared,
+        "milliseconds": parity.latency(editor, source.inputs, signatures),
+    }
+    reason = parity.verdict(compared, bounds)
+    if all(figure["finite"] for figure in compared.values()):
+        measured["edits"] = source.edits.measure(editor)
+        reason = reason or edits.verdict(measured["edits"])
+    return measured, reason
+
+
+def build_page(description: Entry, variants: Mapping[str, Entry], output: Path) -> Entry:
+    """Writes page/ in the folder `output`, with the fastest variant that has passed.
+
+    Args:
+        description: of the model.
+        variants: entries of the TFLite variants, by name; those that passed are in `output`.
+        output: the export's folder.
+    """
+    from export import page
+
+    passed = [kind for kind in PAGE_ORDER if variants.get(tflite.NAMES[kind], {}).get("passed")]
+    if not passed:
+        reason = f"no variant for it has passed; it takes {', '.join(PAGE_ORDER)}"
+        return {"passed": False, "reason": reason, "path": None, "variant": None}
+    model = (output / f"{tflite.NAMES[passed[0]]}.tflite").read_bytes()
+    folder = output / PAGE
+    folder.mkdir()
+    try:
+        page.write(folder, model, description, passed[0])
+    except UserError as error:
+        shutil.rmtree(folder)
+        return {"passed": False, "reason": str(error), "path": None, "variant": passed[0]}
+    return {"passed": True, "reason": None, "path": PAGE, "variant": passed[0]}
+
+
+def _settle(paths: list[Path], output: Path, reason: str | None, facts: Entry) -> Entry:
+    """The variant's entry in the report; puts its files aside if there is a reason to."""
+    if reason is not None:
+        (output / _FAILED).mkdir(exist_ok=True)
+        for path in paths:
+            os.replace(path, output / _FAILED / path.name)
+    place = Path(_FAILED, paths[0].name) if reason is not None else Path(paths[0].name)
+    return {"passed": reason is None, "reason": reason, "path": place.as_posix()} | facts

@@ -1,0 +1,80 @@
+"""export.device: the generator in the form for devices draws what the ordinary one draws."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from cgan_tf.networks.dcgan import Generator
+from cgan_tf.networks.encoder import Encoder
+from cgan_tf.networks.stylegan import StyleGenerator
+from cgan_tf.translator import Translator
+from export import device, saved_model, tflite
+
+
+def settled(generator: keras.Model) -> keras.Model:
+    """With statistics and offsets that a training could have left."""
+    draw = np.random.default_rng(0)
+    for weight in generator.weights:
+        value = draw.normal(size=weight.shape) * 0.3
+        if "gamma" in weight.name or "variance" in weight.name:
+            value = 0.5 + np.abs(value)
+        weight.assign(value)
+    return generator
+
+
+@pytest.mark.parametrize("filters", [3, 12])
+@pytest.mark.parametrize("form", [device.UpConvolution, device.UpProduct])
+def test_the_forms_of_a_transposed_convolution(form, filters):
+    draw = np.random.default_rng(1)
+    kernel = draw.normal(size=(4, 4, filters, 5)).astype(np.float32)
+    bias = draw.normal(size=filters).astype(np.float32)
+    x = draw.normal(size=(3, 4, 6, 5)).astype(np.float32)
+    wanted = tf.nn.conv2d_transpose(x, kernel, (3, 8, 12, filters), 2, "SAME") + bias
+    np.testing.assert_allclose(form(kernel, bias)(x), wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("norm", ["batch", "pixel"])
+@pytest.mark.parametrize("equalized_lr", [False, True])
+def test_the_same_images(norm, equalized_lr):
+    generator = settled(Generator(32, 6, 4, norm=norm, equalized_lr=equalized_lr))
+    latent = np.random.default_rng(2).normal(size=(5, 6)).astype(np.float32)
+    wanted = generator(latent, training=False).numpy()
+    assert wanted.std() > 0.1
+    got = device.DeviceGenerator(generator)(latent)
+    np.testing.assert_allclose(got, wanted, atol=2e-5)
+
+
+def test_its_operators():
+    """No transposed convolution, and no batch norm beside the products and convolutions."""
+    generator = settled(Generator(32, 6, 8))
+    assert any(isinstance(layer, layers.Conv2DTranspose) for layer in generator.layers)
+    generate = tf.function(device.DeviceGenerator(generator), autograph=False)
+    graph = generate.get_concrete_function(tf.TensorSpec((1, 6))).graph
+    kinds = [operation.type for operation in graph.get_operations()]
+    assert "Conv2DBackpropInput" not in kinds
+    assert kinds.count("MatMul") == 3 and kinds.count("Conv2D") == 1  # dense, 8, 16; 32 px
+    assert not {"Mul", "Rsqrt"} & set(kinds)
+
+
+def test_a_translator_in_the_device_form(tmp_path):
+    generator, encoder = settled(Generator(32, 6, 8)), settled(Encoder(32, (6,), 4))
+    translator = Translator(generator, encoder, {"A": np.ones(6), "B": -np.ones(6)})
+    image = np.random.default_rng(3).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
+    strengths = np.float32([[0.5, -0.2]])
+    slim = device.for_device(translator)
+    assert slim.attributes == ("A", "B") and slim.resolution == 32
+    np.testing.assert_allclose(
+        slim.translate(image, strengths), translator.translate(image, strengths), atol=2e-5
+    )
+    saved_model.write(slim, tmp_path / "model", saved_model.DEVICE_SIGNATURES, batch=1)
+    operators = tflite.operators(tflite.convert(tmp_path / "model", "none", "{}"))
+    assert "TRANSPOSE_CONV" not in operators and "DEPTH_TO_SPACE" in operators
+
+
+def test_stylegan_stays():
+    generator = StyleGenerator(32, 6, 4)
+    generator.space = "w"
+    translator = Translator(generator, Encoder(32, (6,), 4), {"A": np.ones(6)})
+    assert device.for_device(translator).generator is generator

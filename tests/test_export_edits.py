@@ -1,0 +1,124 @@
+"""The gate on edits: closed-form figures, each fault in words, and who scores."""
+
+import shutil
+import types
+
+import fake_run
+import numpy as np
+import pytest
+
+from cgan_tf import artifact, editors, judge
+from cgan_tf.networks.judge import Judge
+from cgan_tf.run import RunFolder
+from cgan_tf.translator import Translator
+from export import edits
+
+LABELS = np.float32([[0, 1, 0], [0, 0, 1], [1, 0, 1]])  # 3 photos of A, B, C
+
+
+class Painter(editors.Editor):
+    """A 1 px image: red is the photo's + `gain` * A, green + B, blue + `leak` * A."""
+
+    def __init__(self, gain=0.4, leak=0.0, offset=0.0, attributes=("A", "B")):
+        super().__init__(attributes, 1, editors.SQUARE_CROP)
+        self.gain, self.leak, self.offset = gain, leak, offset
+
+    def run(self, signature, **inputs):
+        if signature == "encode":
+            return inputs["image"].reshape(-1, 3)
+        a, b = inputs["strengths"].T[:2]
+        moved = np.stack([self.gain * a, 0.4 * b, self.leak * a], axis=1) + self.offset
+        return np.float32(inputs["latent"] + moved).reshape(-1, 1, 1, 3)
+
+
+def see(image):
+    return image.reshape(-1, 3)
+
+
+def measured(candidate, names=("A", "B", "C"), **reference):
+    scorer = edits.Scorer("judge", ("A", "B", "C"), see)
+    dataset = types.SimpleNamespace(
+        attribute_names=names, labels=np.concatenate([np.ones((5, 3), np.float32), LABELS])
+    )
+    image = np.full((3, 1, 1, 3), 0.3, np.float32)
+    return edits.Edits(scorer, Painter(**reference), dataset, np.arange(5, 8), image).measure(
+        candidate
+    )
+
+
+def test_an_equal_editor():
+    figures = measured(Painter())
+    assert list(figures["attributes"]) == ["A", "B"] and figures["unmeasured"] == []
+    assert figures["scorer"] == "judge" and figures["agreement"] == 1.0
+    assert figures["predictions"] == (2 + 2) * 3
+    one = figures["attributes"]["A"]
+    assert one["n"] == 2 and one["leakage_added"] == 0.0 and one["kept"] == 1.0
+    np.testing.assert_allclose([one["target_change"], one["target_change_keras"]], 0.4, rtol=1e-6)
+    assert edits.verdict(figures) is None
+
+
+def test_a_constant_error_is_no_change():
+    figures = measured(Painter(offset=0.1))
+    np.testing.assert_allclose(figures["attributes"]["A"]["target_change"], 0.4, rtol=1e-6)
+    np.testing.assert_allclose(figures["attributes"]["A"]["leakage"], 0.0, atol=1e-6)
+
+
+def test_a_part_of_the_change_is_lost():
+    figures = measured(Painter(gain=0.37))
+    np.testing.assert_allclose(figures["attributes"]["A"]["kept"], 0.925, rtol=1e-6)
+    assert figures["attributes"]["B"]["kept"] == 1.0
+    assert edits.verdict(figures) == (
+        "A +1 changes its probability by +0.370, Keras's by +0.400 (at least 95% of it)"
+    )
+    assert edits.verdict(measured(Painter(gain=0.382))) is None
+    assert edits.verdict(measured(Painter(gain=0.5))) is None  # more is no fault
+
+
+def test_a_change_near_0_has_no_share():
+    figures = measured(Painter(gain=0.0005), gain=0.001)
+    assert figures["attributes"]["A"]["kept"] is None
+    assert edits.verdict(figures) is None
+    assert edits.verdict(measured(Painter(gain=-0.4), gain=-0.4)) is None
+    assert "A +1 changes" in edits.verdict(measured(Painter(gain=-0.45), gain=-0.4))
+
+
+def test_leakage_is_added():
+    figures = measured(Painter(leak=0.03))
+    one = figures["attributes"]["A"]
+    np.testing.assert_allclose(one["leakage"], 0.015, rtol=1e-5)  # the mean of B and C
+    np.testing.assert_allclose(one["leakage_added"], 0.015, rtol=1e-5)
+    assert edits.verdict(figures) == (
+        "A +1 moves the other attributes by 0.015, Keras's by 0.000 (at most 0.01 more)"
+    )
+    assert edits.verdict(measured(Painter(leak=0.015))) is None
+
+
+def test_predictions_that_change_sides():
+    figures = measured(Painter(offset=0.3), offset=0.1)  # 0.3 + offset is on either side of 0.5
+    assert figures["agreement"] == 4 / 12  # only the target has crossed on both
+    assert edits.verdict(figures) == (
+        "33.3% of the attributes of edited photos are seen as on Keras's (at least 98%)"
+    )
+
+
+def test_an_attribute_without_labels_is_not_measured():
+    figures = measured(Painter(), names=("A", "X", "C"))
+    assert list(figures["attributes"]) == ["A"] and figures["unmeasured"] == ["B"]
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_judge_scores_where_there_is_one(tmp_path, trained):
+    shutil.copytree(fake_run.shared_run().path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    translator = Translator.from_run(folder.path, scores=True)
+    names = translator.regressor.attribute_names
+    image = np.float32(np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)))
+    wanted = translator.score(image)
+    if trained:
+        model = Judge(names, 32)
+        artifact.save_model(model, folder.stage("evaluate").path / judge.FOLDER)
+        wanted = model(image, training=False)
+    scorer = edits.load_scorer(folder, translator)
+    assert scorer.name == ("judge" if trained else "regressor")
+    assert scorer.attributes == names
+    np.testing.assert_allclose(scorer.score(image), wanted, atol=1e-5)

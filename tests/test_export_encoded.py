@@ -1,0 +1,211 @@
+"""Encoded pictures in the graph: what the model sees of them is what Python would give it."""
+
+import functools
+import io
+import struct
+import zlib
+
+import fake_run
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from cgan_tf import editors, photos
+from cgan_tf.data import images
+from export import encoded
+
+WIDE, TALL = (30, 20), (17, 29)  # width, height
+RED = (200, 30, 60)
+
+
+def noise(size, mode="RGB"):
+    width, height = size
+    levels = np.random.default_rng(width).integers(0, 256, (height, width, 4), np.uint8)
+    return Image.fromarray(levels, "RGBA").convert(mode)
+
+
+def encode(picture, form, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@functools.cache
+def reader(resolution, crop):
+    """`encoded.read` as the graph that it is part of."""
+    return tf.function(
+        lambda data: encoded.read(data, resolution, crop),
+        input_signature=[tf.TensorSpec((None,), tf.string)],
+    )
+
+
+def read(data, resolution=16, crop=editors.SQUARE_CROP):
+    return reader(resolution, crop)(tf.constant(data, tf.string)).numpy()
+
+
+# ---- crop and resize ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "size, crop, resolution",
+    [
+        ((178, 218), editors.CELEBA_CROP, 64),
+        ((89, 109), editors.CELEBA_CROP, 32),
+        ((89, 109), editors.CELEBA_CROP, 128),  # enlarged
+        ((89, 109), editors.SQUARE_CROP, 32),
+        ((218, 178), editors.CELEBA_CROP, 64),  # not upright: the largest square
+        ((301, 200), editors.SQUARE_CROP, 64),
+        ((50, 37), editors.SQUARE_CROP, 32),
+        ((32, 32), editors.SQUARE_CROP, 32),
+        ((5, 1), editors.SQUARE_CROP, 8),
+    ],
+)
+def test_the_model_sees_what_python_gives_it(size, crop, resolution):
+    """On noise, the hardest: Pillow's pixels, but for a level where sums are rounded otherwise."""
+    png = encode(noise(size), "PNG")
+    seen = read([png], resolution, crop)
+    pixels = images.decode_bytes(png, "it")
+    wanted, _ = photos.crop_photo(pixels, resolution, crop == editors.CELEBA_CROP)
+    levels = (seen[0] + 1) * 127.5
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
+    difference = np.abs(np.rint(levels) - wanted)
+    assert difference.max() <= 1 and difference.mean() <= 0.005
+    assert seen.dtype == np.float32 and seen.shape == (1, resolution, resolution, 3)
+
+
+@pytest.mark.parametrize("size", [(37, 50), (100, 137), (17, 29)])
+def test_where_pillow_takes_the_axes_in_the_other_order(size):
+    """Of some tall pictures it does. What is cut off in between, above white, is then another."""
+    smooth = noise((5, 7)).resize(size, Image.Resampling.BICUBIC)
+    seen = read([encode(smooth, "PNG")])
+    wanted = images.center_square_resize(np.asarray(smooth), 16)
+    assert np.abs((seen[0] + 1) * 127.5 - wanted).max() <= 2.01
+
+
+def test_pictures_of_several_sizes_make_a_batch():
+    pngs = [encode(noise(size), "PNG") for size in (WIDE, TALL, (8, 8))]
+    together = read(pngs)
+    for png, row in zip(pngs, together, strict=True):
+        np.testing.assert_array_equal(read([png])[0], row)
+    assert read([]).shape == (0, 16, 16, 3)
+
+
+# ---- formats -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "mode, form, bound",
+    [
+        ("RGB", "PNG", 0),
+        ("L", "PNG", 0),
+        ("P", "PNG", 0),
+        ("LA", "PNG", 1),
+        ("RGBA", "PNG", 1),  # composited on white
+        ("RGB", "BMP", 0),
+        ("L", "BMP", 0),
+        ("P", "GIF", 0),
+        ("RGB", "JPEG", 1),
+        ("L", "JPEG", 1),
+    ],
+)
+def test_formats_are_read_as_python_reads_them(mode, form, bound):
+    data = encode(noise(TALL, mode), form)
+    pixels = encoded.decode(tf.constant(data)).numpy()
+    wanted = images.decode_bytes(data, "it")
+    assert pixels.dtype == np.uint8 and pixels.shape == wanted.shape
+    assert np.abs(np.int16(pixels) - wanted).max() <= bound
+
+
+def test_the_first_frame_of_a_gif():
+    frames = [Image.new("RGB", WIDE, color) for color in (RED, (0, 0, 255))]
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    pixels = encoded.decode(tf.constant(data)).numpy()
+    assert pixels.shape == (20, 30, 3)
+    assert np.abs(np.int16(pixels) - RED).max() <= 8  # the palette's
+
+
+def test_pngs_are_written_as_python_writes_them():
+    draw = np.random.default_rng(0).uniform(-1.2, 1.2, (2, 8, 8, 3)).astype(np.float32)
+    for row, png in zip(draw, encoded.write(tf.constant(draw)).numpy(), strict=True):
+        assert png.startswith(b"\x89PNG")
+        np.testing.assert_array_equal(images.decode_bytes(png, "it"), images.to_uint8(row))
+
+
+# ---- what is refused ---------------------------------------------------------------------------
+
+
+def png_header(width, height):
+    """A PNG of which nothing but the size is there."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(
+        ">I", zlib.crc32(header))  # fmt: skip
+
+
+def jpeg_of(width, height):
+    """A JPEG whose header says another size."""
+    data = bytearray(encode(noise(WIDE), "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+LARGE = "image_bytes: pixels of a picture"
+OTHER = "image_bytes: no JPEG, PNG, GIF or BMP"
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"", OTHER),
+        (b"hello", OTHER),
+        (b"\x89PN", OTHER),
+        (encode(noise(WIDE), "WEBP"), OTHER),  # its size is written in three ways
+        (b"\x89PNG\r\n\x1a\n", None),
+        (b"\xff\xd8\xff", None),
+        (b"GIF89a", None),
+        (b"BM", None),
+        (encode(noise(WIDE), "PNG")[:300], None),
+        (encode(noise(WIDE), "JPEG")[:400], None),
+        (png_header(20_000, 20_000), LARGE),
+        (png_header(2**31 - 1, 2**31 - 1), LARGE),
+        (png_header(0, 5), LARGE),
+        (jpeg_of(65_000, 65_000), LARGE),
+        (b"GIF89a" + struct.pack("<HH", 65_535, 65_535) + bytes(20), LARGE),
+        (b"BM" + bytes(16) + struct.pack("<ii", 50_000, -50_000) + bytes(40), LARGE),
+    ],
+)
+def test_what_is_no_picture_fails_the_request(data, message):
+    good = encode(noise(WIDE), "PNG")
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        read([good, data])
+
+
+def test_the_largest_picture(monkeypatch):
+    monkeypatch.setattr(encoded, "MAX_PIXELS", 600)
+    assert encoded.decode(tf.constant(encode(noise((30, 20)), "PNG"))).shape == (20, 30, 3)
+    for size in ((31, 20), (30, 21)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="pixels of a picture"):
+            encoded.decode(tf.constant(encode(noise(size), "PNG")))
+
+
+# ---- the signature -----------------------------------------------------------------------------
+
+
+def test_translate_bytes_is_translate_of_the_pictures():
+    model = tf.saved_model.load(str(fake_run.shared_export() / "saved_model" / "1"))
+    gray = noise(TALL, "L")
+    data = [encode(noise(WIDE), "PNG"), encode(noise(TALL), "JPEG"), encode(gray, "BMP")]
+    strengths = np.float32([[0.5, 0, -1], [0, 0, 0], [0, 2, 0]])
+    edited = model.signatures["translate_bytes"](
+        image_bytes=tf.constant(data), strengths=tf.constant(strengths)
+    )["image_bytes"].numpy()
+    image = tf.constant(read(data, 32))
+    wanted = model.signatures["translate"](image=image, strengths=tf.constant(strengths))["image"]
+    for png, row in zip(edited, wanted.numpy(), strict=True):
+        pixels = images.decode_bytes(png, "it")
+        assert np.abs(np.int16(pixels) - images.to_uint8(row)).max() <= 1
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no JPEG, PNG, GIF or BMP"):
+        model.signatures["translate_bytes"](
+            image_bytes=tf.constant([b"text"]), strengths=tf.zeros((1, 3))
+        )
