@@ -77,8 +77,8 @@ async function start() {
   model = await startModel(given, bytes);
   description = given;
   $("about").textContent =
-    `Model: ${description.variant}, ${(size / 1e6).toFixed(1)} MB, ${description.resolution} px. ` +
-    description.license;
+    `Model: ${description.variant === "none" ? "float32" : description.variant}, ` +
+    `${(size / 1e6).toFixed(1)} MB, ${description.resolution} px. ${description.license}`;
   $("offline").textContent = await offlineWords(kept);
   makeSliders();
   $("guide").toggleAttribute("hidden", description.crop !== "celeba");
@@ -215,7 +215,8 @@ function strengths() {
 const wanted = { encode: false, generate: false };
 let working; // promise, while it goes on
 let failed = false; // the last time; what was said of that holds until it goes on
-let timer;
+let timer; // until the frame has rested
+let newest; // promise of the photo that is being read; one read later wins
 
 function ask(wish) {
   Object.assign(wanted, wish);
@@ -258,7 +259,7 @@ function encodeSoon(wait) {
 }
 
 async function idle() {
-  while (timer !== undefined || working) {
+  while (newest || timer !== undefined || working) {
     await (working ?? new Promise((resolve) => setTimeout(resolve, 5)));
   }
 }
@@ -327,11 +328,15 @@ function paint(canvas, image) {
 
 async function take(file) {
   if ($("file").disabled) return; // there is no model, and the status says why
+  const own = (newest = readPhoto(file));
+  say(`${file.name || "The picture"} is being read.`);
   try {
-    say(`${file.name || "The picture"} is being read.`);
-    setPhoto(await readPhoto(file));
+    const read = await own;
+    if (own === newest) setPhoto(read);
   } catch (error) {
-    sayError(error);
+    if (own === newest) sayError(error);
+  } finally {
+    if (own === newest) newest = undefined;
   }
 }
 

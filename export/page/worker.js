@@ -37,12 +37,12 @@ async function load({ model: bytes, base, description }) {
     litert = await import(`${base}litert/index.js`);
     await litert.loadLiteRt(`${base}litert`);
   } catch (error) {
-    throw new Error(`this browser cannot run the model (${firstLine(error)})`);
+    throw new Error(`this browser cannot run the model (${reason(error)})`);
   }
   try {
     model = await litert.loadAndCompile(bytes, { accelerator: "wasm" });
   } catch (error) {
-    throw new Error(`model.tflite is damaged or no TFLite model (${firstLine(error)})`);
+    throw new Error(`model.tflite is damaged or no TFLite model (${reason(error)})`);
   }
   check(model.signatures);
 }
@@ -85,7 +85,8 @@ async function run(signature, arrays) {
   }
 }
 
-function firstLine(error) {
+// Of LiteRT's errors some are long, and some are no Error.
+function reason(error) {
   return String(error?.message ?? error).split("\n")[0].slice(0, 160);
 }
 
@@ -105,6 +106,6 @@ async function answer({ id, load: parts, signature, inputs }) {
     const output = await run(signature, inputs);
     self.postMessage({ id, output }, [output.buffer]);
   } catch (error) {
-    self.postMessage({ id, error: firstLine(error) });
+    self.postMessage({ id, error: String(error?.message ?? error) });
   }
 }
