@@ -22,7 +22,7 @@ SOURCES = Path(__file__).parent / "page"
 STATIC = (
     "index.html", "style.css", "icon.svg",
     "app.js", "frame.js", "model.js", "photo.js", "pixels.js", "worker.js",
-    "litert/LICENSE",
+    "litert/LICENSE.txt",
 )  # fmt: skip
 WORKER_OF_CACHE = "offline.js"
 VERSION = '"VERSION"'  # in it, for the hash of all other files
@@ -44,7 +44,7 @@ _INDEX, _INDEX_SOURCE = "litert/index.js", f"{_CORE}/dist/index.js"
 _IMPORT, _LOCAL_IMPORT = f'from "{_UTILS}"', 'from "./wasm-utils.js"'
 _NOTICE = """\
 LiteRT.js: the npm packages @litertjs/core and @litertjs/wasm-utils, under the Apache License 2.0
-(LICENSE). index.js is changed in one line: it imports ./wasm-utils.js by its path.
+(LICENSE.txt). index.js is changed in one line: it imports ./wasm-utils.js by its path.
 """
 
 _INSTALL = (
@@ -115,7 +115,7 @@ def _runtime() -> dict[str, bytes]:
     if index.count(_IMPORT) != 1:
         raise ValueError(f"{_INDEX_SOURCE} imports {_UTILS} {index.count(_IMPORT)} times")
     files[_INDEX] = index.replace(_IMPORT, _LOCAL_IMPORT).encode()
-    files["litert/NOTICE"] = _NOTICE.encode()
+    files["litert/NOTICE.txt"] = _NOTICE.encode()
     return files
 
 

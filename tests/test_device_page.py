@@ -30,14 +30,14 @@ from export import saved_model, tflite
 SIDE = 32  # px of the tiny model
 ATTRIBUTES = list(fake_run.ATTRIBUTES)
 FILES = [
-    "app.js", "frame.js", "icon.svg", "index.html", "litert/LICENSE", "litert/NOTICE",
+    "app.js", "frame.js", "icon.svg", "index.html", "litert/LICENSE.txt", "litert/NOTICE.txt",
     "litert/index.js", "litert/litert_wasm_compat_internal.js",
     "litert/litert_wasm_compat_internal.wasm", "litert/litert_wasm_internal.js",
     "litert/litert_wasm_internal.wasm", "litert/wasm-utils.js", "model.js", "model.json",
     "model.tflite", "offline.js", "photo.js", "pixels.js", "style.css", "worker.js",
 ]  # fmt: skip
 # What Chromium, which has relaxed SIMD, does not load.
-UNUSED = {"litert/LICENSE", "litert/NOTICE"} | {name for name in FILES if "_compat_" in name}
+UNUSED = {"litert/NOTICE.txt"} | {name for name in FILES if "_compat_" in name}
 WIDTHS = ((1280, 900), (390, 844))
 
 
@@ -250,7 +250,7 @@ def test_the_folder_holds_exactly_these_files(site, model):
     assert tiny.listing(site) == FILES
     assert (site / "model.tflite").read_bytes() == content
     assert json.loads((site / "model.json").read_text()) == described | {"variant": "none"}
-    assert "Apache License" in (site / "litert/LICENSE").read_text()
+    assert "Apache License" in (site / "litert/LICENSE.txt").read_text()
     imports = re.findall(r'^import .* from "(.*)";$', (site / "litert/index.js").read_text(), re.M)
     assert imports == ["./wasm-utils.js"]
 
@@ -271,7 +271,7 @@ def test_the_version_is_that_of_every_file(site, tmp_path):
 def test_the_service_worker_keeps_every_small_file(site):
     script = (site / "offline.js").read_text()
     small = set(re.findall(r'"([^"]+)"', script.split("const SMALL = [")[1].split("]")[0]))
-    later = {name for name in FILES if name.startswith("litert/")} | {"model.tflite", "offline.js"}
+    later = {name for name in FILES if re.search(r"litert/[^L]|tflite|offline", name)}
     assert small == {"./", *FILES} - {"index.html"} - later
 
 
@@ -369,6 +369,8 @@ def test_it_works_when_the_server_is_gone(chromium, site):
         before = tab.canvas("after")
         tab.move("Eyeglasses", 1.0)
         assert not np.array_equal(tab.canvas("after"), before)
+    license = tab.page.evaluate("fetch('litert/LICENSE.txt').then((answer) => answer.text())")
+    assert "Apache License" in license
     tab.context.close()
     assert tab.errors == []
 

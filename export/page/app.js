@@ -23,6 +23,8 @@ const FRAME_WAIT = 120; // ms that the frame rests before its square is encoded
 const STRIP = [-2, -1, 0, 1, 2];
 const STRIP_TILE = 128; // px at least
 
+const LOADING = "The model is being loaded: some 10 MB, once.";
+
 const $ = (id) => document.getElementById(id);
 
 let description; // model.json
@@ -60,6 +62,7 @@ function signed(value) {
 // ---- start ---------------------------------------------------------------------------------------
 
 async function start() {
+  say(LOADING);
   if (typeof WebAssembly !== "object") {
     throw new Error("this browser has no WebAssembly, which the model needs; use a newer one");
   }
@@ -348,7 +351,7 @@ function setPhoto(next) {
   $("stage").style.setProperty("--ratio", photo.width / photo.height);
   $("empty").hidden = true;
   $("stage").hidden = $("framing").hidden = false;
-  say(model ? "Frame the face, then move the sliders." : "The model is being loaded.");
+  say(model ? "Frame the face, then move the sliders." : LOADING);
   setFrame(initialFrame(photo, description?.crop), 0);
 }
 

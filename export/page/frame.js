@@ -6,6 +6,7 @@ const [CELEBA_WIDTH, CELEBA_HEIGHT, CELEBA_SQUARE] = [178, 218, 148];
 const SMALLEST = 1 / 12; // of the photo's shorter side
 const STEP = 0.01; // of the shorter side, that an arrow key moves; with Shift five of them
 const FACTOR = 1.04; // by which + and - scale, and a wheel's notch
+const [NOTCH, LINE] = [100, 33]; // px that a wheel reports for a notch, and that its lines stand for
 
 // The crop that cgan_tf.photos.crop_photo takes: CelebA's own for a photo of exactly its
 // proportions, where the model has learned from those; else the largest centered square.
@@ -38,47 +39,60 @@ export function resized(frame, side, photo) {
 // Lets the user move the frame that element shows over the photo.
 //
 // stage: the element that shows the whole photo; corner: the handle that scales; get: returns
-// {frame, photo}, or nothing without a photo; set: is given the new frame.
+// {frame, photo}; set: is given the new frame.
 export function makeMovable(element, stage, corner, get, set) {
   const fingers = new Map(); // pointers that are down, by number: where they are, in the photo's px
-  const place = (event) => {
+  let grip; // {frame, center, spread, scaling} as it was when the last finger came or went
+
+  function point(event) {
     const bounds = stage.getBoundingClientRect();
     const scale = get().photo.width / bounds.width;
     return { x: (event.clientX - bounds.left) * scale, y: (event.clientY - bounds.top) * scale };
-  };
-  const apart = ([one, two]) => Math.hypot(one.x - two.x, one.y - two.y);
+  }
+
+  // The middle of all fingers, and how far apart two are.
+  function posture() {
+    const [one, two = one] = fingers.values();
+    const center = { x: (one.x + two.x) / 2, y: (one.y + two.y) / 2 };
+    return { center, spread: Math.max(Math.hypot(one.x - two.x, one.y - two.y), 1) };
+  }
+
+  function take(scaling) {
+    grip = fingers.size ? { frame: get().frame, ...posture(), scaling } : undefined;
+  }
 
   element.addEventListener("pointerdown", (event) => {
     element.setPointerCapture(event.pointerId);
-    fingers.set(event.pointerId, { ...place(event), scaling: event.target === corner });
+    fingers.set(event.pointerId, point(event));
+    take(event.target === corner);
   });
   element.addEventListener("pointermove", (event) => {
-    const old = fingers.get(event.pointerId);
-    if (!old) return;
-    const { frame, photo } = get();
-    const now = { ...place(event), scaling: old.scaling };
-    const before = [...fingers.values()];
-    fingers.set(event.pointerId, now);
-    if (fingers.size === 2) {
-      const after = [...fingers.values()];
-      set(resized(frame, (frame.side * apart(after)) / Math.max(apart(before), 1), photo));
-    } else if (old.scaling) {
-      const center = frame.left + frame.side / 2;
-      const middle = frame.top + frame.side / 2;
-      set(resized(frame, 2 * Math.max(now.x - center, now.y - middle), photo));
+    if (!fingers.has(event.pointerId)) return;
+    fingers.set(event.pointerId, point(event));
+    const { center, spread } = posture();
+    const across = center.x - grip.center.x;
+    const down = center.y - grip.center.y;
+    const { photo } = get();
+    if (grip.scaling && fingers.size === 1) {
+      set(resized(grip.frame, grip.frame.side + across + down, photo)); // about the center: twice
     } else {
-      set(moved(frame, now.x - old.x, now.y - old.y, photo));
+      const scaled = resized(grip.frame, (grip.frame.side * spread) / grip.spread, photo);
+      set(moved(scaled, across, down, photo));
     }
   });
   for (const end of ["pointerup", "pointercancel"]) {
-    element.addEventListener(end, (event) => fingers.delete(event.pointerId));
+    element.addEventListener(end, (event) => {
+      fingers.delete(event.pointerId);
+      take(false);
+    });
   }
   element.addEventListener(
     "wheel",
     (event) => {
       event.preventDefault();
       const { frame, photo } = get();
-      set(resized(frame, frame.side * FACTOR ** Math.sign(event.deltaY), photo));
+      const notches = (event.deltaY * (event.deltaMode ? LINE : 1)) / NOTCH;
+      set(resized(frame, frame.side * FACTOR ** clamp(notches, -3, 3), photo));
     },
     { passive: false },
   );

@@ -12,7 +12,7 @@ const NAME = `${SCOPE} ${VERSION}`;
 const FRESH = { cache: "no-cache" }; // what the browser has of an older export is asked for anew
 const SMALL = [
   "./", "style.css", "icon.svg", "model.json",
-  "app.js", "frame.js", "model.js", "photo.js", "pixels.js", "worker.js",
+  "litert/LICENSE.txt", "app.js", "frame.js", "model.js", "photo.js", "pixels.js", "worker.js",
 ];
 
 self.addEventListener("install", (event) => {
@@ -42,7 +42,8 @@ self.addEventListener("fetch", (event) => {
 
 async function answer(request) {
   const cache = await caches.open(NAME);
-  const kept = await cache.match(request.mode === "navigate" ? SCOPE : request);
+  const page = request.url.split(/[?#]/)[0] === `${SCOPE}index.html`; // the same as the folder's
+  const kept = await cache.match(page ? SCOPE : request, { ignoreSearch: true });
   if (kept) return kept;
   const response = await fetch(request, FRESH);
   // Waits for the copy: what the page has loaded is then there the next time. Without room for it
