@@ -13,7 +13,7 @@
 //   input()                  what the model was last given of the photo: Float32Array in [-1, 1]
 
 import { initialFrame, makeMovable, resized } from "./frame.js";
-import { startModel } from "./model.js";
+import { get, startModel } from "./model.js";
 import { closeCamera, openCamera, readPhoto, shoot } from "./photo.js";
 import { addDifference, cutSquare, softMask, toFloat, toImageData } from "./pixels.js";
 
@@ -67,9 +67,7 @@ async function start() {
     throw new Error("this browser has no WebAssembly, which the model needs; use a newer one");
   }
   const kept = await keepOffline();
-  const given = await (await get("model.json")).json().catch(() => {
-    throw new Error("model.json is damaged; export the page again with python -m export");
-  });
+  const given = await readDescription();
   const bytes = new Uint8Array(await (await get("model.tflite")).arrayBuffer());
   const size = bytes.length;
   if (new TextDecoder().decode(bytes.subarray(4, 8)) !== "TFL3") {
@@ -92,17 +90,13 @@ async function start() {
   return description;
 }
 
-async function get(name) {
-  let response;
-  try {
-    response = await fetch(name);
-  } catch (error) {
-    throw new Error(`${name} cannot be loaded (${error.message}); serve the whole folder`);
+async function readDescription() {
+  const given = await (await get("model.json")).json().catch(() => undefined);
+  const { attributes, latent_shape: shape, resolution } = given ?? {};
+  if (!Array.isArray(attributes) || !Array.isArray(shape) || !Number.isInteger(resolution)) {
+    throw new Error("model.json is damaged; export the page again with python -m export");
   }
-  if (!response.ok) {
-    throw new Error(`${name} cannot be loaded (${response.status}); serve the whole folder`);
-  }
-  return response;
+  return given;
 }
 
 // Lets offline.js keep the files, before those that it shall keep are asked for. Returns its

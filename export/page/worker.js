@@ -3,7 +3,8 @@
 // A classic worker, for LiteRT's loader is a classic script that importScripts() takes; and started
 // from a blob, so that the page's content policy holds here too (see model.js).
 //
-// In:  {id, load: {model: Uint8Array, base: folder's URL, description}} once, then
+// In:  {id, load: {model, base, script, wasm, description}} once: the model's bytes, the addresses of
+//      the folder and of LiteRT's loader and WebAssembly, model.json's content; then
 //      {id, signature, inputs: {name: Float32Array}}.
 // Out: {id, output: Float32Array} or {id, error: one line}.
 "use strict";
@@ -18,24 +19,24 @@ let litert;
 let model;
 let shapes; // by the tensor's name
 
-async function load({ model: bytes, base, description }) {
+async function load({ model: bytes, base, script, wasm, description }) {
   const side = description.resolution;
   shapes = {
     image: [1, side, side, 3],
     latent: [1, ...description.latent_shape],
     strengths: [1, description.attributes.length],
   };
-  // What LiteRT's loader calls: where its files are (the worker's own address is the blob's), and
-  // where its log lines go, of which a page needs only the errors.
+  // What LiteRT's loader asks: where its WebAssembly is, and where its log lines go, of which a page
+  // needs only the errors.
   self.Module = {
-    locateFile: (name) => `${base}litert/${name}`,
+    locateFile: () => wasm,
     printErr: (line) => {
       if (/^(ERROR|FATAL)/.test(line)) console.error(line);
     },
   };
   try {
     litert = await import(`${base}litert/index.js`);
-    await litert.loadLiteRt(`${base}litert`);
+    await litert.loadLiteRt(script);
   } catch (error) {
     throw new Error(`this browser cannot run the model (${reason(error)})`);
   }
