@@ -386,6 +386,36 @@ def test_it_works_when_the_server_is_gone(chromium, site):
     tab.context.close()
 
 
+def test_another_export_takes_over_when_the_old_page_is_closed(chromium, site, tmp_path):
+    for path in site.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+
+    def replace(name, old, new):
+        text = (site / name).read_text()
+        assert text.count(old) == 1
+        (tmp_path / name).unlink()
+        (tmp_path / name).write_text(text.replace(old, new))
+
+    server = Server(tmp_path)
+    tab = Tab(chromium, server.url).ready()
+    (old,) = tab.page.evaluate("caches.keys()")
+    replace("index.html", "<title>Attribute editor</title>", "<title>Newer</title>")
+    replace("offline.js", old.split()[1], "0123")
+    tab.page.reload()
+    tab.wait_until("(await navigator.serviceWorker.ready).waiting")
+    assert tab.ready().page.title() == "Attribute editor"  # of one version, as its model is
+    tab.page.close()
+    tab.page = tab.context.new_page()
+    tab.page.goto(server.url)
+    tab.ready()
+    assert tab.page.title() == "Newer"
+    tab.wait_until("(await caches.keys()).length === 1")
+    assert tab.page.evaluate("caches.keys()") == [f"{server.url} 0123"]
+    tab.context.close()
+    server.close()
+    assert tab.errors == []
+
+
 # ---- the numbers -------------------------------------------------------------------------------
 
 
