@@ -1,0 +1,141 @@
+"""Writes the device page: static files with which a browser edits photos without a server.
+
+What a visitor gets of an export: the .tflite file, LiteRT.js, and the scripts of `page/`, which say
+what they do. Any web server serves the folder, `python -m http.server` too; opened as a file it
+does not run, for browsers give a file's scripts nothing to read.
+
+LiteRT.js is an npm package that `page/package-lock.json` pins by content. npm gets it when a page
+is written, from its own cache or the registry, into a folder that is thrown away.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cgan_tf.errors import UserError
+from cgan_tf.run import write_bytes, write_json, write_text
+
+SOURCES = Path(__file__).parent / "page"
+STATIC = (
+    "index.html", "style.css", "icon.svg",
+    "app.js", "frame.js", "model.js", "photo.js", "pixels.js", "worker.js",
+    "litert/LICENSE.txt",
+)  # fmt: skip
+WORKER_OF_CACHE = "offline.js"
+VERSION = '"VERSION"'  # in it, for the hash of all other files
+
+# From node_modules/. Of the runtime's builds those without threads, which need special headers:
+# one for browsers with relaxed SIMD, one for the others; the library chooses.
+_CORE, _UTILS = "@litertjs/core", "@litertjs/wasm-utils"
+_RUNTIME = {
+    "litert/wasm-utils.js": f"{_UTILS}/dist/index.js",
+    **{
+        f"litert/litert_wasm{build}_internal.{suffix}": f"{_CORE}/wasm/litert_wasm{build}_internal"
+        f".{suffix}"
+        for build in ("", "_compat")
+        for suffix in ("js", "wasm")
+    },
+}
+# A browser knows no package names, and a worker no import maps: the one import is made a path.
+_INDEX, _INDEX_SOURCE = "litert/index.js", f"{_CORE}/dist/index.js"
+_IMPORT, _LOCAL_IMPORT = f'from "{_UTILS}"', 'from "./wasm-utils.js"'
+_NOTICE = """\
+LiteRT.js: the npm packages @litertjs/core and @litertjs/wasm-utils, under the Apache License 2.0
+(LICENSE.txt). index.js is changed in one line: it imports ./wasm-utils.js by its path.
+"""
+
+_INSTALL = (
+    "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error",
+    "--fetch-retries=1", "--fetch-retry-mintimeout=1000",
+)  # fmt: skip
+_REMEDY = "or leave page out of --formats"
+
+
+def write(output: Path, model: bytes, description: dict[str, Any], variant: str) -> None:
+    """Writes the page.
+
+    Args:
+        output: an empty folder.
+        model: the .tflite file, with the signatures encode and generate and a batch of 1.
+        description: the model's, see `export.description`; model.json is this and the variant.
+        variant: which of the export's the model is; shown.
+
+    Raises:
+        UserError: npm is missing or cannot get the runtime.
+    """
+    for name in STATIC:
+        _put(output / name, (SOURCES / name).read_bytes())
+    for name, content in _runtime().items():
+        _put(output / name, content)
+    write_bytes(output / "model.tflite", model)
+    write_json(output / "model.json", description | {"variant": variant})
+    script = (SOURCES / WORKER_OF_CACHE).read_text()
+    if script.count(VERSION) != 1:
+        raise ValueError(f"{WORKER_OF_CACHE} holds {VERSION} {script.count(VERSION)} times")
+    write_text(output / WORKER_OF_CACHE, script.replace(VERSION, f'"{_digest(output)}"'))
+
+
+def install(folder: Path, tests: bool = False) -> Path:
+    """Installs what the lock file pins; returns node_modules.
+
+    Args:
+        folder: gets it, and copies of package.json and the lock file.
+        tests: with the tests' packages.
+
+    Raises:
+        UserError: npm is missing, or fails.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise UserError(
+            "--formats=page: npm, which gets the page's runtime, is missing; install Node.js, "
+            f"{_REMEDY}"
+        )
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(SOURCES / name, folder)
+    command = [npm, *_INSTALL, *([] if tests else ["--omit=dev"])]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(
+            f"--formats=page: npm cannot get the page's runtime ({_reason(done.stderr)}); it needs "
+            f"the npm registry once, then has it in its cache: connect, {_REMEDY}"
+        )
+    return folder / "node_modules"
+
+
+def _runtime() -> dict[str, bytes]:
+    """The runtime's files by their place in the page."""
+    with tempfile.TemporaryDirectory() as temporary:
+        packages = install(Path(temporary))
+        files = {name: (packages / source).read_bytes() for name, source in _RUNTIME.items()}
+        index = (packages / _INDEX_SOURCE).read_text()
+    if index.count(_IMPORT) != 1:
+        raise ValueError(f"{_INDEX_SOURCE} imports {_UTILS} {index.count(_IMPORT)} times")
+    files[_INDEX] = index.replace(_IMPORT, _LOCAL_IMPORT).encode()
+    files["litert/NOTICE.txt"] = _NOTICE.encode()
+    return files
+
+
+def _reason(output: str) -> str:
+    """The first line of npm's that says more than a code."""
+    lines = [line.removeprefix("npm error").strip() for line in output.splitlines()]
+    said = [line for line in lines if line and not line.startswith(("code ", "errno ", "syscall "))]
+    return " ".join((said or ["no reason given"])[0].split())[:160]
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    write_bytes(path, content)
+
+
+def _digest(folder: Path) -> str:
+    """Of every file's name and content."""
+    whole = hashlib.sha256()
+    for path in sorted(entry for entry in folder.rglob("*") if entry.is_file()):
+        content = path.read_bytes()
+        whole.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode())
+        whole.update(content)
+    return whole.hexdigest()

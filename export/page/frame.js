@@ -1,0 +1,128 @@
+// The square of the photo that the model sees, and how it is moved: by mouse, touch and keys.
+//
+// A frame is {left, top, side} in the photo's px; it never leaves the photo.
+
+const [CELEBA_WIDTH, CELEBA_HEIGHT, CELEBA_SQUARE] = [178, 218, 148];
+const SMALLEST = 1 / 12; // of the photo's shorter side
+const STEP = 0.01; // of the shorter side, that an arrow key moves; with Shift five of them
+const FACTOR = 1.04; // by which + and - scale, and a wheel's notch
+const [NOTCH, LINE] = [100, 33]; // px that a wheel reports for a notch, and that its lines stand for
+
+// The crop that cgan_tf.photos.crop_photo takes: CelebA's own for a photo of exactly its
+// proportions, where the model has learned from those; else the largest centered square.
+export function initialFrame({ width, height }, crop) {
+  const aligned = crop === "celeba" && width * CELEBA_HEIGHT === height * CELEBA_WIDTH;
+  const side = aligned ? (CELEBA_SQUARE * width) / CELEBA_WIDTH : Math.min(width, height);
+  return { left: (width - side) / 2, top: (height - side) / 2, side };
+}
+
+function clamp(value, low, high) {
+  return Math.min(Math.max(value, low), high);
+}
+
+function inside({ left, top, side }, { width, height }) {
+  return { left: clamp(left, 0, width - side), top: clamp(top, 0, height - side), side };
+}
+
+export function moved(frame, across, down, photo) {
+  return inside({ ...frame, left: frame.left + across, top: frame.top + down }, photo);
+}
+
+// Scaled to a side about its center.
+export function resized(frame, side, photo) {
+  const shorter = Math.min(photo.width, photo.height);
+  const next = clamp(side, shorter * SMALLEST, shorter);
+  const shift = (frame.side - next) / 2;
+  return inside({ left: frame.left + shift, top: frame.top + shift, side: next }, photo);
+}
+
+// Lets the user move the frame that element shows over the photo.
+//
+// stage: the element that shows the whole photo; corner: the handle that scales; get: returns
+// {frame, photo}; set: is given the new frame.
+export function makeMovable(element, stage, corner, get, set) {
+  const fingers = new Map(); // pointers that are down, by number: where they are, in the photo's px
+  let grip; // {frame, center, spread, scaling} as it was when the last finger came or went
+
+  function point(event) {
+    const bounds = stage.getBoundingClientRect();
+    const scale = get().photo.width / bounds.width;
+    return { x: (event.clientX - bounds.left) * scale, y: (event.clientY - bounds.top) * scale };
+  }
+
+  // The middle of all fingers, and how far apart two are.
+  function posture() {
+    const [one, two = one] = fingers.values();
+    const center = { x: (one.x + two.x) / 2, y: (one.y + two.y) / 2 };
+    return { center, spread: Math.max(Math.hypot(one.x - two.x, one.y - two.y), 1) };
+  }
+
+  function take(scaling) {
+    grip = fingers.size ? { frame: get().frame, ...posture(), scaling } : undefined;
+  }
+
+  element.addEventListener("pointerdown", (event) => {
+    element.setPointerCapture(event.pointerId);
+    fingers.set(event.pointerId, point(event));
+    take(event.target === corner);
+  });
+  element.addEventListener("pointermove", (event) => {
+    if (!fingers.has(event.pointerId)) return;
+    fingers.set(event.pointerId, point(event));
+    const { center, spread } = posture();
+    const across = center.x - grip.center.x;
+    const down = center.y - grip.center.y;
+    const { photo } = get();
+    if (grip.scaling && fingers.size === 1) {
+      set(resized(grip.frame, grip.frame.side + across + down, photo)); // about the center: twice
+    } else {
+      const scaled = resized(grip.frame, (grip.frame.side * spread) / grip.spread, photo);
+      set(moved(scaled, across, down, photo));
+    }
+  });
+  for (const end of ["pointerup", "pointercancel"]) {
+    element.addEventListener(end, (event) => {
+      fingers.delete(event.pointerId);
+      take(false);
+    });
+  }
+  element.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      const { frame, photo } = get();
+      const notches = (event.deltaY * (event.deltaMode ? LINE : 1)) / NOTCH;
+      set(resized(frame, frame.side * FACTOR ** clamp(notches, -3, 3), photo));
+    },
+    { passive: false },
+  );
+  element.addEventListener("keydown", (event) => {
+    const next = byKey(event, get());
+    if (!next) return;
+    event.preventDefault();
+    set(next);
+  });
+}
+
+function byKey({ key, shiftKey, ctrlKey, metaKey, altKey }, { frame, photo }) {
+  if (ctrlKey || metaKey || altKey) return undefined; // the browser's own zoom and history
+  const step = Math.min(photo.width, photo.height) * STEP * (shiftKey ? 5 : 1);
+  switch (key) {
+    case "ArrowLeft":
+      return moved(frame, -step, 0, photo);
+    case "ArrowRight":
+      return moved(frame, step, 0, photo);
+    case "ArrowUp":
+      return moved(frame, 0, -step, photo);
+    case "ArrowDown":
+      return moved(frame, 0, step, photo);
+    case "+":
+    case "=":
+      return resized(frame, frame.side * FACTOR, photo);
+    case "-":
+    case "_":
+      return resized(frame, frame.side / FACTOR, photo);
+    default:
+      return undefined;
+  }
+}

@@ -1,0 +1,112 @@
+// Runs the model beside the page, so that the page stays smooth.
+//
+// A classic worker, for LiteRT's loader is a classic script that importScripts() takes; and started
+// from a blob, so that the page's content policy holds here too (see model.js).
+//
+// In:  {id, load: {model, base, script, wasm, description}} once: the model's bytes, the addresses of
+//      the folder and of LiteRT's loader and WebAssembly, model.json's content; then
+//      {id, signature, inputs: {name: Float32Array}}.
+// Out: {id, output: Float32Array} or {id, error: one line}.
+"use strict";
+
+const SIGNATURES = {
+  translate: { inputs: ["image", "strengths"], output: "image" },
+  encode: { inputs: ["image"], output: "latent" },
+  generate: { inputs: ["latent", "strengths"], output: "image" },
+};
+
+let litert;
+let model;
+let shapes; // by the tensor's name
+
+async function load({ model: bytes, base, script, wasm, description }) {
+  const side = description.resolution;
+  shapes = {
+    image: [1, side, side, 3],
+    latent: [1, ...description.latent_shape],
+    strengths: [1, description.attributes.length],
+  };
+  // What LiteRT's loader asks: where its WebAssembly is, and where its log lines go, of which a page
+  // needs only the errors.
+  self.Module = {
+    locateFile: () => wasm,
+    printErr: (line) => {
+      if (/^(ERROR|FATAL)/.test(line)) console.error(line);
+    },
+  };
+  try {
+    litert = await import(`${base}litert/index.js`);
+    await litert.loadLiteRt(script);
+  } catch (error) {
+    throw new Error(`this browser cannot run the model (${reason(error)})`);
+  }
+  try {
+    model = await litert.loadAndCompile(bytes, { accelerator: "wasm" });
+  } catch (error) {
+    throw new Error(`model.tflite is damaged or no TFLite model (${reason(error)})`);
+  }
+  check(model.signatures);
+}
+
+// Refuses a model of another tool, or of another description.
+function check(found) {
+  const remedy = "export the page again with python -m export --formats=page";
+  for (const [name, { inputs, output }] of Object.entries(SIGNATURES)) {
+    if (!found[name]) throw new Error(`model.tflite has no signature ${name}; ${remedy}`);
+    const sides = [
+      [found[name].getInputDetails(), inputs],
+      [found[name].getOutputDetails(), [output]],
+    ];
+    for (const [details, expected] of sides) {
+      for (const tensor of expected) {
+        const detail = details.find((each) => each.name === tensor);
+        const shape = detail ? `[${[...detail.shape]}] ${detail.dtype}` : "missing";
+        if (details.length !== expected.length || shape !== `[${shapes[tensor]}] float32`) {
+          throw new Error(
+            `model.tflite does not fit model.json: ${name}'s ${tensor} is ${shape} instead of ` +
+              `[${shapes[tensor]}] float32; ${remedy}`,
+          );
+        }
+      }
+    }
+  }
+}
+
+async function run(signature, arrays) {
+  const { inputs, output } = SIGNATURES[signature];
+  const tensors = {}; // LiteRT's memory is freed by hand
+  let results = {};
+  try {
+    for (const name of inputs) tensors[name] = new litert.Tensor(arrays[name], shapes[name]);
+    results = await model.run(signature, tensors);
+    return results[output].toTypedArray();
+  } finally {
+    for (const tensor of Object.values({ ...tensors })) tensor.delete();
+    for (const tensor of Object.values(results)) tensor.delete();
+  }
+}
+
+// Of LiteRT's errors some are long, and some are no Error.
+function reason(error) {
+  return String(error?.message ?? error).split("\n")[0].slice(0, 160);
+}
+
+// One after the other: LiteRT runs one call at a time.
+let before = Promise.resolve();
+self.onmessage = ({ data }) => {
+  before = before.then(() => answer(data));
+};
+
+async function answer({ id, load: parts, signature, inputs }) {
+  try {
+    if (parts) {
+      await load(parts);
+      self.postMessage({ id });
+      return;
+    }
+    const output = await run(signature, inputs);
+    self.postMessage({ id, output }, [output.buffer]);
+  } catch (error) {
+    self.postMessage({ id, error: String(error?.message ?? error) });
+  }
+}

@@ -1,0 +1,223 @@
+"""TensorFlow Serving's gRPC services, on its official stubs.
+
+PredictionService: Predict and GetModelMetadata. ModelService: GetModelStatus. What needs a model
+of another kind, or would change what is served, is UNIMPLEMENTED and says so.
+"""
+
+import functools
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from export.serving.batching import Batcher
+from export.serving.errors import RequestError, invalid
+from export.serving.metrics import Metrics
+from export.serving.model import ServedModel, Signature
+
+_METADATA = "signature_def"  # the only metadata field there is
+
+
+def _call(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Counts the calls of a servicer's method, and turns its errors into gRPC's."""
+
+    @functools.wraps(method)
+    async def call(self, request, context):
+        start = time.perf_counter()
+        self._metrics.came("grpc")
+        code, details = grpc.StatusCode.CANCELLED, ""  # unless it comes to an end
+        try:
+            answer = await method(self, request, context)
+            code = grpc.StatusCode.OK
+        except RequestError as error:
+            code, details = error.code, str(error)
+        except Exception:
+            logging.exception("%s failed", method.__name__)
+            code, details = grpc.StatusCode.INTERNAL, "a fault of the server; see its log"
+        finally:
+            seconds = time.perf_counter() - start
+            self._metrics.answered("grpc", method.__name__, code.name, seconds)
+        if code != grpc.StatusCode.OK:
+            await context.abort(code, details)
+        return answer
+
+    return call
+
+
+def _unimplemented(name: str, remedy: str) -> Callable[..., Awaitable[Any]]:
+    async def method(self, request, context):
+        raise RequestError(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not served here; {remedy}")
+
+    method.__name__ = name
+    return _call(method)
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Runs the model and describes it.
+
+    Args:
+        model: what is served.
+        batcher: its queue.
+        metrics: told of every call.
+        timeout_s: the longest that a call may take; a client's own deadline may be shorter.
+        max_bytes: of one input's tensor.
+    """
+
+    def __init__(
+        self,
+        model: ServedModel,
+        batcher: Batcher,
+        metrics: Metrics,
+        timeout_s: float,
+        max_bytes: int,
+    ) -> None:
+        self._model = model
+        self._batcher = batcher
+        self._metrics = metrics
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+
+    @_call
+    async def Predict(
+        self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
+    ) -> predict_pb2.PredictResponse:
+        _check_spec(self._model, request.model_spec)
+        signature = self._model.signature(
+            request.model_spec.signature_name, grpc.StatusCode.FAILED_PRECONDITION
+        )
+        names = _filtered(signature, request.output_filter)
+        signature.check_names(request.inputs)
+        inputs = {
+            name: self._array(signature, name, proto) for name, proto in request.inputs.items()
+        }
+        left = context.time_remaining()
+        timeout_s = self._timeout_s if left is None else min(left, self._timeout_s)
+        outputs = await self._batcher.predict(signature, inputs, timeout_s)
+        response = predict_pb2.PredictResponse(model_spec=_spec(self._model, signature.name))
+        for name in names:
+            response.outputs[name].CopyFrom(
+                tf.make_tensor_proto(outputs[name], signature.outputs[name].dtype)
+            )
+        return response
+
+    @_call
+    async def GetModelMetadata(
+        self,
+        request: get_model_metadata_pb2.GetModelMetadataRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        _check_spec(self._model, request.model_spec)
+        return metadata(self._model, list(request.metadata_field))
+
+    Classify = _unimplemented("Classify", "call Predict with the signature attributes")
+    Regress = _unimplemented("Regress", "call Predict")
+    MultiInference = _unimplemented("MultiInference", "call Predict once for each signature")
+
+    def _array(self, signature: Signature, name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
+        """The array of a tensor, whose claims are checked before any memory is given to it."""
+        shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+        try:
+            dtype = tf.as_dtype(proto.dtype)
+        except TypeError:
+            raise invalid(f"{signature.name}: {name} has an unknown dtype") from None
+        if proto.tensor_shape.unknown_rank:
+            raise invalid(f"{signature.name}: {name} has no shape")
+        signature.check_tensor(name, dtype, shape)
+        if math.prod(shape) * dtype.size > self._max_bytes:
+            raise invalid(f"{signature.name}: {name} of shape {shape} is too large")
+        try:
+            return tf.make_ndarray(proto)
+        except (TypeError, ValueError):
+            raise invalid(
+                f"{signature.name}: the values of {name} do not make a tensor of shape {shape}"
+            ) from None
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """Tells that the model is there.
+
+    Args:
+        model: what is served.
+        metrics: told of every call.
+    """
+
+    def __init__(self, model: ServedModel, metrics: Metrics) -> None:
+        self._model = model
+        self._metrics = metrics
+
+    @_call
+    async def GetModelStatus(
+        self,
+        request: get_model_status_pb2.GetModelStatusRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        _check_spec(self._model, request.model_spec)
+        return status(self._model)
+
+    HandleReloadConfigRequest = _unimplemented(
+        "HandleReloadConfigRequest", "start the server anew with another --model"
+    )
+
+
+def status(model: ServedModel) -> get_model_status_pb2.GetModelStatusResponse:
+    """The state of the model's one version: available."""
+    response = get_model_status_pb2.GetModelStatusResponse()
+    version = response.model_version_status.add()
+    version.version = model.version
+    version.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+    version.status.error_code = 0  # OK; set, so that it is there in JSON too
+    return response
+
+
+def metadata(
+    model: ServedModel, fields: list[str]
+) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    """The model's signatures as its file has them.
+
+    Raises:
+        RequestError: fields that are not `signature_def`.
+    """
+    if fields != [_METADATA]:
+        raise invalid(f"metadata_field must be {_METADATA!r}, not {', '.join(fields) or 'nothing'}")
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    for name, definition in model.signature_defs.items():
+        signatures.signature_def[name].CopyFrom(definition)
+    response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=_spec(model, ""))
+    response.metadata[_METADATA].Pack(signatures)
+    return response
+
+
+def _spec(model: ServedModel, signature: str) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=model.name, signature_name=signature)
+    spec.version.value = model.version
+    return spec
+
+
+def _check_spec(model: ServedModel, spec: model_pb2.ModelSpec) -> None:
+    version = spec.version.value if spec.HasField("version") else None
+    model.check_spec(spec.name, version, spec.version_label or None)
+
+
+def _filtered(signature: Signature, names: Any) -> list[str]:
+    """The outputs that a request wants: those that it names, or all."""
+    unknown = sorted(set(names) - signature.outputs.keys())
+    if unknown or len(set(names)) < len(names):
+        raise invalid(
+            f"{signature.name}: output_filter must name each output once, of "
+            f"{', '.join(signature.outputs)}; not {', '.join(names)}"
+        )
+    return list(names) or list(signature.outputs)

@@ -1,0 +1,274 @@
+"""The SavedModel behind the service: which version is served, what a signature takes, one run.
+
+First in the chain of the service. What a signature takes is read from the file's SignatureDefs,
+which is also what the clients are told; nothing here knows of images or attributes.
+"""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from google.protobuf import message
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+
+from cgan_tf.errors import UserError
+from cgan_tf.quiet import native_stderr_held
+from export.serving.errors import RequestError, from_tensorflow, invalid
+
+GRAPH_NAME = "saved_model.pb"
+DEFAULT_SIGNATURE = "serving_default"
+_REMEDY = "give the saved_model folder that python -m export wrote"
+
+
+def find_version(path: str) -> tuple[Path, int]:
+    """The folder of the version that is served, and its number.
+
+    Args:
+        path: --model: a folder with numbered version folders, of which the highest is taken, or
+            one version's folder (number 1 if its name is not a number).
+
+    Raises:
+        UserError: it is neither.
+    """
+    base = Path(path).expanduser()
+    if not base.is_dir():
+        raise UserError(f"--model={path}: no such folder; {_REMEDY}")
+    if (base / GRAPH_NAME).is_file():
+        name = base.resolve().name
+        return base, int(name) if _is_number(name) else 1
+    versions = [int(entry.name) for entry in base.iterdir() if _is_number(entry.name)]
+    if not versions:
+        nested = base / "saved_model"
+        hint = f"did you mean {nested}?" if nested.is_dir() else _REMEDY
+        raise UserError(
+            f"--model={path}: no SavedModel; it holds neither {GRAPH_NAME} nor version folders "
+            f"such as 1/{GRAPH_NAME}; {hint}"
+        )
+    version = max(versions)
+    folder = next(e for e in base.iterdir() if _is_number(e.name) and int(e.name) == version)
+    if not (folder / GRAPH_NAME).is_file():
+        raise UserError(
+            f"--model={path}: its highest version {folder.name} holds no {GRAPH_NAME}; finish "
+            "copying it, or move it away"
+        )
+    return folder, version
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit() and len(name) < 19
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Signature:
+    """One function of the model.
+
+    Attributes:
+        name: such as `translate`.
+        inputs: shape (None: any) and dtype of each input, by name.
+        outputs: likewise.
+        max_rows: the most rows of one request.
+        function: the concrete function, tensors by name in and out.
+    """
+
+    name: str
+    inputs: dict[str, tf.TensorSpec]
+    outputs: dict[str, tf.TensorSpec]
+    max_rows: int
+    function: Callable[..., dict[str, tf.Tensor]]
+
+    @property
+    def batched(self) -> bool:
+        """Whether requests can be joined: the first dimension of everything is free."""
+        specs = [*self.inputs.values(), *self.outputs.values()]
+        return all(spec.shape.rank and spec.shape[0] is None for spec in specs)
+
+    def check_names(self, names: Collection[str]) -> None:
+        """Raises a RequestError unless these are the inputs."""
+        missing = sorted(self.inputs.keys() - set(names))
+        extra = sorted(set(names) - self.inputs.keys())
+        if missing or extra:
+            raise invalid(
+                f"{self.name}: inputs do not match the signature ({', '.join(self.inputs)}):"
+                + (f" missing {', '.join(missing)};" if missing else "")
+                + (f" unknown {', '.join(extra)}" if extra else "")
+            )
+
+    def check_tensor(self, name: str, dtype: tf.DType, shape: tuple[int, ...]) -> None:
+        """Raises a RequestError unless an input has this dtype and shape."""
+        spec = self.inputs[name]
+        if dtype != spec.dtype:
+            raise invalid(f"{self.name}: {name} must be {spec.dtype.name}, not {dtype.name}")
+        if min(shape, default=1) < 0 or not spec.shape.is_compatible_with(shape):
+            raise invalid(f"{self.name}: {name} must have shape {_text(spec.shape)}, not {shape}")
+        if self.batched and not 1 <= shape[0] <= self.max_rows:
+            raise invalid(
+                f"{self.name}: {name} has {shape[0]} rows; a request must have 1 to "
+                f"{self.max_rows} (--max_batch_size); send them in several"
+            )
+
+    def check(self, inputs: Mapping[str, np.ndarray]) -> int:
+        """The number of rows of a request's inputs (1 where rows mean nothing).
+
+        Raises:
+            RequestError: names, dtypes, shapes or row counts that do not fit, or values that are
+                not finite.
+        """
+        self.check_names(inputs)
+        for name, value in inputs.items():
+            self.check_tensor(name, tf.as_dtype(value.dtype), value.shape)
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise invalid(f"{self.name}: {name} holds NaN or infinite values; send finite ones")
+        if not self.batched:
+            return 1
+        rows = {name: len(inputs[name]) for name in self.inputs}
+        if len(set(rows.values())) > 1:
+            counts = ", ".join(f"{name} {count}" for name, count in rows.items())
+            raise invalid(f"{self.name}: inputs with different numbers of rows: {counts}")
+        return next(iter(rows.values()), 1)
+
+
+class ServedModel:
+    """One loaded version of the model.
+
+    Args:
+        folder: of the version.
+        name: what clients call it.
+        version: its number.
+        max_rows: the most rows of one request.
+
+    Attributes:
+        signatures: by name.
+        signature_defs: the same as the file has them, for the clients.
+
+    Raises:
+        UserError: a damaged SavedModel, or one without the tag `serve` or without signatures.
+    """
+
+    def __init__(self, folder: Path, name: str, version: int, max_rows: int) -> None:
+        self.name = name
+        self.version = version
+        self.signature_defs = dict(serving_graph(folder).signature_def)
+        try:
+            with native_stderr_held(), tf.device("CPU:0"):
+                self._model = tf.saved_model.load(str(folder), tags=["serve"])
+        except Exception as error:  # TensorFlow raises whatever a damaged file makes it trip on
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+            raise UserError(f"{folder}: damaged SavedModel ({reason})") from None
+        self.signatures = {
+            key: Signature(
+                key,
+                _specs(self.signature_defs[key].inputs),
+                _specs(self.signature_defs[key].outputs),
+                max_rows,
+                function,
+            )
+            for key, function in self._model.signatures.items()
+        }
+        if not self.signatures:
+            raise UserError(f"{folder}: a SavedModel without signatures; {_REMEDY}")
+
+    def check_spec(self, name: str, version: int | None, label: str | None) -> None:
+        """Raises a RequestError unless this model is the one that is asked for.
+
+        Args:
+            name: of the model.
+            version: None for the latest.
+            label: None for no label; there are none here.
+        """
+        if not name:
+            raise invalid("no model name in the request")
+        if label:
+            raise invalid(
+                f"version label {label!r}: labels are not supported here; leave it out, or give "
+                f"version {self.version}"
+            )
+        if name != self.name or version not in (None, self.version):
+            asked = f"{name!r}" + ("" if version is None else f" version {version}")
+            raise RequestError(
+                grpc.StatusCode.NOT_FOUND,
+                f"model {asked} is not served here, only {self.name!r} version {self.version}",
+            )
+
+    def signature(self, name: str, missing: grpc.StatusCode) -> Signature:
+        """A signature by name, the default one for an empty name.
+
+        Args:
+            name: as asked for.
+            missing: the code of the error if there is none; the two protocols' differ.
+        """
+        found = self.signatures.get(name or DEFAULT_SIGNATURE)
+        if found is None:
+            known = ", ".join(sorted(self.signatures))
+            raise RequestError(
+                missing, f"no signature {name or DEFAULT_SIGNATURE!r}; there are {known}"
+            )
+        return found
+
+
+def serving_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
+    """The meta graph with the tag `serve`.
+
+    Raises:
+        UserError: there is none, or the file is damaged.
+    """
+    saved = saved_model_pb2.SavedModel()
+    try:
+        saved.ParseFromString((folder / GRAPH_NAME).read_bytes())
+        return next(g for g in saved.meta_graphs if list(g.meta_info_def.tags) == ["serve"])
+    except (StopIteration, message.DecodeError):
+        raise UserError(f"{folder}: damaged SavedModel, or none for serving; {_REMEDY}") from None
+
+
+def run(signature: Signature, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs of a signature for checked inputs, on the CPU.
+
+    Raises:
+        RequestError: the graph refuses them, with its own code and reason.
+    """
+    try:
+        with tf.device("CPU:0"):
+            tensors = {
+                name: tf.constant(value, signature.inputs[name].dtype)
+                for name, value in inputs.items()
+            }
+            outputs = signature.function(**tensors)
+        return {name: value.numpy() for name, value in outputs.items()}
+    except tf.errors.OpError as error:
+        raise from_tensorflow(
+            error.error_code, f"{signature.name}: {_graph_reason(error)}"
+        ) from None
+
+
+def check_finite(signature: Signature, outputs: Mapping[str, np.ndarray]) -> None:
+    """Raises a RequestError if a result is not finite, as it is for inputs beyond all bounds."""
+    for name, value in outputs.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise invalid(
+                f"{signature.name}: {name} would not be finite for these inputs; send smaller ones"
+            )
+
+
+def _specs(infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, tf.TensorSpec]:
+    return {
+        name: tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype), name)
+        for name, info in sorted(infos.items())
+    }
+
+
+def _text(shape: tf.TensorShape) -> str:
+    """A shape as [N, 64, 64, 3], N for what is free."""
+    if shape.rank is None:
+        return "[...]"
+    return f"[{', '.join('N' if size is None else str(size) for size in shape)}]"
+
+
+def _graph_reason(error: tf.errors.OpError) -> str:
+    """The line of a graph's error that says what is wrong, without nodes and stack traces."""
+    lines = [line.split(" [[{{")[0].split(" [Op:")[0].strip() for line in
+             error.message.splitlines()]  # fmt: skip
+    noise = ("Graph execution error", "Detected at node", "<stack traces", "[[", "Detected at")
+    said = [line for line in lines if line and not line.startswith(noise)]
+    return said[-1] if said else "the graph failed"

@@ -1,0 +1,190 @@
+"""The service by HTTP: TensorFlow Serving's /v1/models/... API, health and metrics.
+
+aiohttp carries keep-alive, chunked and compressed bodies and bad HTTP; what is here maps paths to
+the model and every error to {"error": "..."} with TensorFlow Serving's status.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+
+import grpc
+from aiohttp import web
+from google.protobuf import json_format, message
+
+from export.serving import grpc_service, rest_format
+from export.serving.batching import Batcher
+from export.serving.errors import RequestError
+from export.serving.metrics import Metrics
+from export.serving.model import ServedModel
+
+_MODEL_PATH = re.compile(
+    r"/v1/models/(?P<name>[^/:]+)"
+    r"(?:/versions/(?P<version>[0-9]{1,18})|/labels/(?P<label>[^/:]+))?"
+    r"(?:/(?P<resource>metadata)|:(?P<verb>predict|classify|regress))?"
+)
+_LINGER_S = 5.0  # how long a refused upload is read on, so that its sender gets to see the answer
+_JSON = "application/json"
+
+# aiohttp would log what it cannot parse as HTTP, all of it. Our own faults are logged below.
+_SILENT = logging.getLogger(f"{__name__}.http")
+_SILENT.disabled = True
+
+
+class RestService:
+    """The handlers of one server.
+
+    Args:
+        model: what is served.
+        batcher: its queue.
+        metrics: told of every request.
+        timeout_s: the longest that reading a body may take, and again the longest that answering
+            it may.
+        max_bytes: of a request's body, decompressed.
+
+    Attributes:
+        ready: what /readyz says; cleared when the server begins to stop.
+    """
+
+    def __init__(
+        self,
+        model: ServedModel,
+        batcher: Batcher,
+        metrics: Metrics,
+        timeout_s: float,
+        max_bytes: int,
+    ) -> None:
+        self.ready = True
+        self._model = model
+        self._batcher = batcher
+        self._metrics = metrics
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+
+    def runner(self, grace_s: float) -> web.AppRunner:
+        """What runs the handlers; its cleanup gives running requests `grace_s` to finish."""
+        app = web.Application(client_max_size=self._max_bytes, middlewares=[self._answer])
+        app.router.add_get("/healthz", self._health)
+        app.router.add_get("/readyz", self._readiness)
+        for path in ("/metrics", "/monitoring/prometheus/metrics"):
+            app.router.add_get(path, self._counters)
+        app.router.add_route("*", "/v1/{path:.*}", self._model_request)
+        return web.AppRunner(
+            app,
+            access_log=None,
+            logger=_SILENT,
+            handle_signals=False,
+            handler_cancellation=True,  # nobody waits for the answer to a client that has gone
+            shutdown_timeout=grace_s,
+            lingering_time=_LINGER_S,
+        )
+
+    @web.middleware
+    async def _answer(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> web.Response:
+        """Counts the request, and turns its error into JSON."""
+        start = time.perf_counter()
+        self._metrics.came("rest")
+        code = 499  # the client has gone
+        try:
+            response = await handler(request)
+            code = response.status
+        except RequestError as error:
+            code = error.http_status
+            response = _error(code, str(error))
+        except web.HTTPException as error:  # no such path or method
+            code = error.status
+            response = _error(code, f"{request.method} {request.path[:200]}: {error.reason}")
+        except Exception:
+            logging.exception("%s %s failed", request.method, request.path)
+            code = 500
+            response = _error(code, "a fault of the server; see its log")
+        finally:
+            seconds = time.perf_counter() - start
+            self._metrics.answered("rest", request.method, str(code), seconds)
+        return response
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readiness(self, request: web.Request) -> web.Response:
+        if not self.ready:
+            return web.Response(text="stopping\n", status=503)
+        return web.Response(text="ready\n")
+
+    async def _counters(self, request: web.Request) -> web.Response:
+        return web.Response(
+            body=self._metrics.text(),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def _model_request(self, request: web.Request) -> web.Response:
+        parts = _MODEL_PATH.fullmatch(request.path)
+        method = "POST" if parts and parts["verb"] else "GET"
+        if not parts or request.method != method:
+            raise RequestError(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"malformed request: {request.method} {request.path[:200]}; see /v1/models/"
+                f"{self._model.name}",
+            )
+        version = int(parts["version"]) if parts["version"] else None
+        self._model.check_spec(parts["name"], version, parts["label"])
+        if parts["verb"] == "predict":
+            return await self._predict(request)
+        if parts["verb"]:
+            raise RequestError(
+                grpc.StatusCode.UNIMPLEMENTED, f":{parts['verb']} is not served here; use :predict"
+            )
+        if parts["resource"]:
+            return _message(grpc_service.metadata(self._model, ["signature_def"]))
+        return _message(grpc_service.status(self._model))
+
+    async def _predict(self, request: web.Request) -> web.Response:
+        signature, inputs, by_rows = rest_format.decode(
+            await self._body(request),
+            lambda name: self._model.signature(name, grpc.StatusCode.INVALID_ARGUMENT),
+        )
+        outputs = await self._batcher.predict(signature, inputs, self._timeout_s)
+        body = rest_format.encode(signature, outputs, by_rows)
+        return web.Response(body=body, content_type=_JSON)
+
+    async def _body(self, request: web.Request) -> bytes:
+        """The request's body, refused unread if it says that it is too large."""
+        if (request.content_length or 0) > self._max_bytes:
+            raise self._too_large()
+        try:
+            return await asyncio.wait_for(request.read(), self._timeout_s)
+        except web.HTTPRequestEntityTooLarge:  # it did not say so, or is so when decompressed
+            raise self._too_large() from None
+        except asyncio.TimeoutError:
+            raise RequestError(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"the body did not arrive within {self._timeout_s:g} s",
+                http_status=408,
+            ) from None
+        except web.RequestPayloadError as error:
+            raise RequestError(
+                grpc.StatusCode.INVALID_ARGUMENT, f"the body is damaged: {error}"
+            ) from None
+
+    def _too_large(self) -> RequestError:
+        return RequestError(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"the body is larger than {self._max_bytes // 2**20} MiB (--max_request_mb)",
+            http_status=413,
+        )
+
+
+def _error(status: int, text: str) -> web.Response:
+    return web.json_response({"error": text}, status=status)
+
+
+def _message(content: message.Message) -> web.Response:
+    """A protocol buffer as TensorFlow Serving writes it: the proto's own names, every field."""
+    text = json_format.MessageToJson(
+        content, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return web.Response(text=text, content_type=_JSON)

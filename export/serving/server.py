@@ -1,0 +1,155 @@
+"""Both ports of the service, from start to graceful stop.
+
+Last in the chain of the service: puts model, queue and protocols together on one event loop.
+"""
+
+import asyncio
+import dataclasses
+import gc
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+import grpc
+from aiohttp import web
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+from cgan_tf.errors import UserError
+from export.serving.batching import Batcher
+from export.serving.grpc_service import ModelService, PredictionService
+from export.serving.metrics import Metrics
+from export.serving.model import ServedModel
+from export.serving.rest import RestService
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Limits of the service; the command's flags explain them."""
+
+    host: str
+    grpc_port: int
+    max_batch_size: int
+    batch_timeout_ms: float
+    max_queue: int
+    max_request_mb: int
+    timeout_s: float
+    grace_s: float
+
+
+def listen(option: str, host: str, port: int) -> socket.socket:
+    """A listening TCP socket.
+
+    Args:
+        option: the flag of the port, for the error.
+        host: name or address; IPv6 without brackets.
+        port: 0 for any free one.
+
+    Raises:
+        UserError: the port is taken, forbidden, or the host is none of this machine's.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        # gaierror's numbers are its own.
+        known = (error.errno or 0) > 0 and not isinstance(error, socket.gaierror)
+        reason = os.strerror(error.errno) if known else str(error.strerror or error)
+        raise UserError(
+            f"{option}={port}: cannot listen on {host}: {reason}; choose another port (0: any free "
+            "one) or --host"
+        ) from None
+
+
+def run(
+    model: ServedModel, options: Options, rest_socket: socket.socket, say: Callable[[str], None]
+) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes what is in flight; a second one ends at once.
+
+    Args:
+        model: what is served.
+        options: limits.
+        rest_socket: listening already.
+        say: where the two lines for the user go.
+
+    Raises:
+        UserError: the gRPC port cannot be had.
+    """
+    # TensorFlow's objects stay until the end. If each pass of the garbage collector looked at them
+    # again, decoding the thousands of lists of one photo in JSON would take six times as long.
+    gc.collect()
+    gc.freeze()
+    asyncio.run(_serve(model, options, rest_socket, say))
+
+
+def stop_event() -> asyncio.Event:
+    """Set by the first signal; the second ends the process there and then."""
+    stop = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in _SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+    return stop
+
+
+async def _serve(
+    model: ServedModel, options: Options, rest_socket: socket.socket, say: Callable[[str], None]
+) -> None:
+    stop = stop_event()
+    metrics = Metrics()
+    batcher = Batcher(
+        options.max_batch_size, options.batch_timeout_ms / 1000, options.max_queue, metrics
+    )
+    limits = (options.timeout_s, options.max_request_mb * 2**20)
+    rest = RestService(model, batcher, metrics, *limits)
+    runner = rest.runner(options.grace_s)
+    rpc, rpc_port = _rpc_server(
+        options,
+        PredictionService(model, batcher, metrics, *limits),
+        ModelService(model, metrics),
+    )
+    await rpc.start()
+    await runner.setup()
+    await web.SockSite(runner, rest_socket).start()
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    say(
+        f"serving {model.name} version {model.version} at "
+        f"http://{host}:{rest_socket.getsockname()[1]} and grpc {host}:{rpc_port} "
+        "(for development; TensorFlow Serving is for production, see --help)"
+    )
+    await stop.wait()
+    rest.ready = False
+    await asyncio.gather(rpc.stop(options.grace_s), runner.cleanup())
+    await batcher.close()
+    say("stopped")
+
+
+def _rpc_server(
+    options: Options, prediction: PredictionService, status: ModelService
+) -> tuple[grpc.aio.Server, int]:
+    """The gRPC server, not started, and its port."""
+    server = grpc.aio.server(
+        options=[
+            ("grpc.so_reuseport", 0),  # or a second server would take half of the calls
+            ("grpc.max_receive_message_length", options.max_request_mb * 2**20),
+            ("grpc.max_send_message_length", -1),
+        ]
+    )
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(status, server)
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    listen("--grpc_port", options.host, options.grpc_port).close()  # gRPC does not say why
+    try:
+        return server, server.add_insecure_port(f"{host}:{options.grpc_port}")
+    except RuntimeError:
+        raise UserError(
+            f"--grpc_port={options.grpc_port}: taken by another process; choose another"
+        ) from None

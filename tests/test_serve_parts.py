@@ -1,0 +1,370 @@
+"""The service's parts without a process: its folder and ports, its queue, its limits of time."""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+
+import command_flags
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from aiohttp.test_utils import TestClient, TestServer
+
+from cgan_tf.errors import UserError
+from export import serve
+from export.serving import batching, errors, model, rest, server
+from export.serving.metrics import Metrics
+
+# ---- which version -----------------------------------------------------------------------------
+
+
+def touch(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_the_highest_version_is_served(tmp_path):
+    touch(*(tmp_path / name / "saved_model.pb" for name in ("2", "10", "notes", "assets.3")))
+    assert model.find_version(str(tmp_path)) == (tmp_path / "10", 10)
+    assert model.find_version(str(tmp_path / "2")) == (tmp_path / "2", 2)
+    assert model.find_version(str(tmp_path / "notes")) == (tmp_path / "notes", 1)
+
+
+@pytest.mark.parametrize(
+    "files, words",
+    [
+        (["1/variables/x", "0/saved_model.pb"], "its highest version 1 holds no saved_model.pb"),
+        (["config.json"], "neither saved_model.pb nor version folders such as 1/saved_model.pb"),
+        (["saved_model/1/saved_model.pb"], "did you mean "),
+        ([], "give the saved_model folder that python -m export wrote"),
+    ],
+)
+def test_a_folder_without_a_model(tmp_path, files, words):
+    touch(*(tmp_path / name for name in files))
+    with pytest.raises(UserError) as error:
+        run_command(f"--model={tmp_path}")
+    assert str(error.value).startswith(f"--model={tmp_path}: ") and words in str(error.value)
+
+
+def test_a_damaged_model(tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"\xff" * 100)
+    with pytest.raises(UserError, match="damaged SavedModel, or none for serving"):
+        run_command(f"--model={tmp_path}")
+
+
+# ---- the command -------------------------------------------------------------------------------
+
+
+def run_command(*flags):
+    return command_flags.run(
+        serve.define_flags, serve.main, ["--rest_port=0", "--grpc_port=0", *flags]
+    )
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(UserError, match=r"^--model=/no/such: no such folder; give "):
+        run_command("--model=/no/such")
+    with pytest.raises(UserError, match="^--model: not given"):
+        run_command()
+    touch(tmp_path / "1" / "saved_model.pb")
+    with pytest.raises(UserError, match="^--model_name=a/b: "):
+        run_command(f"--model={tmp_path}", "--model_name=a/b")
+
+
+@pytest.mark.parametrize("flag", ["rest_port", "grpc_port"])
+def test_two_servers_on_one_port(tmp_path, flag):
+    touch(tmp_path / "1" / "saved_model.pb")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError) as error:
+            run_command(f"--model={tmp_path}", f"--{flag}={port}")
+    assert str(error.value) == (
+        f"--{flag}={port}: cannot listen on 127.0.0.1: Address already in use; choose another port "
+        "(0: any free one) or --host"
+    )
+
+
+def test_another_machines_address(tmp_path):
+    touch(tmp_path / "1" / "saved_model.pb")
+    with pytest.raises(UserError, match="^--rest_port=0: cannot listen on 192.0.2.1: "):
+        run_command(f"--model={tmp_path}", "--host=192.0.2.1")
+
+
+def test_the_second_signal_ends_at_once(monkeypatch):
+    class Ended(Exception):
+        pass
+
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+
+    async def signals():
+        stop = server.stop_event()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(stop.wait(), 10)
+        assert codes == []
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not codes:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(signals())
+    assert codes == [128 + signal.SIGTERM]
+
+
+# ---- the queue ---------------------------------------------------------------------------------
+
+
+class Graph:
+    """Doubles `x` `[N]`; refuses negative values; can be held while it runs.
+
+    Attributes:
+        runs: the inputs of each run, as lists.
+        begun: set when a run has begun.
+        free: what a run waits for; set unless a test clears it.
+    """
+
+    def __init__(self):
+        self.runs = []
+        self.begun = threading.Event()
+        self.free = threading.Event()
+        self.free.set()
+
+    def __call__(self, x):
+        self.runs.append(x.numpy().tolist())
+        self.begun.set()
+        assert self.free.wait(30)
+        if (x.numpy() < 0).any():
+            raise tf.errors.InvalidArgumentError(None, None, "a negative value\n\t [[{{node x}}]]")
+        return {"y": 2 * x}
+
+
+def make_signature(graph, size=None, max_rows=4):
+    spec = {name: tf.TensorSpec((size,), tf.float32, name) for name in "xy"}
+    return model.Signature("double", {"x": spec["x"]}, {"y": spec["y"]}, max_rows, graph)
+
+
+def in_a_queue(work, wait_s=0.0, max_queue=100):
+    """Runs `work(ask, graph)`; `ask(*values)` starts a request and gives its task."""
+    graph = Graph()
+
+    async def everything():
+        signature = make_signature(graph)
+        other = make_signature(graph)
+        batcher = batching.Batcher(4, wait_s, max_queue, Metrics())
+
+        def ask(*values, timeout_s=30.0, other_signature=False):
+            return asyncio.create_task(
+                batcher.predict(
+                    other if other_signature else signature,
+                    {"x": np.array(values, np.float32)},
+                    timeout_s,
+                )
+            )
+
+        try:
+            await work(ask, graph)
+        finally:
+            graph.free.set()
+            await batcher.close()
+
+    asyncio.run(everything())
+    return graph.runs
+
+
+async def hold(ask, graph):
+    """A request that keeps the model busy until `graph.free` is set."""
+    graph.free.clear()
+    first = ask(100)
+    await asyncio.to_thread(graph.begun.wait, 30)
+    return first
+
+
+async def answers(*tasks):
+    """What each got: a list of values, or the code of its error."""
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    return [one.code.name if isinstance(one, errors.RequestError) else one["y"].tolist()
+            for one in done]  # fmt: skip
+
+
+def test_what_waits_runs_together_in_order():
+    async def work(ask, graph):
+        tasks = [await hold(ask, graph), ask(1), ask(2, 3), ask(4, 5), ask(6)]
+        await asyncio.sleep(0)
+        graph.free.set()
+        assert await answers(*tasks) == [[200], [2], [4, 6], [8, 10], [12]]
+
+    # 4, 5 do not fit; 6 would, but must not overtake them.
+    assert in_a_queue(work) == [[100], [1, 2, 3], [4, 5, 6]]
+
+
+def test_other_signatures_wait_for_their_own_run():
+    async def work(ask, graph):
+        tasks = [await hold(ask, graph), ask(1), ask(2, other_signature=True), ask(3)]
+        await asyncio.sleep(0)
+        graph.free.set()
+        assert await answers(*tasks) == [[200], [2], [4], [6]]
+
+    assert in_a_queue(work) == [[100], [1, 3], [2]]
+
+
+def test_a_refused_batch_is_halved_until_the_culprit_is_alone():
+    async def work(ask, graph):
+        tasks = [await hold(ask, graph), ask(1), ask(2), ask(-3), ask(4)]
+        await asyncio.sleep(0)
+        graph.free.set()
+        assert await answers(*tasks) == [[200], [2], [4], "INVALID_ARGUMENT", [8]]
+        assert str(tasks[3].exception()) == "double: a negative value"
+
+    assert in_a_queue(work) == [[100], [1, 2, -3, 4], [1, 2], [-3, 4], [-3], [4]]
+
+
+def test_a_result_that_is_not_finite_is_its_owners_error():
+    async def work(ask, graph):
+        tasks = [await hold(ask, graph), ask(1), ask(3e38), ask(4)]
+        await asyncio.sleep(0)
+        graph.free.set()
+        assert await answers(*tasks) == [[200], [2], "INVALID_ARGUMENT", [8]]
+
+    assert len(in_a_queue(work)) == 2
+
+
+def test_a_full_queue_refuses():
+    async def work(ask, graph):
+        tasks = [await hold(ask, graph), ask(1), ask(2), ask(3)]
+        await asyncio.sleep(0)
+        graph.free.set()
+        assert await answers(*tasks) == [[200], [2], [4], "UNAVAILABLE"]
+        assert str(tasks[3].exception()) == (
+            "2 requests are waiting already (--max_queue); try again later"
+        )
+        assert tasks[3].exception().http_status == 503
+
+    assert in_a_queue(work, max_queue=2) == [[100], [1, 2]]
+
+
+def test_who_has_waited_too_long_is_not_run():
+    async def work(ask, graph):
+        first = await hold(ask, graph)
+        late, gone, patient = ask(1, timeout_s=0.01), ask(2), ask(3)
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert await answers(late) == ["DEADLINE_EXCEEDED"]
+        assert late.exception().http_status == 504
+        graph.free.set()
+        assert await answers(first, patient) == [[200], [6]]
+
+    assert in_a_queue(work) == [[100], [3]]
+
+
+def test_a_batch_may_wait_to_fill():
+    async def work(ask, graph):
+        one = ask(1)
+        await asyncio.sleep(0.01)
+        assert graph.runs == []
+        assert await answers(one, ask(2), ask(3, 4)) == [[2], [4], [6, 8]]
+
+    assert in_a_queue(work, wait_s=30) == [[1, 2, 3, 4]]
+
+
+def test_requests_without_rows_are_not_joined():
+    fixed = make_signature(Graph(), size=2)
+    assert not fixed.batched and make_signature(Graph()).batched
+    assert fixed.check({"x": np.zeros(2, np.float32)}) == 1
+    with pytest.raises(errors.RequestError, match=r"x must have shape \[2\], not \(3,\)"):
+        fixed.check({"x": np.zeros(3, np.float32)})
+
+
+def test_a_long_message_becomes_one_short_line():
+    error = errors.invalid("a\n b  c" + "d" * 1000)
+    assert str(error).startswith("a b cddd") and str(error).endswith("d...")
+    assert len(str(error)) == 300
+    assert (error.code, error.http_status) == (grpc.StatusCode.INVALID_ARGUMENT, 400)
+    assert errors.from_tensorflow(8, "x").code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert errors.from_tensorflow(8, "x").http_status == 429
+    assert errors.from_tensorflow(13, "x").http_status == 500
+
+
+# ---- limits of time by HTTP --------------------------------------------------------------------
+
+
+class Model:
+    """As much of a ServedModel as `rest` needs."""
+
+    name, version = "double", 1
+
+    def __init__(self, graph):
+        self._signature = make_signature(graph)
+
+    def check_spec(self, name, version, label):
+        assert (name, version, label) == ("double", None, None)
+
+    def signature(self, name, missing):
+        return self._signature
+
+
+def by_http(work, timeout_s):
+    """Runs `work(client, graph, service)` with an HTTP client of a service of `Graph`."""
+
+    async def everything():
+        graph, metrics = Graph(), Metrics()
+        batcher = batching.Batcher(4, 0, 10, metrics)
+        service = rest.RestService(Model(graph), batcher, metrics, timeout_s, 1000)
+        async with TestClient(TestServer(service.runner(1).app)) as client:
+            await work(client, graph, service)
+            graph.free.set()
+        await batcher.close()
+
+    asyncio.run(everything())
+
+
+PREDICT = "/v1/models/double:predict"
+
+
+def test_a_slow_upload_is_cut_off():
+    async def work(client, graph, service):
+        async def slow():
+            yield b'{"instances": '
+            await asyncio.sleep(30)
+
+        response = await client.post(PREDICT, data=slow())
+        assert response.status == 408
+        assert await response.json() == {"error": "the body did not arrive within 0.05 s"}
+
+    by_http(work, 0.05)
+
+
+def test_a_slow_model_is_a_504():
+    async def work(client, graph, service):
+        graph.free.clear()
+        response = await client.post(PREDICT, json={"instances": [1]})
+        assert response.status == 504
+        assert (await response.json())["error"].startswith("no result within 0.05 s; ")
+
+    by_http(work, 0.05)
+
+
+def test_a_fault_of_ours_is_a_500(caplog):
+    async def work(client, graph, service):
+        graph.free = None  # what the run trips over
+        response = await client.post(PREDICT, json={"instances": [1]})
+        assert response.status == 500
+        assert await response.json() == {"error": "a fault of the server; see its log"}
+        graph.free = threading.Event()
+        graph.free.set()
+        assert (await client.post(PREDICT, json={"instances": [1]})).status == 200
+
+    by_http(work, 30)
+    assert "AttributeError" in caplog.text
+
+
+def test_not_ready_while_stopping():
+    async def work(client, graph, service):
+        service.ready = False
+        response = await client.get("/readyz")
+        assert (response.status, await response.text()) == (503, "stopping\n")
+
+    by_http(work, 30)
