@@ -287,7 +287,13 @@ def test_another_export_takes_over_when_the_old_page_is_closed(chromium, site, t
     replace("offline.js", old.split()[1], "0123")
     tab.page.reload()
     tab.wait_until("(await navigator.serviceWorker.ready).waiting")
-    assert tab.ready().page.title() == "Attribute editor"  # of one version, as its model is
+    assert tab.ready().page.title() == "Attribute editor"
+    held = """async () => {
+        await new Promise((resolve) => setTimeout(resolve, 500));
+        const { waiting } = await navigator.serviceWorker.ready;
+        return [Boolean(waiting), (await caches.keys()).length];
+    }"""
+    assert tab.page.evaluate(held) == [True, 2]  # the old page has all its files, and only its own
     tab.page.close()
     tab.page = tab.context.new_page()
     tab.page.goto(server.url)
