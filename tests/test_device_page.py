@@ -1,14 +1,11 @@
 """The device page: what `export.page` writes, and the page itself in a headless Chromium."""
 
-import base64
 import functools
-import http.server
 import io
 import json
 import re
 import subprocess
 import sys
-import threading
 
 import fake_run
 import numpy as np
@@ -17,6 +14,7 @@ import tensorflow as tf
 import tiny
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from page_tab import SIDE, Server, Tab, from_text, to_text
 from PIL import Image
 from programs import find
 
@@ -27,7 +25,6 @@ from export import description as description_module
 from export import page as device_page
 from export import saved_model, tflite
 
-SIDE = 32  # px of the tiny model
 ATTRIBUTES = list(fake_run.ATTRIBUTES)
 FILES = [
     "app.js", "frame.js", "icon.svg", "index.html", "litert/LICENSE.txt", "litert/NOTICE.txt",
@@ -64,30 +61,6 @@ def site(tmp_path_factory, model):
     return folder
 
 
-class Server:
-    """`python -m http.server` in a thread, with a list of what it was asked for."""
-
-    def __init__(self, folder):
-        asked = self.asked = []
-
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def log_request(self, code="-", size="-"):
-                asked.append((self.command, self.path.lstrip("/"), int(code)))
-
-            def log_message(self, *arguments):
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(
-            ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
-        )
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture(scope="module")
 def server(site):
     running = Server(site)
@@ -113,95 +86,6 @@ def chromium():
         )
         yield browser
         browser.close()
-
-
-def to_text(array):
-    """An array's bytes as base64: lists of numbers pass between Python and the page too slowly."""
-    return base64.b64encode(array.tobytes()).decode()
-
-
-def from_text(text, dtype):
-    return np.frombuffer(base64.b64decode(text), dtype)
-
-
-class Tab:
-    """A tab with the page, and all that it did wrong or asked the network for."""
-
-    def __init__(self, browser, url, prepare=lambda page: None, **options):
-        self.context = browser.new_context(**options)
-        self.errors, self.requests = [], []
-        self.context.on("request", lambda request: self.requests.append(request.url))
-        self.page = self.context.new_page()
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", self._note)
-        prepare(self.page)
-        self.page.goto(url)
-
-    def _note(self, message):
-        # LiteRT's own log comes as errors; of its lines only those are let through.
-        if message.type == "error" and not re.match(r"(INFO|WARNING): ", message.text):
-            self.errors.append(message.text)
-
-    def ready(self):
-        self.page.evaluate("editor.ready.then(() => undefined)")
-        return self
-
-    def status(self):
-        return self.page.inner_text("#status")
-
-    def run(self, signature, **inputs):
-        """The page's own `editor.run`."""
-        texts = {name: to_text(value) for name, value in inputs.items()}
-        script = """async ([signature, inputs]) => {
-            for (const name in inputs) {
-                inputs[name] = new Float32Array(Uint8Array.fromBase64(inputs[name]).buffer);
-            }
-            return new Uint8Array((await editor.run(signature, inputs)).buffer).toBase64();
-        }"""
-        return from_text(self.page.evaluate(script, [signature, texts]), np.float32)
-
-    def idle(self):
-        self.page.evaluate("editor.idle()")
-
-    def upload(self, content, name="photo.png"):
-        self.page.set_input_files(
-            "#file", {"name": name, "mimeType": "image/png", "buffer": content}
-        )
-        self.idle()
-
-    def wait_until(self, condition):
-        """Playwright's own way would need eval(), which the page's policy forbids."""
-        self.page.evaluate(f"""async () => {{
-            while (!({condition})) await new Promise((resolve) => setTimeout(resolve, 10));
-        }}""")
-
-    def input(self):
-        """What the model was given, float32 `[R, R, 3]`."""
-        text = self.page.evaluate("new Uint8Array(editor.input().buffer).toBase64()")
-        return from_text(text, np.float32).reshape(SIDE, SIDE, 3)
-
-    def canvas(self, name):
-        """A canvas's pixels, uint8 `[H, W, 4]`."""
-        script = """(name) => {
-            const canvas = document.getElementById(name);
-            const context = canvas.getContext("2d");
-            const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-            return [canvas.width, canvas.height, new Uint8Array(data.buffer).toBase64()];
-        }"""
-        width, height, text = self.page.evaluate(script, name)
-        return from_text(text, np.uint8).reshape(height, width, 4)
-
-    def move(self, attribute, strength):
-        self.page.evaluate("([name, value]) => editor.move(name, value)", [attribute, strength])
-
-    def frame(self):
-        """Left, top and side of the frame in the photo's px."""
-        return self.page.evaluate("""() => {
-            const { left, top, width } = document.getElementById("frame").style;
-            const { width: across, height: down } = document.getElementById("photo");
-            const share = (text) => parseFloat(text) / 100;
-            return [share(left) * across, share(top) * down, share(width) * across];
-        }""")
 
 
 @pytest.fixture(scope="module")
@@ -403,7 +287,13 @@ def test_another_export_takes_over_when_the_old_page_is_closed(chromium, site, t
     replace("offline.js", old.split()[1], "0123")
     tab.page.reload()
     tab.wait_until("(await navigator.serviceWorker.ready).waiting")
-    assert tab.ready().page.title() == "Attribute editor"  # of one version, as its model is
+    assert tab.ready().page.title() == "Attribute editor"
+    held = """async () => {
+        await new Promise((resolve) => setTimeout(resolve, 500));
+        const { waiting } = await navigator.serviceWorker.ready;
+        return [Boolean(waiting), (await caches.keys()).length];
+    }"""
+    assert tab.page.evaluate(held) == [True, 2]  # the old page has all its files, and only its own
     tab.page.close()
     tab.page = tab.context.new_page()
     tab.page.goto(server.url)
