@@ -5,6 +5,7 @@ the model and every error to {"error": "..."} with TensorFlow Serving's status.
 """
 
 import asyncio
+import concurrent.futures
 import logging
 import re
 import time
@@ -62,6 +63,9 @@ class RestService:
         self._metrics = metrics
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
+        # Numbers in JSON take milliseconds, and a gRPC call several turns of the event loop: on
+        # the loop, a few HTTP clients would keep all others waiting.
+        self._json = concurrent.futures.ThreadPoolExecutor(1, "json")
 
     def runner(self, grace_s: float) -> web.AppRunner:
         """What runs the handlers; its cleanup gives running requests `grace_s` to finish."""
@@ -143,12 +147,17 @@ class RestService:
         return _message(grpc_service.status(self._model))
 
     async def _predict(self, request: web.Request) -> web.Response:
-        signature, inputs, by_rows = rest_format.decode(
+        loop = asyncio.get_running_loop()
+        signature, inputs, by_rows = await loop.run_in_executor(
+            self._json,
+            rest_format.decode,
             await self._body(request),
             lambda name: self._model.signature(name, grpc.StatusCode.INVALID_ARGUMENT),
         )
         outputs = await self._batcher.predict(signature, inputs, self._timeout_s)
-        body = rest_format.encode(signature, outputs, by_rows)
+        body = await loop.run_in_executor(
+            self._json, rest_format.encode, signature, outputs, by_rows
+        )
         return web.Response(body=body, content_type=_JSON)
 
     async def _body(self, request: web.Request) -> bytes:
