@@ -101,6 +101,12 @@ def test_predictions_that_change_sides():
     )
 
 
+@pytest.mark.parametrize("agreement, fault", [(0.9801, False), (0.9799, True), (None, False)])
+def test_two_in_a_hundred_may_change_sides(agreement, fault):
+    figures = measured(Painter()) | {"agreement": agreement}
+    assert (edits.verdict(figures) is not None) == fault
+
+
 def test_an_attribute_without_labels_is_not_measured():
     figures = measured(Painter(), names=("A", "X", "C"))
     assert list(figures["attributes"]) == ["A"] and figures["unmeasured"] == ["B"]
