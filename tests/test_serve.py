@@ -728,6 +728,10 @@ def test_truncated_uploads_and_other_protocols(server):
     ):
         with socket.create_connection((host, int(port)), timeout=60) as connection:
             connection.sendall(sent)
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode() + b"zz\r\n")
+        assert connection.recv(1000).split()[1] == b"400"
     assert ask(server, "GET", f"/v1/models/{MODEL}")[0] == 200
 
 

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from cgan_tf.errors import UserError
 from export import serve
-from export.serving import batching, errors, model, rest, server
+from export.serving import batching, errors, grpc_service, model, rest, server
 from export.serving.metrics import Metrics
 
 # ---- which version -----------------------------------------------------------------------------
@@ -276,6 +276,19 @@ def test_requests_without_rows_are_not_joined():
     assert fixed.check({"x": np.zeros(2, np.float32)}) == 1
     with pytest.raises(errors.RequestError, match=r"x must have shape \[2\], not \(3,\)"):
         fixed.check({"x": np.zeros(3, np.float32)})
+
+
+def test_a_tensor_that_claims_to_be_large():
+    """One value may stand for all of a tensor, but not for a gigabyte."""
+    spec = {name: tf.TensorSpec((None, None), tf.float32, name) for name in "xy"}
+    signature = model.Signature("wide", {"x": spec["x"]}, {"y": spec["y"]}, 4, Graph())
+    proto = tf.make_tensor_proto([[1.5]])
+    proto.tensor_shape.dim[1].size = 250
+    given = grpc_service.to_array(signature, "x", proto, max_bytes=1000)
+    assert given.tolist() == [[1.5] * 250]
+    proto.tensor_shape.dim[1].size = 251
+    with pytest.raises(errors.RequestError, match=r"x of shape \(1, 251\) is too large"):
+        grpc_service.to_array(signature, "x", proto, max_bytes=1000)
 
 
 def test_a_long_message_becomes_one_short_line():

@@ -102,7 +102,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         names = _filtered(signature, request.output_filter)
         signature.check_names(request.inputs)
         inputs = {
-            name: self._array(signature, name, proto) for name, proto in request.inputs.items()
+            name: to_array(signature, name, proto, self._max_bytes)
+            for name, proto in request.inputs.items()
         }
         left = context.time_remaining()
         timeout_s = self._timeout_s if left is None else min(left, self._timeout_s)
@@ -126,25 +127,6 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     Classify = _unimplemented("Classify", "call Predict with the signature attributes")
     Regress = _unimplemented("Regress", "call Predict")
     MultiInference = _unimplemented("MultiInference", "call Predict once for each signature")
-
-    def _array(self, signature: Signature, name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
-        """The array of a tensor, whose claims are checked before any memory is given to it."""
-        shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-        try:
-            dtype = tf.as_dtype(proto.dtype)
-        except TypeError:
-            raise invalid(f"{signature.name}: {name} has an unknown dtype") from None
-        if proto.tensor_shape.unknown_rank:
-            raise invalid(f"{signature.name}: {name} has no shape")
-        signature.check_tensor(name, dtype, shape)
-        if math.prod(shape) * dtype.size > self._max_bytes:
-            raise invalid(f"{signature.name}: {name} of shape {shape} is too large")
-        try:
-            return tf.make_ndarray(proto)
-        except (TypeError, ValueError):
-            raise invalid(
-                f"{signature.name}: the values of {name} do not make a tensor of shape {shape}"
-            ) from None
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -171,6 +153,33 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     HandleReloadConfigRequest = _unimplemented(
         "HandleReloadConfigRequest", "start the server anew with another --model"
     )
+
+
+def to_array(
+    signature: Signature, name: str, proto: tensor_pb2.TensorProto, max_bytes: int
+) -> np.ndarray:
+    """The array of an input's tensor, whose claims are checked before memory is given to it.
+
+    Raises:
+        RequestError: another dtype or shape than the signature's, more than `max_bytes`, or
+            values that do not fill it.
+    """
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    try:
+        dtype = tf.as_dtype(proto.dtype)
+    except TypeError:
+        raise invalid(f"{signature.name}: {name} has an unknown dtype") from None
+    if proto.tensor_shape.unknown_rank:
+        raise invalid(f"{signature.name}: {name} has no shape")
+    signature.check_tensor(name, dtype, shape)
+    if math.prod(shape) * dtype.size > max_bytes:
+        raise invalid(f"{signature.name}: {name} of shape {shape} is too large")
+    try:
+        return tf.make_ndarray(proto)
+    except (TypeError, ValueError):
+        raise invalid(
+            f"{signature.name}: the values of {name} do not make a tensor of shape {shape}"
+        ) from None
 
 
 def status(model: ServedModel) -> get_model_status_pb2.GetModelStatusResponse:

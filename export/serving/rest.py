@@ -174,6 +174,8 @@ class RestService:
                 f"the body did not arrive within {self._timeout_s:g} s",
                 http_status=408,
             ) from None
+        except ConnectionError:
+            raise RequestError(grpc.StatusCode.CANCELLED, "the upload broke off") from None
         except web.RequestPayloadError as error:
             raise RequestError(
                 grpc.StatusCode.INVALID_ARGUMENT, f"the body is damaged: {error}"
