@@ -9,7 +9,8 @@
 with 1, 2 and 4 threads, and ONNX Runtime on the graph of the float32 .tflite and on one with the
 generator's own transposed convolutions. Each subject is a process of its own that waits while
 another is timed; they run in turn, and a ratio is the median over the rounds of the ratio of two
-medians of one round. Memory is the process's largest, less what it had before the model was opened.
+medians of one round. Memory is the process's largest, less what it had before the model was opened;
+ONNX Runtime's is not told, since its process has converted the model.
 The device page, if the export has one, is timed in headless Chromium: a slider move, from the
 page's request to the drawn picture.
 """
@@ -20,6 +21,7 @@ import resource
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,10 +53,12 @@ def keras(run_dir: str, export: str) -> Callable[[], None]:
     """The run folder's models, as one compiled function of the signature's shapes."""
     import tensorflow as tf
 
+    from cgan_tf import editors
     from cgan_tf.translator import Translator
     from export import saved_model
 
-    function, specs = saved_model.endpoints(Translator.from_run(run_dir), 1)["translate"]
+    translator = Translator.from_run(run_dir)
+    function, specs = saved_model.endpoints(translator, 1, editors.SQUARE_CROP)["translate"]
     compiled = tf.function(function, input_signature=specs, autograph=False)
     inputs = [tf.constant(value) for value in _inputs([spec.shape for spec in specs])]
     return lambda: compiled(*inputs)["image"].numpy()
@@ -138,7 +142,9 @@ def _to_onnx(content: bytes) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "translate.tflite")
         path.write_bytes(tflite.pack(model))
-        with quiet.native_stderr_held():
+        with quiet.native_stderr_held(), warnings.catch_warnings():
+            # The converter's own: TensorFlow's interpreter is going away.
+            warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
             converted, _ = tf2onnx.convert.from_tflite(str(path), opset=17)
     return converted.SerializeToString()
 
@@ -250,7 +256,7 @@ def measure() -> tuple[dict[str, list[list[float]]], dict[str, dict]]:
             subject = Subject(maker, options)
             facts[name] = {"failure": subject.failure, "bytes": size(_export(), name)}
             running[name] = subject
-            if subject.failure is None:
+            if subject.failure is None and maker != "onnx":
                 facts[name]["peak_mib"] = subject.peak_mib
         timed = {name: s for name, s in running.items() if not s.failure}
         turns: dict[str, list[list[float]]] = {name: [] for name in timed}
@@ -297,8 +303,10 @@ def table(turns: dict, facts: dict) -> list[str]:
             lines.append(f"{name:24}{fact['failure']}")
             continue
         fact |= quantiles([second for turn in turns[name] for second in turn])
-        line = f"{name:24}{fact['median_ms']:11.2f}{fact['p95_ms']:9.2f}{fact['peak_mib']:12.0f}"
-        lines.append(line + (f"{fact['bytes'] / 1e6:8.2f}" if fact["bytes"] else ""))
+        memory = f"{fact['peak_mib']:.0f}" if "peak_mib" in fact else ""
+        file = f"{fact['bytes'] / 1e6:.2f}" if fact["bytes"] else ""
+        times = f"{fact['median_ms']:11.2f}{fact['p95_ms']:9.2f}"
+        lines.append(f"{name:24}{times}{memory:>12}{file:>8}")
     return lines
 
 

@@ -32,7 +32,7 @@ def define_flags() -> None:
             name, port, "TCP port; 0 for any free one", lower_bound=0, upper_bound=65535
         )
     flags.DEFINE_integer(
-        "max_batch_size", 16, "most rows of a request, and of requests run together", lower_bound=1
+        "max_batch_size", 32, "most rows of a request, and of requests run together", lower_bound=1
     )
     flags.DEFINE_float(
         "batch_timeout_ms", 0, "ms that a request may wait for its batch to fill while the model "
