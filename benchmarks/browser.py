@@ -125,11 +125,10 @@ def judged_edits(folder: Path, run_dir: str, count: int) -> dict[str, dict[str, 
     from cgan_tf.data import images
     from cgan_tf.networks.judge import Judge
     from cgan_tf.run import RunFolder
-    from cgan_tf.translator import finished_stage
 
     run = RunFolder(run_dir)
     dataset = data.open_data(run.load_config(), say=lambda _: None)
-    scorer = artifact.load_model(Judge, finished_stage(run, "evaluate").path / judge.FOLDER)
+    scorer = artifact.load_model(Judge, run.stage("evaluate").path / judge.FOLDER)
     scores = {}
     with tempfile.TemporaryDirectory() as temporary, open_page(folder) as page:
         names = page.evaluate("editor.ready.then(({ attributes }) => attributes)")
