@@ -509,7 +509,7 @@ def limited_messages(inputs):
     nan, infinite = (np.full((3, 3), value, np.float32) for value in (np.nan, np.inf))
     invalid = grpc.StatusCode.INVALID_ARGUMENT
     none = {name: value[:0] for name, value in good.items()}
-    many = {name: np.repeat(value, 6, 0) for name, value in good.items()}
+    many = {name: np.repeat(value, 11, 0) for name, value in good.items()}
     # Beyond float32 after the first product: the result cannot be finite.
     vast = {"latent": np.full((1, 24), 3e38, np.float32),
             "strengths": np.full((1, 3), 3e38, np.float32)}  # fmt: skip
@@ -518,7 +518,7 @@ def limited_messages(inputs):
         "infinite": (message("translate", {**good, "strengths": infinite}), invalid, "NaN or inf"),
         "not finite": (message("generate", vast), invalid, "generate: "),
         "no rows": (message("translate", none), invalid, "has 0 rows"),
-        "rows": (message("translate", many), invalid, "18 rows; a request must have 1 to 16"),
+        "rows": (message("translate", many), invalid, "33 rows; a request must have 1 to 32"),
     }
 
 
