@@ -13,7 +13,6 @@ of the processor, which cannot be faster and tell what sharing costs.
 
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from absl import flags
 
+from benchmarks.memory import peak_mib
 from cgan_tf import cli, quiet
 from cgan_tf.config import Config
 from cgan_tf.run import write_json
@@ -61,7 +61,7 @@ def train(pipe, folder: Path, cache: Path, batches: int, steps: int) -> None:
     from cgan_tf import data, gan, training
     from cgan_tf.data import pipeline
 
-    before = peak()
+    before = peak_mib()
     start = time.perf_counter()
     config = Config(seed=1, data="folder", data_dir=str(folder), cache_dir=str(cache))
     dataset = data.open_data(config, say=lambda _: None)
@@ -72,7 +72,7 @@ def train(pipe, folder: Path, cache: Path, batches: int, steps: int) -> None:
     for _ in range(batches):
         next(endless)
     read = time.perf_counter() - start
-    with_data = peak()
+    with_data = peak_mib()
     training.seed_everything(config)
     trainer = gan.GAN(config, training.compute_policy(config))
     train_step = tf.function(trainer.train_step, autograph=False)
@@ -86,7 +86,7 @@ def train(pipe, folder: Path, cache: Path, batches: int, steps: int) -> None:
         {
             "peak_before_mib": before,
             "peak_data_mib": with_data,
-            "peak_mib": peak(),
+            "peak_mib": peak_mib(),
             "seconds_to_open": opened,
             "images_per_second_read": batches * config.batch_size / read,
             "images_per_second_trained": steps * config.batch_size / trained,
@@ -129,13 +129,6 @@ def train_on(pipe, replicas: int, steps: int) -> None:
         for value in step(reals).values():
             float(value)
     pipe.send(steps * config.batch_size / (time.perf_counter() - begun))
-
-
-def peak() -> float:
-    """Largest resident memory of this process so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**20 if sys.platform == "darwin" else 2**10
-    )
 
 
 def measure(count: int, parent: Path) -> dict:

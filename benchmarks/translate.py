@@ -17,7 +17,6 @@ page's request to the drawn picture.
 
 import json
 import multiprocessing
-import resource
 import statistics
 import sys
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 
 from absl import flags
 
+from benchmarks.memory import peak_mib
 from cgan_tf import cli, quiet
 from cgan_tf.errors import UserError
 from cgan_tf.run import write_json
@@ -66,16 +66,12 @@ def keras(run_dir: str, export: str) -> Callable[[], None]:
 
 def saved_model(run_dir: str, export: str) -> Callable[[], None]:
     """The SavedModel's signature."""
-    import tensorflow as tf
-
     from cgan_tf import editors
 
     editor = editors.open_editor(str(Path(export, "saved_model")))
     shapes = (1, editor.resolution, editor.resolution, 3), (1, len(editor.attributes))
     image, strengths = _inputs(shapes)
-    function = editor._functions["translate"]
-    image, strengths = tf.constant(image), tf.constant(strengths)
-    return lambda: function(image=image, strengths=strengths)["image"].numpy()
+    return lambda: editor.translate(image, strengths)
 
 
 def tflite(run_dir: str, export: str, variant: str, threads: int) -> Callable[[], None]:
@@ -191,14 +187,14 @@ def size(export: Path, name: str) -> int | None:
 def serve(pipe, maker: str, arguments: tuple, options: dict) -> None:
     """A subject's process: sends its memory, then the seconds of as many calls as it is asked."""
     quiet.import_tensorflow()
-    before = _peak()
+    before = peak_mib()
     try:
         call = globals()[maker](*arguments, **options)
         call(), call()
     except Exception as error:  # a converter that trips on this graph, a package that is missing
         pipe.send(f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0][:120]}")
         return
-    pipe.send({"peak_mib": _peak() - before})
+    pipe.send({"peak_mib": peak_mib() - before})
     while count := pipe.recv():
         seconds = []
         for _ in range(count):
@@ -206,12 +202,6 @@ def serve(pipe, maker: str, arguments: tuple, options: dict) -> None:
             call()
             seconds.append(time.perf_counter() - start)
         pipe.send(seconds)
-
-
-def _peak() -> float:
-    """Largest resident memory of this process so far, MiB."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 class Subject:

@@ -229,14 +229,9 @@ async function work() {
       if (wanted.encode) {
         wanted.encode = false;
         await encode();
-        wanted.generate = true;
       }
-      if (wanted.generate && face) {
-        wanted.generate = false;
-        await generate();
-      } else {
-        wanted.generate = false;
-      }
+      wanted.generate = false;
+      if (face) await generate();
       if (failed) say("Move the sliders.");
       failed = false;
     }

@@ -74,11 +74,11 @@ export function toFloat(bytes) {
 // The model's picture, floats or bytes with 3 a pixel, as ImageData.
 export function toImageData(picture, side) {
   const image = new ImageData(side, side);
-  const bytes = picture instanceof Float32Array;
+  const floats = picture instanceof Float32Array;
   for (let from = 0, to = 0; from < picture.length; from += 3, to += 4) {
     for (let c = 0; c < 3; c++) {
       const value = picture[from + c];
-      image.data[to + c] = bytes ? (value + 1) * 127.5 : value; // rounded and clipped on the way
+      image.data[to + c] = floats ? (value + 1) * 127.5 : value; // rounded and clipped on the way
     }
     image.data[to + 3] = 255;
   }

@@ -81,7 +81,7 @@ async function run(signature, arrays) {
     results = await model.run(signature, tensors);
     return results[output].toTypedArray();
   } finally {
-    for (const tensor of Object.values({ ...tensors })) tensor.delete();
+    for (const tensor of Object.values(tensors)) tensor.delete();
     for (const tensor of Object.values(results)) tensor.delete();
   }
 }
