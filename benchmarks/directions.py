@@ -9,10 +9,11 @@ the control. The run's judge measures; every direction is scaled until the judge
 change by --change, within 1 %, on photos without it ("!" where a family does not reach that).
 
 Tables: attribute x family of leakage (mean |change| of the other attributes), leakage over that of
-random directions at the same change, over that of random directions of the same length, identity
-(cosine of the judge's features); then what conditional projection against the hyperplanes' normals
-does to the two most entangled pairs of each family. The JSON also has the cosines between
-directions and the re-scoring matrix. What is chosen by these figures takes the validation split.
+random directions at the largest change that both reach, over that of random directions of the same
+length, identity (cosine of the judge's features); then what conditional projection against the
+hyperplanes' normals does to the two most entangled pairs of each family. The JSON also has the
+cosines between directions and the re-scoring matrix. What is chosen by these figures takes the
+validation split.
 """
 
 from pathlib import Path
@@ -134,7 +135,7 @@ def main() -> None:
           f"seed {config.seed}, {FLAGS.samples} samples")  # fmt: skip
     print_table("target change", block, columns, "target_change")
     print_table("leakage", block, columns, "leakage")
-    print_table("/ random, same change", block, columns, "leakage_over_random")
+    print_table("/ random, same change", block, list(found), "leakage_over_random")
     print_table("/ random, same length", block, list(found), "leakage_over_same_length")
     print_table("identity", block, columns, "identity")
     print_table("length", block, columns, "length")

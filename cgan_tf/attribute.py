@@ -17,6 +17,7 @@ folder, and their names in its config.json, last: until then the run is as it wa
 import dataclasses
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +32,7 @@ from cgan_tf.data import folder as folder_data
 from cgan_tf.data import images
 from cgan_tf.data.source import list_images, load_all
 from cgan_tf.errors import Interrupted, UserError
-from cgan_tf.photos import crop_photo
+from cgan_tf.photos import NoFaceError, choose_face, portraits
 from cgan_tf.run import OWN, RunFolder, file_hash, place_aside, write_json
 
 if TYPE_CHECKING:  # at run time they would import TensorFlow, with its start-up lines
@@ -164,30 +165,50 @@ def find_folder(image: str) -> Path:
     return place
 
 
-def read_photos(labels: Labels, place: Path, resolution: int, aligned: bool) -> np.ndarray:
-    """The labelled photos of a folder, uint8 `[N, R, R, 3]`.
+def read_photos(
+    labels: Labels, place: Path, resolution: int, aligned: bool
+) -> tuple[Labels, np.ndarray]:
+    """The labelled photos of a folder, uint8 `[N, R, R, 3]`, and their rows of the table.
+
+    Where the model knows how faces were cut, a photo that is not aligned gives its largest face,
+    and one in which none is found is named and left out.
 
     Args:
         labels: names relative to the folder, all there.
         place: the folder.
         resolution: the model's.
-        aligned: see `photos.crop_photo`.
+        aligned: see `photos.portraits`.
 
     Raises:
-        UserError: photos that cannot be read.
+        UserError: photos that cannot be read, or too few labels are left.
     """
+    which = choose_face(None, aligned)
 
     def load(file: str) -> np.ndarray:
-        return crop_photo(images.decode_file(place / file), resolution, aligned)[0]
+        return portraits(images.decode_file(place / file), resolution, aligned, which)[0].crop
 
     loaded = list(load_all(load, labels.files))
-    bad = [error for error in loaded if isinstance(error, UserError)]
+    bad = [
+        item
+        for item in loaded
+        if isinstance(item, UserError) and not isinstance(item, NoFaceError)
+    ]
     if bad:
         raise UserError(
             f"--image={place}: {len(bad)} of the {len(loaded)} labelled photos cannot be read "
             f"(first: {bad[0]}); delete their rows"
         )
-    return np.stack(loaded)
+    kept = [index for index, item in enumerate(loaded) if not isinstance(item, NoFaceError)]
+    if len(kept) == len(loaded):
+        return labels, np.stack(loaded)
+    for file, item in zip(labels.files, loaded, strict=True):
+        if isinstance(item, NoFaceError):
+            print(f"left out: {place / file}: no face found", file=sys.stderr)
+    labels = labels._replace(
+        files=tuple(labels.files[index] for index in kept), values=labels.values[kept]
+    )
+    _check_counts(labels, f"{labels.path}, photos with a face")
+    return labels, np.stack([loaded[index] for index in kept])
 
 
 class Head(NamedTuple):
@@ -479,7 +500,7 @@ def main() -> int:
         place = find_folder(options.image)
         check_files(labels, tuple(list_images(place)), f"--image={options.image}")
     quiet.import_tensorflow()
-    from cgan_tf import data, editors, translator
+    from cgan_tf import data, editors, report, translator
 
     for name in ("gan", "regressor", "inversion", "directions"):
         translator.finished_stage(run, name)
@@ -492,12 +513,13 @@ def main() -> int:
         )
     if options.image:
         aligned = editors.training_crop(config) == editors.CELEBA_CROP
-        pixels = read_photos(labels, place, config.resolution, aligned)
+        labels, pixels = read_photos(labels, place, config.resolution, aligned)
     else:
         check_files(labels, dataset.files, "the run's own photos")
         places = {file: index for index, file in enumerate(dataset.files)}
         pixels = dataset.read([places[file] for file in labels.files])
     add(run, config, dataset, labels, pixels, own_photos=not options.image)
+    print(f"report: {report.write(run)}")
     name = labels.names[0]
     print(
         f"{run.path}: added {', '.join(labels.names)}; try python -m cgan_tf.translate "

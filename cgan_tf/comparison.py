@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from cgan_tf import families
-from cgan_tf.editing import RANDOM_DRAWS, edit_figures, judged, rows_without
+from cgan_tf.editing import edit_figures, judged, rows_without
 from cgan_tf.measure import Chain, Numbers, Photos, mean, number, ratio
+from cgan_tf.metrics import edit_change
 
 COMPARED_CHANGE = 0.4  # of the attribute by the judge, in the evaluate stage
+COMPARED_DRAWS = 8  # random directions per attribute
+LEAST_CHANGE = 0.02  # that a random direction must reach to be compared with
 COMPARED_PHOTOS = 100  # there: the search for the lengths takes some ten edits of each photo
 MATCH_TOLERANCE = 0.01  # of the change that families are compared at
 MATCH_GROWTH, MATCH_LONGEST, MATCH_STEPS = 1.5, 6.0, 20  # of the search for its strength
@@ -78,13 +81,14 @@ def measure_families(
     photos: Photos,
     families: Mapping[str, Mapping[str, np.ndarray]],
     asked: float,
-    draws: int = RANDOM_DRAWS,
+    draws: int = COMPARED_DRAWS,
 ) -> tuple[Numbers, dict[str, dict[str, np.ndarray]]]:
     """The `comparison` block: families of directions, each at the same change of its attribute.
 
-    Beside each direction stand random ones: of the same length, and, as the family "random", those
-    that reach the same change (with the sign that raises the attribute); if none does, all at the
-    strength of their largest change.
+    Beside each direction stand random ones: of the same length, and, as the family "random", with
+    the sign that raises the attribute and at the same change or, where they do not reach it, at
+    their largest. Few reach it, so that leakages are compared pair by pair: a direction and a
+    random one at the largest change, up to what was asked, that both reach.
 
     Args:
         chain: the models.
@@ -97,9 +101,9 @@ def measure_families(
     Returns:
         {"asked", "attributes": {NAME: {FAMILY: the figures of `measure_edits`, reached (how many
         of the directions reach what was asked), length, random_leakage, random_target_change and
-        leakage_over_same_length (random ones of the same length), leakage_over_random (those at
-        the same change)}}, "mean": {FAMILY: means}}; and the directions as they were scaled, but
-        for the random ones.
+        leakage_over_same_length (random ones of the same length), leakage_over_random and
+        n_over_random (those that raise the attribute at all, pair by pair)}}, "mean": {FAMILY:
+        means}}; and the directions as they were scaled, but for the random ones.
     """
     generator = np.random.default_rng(photos.seed)
     block: Numbers = {"asked": asked, "attributes": {}}
@@ -126,14 +130,13 @@ def measure_families(
             }
         usual = float(np.mean([entry["length"] for entry in entries.values()]))
         both = [_raising(chain, photos, name, usual * unit, asked) for unit in units]
-        count = sum(reached for _, reached in both)
-        others = [vector for vector, reached in both if reached or not count]
+        others = [vector for vector, _ in both]
+        for family in vectors:
+            entries[family] |= _over_random(chain, photos, name, scaled[family][name], others)
         entries["random"] = edit_figures(chain, photos, name, others, True) | {
-            "reached": count,
+            "reached": sum(reached for _, reached in both),
             "length": mean([np.linalg.norm(vector) for vector in others]),
         }
-        for entry in entries.values():
-            entry["leakage_over_random"] = ratio(entry["leakage"], entries["random"]["leakage"])
         block["attributes"][name] = entries
     block["mean"] = _family_means(block["attributes"], (*families, "random"))
     return block, scaled
@@ -147,6 +150,41 @@ def _raising(
     after = [judged(chain, photos, rows, sign * direction)[1][:, column] for sign in (1, -1)]
     sign = 1 if after[0].mean() >= after[1].mean() else -1
     return matched(chain, photos, name, sign * direction, asked)
+
+
+def _over_random(
+    chain: Chain, photos: Photos, name: str, vector: np.ndarray, others: Sequence[np.ndarray]
+) -> Numbers:
+    """The direction's mean leakage over that of random ones, and how many of these raise at all.
+
+    Each pair is compared at the smaller of their changes.
+    """
+    rows, column = rows_without(chain, photos, name), chain.names.index(name)
+    before = photos.reconstructed_probabilities[rows]
+
+    def look(step: np.ndarray) -> tuple[float, float]:
+        change, leakage = edit_change(before, judged(chain, photos, rows, step)[1], column)
+        return float(change.mean()), float(leakage.mean())
+
+    def leakage_at(step: np.ndarray, change: float, leakage: float, common: float) -> float:
+        if change <= common * (1 + MATCH_TOLERANCE):
+            return leakage
+        return look(matched(chain, photos, name, step, common)[0])[1]
+
+    own_change, own_leakage = look(vector)
+    pairs = []
+    for other in others:
+        change, leakage = look(other)
+        common = min(change, own_change)
+        if common >= LEAST_CHANGE:
+            pairs.append(
+                (
+                    leakage_at(vector, own_change, own_leakage, common),
+                    leakage_at(other, change, leakage, common),
+                )
+            )
+    own, random = (mean([pair[side] for pair in pairs]) for side in (0, 1))
+    return {"leakage_over_random": ratio(own, random), "n_over_random": len(pairs)}
 
 
 def _family_means(attributes: Numbers, families: Sequence[str]) -> Numbers:

@@ -37,10 +37,10 @@ Layout of report.json; a figure that has no value is null, a part that does not 
                  {all: [bin, ...], attributes: {NAME: [bin, ...]}} with bin {above, up_to, n,
                  n_photos, preserved, leakage, identity, interval: {preserved, leakage, identity}}
     comparison   asked, n_photos; attributes: {NAME: {learned, random: {as in edits, reached,
-                 length, leakage_over_random; learned also: random_leakage, random_target_change,
-                 leakage_over_same_length}}}; mean: {learned, random: {target_change, leakage,
-                 identity, length, leakage_over_random, leakage_over_same_length, n_attributes,
-                 n_reached}}
+                 length; learned also: random_leakage, random_target_change, leakage_over_random,
+                 n_over_random, leakage_over_same_length}}}; mean: {learned, random:
+                 {target_change, leakage, identity, length, leakage_over_random,
+                 leakage_over_same_length, n_attributes, n_reached}}
     rescoring    n_photos, seed; matrix: {NAME: {every attribute: change}}
     cosines      {NAME: {NAME: cosine}}
     consistency  {NAME: {latent, step, psnr, identity, perceptual, unedited: {latent, psnr,
@@ -73,8 +73,10 @@ preservation: all those edits, and those along `draws` random directions at 1 to
 length, in bins of the judge's |target change|; preserved is the share of the other attributes that
 it sees on the same side of 0.5 as before, n edits of n_photos photos. A random step that hardly
 moves its target may still be a long one: see comparison.
-comparison: every method at the length at which the mean change is `asked` within 1 %; reached says
-whether it gets there (of random directions: how many), leakage_over_random is at that same change.
+comparison: every method at the length at which the mean change is `asked` within 1 % or, where it
+does not get there, largest; reached says whether it does (of random directions: how many).
+leakage_over_random compares with each random direction that raises the attribute by 0.02 or more
+(n_over_random of them) at the largest change that both reach, up to `asked`.
 rescoring: the judge's mean change of every attribute at +1 along the direction of each, on photos
 without it.
 consistency: edit by +1, encode the edited image, take the edit back; latent is the distance to

@@ -1,12 +1,13 @@
 """Scores the attributes of photos, or of the generator's samples, with a finished model.
 
     python -m cgan_tf.label --model=RUN_DIR|SAVED_MODEL_DIR --image=PHOTO_OR_FOLDER
-        --output=scores.csv [--binary] [--overwrite]
+        --output=scores.csv [--face=center|N] [--binary] [--overwrite]
     python -m cgan_tf.label --model=RUN_DIR|SAVED_MODEL_DIR --samples=N [--seed=1]
         --output=scores.csv [--samples_dir=DIR] [--binary] [--overwrite]
 
-The regressor's scores, from 0 (absent) to 1 (present), as a table `file,Attr1,Attr2,...`. A run
-folder must hold the finished regressor stage, and the gan stage for samples. With --binary the
+The regressor's scores, from 0 (absent) to 1 (present), as a table `file,Attr1,Attr2,...`. Of a
+photo that is not aligned the largest face is scored, as `cgan_tf.translate` finds and cuts it. A
+run folder must hold the finished regressor stage, and the gan stage for samples. With --binary the
 table is labels: named labels.csv and inside the pictures' folder, it is what --data=folder reads.
 """
 
@@ -27,7 +28,7 @@ from cgan_tf import cli, quiet
 from cgan_tf.data import images
 from cgan_tf.data.source import load_all
 from cgan_tf.errors import UserError
-from cgan_tf.photos import crop_photo, find_photos
+from cgan_tf.photos import ALL, choose_face, find_photos, parse_face, portraits
 from cgan_tf.run import RunFolder, replacing
 
 # Pictures that the model sees at a time. A batch is always full: the sums of a smaller one are
@@ -190,11 +191,21 @@ def _of_saved_model(folder: Path) -> Labeler:
 # ---- pictures in, rows out ---------------------------------------------------------------------
 
 
-def read_photos(labeler: Labeler, photos: list[Path]) -> Iterator[Picture]:
-    """The photos as the model sees them, in order; a few batches of them are in memory."""
+def read_photos(labeler: Labeler, photos: list[Path], which: str | int) -> Iterator[Picture]:
+    """The photos as the model sees them, in order; a few batches of them are in memory.
+
+    Args:
+        labeler: the loaded model.
+        photos: their files.
+        which: of a photo's faces, see `photos.parse_face`; of all the largest.
+    """
 
     def load(photo: Path) -> np.ndarray:
-        return crop_photo(images.decode_file(photo), labeler.resolution, labeler.aligned)[0]
+        pixels = images.decode_file(photo)
+        try:
+            return portraits(pixels, labeler.resolution, labeler.aligned, which)[0].crop
+        except UserError as error:
+            raise UserError(f"{photo}: {error}") from None
 
     return zip((photo.name for photo in photos), load_all(load, photos), strict=True)
 
@@ -273,6 +284,12 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "image", None, "photo, or folder of photos (not of its sub-folders), of any size and format"
     )
+    flags.DEFINE_string(
+        "face",
+        None,
+        "which face of a photo: a number (1 is the largest), or center for the center square; the "
+        "default is 1 where the model has learned from CelebA's aligned photos, else center",
+    )
     flags.DEFINE_integer(
         "samples", None, "samples of the generator to score instead of photos", lower_bound=1
     )
@@ -294,6 +311,11 @@ def main() -> int:
     count = options.samples
     if bool(options.image) == (count is not None):
         raise UserError("--image, --samples: give one of the two; see --help")
+    if options.face is not None:
+        if count is not None:
+            raise UserError("--face: only with --image; leave it out")
+        if parse_face(options.face) == ALL:
+            raise UserError("--face=all: a photo has one row; give center, or a number")
     if options.samples_dir and count is None:
         raise UserError("--samples_dir: only with --samples; leave it out")
     photos = find_photos(options.image) if options.image else []
@@ -307,7 +329,7 @@ def main() -> int:
     quiet.import_tensorflow()
     labeler = open_labeler(options.model, samples=count is not None)
     if photos:
-        pictures = read_photos(labeler, photos)
+        pictures = read_photos(labeler, photos, choose_face(options.face, labeler.aligned))
     else:
         pictures = draw_samples(labeler, count, options.seed, folder)
     bar = tqdm(
@@ -317,7 +339,9 @@ def main() -> int:
     with replacing(output) as file, bar:
         scored, skipped = label(labeler, bar, file, options.binary)
         if not scored:
-            raise UserError(f"--image={options.image}: none of its {skipped} photos could be read")
+            raise UserError(
+                f"--image={options.image}: none of its {skipped} photos could be scored"
+            )
     print(f"{output}: {scored} scored, {skipped} skipped")
     return 0
 

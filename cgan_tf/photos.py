@@ -1,7 +1,7 @@
 """The photos that a command is given: which files of --image, and the squares that a model sees.
 
-Shared by the commands that take photos of any size and format, `cgan_tf.translate` and
-`cgan_tf.label`.
+Shared by the commands that take photos of any size and format: `cgan_tf.translate`,
+`cgan_tf.label` and `cgan_tf.attribute`.
 """
 
 import dataclasses
@@ -14,8 +14,13 @@ from cgan_tf.data import images
 from cgan_tf.data.source import IMAGE_SUFFIXES
 from cgan_tf.errors import UserError
 
-if TYPE_CHECKING:  # at run time it would import OpenCV, which label does not need
+if TYPE_CHECKING:  # at run time it would import OpenCV, which a center square does not need
     from cgan_tf.data.faces import Face
+
+
+class NoFaceError(UserError):
+    """A photo in which no face was found."""
+
 
 ALL, CENTER = "all", "center"  # of --face, beside a number
 CUT = 0.98  # share of a face's square that lies in the photo; less is said
@@ -99,10 +104,31 @@ def parse_face(text: str) -> str | int:
     raise UserError(f"--face={text}: give all, center, or a number (1 is the largest face)")
 
 
+def choose_face(face: str | None, aligned: bool) -> str | int:
+    """What --face means for a model: all faces where it knows how a face was cut, else the center.
+
+    Args:
+        face: the flag's value.
+        aligned: see `portraits`.
+
+    Raises:
+        UserError: faces are asked for of a model that has not learned from CelebA's framing.
+    """
+    if face is None:
+        return ALL if aligned else CENTER
+    which = parse_face(face)
+    if which != CENTER and not aligned:
+        raise UserError(
+            f"--face={face}: this model has learned from the center squares of photos, however "
+            "those showed faces; give photos like them, and no --face"
+        )
+    return which
+
+
 def portraits(
     pixels: np.ndarray, resolution: int, aligned: bool, which: str | int
 ) -> list[Portrait]:
-    """The squares of a photo that are to be edited, the largest first.
+    """The squares of a photo that are asked for, the largest first.
 
     Args:
         pixels: the decoded photo, uint8 `[H, W, 3]`.
@@ -112,7 +138,8 @@ def portraits(
         which: see `parse_face`.
 
     Raises:
-        UserError: no face there, or fewer than the number asked for.
+        NoFaceError: no face there.
+        UserError: fewer than the number asked for.
     """
     from cgan_tf.data import faces
 
@@ -123,7 +150,7 @@ def portraits(
         return [Portrait(face, crop, words)]
     found = faces.find_faces(pixels)
     if not found:
-        raise UserError("no face found; --face=center edits the center")
+        raise NoFaceError("no face found; --face=center takes the center")
     numbers = range(1, len(found) + 1)
     if which != ALL:
         if which > len(found):

@@ -195,6 +195,7 @@ class _Chain:
         self.options: dict[str, Any] = content.get("options", {})
         self.data: dict[str, Any] = mapping(content.get("data"))
         self.substitutions: dict[str, Any] = mapping(content.get("substitutions"))
+        self.own = {name: folder.own_path(name) for name in folder.own_attributes()}
         self.stages = {name: folder.stage(name) for name in STAGES}
         self.metadata = {name: stage.read_metadata() for name, stage in self.stages.items()}
         self.stats = {
@@ -238,7 +239,7 @@ class _Chain:
     def _directions(self) -> dict[str, dict[str, Any]]:
         """The direction files by attribute."""
         found = {}
-        for path in sorted(self.stages["directions"].model.glob("*.json")):
+        for path in (*sorted(self.stages["directions"].model.glob("*.json")), *self.own.values()):
             content = self._json(path)
             if "calibration" in content:
                 found[str(content.get("attribute", path.stem))] = content
@@ -452,7 +453,7 @@ def _edits(chain: _Chain) -> list[Html]:
             "again unchanged), then the same latent moved along the attribute's direction: to the "
             "left less of the attribute, to the right more."
         )
-        return [tag("p", about), *parts]
+        return [tag("p", about), *parts, *_own_edits(chain)]
     picture = chain.picture(chain.stages["directions"].path / "edits.png")
     if not picture:
         return [chain.missing("directions", "edited faces")]
@@ -466,7 +467,35 @@ def _edits(chain: _Chain) -> list[Html]:
         heads = VALIDATION_COLUMNS if chain.columns(block) == len(VALIDATION_COLUMNS) else ()
         alt = f"Validation photos and edits of {name} at rising strengths"
         parts += [tag("h3", name), figure(block, alt, None, 800, heads)]
-    return [*parts, chain.missing("evaluate", "edits of test photos")]
+    return [*parts, chain.missing("evaluate", "edits of test photos"), *_own_edits(chain)]
+
+
+def _own_edits(chain: _Chain) -> list[Html]:
+    """The attributes that `cgan_tf.attribute` has added, on validation photos."""
+    parts = []
+    for name, path in chain.own.items():
+        picture = chain.picture(path.with_suffix(".png"))
+        if not picture:
+            continue
+        heads = VALIDATION_COLUMNS if chain.columns(picture) == len(VALIDATION_COLUMNS) else ()
+        alt = f"Validation photos and edits of {name} at rising strengths"
+        parts += [tag("h3", name), figure(picture, alt, None, 800, heads)]
+        facts = mapping(chain.directions.get(name, {}).get("labels"))
+        if facts:
+            parts.append(tag(
+                "p", f"Learned from {number(facts.get('labels'))} labels of "
+                f"{plain(facts.get('table'))}, {number(facts.get('positive'))} of them with it; "
+                "its balanced accuracy in cross-validation is "
+                f"{number(facts.get('balanced_accuracy'))}.",
+            ))  # fmt: skip
+    if not parts:
+        return []
+    about = (
+        "Attributes of your own. One row per validation photo: the photo, then its latent drawn "
+        "again at strengths from less of the attribute to more. The judge does not know them, so "
+        "that only the regressor's calibration tells what a strength does."
+    )
+    return [tag("p", about), *parts]
 
 
 def _blocks(picture: Picture, names: Sequence[str]) -> list[tuple[str, Picture]]:

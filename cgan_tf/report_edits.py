@@ -228,8 +228,9 @@ def _comparison(evaluation: Mapping[str, Any], attributes: Sequence[str]) -> lis
     text = (
         "Each direction is made longer or shorter until the judge sees its attribute change by "
         f"{fixed(block.get('asked'))} on average, within 1 %; then the rest is compared. Reached "
-        "is how many directions get that far within six times their length; if none does, the "
-        f"figures are at their largest change. {SPREAD}"
+        "is how many directions get that far within six times their length; the others stand at "
+        "their largest change. Over random compares leakages with each random direction's at the "
+        f"largest change that both reach. {SPREAD}"
     )
     head = ("Attribute", "Method", "Target change", "Leakage", "… over random", "Identity",
             "Length", "Reached", "n", "Seed")  # fmt: skip

@@ -35,7 +35,7 @@ from cgan_tf import cli, quiet, strengths
 from cgan_tf.data import images
 from cgan_tf.data.source import IMAGE_SUFFIXES
 from cgan_tf.errors import UserError
-from cgan_tf.photos import ALL, CENTER, Portrait, find_photos, parse_face, portraits
+from cgan_tf.photos import Portrait, choose_face, find_photos, parse_face, portraits
 from cgan_tf.run import write_bytes
 
 if TYPE_CHECKING:  # at run time it would import TensorFlow, with its start-up lines
@@ -396,23 +396,6 @@ def grouped(photos: Iterator[Photo], faces: int) -> Iterator[list[Photo]]:
         yield group
 
 
-def choose_face(face: str | None, editor: "Editor") -> str | int:
-    """What --face means for a model: all faces where it knows how a face was cut, else the center.
-
-    Raises:
-        UserError: faces are asked for of a model that has not learned from CelebA's framing.
-    """
-    if face is None:
-        return ALL if editor.aligned else CENTER
-    which = parse_face(face)
-    if which != CENTER and not editor.aligned:
-        raise UserError(
-            f"--face={face}: this model has learned from the center squares of photos, however "
-            "those showed faces; give photos like them, and no --face"
-        )
-    return which
-
-
 def edit_group(
     group: list[Photo],
     inverter: Inverter,
@@ -573,7 +556,7 @@ def main() -> int:
 
     editor = editors.open_editor(options.model, scores=bool(wish.values))
     wish.check(editor.attributes)
-    which = choose_face(options.face, editor)
+    which = choose_face(options.face, editor.aligned)
     projector = open_projector(editor, options)
     inverter = Inverter(editor, options.inversion, projector)
     drawer = Drawer(editor, options.keep_detail, options.strip, options.crop)

@@ -9,6 +9,7 @@ import command_flags
 import numpy as np
 import pytest
 import tiny
+from face_pictures import picture
 from PIL import Image
 
 from cgan_tf import attribute, data, directions, label, run, translator
@@ -150,7 +151,10 @@ def test_the_run_has_the_attribute_and_its_stages_are_as_they_were(added, faces,
     changed = {name for name in before if after[name] != before[name]}
     assert changed <= {"config.json", ".lock"}
     new = set(after) - set(before) - {".lock"}
-    assert new == {f"attributes/{NAME}.json", f"attributes/{NAME}.png"}
+    assert new == {f"attributes/{NAME}.json", f"attributes/{NAME}.png", "report.html"}
+    page = (folder.path / "report.html").read_text()
+    assert f"<h3>{NAME}</h3>" in page and "edits of Bright at rising strengths" in page
+    assert "Learned from 60 labels of bright.csv, 30 of them with it; its balanced acc" in page
     facts = folder.read()["own_attributes"]
     assert list(facts) == [NAME]
     assert facts[NAME]["labels"] == 60 and facts[NAME]["positive"] == 30
@@ -338,6 +342,27 @@ def test_photos_that_cannot_be_read_are_counted(untouched, tmp_path, slim_vgg):
     path = write_table(tmp_path / "labels.csv", *zip(*ROWS, strict=True))
     with pytest.raises(UserError, match="1 of the 30 labelled photos cannot be read .first.*2.png"):
         command(run_dir=untouched.path, labels=path, image=folder)
+
+
+def test_photos_without_a_face_are_named_and_left_out(tmp_path, capsys):
+    """Where the model knows how faces were cut: a model of center squares takes them all."""
+    for index in range(3):
+        Image.fromarray(picture((1, 450, 350, 300, 0))).save(tmp_path / f"face{index}.png")
+    Image.new("RGB", (400, 300)).save(tmp_path / "empty.png")
+    files = ("empty.png", "face0.png", "face1.png", "face2.png")
+    values = np.float32([[1], [0], [1], [0]])
+    labels = attribute.Labels(tmp_path / "labels.csv", ("A",), files, values)
+    whole, pixels = attribute.read_photos(labels, tmp_path, 32, aligned=False)
+    assert whole is labels and pixels.shape == (4, 32, 32, 3)
+    with pytest.raises(UserError, match="labels.csv, photos with a face: 3 label.s.; give at leas"):
+        attribute.read_photos(labels, tmp_path, 32, aligned=True)
+    assert capsys.readouterr().err == f"left out: {tmp_path / 'empty.png'}: no face found\n"
+    many = tuple(f"face{index % 3}.png" for index in range(20))
+    values = np.float32([[index % 2] for index in range(21)])
+    labels = attribute.Labels(tmp_path / "labels.csv", ("A",), ("empty.png", *many), values)
+    fewer, pixels = attribute.read_photos(labels, tmp_path, 32, aligned=True)
+    assert fewer.files == many and pixels.shape == (20, 32, 32, 3)
+    np.testing.assert_array_equal(fewer.values, values[1:])
 
 
 def test_an_unfinished_run_and_other_photos(copy, tmp_path, faces, slim_vgg):

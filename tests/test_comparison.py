@@ -85,7 +85,9 @@ def test_families_meet_at_the_same_change_of_their_attribute():
 
 
 def test_random_directions_beside_a_family():
-    _, photos, block, scaled = matched_families({"plain": {"A": [0.2, 0.0, 0.0]}}, draws=6)
+    families = {"plain": {"A": [0.2, 0.0, 0.0]}, "skew": {"A": [0.2, 0.1, 0.0]}}
+    families["short"] = {"A": [0.03, 0.03, 0.0]}
+    _, photos, block, scaled = matched_families(families, draws=6)
     found = block["attributes"]["A"]
     units = np.random.default_rng(0).standard_normal((6, 3))
     units /= np.linalg.norm(units, axis=1, keepdims=True)
@@ -96,16 +98,20 @@ def test_random_directions_beside_a_family():
         length * np.abs(units[:, 0]).mean(), rel=1e-4
     )
     # The same change takes 0.3 / |first coordinate|; six times the usual length is the end.
-    needed = 0.3 / np.abs(units[:, 0])
-    reach = needed <= comparison.MATCH_LONGEST * length
-    assert 0 < reach.sum() < 6
-    assert found["random"]["reached"] == reach.sum()
-    wanted = np.mean((needed * others)[reach])
-    assert found["random"]["leakage"] == pytest.approx(wanted, rel=0.011)
-    assert found["random"]["target_change"] == pytest.approx(0.3, rel=0.011)
-    assert found["plain"]["leakage_over_random"] == pytest.approx(
-        found["plain"]["leakage"] / found["random"]["leakage"]
-    )
+    slope = np.abs(units[:, 0])
+    usual = np.mean([found[family]["length"] for family in families])
+    lengths = np.minimum(0.3 / slope, comparison.MATCH_LONGEST * usual)
+    assert 0 < found["random"]["reached"] == np.sum(lengths * slope > 0.299) < 6
+    assert found["random"]["length"] == pytest.approx(lengths.mean(), rel=0.011)
+    assert found["random"]["leakage"] == pytest.approx(np.mean(lengths * others), rel=0.011)
+    assert found["random"]["target_change"] == pytest.approx(np.mean(lengths * slope), rel=0.011)
+    # Pair by pair, at the smaller of the two changes; "short" itself reaches 0.18 and no more.
+    for family, leakage, most in (("plain", 0.0, 0.3), ("skew", 0.25, 0.3), ("short", 0.5, 0.18)):
+        common = np.minimum(lengths * slope, most)
+        counted = common >= comparison.LEAST_CHANGE
+        wanted = np.sum(leakage * common[counted]) / np.sum((common / slope * others)[counted])
+        assert found[family]["n_over_random"] == counted.sum() > 3
+        assert found[family]["leakage_over_random"] == pytest.approx(wanted, rel=0.02, abs=1e-6)
 
 
 def test_what_moves_along_a_direction_and_what_projection_spares():

@@ -14,6 +14,7 @@ import fake_run
 import keras
 import numpy as np
 import pytest
+from face_pictures import picture
 from PIL import Image
 
 from cgan_tf import artifact, label
@@ -21,6 +22,7 @@ from cgan_tf.data import folder, images, synthetic
 from cgan_tf.errors import UserError
 from cgan_tf.networks import generators
 from cgan_tf.networks.vgg import Regressor
+from cgan_tf.photos import choose_face
 from cgan_tf.run import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -142,7 +144,7 @@ def test_broken_photos_are_skipped_and_counted(forms, photos, tmp_path, capsys):
     for path in photos.iterdir():
         path.write_text("no photo")
     before = output.read_bytes()
-    with pytest.raises(UserError, match="none of its 3 photos could be read"):
+    with pytest.raises(UserError, match="none of its 3 photos could be scored"):
         command(model=forms["run"], image=photos, output=output, overwrite="true")
     assert output.read_bytes() == before and len(os.listdir(tmp_path)) == 2
     with pytest.raises(UserError, match="--image: cannot read image .*c.png.*another photo"):
@@ -161,9 +163,27 @@ def test_celebas_photos_get_their_crop(forms, photos, tmp_path):
     images.save_png(photos / "only" / "aligned.png", pixels)
     for aligned, crop in ((True, images.celeba_crop_resize), (False, images.center_square_resize)):
         labeler = label.Labeler(("A",), 32, aligned, "normal", 8, run)
-        pictures = label.read_photos(labeler, [photos / "only" / "aligned.png"])
+        which = choose_face(None, aligned)
+        pictures = label.read_photos(labeler, [photos / "only" / "aligned.png"], which)
         assert label.label(labeler, pictures, io.BytesIO()) == (1, 0)
         np.testing.assert_array_equal(seen.pop()[0], images.to_float(crop(pixels, 32)))
+
+
+def test_the_largest_face_of_a_photo_is_scored(tmp_path, capsys):
+    """Or the one that --face names; a photo without one has no row."""
+    small, large = (4, 650, 300, 160, 0), (1, 250, 350, 300, 0)
+    images.save_png(tmp_path / "one.png", picture(large))
+    images.save_png(tmp_path / "two.png", picture(small, large))
+    images.save_png(tmp_path / "z.png", np.full((300, 400, 3), 128, np.uint8))
+    paths = sorted(tmp_path.glob("*.png"))
+    labeler = label.Labeler(("A",), 64, True, "normal", 8, None)
+    one, two, none = (pixels for _, pixels in label.read_photos(labeler, paths, "all"))
+    assert np.abs(one.astype(int) - two).mean() < 4, "the same face, found beside another"
+    assert "z.png: no face found" in str(none)
+    _, second, _ = (pixels for _, pixels in label.read_photos(labeler, paths, 2))
+    assert np.abs(two.astype(int) - second).mean() > 20
+    *_, center = (pixels for _, pixels in label.read_photos(labeler, paths, "center"))
+    np.testing.assert_array_equal(center, np.full((64, 64, 3), 128))
 
 
 # ---- samples -----------------------------------------------------------------------------------
@@ -328,6 +348,10 @@ def test_samples_that_are_not_finite():
         ({"image": ""}, "--image, --samples: give one of the two"),
         ({"samples": 4}, "--image, --samples: give one of the two"),
         ({"samples_dir": "x"}, "--samples_dir: only with --samples"),
+        ({"image": "", "samples": 4, "face": "1"}, "--face: only with --image; leave it out"),
+        ({"face": "all"}, "--face=all: a photo has one row; give center, or a number"),
+        ({"face": "left"}, "--face=left: give all, center, or a number"),
+        ({"face": "2"}, "--face=2: this model has learned from the center squares"),
         ({"image": "gone"}, "--image=gone: no such file or folder"),
         ({"output": "scores.txt"}, "--output=scores.txt: give a name that ends in .csv"),
         ({"output": "gone/s.csv"}, "--output=gone/s.csv: the folder gone does not exist; make it"),

@@ -46,6 +46,15 @@ def test_parse_face():
             photos.parse_face(text)
 
 
+def test_which_faces_a_model_is_for():
+    assert photos.choose_face(None, aligned=True) == "all"
+    assert photos.choose_face(None, aligned=False) == "center"
+    assert photos.choose_face("2", aligned=True) == 2
+    assert photos.choose_face("center", aligned=True) == "center"
+    with pytest.raises(UserError, match="--face=1: this model has learned from the center"):
+        photos.choose_face("1", aligned=False)
+
+
 def test_an_aligned_photo_is_not_searched():
     draw = np.random.default_rng(0)
     aligned = draw.integers(0, 256, (218, 178, 3), np.uint8)
@@ -54,7 +63,7 @@ def test_an_aligned_photo_is_not_searched():
     assert (portrait.face.x, portrait.face.y, portrait.face.side) == (89.0, 109.0, 148.0)
     (portrait,) = photos.portraits(aligned, 64, aligned=False, which=photos.CENTER)
     assert (portrait.face.x, portrait.face.y, portrait.face.side) == (89.0, 109.0, 178.0)
-    with pytest.raises(UserError, match="no face found; --face=center edits the center"):
+    with pytest.raises(UserError, match="no face found; --face=center takes the center"):
         photos.portraits(aligned, 64, aligned=True, which=1)
 
 

@@ -163,16 +163,6 @@ def test_strengths_beyond_the_model_are_refused():
 # ---- whose faces -------------------------------------------------------------------------------
 
 
-def test_which_faces_a_model_is_for():
-    aligned, square = Shift(editors.CELEBA_CROP), Shift()
-    assert translate.choose_face(None, aligned) == "all"
-    assert translate.choose_face(None, square) == "center"
-    assert translate.choose_face("2", aligned) == 2
-    assert translate.choose_face("center", aligned) == "center"
-    with pytest.raises(UserError, match="--face=1: this model has learned from the center"):
-        translate.choose_face("1", square)
-
-
 def edit_folder(folder, editor, which="all", **options):
     """Rows and pictures of `folder`'s photos, all strengths +20 levels."""
     paths = photos.find_photos(str(folder))
