@@ -112,7 +112,7 @@ def main() -> None:
         if family not in FAMILIES:
             raise UserError(f"--directions={family}: one of {', '.join(FAMILIES)}")
     quiet.import_tensorflow()
-    from cgan_tf import artifact, attribute, data, evaluate, measure, metrics, translator
+    from cgan_tf import artifact, attribute, data, editing, evaluate, measure, metrics, translator
     from cgan_tf import config as config_module
     from cgan_tf import judge as judge_module
     from cgan_tf.networks import generators
@@ -154,7 +154,7 @@ def main() -> None:
         )  # fmt: skip
         chain = measure.Chain(editor, judge, {name: evaluate.promised(entry)})
         photos = photos or measure.Photos(chain, dataset, FLAGS.photos, config.seed, FLAGS.split)
-        figures = measure.measure_edits(chain, photos)["learned"][name]
+        figures = editing.measure_edits(chain, photos)["learned"][name]
         scores = measure.batched(chain.score, photos.images)
         column = judge.attribute_names.index(name)
         accuracy = metrics.balanced_accuracy(scores, photos.labels)[column]

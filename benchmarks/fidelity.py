@@ -42,7 +42,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
             f"--run_dir={run.path}: its directions do not tell how far --keep_detail goes; run "
             "--stage=directions --restart"
         )
-    further = editor.keep_detail
+    keep = editor.keep_detail
     judge_model = artifact.load_model(Judge, finished_stage(run, "evaluate").path / judge.FOLDER)
     dataset = data.open_data(config)
     chosen = measure.choose(dataset.splits[split], count, config.seed)
@@ -60,15 +60,15 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
         lacks = np.flatnonzero(labels[index, columns] < 0.5)
         rows = np.concatenate([np.zeros_like(strengths[:1]), strengths[lacks]])
         pictures = {}
-        for means, factors in (("", np.ones_like(strengths[0])), (" + keep_detail", further)):
-            before, *after = editors.run_on_cpu(
-                translator.generate,
-                latent=np.repeat(latent[None], len(rows), 0),
-                strengths=rows * factors,
-            )
+        latents = np.repeat(latent[None], len(rows), 0)
+        for means, steps in (("", rows), (" + keep_detail", keep.scaled(rows))):
+            drawn = editors.run_on_cpu(translator.generate, latent=latents, strengths=steps)
+            if not means:
+                pictures[means] = [to_uint8(image) for image in drawn[1:]]
+                continue
             pictures[means] = [
-                faces.paste_face(crops[index], image, whole, before) if means else to_uint8(image)
-                for image in after
+                faces.paste_face(crops[index], image, whole, drawn[0])
+                for image in keep.confine(drawn[1:], drawn[:1], rows[1:])
             ]
         return pictures
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, distribution, families, losses, optimizers, training
+from cgan_tf import artifact, detail, distribution, families, losses, optimizers, training
 from cgan_tf import config as config_module
 from cgan_tf.config import Config, closest
 from cgan_tf.data import ImageData, faces, images, pipeline
@@ -320,7 +320,7 @@ class Calibration:
         return (vector * unit).astype(np.float32)
 
     def keep_detail(self, index: int, vector: np.ndarray, asked: float) -> dict:
-        """How much further a direction must go where a photo gets only the edit's difference.
+        """Where a direction acts, and how much further it must go where only that is edited.
 
         Less of an edit gets through then (translate's --keep_detail), and the change counts from
         the photo itself.
@@ -332,7 +332,8 @@ class Calibration:
 
         Returns:
             factor: of the strength, with which the rise is `asked`, or
-            `KEEP_DETAIL_LONGEST` where that is not reached; change: the rise; n: photos.
+            `KEEP_DETAIL_LONGEST` where that is not reached; footprint: see `detail`; change: the
+            rise; n: photos.
         """
         column = int(self.trainer.columns[index])
         rows = self.dataset.splits[self.split]
@@ -348,21 +349,30 @@ class Calibration:
         )
         latents = run(lambda images: self.trainer.encoder(images, training=False), photos)
         before, scores = run(draw, latents), run(see, photos)[:, column]
+        after, strengths = run(draw, latents + vector), np.ones((len(photos), 1))
 
-        def change(factor: float) -> float:
-            edited = faces.add_difference(photos, run(draw, latents + factor * vector), before)
+        def change(drawn: np.ndarray, text: str) -> float:
+            kept = detail.KeepDetail(np.ones(1), detail.decode(text, before.shape[1])[None])
+            edited = faces.add_difference(photos, kept.confine(drawn, before, strengths), before)
             return float(np.mean(run(see, edited)[:, column] - scores))
 
+        text = detail.choose_footprint(before, after, functools.partial(change, after))
+
+        def change_at(factor: float) -> float:
+            return change(run(draw, latents + factor * vector), text)
+
         low, high = 0.0, KEEP_DETAIL_LONGEST
-        reached = change(high)
+        reached = change_at(high)
         if reached > asked:
             for _ in range(KEEP_DETAIL_BISECTIONS):
                 middle = (low + high) / 2
-                found = change(middle)
+                found = change_at(middle)
                 low, high, reached = (
                     (middle, high, reached) if found < asked else (low, middle, found)
                 )
-        return {"factor": float(high), "change": reached, "n": len(photos)}
+        return {
+            "factor": float(high), "footprint": text, "change": reached, "n": len(photos),
+        }  # fmt: skip
 
     def table(self, index: int, vector: np.ndarray) -> list[dict]:
         """The calibration table of the vector for the attribute of direction `index`."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cgan_tf import metrics, strengths
-from cgan_tf.data import synthetic, synthetic_source
+from cgan_tf.data import faces, synthetic, synthetic_source
 from cgan_tf.data.images import to_float
 from cgan_tf.measure import Chain, Numbers, Photos, batched, choose, estimate, mean, ratio
 
@@ -65,6 +65,66 @@ def edits_mean(edits: Numbers) -> Numbers:
             for key in chosen
         }
     return means
+
+
+def measure_keep_detail(chain: Chain, photos: Photos) -> Numbers:
+    """The `keep_detail` block: what +1 does to photos that get only the edit's difference.
+
+    Everything counts from the photo itself, which is what such an edit begins with; beside it what
+    `plain` translation does to the same photos, which begins with the reconstruction.
+    """
+    block: Numbers = {"attributes": {}, "mean": {}}
+    for name in chain.attributes:
+        rows = rows_without(chain, photos, name)
+        if not len(rows):
+            continue
+        drawn = batched(chain.generate, photos.latents[rows] + chain.directions[name])
+        block["attributes"][name] = {
+            "keep_detail": _from_photo(
+                chain, photos, name, rows, keep_detail(chain, photos, name, rows)
+            ),
+            "plain": _from_photo(chain, photos, name, rows, drawn),
+            "n": len(rows),
+            "seed": photos.seed,
+        }
+    for method in ("keep_detail", "plain"):
+        entries = [entry[method] for entry in block["attributes"].values()]
+        block["mean"][method] = {
+            key: mean([entry[key] for entry in entries])
+            for key in ("target_change", "leakage", "identity")
+        }
+    return block
+
+
+def _from_photo(
+    chain: Chain, photos: Photos, name: str, rows: np.ndarray, edited: np.ndarray
+) -> Numbers:
+    """What the judge sees changed between the rows' photos and their edited images."""
+    features, after = batched(chain.judge, edited)
+    change, leakage = metrics.edit_change(
+        photos.probabilities[rows], after, chain.names.index(name)
+    )
+    columns = {
+        "target_change": change,
+        "leakage": leakage,
+        "identity": _identity(photos.features[rows], features),
+    }
+    found = {key: estimate(values, photos.seed) for key, values in columns.items()}
+    return {key: figure for key, (figure, _) in found.items()} | {
+        "interval": {key: interval for key, (_, interval) in found.items()}
+    }
+
+
+def keep_detail(chain: Chain, photos: Photos, name: str, rows: np.ndarray) -> np.ndarray:
+    """The rows' photos float32 `[N, R, R, 3]`, edited by +1 as --keep_detail does it."""
+    strengths = np.zeros((len(rows), len(chain.attributes)), np.float32)
+    strengths[:, chain.attributes.index(name)] = 1.0
+    factor = chain.keep_detail.scaled(strengths)[:, [chain.attributes.index(name)]]
+    steps = factor.reshape(-1, *[1] * chain.directions[name].ndim) * chain.directions[name]
+    before = photos.reconstructions[rows]
+    drawn = batched(chain.generate, photos.latents[rows] + steps)
+    drawn = chain.keep_detail.confine(drawn, before, strengths)
+    return faces.add_difference(photos.images[rows], drawn, before)
 
 
 def rows_without(chain: Chain, photos: Photos, name: str) -> np.ndarray:
@@ -480,15 +540,17 @@ def _counterfactual(
     agree = (seen > 0.5) == (wanted > 0.5)
     change = wanted - photos.probabilities[rows]
     rebuilt = photos.reconstructions[rows]
-    kept = np.clip(unedited + (edited - rebuilt), -1.0, 1.0)  # --keep_detail without mask
-    pictures = (edited, kept, rebuilt, unedited, truth)
-    looks = (
+    pictures = [edited, rebuilt, unedited, truth]
+    looks = [
         features,
-        batched(chain.judge, kept)[0],
         photos.reconstructed_features[rows],
         photos.features[rows],
         true_features,
-    )
+    ]
+    if chain.keep_detail is not None:
+        kept = keep_detail(chain, photos, name, rows)
+        pictures.append(kept)
+        looks.append(batched(chain.judge, kept)[0])
     few = [part[:VGG_PHOTOS] for part in pictures]
     seen_few = batched(lambda *parts: _apart(*map(chain.flat_features, parts)), *few)
     return {
@@ -509,25 +571,25 @@ def _counterfactual(
 
 
 def _apart(
-    edited: np.ndarray, kept: np.ndarray, rebuilt: np.ndarray, unedited: np.ndarray,
-    truth: np.ndarray,
+    edited: np.ndarray, rebuilt: np.ndarray, unedited: np.ndarray, truth: np.ndarray,
+    *kept: np.ndarray,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
-    """Squared distances `[N]`: from the truth of the other four, in their order; then between the
-    edited and the unedited."""
+    """Squared distances `[N]`: from the truth of the first three, in their order; between the
+    edited and the unedited; and from the truth of the photo that keeps its detail, if it is given.
+    """
 
     def squared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.square(one - other).reshape(len(one), -1).sum(axis=1)
 
-    others = (edited, kept, rebuilt, unedited)
-    return *(squared(part, truth) for part in others), squared(edited, unedited)
+    first = (squared(part, truth) for part in (edited, rebuilt, unedited))
+    return *first, squared(edited, unedited), *(squared(part, truth) for part in kept)
 
 
 def _nearness(suffix: str, distances: tuple[np.ndarray, ...]) -> Numbers:
     """The shares of yes to the block's questions, from what `_apart` gives."""
-    edited, kept, rebuilt, unedited, edited_to_unedited = distances
+    edited, rebuilt, unedited, edited_to_unedited, *kept = distances
     return {
         f"nearer{suffix}": mean(edited < edited_to_unedited),
         f"beats_photo{suffix}": mean(edited < unedited),
         f"beats_reconstruction{suffix}": mean(edited < rebuilt),
-        f"detail_beats_photo{suffix}": mean(kept < unedited),
-    }
+    } | {f"detail_beats_photo{suffix}": mean(part < unedited) for part in kept}

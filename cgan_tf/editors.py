@@ -7,7 +7,7 @@ compares.
 
 import abc
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
+from cgan_tf import detail
 from cgan_tf.config import Config
+from cgan_tf.detail import KeepDetail
 from cgan_tf.errors import UserError
 from cgan_tf.quiet import native_stderr_held
 from cgan_tf.run import RunFolder
@@ -45,8 +47,7 @@ class Editor(abc.ABC):
             centered square.
         usual_psnr: dB that the reconstructions of nearly all validation photos have; None where an
             older run or export does not tell.
-        keep_detail: float32 `[K]`, by which strengths are multiplied where a photo gets only the
-            difference that an edit makes; None likewise.
+        keep_detail: for photos that get only the difference that an edit makes; None likewise.
         score_names: what the signature `attributes` scores, in order; nothing without a regressor.
     """
 
@@ -58,15 +59,13 @@ class Editor(abc.ABC):
         resolution: int,
         crop: str,
         usual_psnr: float | None = None,
-        keep_detail: Mapping[str, float] | None = None,
+        keep_detail: KeepDetail | None = None,
     ) -> None:
         self.attributes = attributes
         self.resolution = resolution
         self.aligned = crop == CELEBA_CROP
         self.usual_psnr = usual_psnr
-        self.keep_detail = None
-        if keep_detail and set(attributes) <= set(keep_detail):
-            self.keep_detail = np.float32([keep_detail[name] for name in attributes])
+        self.keep_detail = keep_detail
 
     @abc.abstractmethod
     def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
@@ -85,7 +84,7 @@ class KerasEditor(Editor):
         translator: Translator,
         crop: str,
         usual_psnr: float | None = None,
-        keep_detail: Mapping[str, float] | None = None,
+        keep_detail: KeepDetail | None = None,
     ) -> None:
         super().__init__(
             translator.attributes, translator.resolution, crop, usual_psnr, keep_detail
@@ -211,21 +210,15 @@ def open_editor(path: str, scores: bool = False) -> Editor:
     crop = training_crop(run.load_config())
     translator = Translator.from_run(place, scores, own=True)
     directions = read_directions(run, translator.generator.latent_shape, own=True)
-    return KerasEditor(translator, crop, usual_psnr(run), keep_detail_factors(directions))
+    keep = KeepDetail.of(
+        detail.entries(directions), translator.attributes, translator.resolution, place
+    )
+    return KerasEditor(translator, crop, usual_psnr(run), keep)
 
 
 def usual_psnr(run: RunFolder) -> float | None:
     """What the inversion stage has found that nearly all validation photos reach, dB."""
     return run.stage("inversion").read_metadata().get("usual_psnr")
-
-
-def keep_detail_factors(directions: Mapping[str, dict[str, Any]]) -> dict[str, float]:
-    """The factors of the direction files that have one, by attribute."""
-    return {
-        name: entry["keep_detail"]["factor"]
-        for name, entry in directions.items()
-        if "keep_detail" in entry
-    }
 
 
 def find_model(path: str) -> tuple[str, Path]:
@@ -312,7 +305,7 @@ def _parse_description(text: bytes, path: Path) -> dict[str, Any]:
 
 def _essentials(
     description: dict[str, Any], path: Path
-) -> tuple[tuple[str, ...], int, str, float | None, dict[str, float] | None]:
+) -> tuple[tuple[str, ...], int, str, float | None, KeepDetail | None]:
     try:
         names, resolution = description["attributes"], description["resolution"]
         crop = description["crop"]
@@ -326,7 +319,8 @@ def _essentials(
         and crop in (CELEBA_CROP, SQUARE_CROP)
     ):
         raise UserError(f"{path}: damaged description of the model; {_REMEDY}")
-    return tuple(names), resolution, crop, *map(description.get, ("usual_psnr", "keep_detail"))
+    keep = KeepDetail.of(description.get("keep_detail"), names, resolution, path)
+    return tuple(names), resolution, crop, description.get("usual_psnr"), keep
 
 
 def _reason(error: Exception) -> str:

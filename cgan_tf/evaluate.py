@@ -29,6 +29,9 @@ Layout of report.json; a figure that has no value is null, a part that does not 
                  ratio_over_random, calibrated_change, achieved_change, achieved_change_judge,
                  calibration_error (in interval too), calibration_error_judge, n_calibration
     edits_mean   learned, random: means over the attributes
+    keep_detail  (of directions that know where they act)  attributes: {NAME: {keep_detail, plain:
+                 {target_change, leakage, identity, interval}, n, seed}}; mean: {keep_detail,
+                 plain: {target_change, leakage, identity}}
     set          error, error_judge, strength, met, n, seed; attributes: {NAME: for each value
                  {asked, reached, reached_judge, error, error_judge, strength, met, n, seed}}
     strengths    n_photos, seed; attributes: {NAME: [{strength, target_change, success, leakage,
@@ -61,11 +64,13 @@ ratio is target_change / leakage. Random directions have no sign, so their targe
 mean size of each one's change. calibration_error is |what R sees on test photos - what the
 direction's table, made on validation photos, promises|. perceptual_encoder is the encoder's
 distance on the same photos, seconds_to_optimize the hybrid's per image until its mean distance is
-within 5 % of optimize's last one. In set, --set gives each value to test photos of either
-label; error is the mean |value - asked|, strength the mean |strength|, met the share of the photos
-whose direction reaches the value. separability is the balanced accuracy with which a hyperplane in
-z, and one in w, tells what the judge says of held-out samples. An interval is [low, high]: 95 % of
-the figure's values over 1,000 bootstrap draws of the photos.
+within 5 % of optimize's last one. keep_detail is +1 on the photo itself, which gets only the
+difference that the edit makes (translate's --keep_detail), beside plain translation; there all
+figures count from the photo and not from its reconstruction. In set, --set gives each value to test
+photos of either label; error is the mean |value - asked|, strength the mean |strength|, met the
+share of the photos whose direction reaches the value. separability is the balanced accuracy with
+which a hyperplane in z, and one in w, tells what the judge says of held-out samples. An interval is
+[low, high]: 95 % of the figure's values over 1,000 bootstrap draws of the photos.
 
 strengths: + on photos without the attribute, - on those with it, whose success is to get to 0.5 or
 below.
@@ -89,7 +94,7 @@ questions to each edited reconstruction, as shares of yes: nearer, is it nearer 
 face than to the unedited photo; beats_photo, is it nearer to the true edited face than the unedited
 photo is; beats_reconstruction, than the photo's reconstruction is, which has the same error of
 inversion; detail_beats_photo, as beats_photo, of the photo to which only the edit's difference is
-added, which is --keep_detail without its mask and its factor. By the perceptual distance on
+added, as --keep_detail does it. By the perceptual distance on
 n_nearer of them, by the judge's features (_judge), by psnr (_psnr). true_change and true_leakage
 are what the judge sees of the true edit.
 """
@@ -164,11 +169,16 @@ def measure_all(
         translator: a `Translator` with its regressor.
         directions: the direction files by attribute.
     """
-    from cgan_tf import editing, measure
+    from cgan_tf import detail, editing, measure
 
     start, seed = time.perf_counter(), config.seed
     chain = measure.Chain(
-        translator, judge, {name: promised(entry) for name, entry in directions.items()}
+        translator,
+        judge,
+        {name: promised(entry) for name, entry in directions.items()},
+        detail.KeepDetail.of(
+            detail.entries(directions), translator.attributes, translator.resolution, folder
+        ),
     )
     report: Numbers = {
         "version": VERSION,
@@ -230,6 +240,14 @@ def measure_all(
         f"evaluate: --set misses by {_text(settings['error'], '.3f')}, by the judge "
         f"{_text(settings['error_judge'], '.3f')}"
     )
+    if chain.keep_detail is not None:
+        kept = report["keep_detail"] = editing.measure_keep_detail(chain, photos)
+        for method, words in (("keep_detail", "with --keep_detail"), ("plain", "without")):
+            entry = kept["mean"][method]
+            print(
+                f"evaluate: +1 {words} keeps {_text(entry['identity'], '.3f')} of the photo's "
+                f"identity and changes {_text(entry['target_change'], '+.2f')}"
+            )
     report |= _measure_more_edits(chain, photos)
     if dataset.name == "synthetic":
         report["counterfactual"] = editing.measure_counterfactual(chain, photos)

@@ -20,6 +20,7 @@ from cgan_tf import inversion, metrics, projection
 from cgan_tf.config import Config
 from cgan_tf.data import ImageData, pipeline
 from cgan_tf.data.images import to_float
+from cgan_tf.detail import KeepDetail
 from cgan_tf.families import fit_plane
 from cgan_tf.networks.judge import Judge
 from cgan_tf.networks.stylegan import StyleGenerator
@@ -85,14 +86,20 @@ class Chain:
         translator: generator, encoder, directions and regressor.
         judge: see `cgan_tf.judge`.
         calibrated: change that each direction's table promises at strength +1, by attribute.
+        keep_detail: of the directions; None where they do not tell.
     """
 
     def __init__(
-        self, translator: Translator, judge: Judge, calibrated: Mapping[str, float]
+        self,
+        translator: Translator,
+        judge: Judge,
+        calibrated: Mapping[str, float],
+        keep_detail: KeepDetail | None = None,
     ) -> None:
         self.translator = translator
         self.judge_model = judge
         self.calibrated = calibrated
+        self.keep_detail = keep_detail
         self.generator = translator.generator
         self.attributes = translator.attributes
         self.directions = dict(zip(self.attributes, translator.directions.numpy(), strict=True))

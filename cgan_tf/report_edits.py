@@ -26,6 +26,7 @@ from cgan_tf.page import (
     tag,
 )
 
+FROM_PHOTO = {"keep_detail": "detail kept", "plain": "plain"}
 METHODS = {"learned": "the run's directions", "random": "random directions"}
 SPREAD = "± is half a 95 % interval by bootstrap over the photos."
 
@@ -39,6 +40,7 @@ def parts(evaluation: Mapping[str, Any], attributes: Sequence[str]) -> list[Html
     """
     return [
         *_edits(evaluation, attributes),
+        *_keep_detail(evaluation, attributes),
         *_strengths(evaluation, attributes),
         *_preservation(evaluation),
         *_comparison(evaluation, attributes),
@@ -93,6 +95,45 @@ def _edit_row(name: str, method: str, edit: Mapping[str, Any]) -> tuple[str, ...
         fixed(edit.get("achieved_change"), 3, signed=True),
         plus_minus(edit.get("calibration_error"), spread.get("calibration_error"), 3),
         number(edit.get("n")), plain(edit.get("seed")),
+    )  # fmt: skip
+
+
+def _keep_detail(evaluation: Mapping[str, Any], attributes: Sequence[str]) -> list[Html]:
+    block = mapping(evaluation.get("keep_detail"))
+    measured = {
+        name: mapping(entry) for name, entry in mapping(block.get("attributes")).items()
+    }
+    if not measured:
+        return []
+    rows = [
+        _from_photo_row(name, method, mapping(measured[name].get(method)), measured[name])
+        for name in _ordered(measured, attributes)
+        for method in FROM_PHOTO
+    ]
+    means = mapping(block.get("mean"))
+    rows += [
+        _from_photo_row("Mean", method, mapping(means.get(method)), {}) for method in FROM_PHOTO
+    ]
+    text = (
+        "With detail kept, a photo gets only the difference that the edit makes, where the edit "
+        "acts; plain translation gives the model's whole picture. All counts from the photo "
+        f"itself, by the judge, at +1. {SPREAD}"
+    )
+    head = ("Attribute", "Method", "Target change", "Leakage", "Identity", "n", "Seed")
+    caption = "Edits of test photos that keep the photo's own detail, beside plain ones"
+    return [tag("h3", "On the photo itself"), tag("p", text), table(caption, head, rows, 2)]
+
+
+def _from_photo_row(
+    name: str, method: str, one: Mapping[str, Any], entry: Mapping[str, Any]
+) -> tuple[str, ...]:
+    spread = mapping(one.get("interval"))
+    return (
+        name, FROM_PHOTO[method],
+        plus_minus(one.get("target_change"), spread.get("target_change"), 3, signed=True),
+        plus_minus(one.get("leakage"), spread.get("leakage"), 3),
+        plus_minus(one.get("identity"), spread.get("identity"), 3),
+        number(entry.get("n")), plain(entry.get("seed")),
     )  # fmt: skip
 
 

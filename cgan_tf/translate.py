@@ -131,16 +131,21 @@ class Drawer:
             raise UserError("--edit: the answer to these strengths is not finite: lower them")
         return image
 
-    def scaled(self, strengths: np.ndarray) -> np.ndarray:
-        """The strengths at which the face changes as much as these promise."""
-        factors = self.editor.keep_detail if self.keep_detail else None
-        return strengths if factors is None else strengths * factors
-
     def before(self, latent: np.ndarray) -> np.ndarray | None:
         """The model's picture of the unedited face; None where nobody asks for it."""
         if not self.keep_detail:
             return None
         return self.draw(latent, np.zeros(len(self.editor.attributes), np.float32))
+
+    def edit(
+        self, latent: np.ndarray, strengths: np.ndarray, before: np.ndarray | None
+    ) -> np.ndarray:
+        """The picture of the edited face; with one from before, other only where the edit acts."""
+        detail = self.editor.keep_detail
+        if before is None or detail is None:
+            return self.draw(latent, strengths)
+        image = self.draw(latent, detail.scaled(strengths))
+        return detail.confine(image[None], before[None], strengths[None])[0]
 
     def seer(self, portrait: Portrait, latent: np.ndarray) -> strengths.See:
         """What becomes of the face at other strengths, as the model would see it.
@@ -156,7 +161,7 @@ class Drawer:
 
         def see(latents: np.ndarray, steps: np.ndarray) -> np.ndarray:
             rows = zip(latents, steps, strict=True)
-            drawn = np.stack([self.draw(row, self.scaled(step)) for row, step in rows])
+            drawn = np.stack([self.edit(row, step, before()) for row, step in rows])
             if not self.keep_detail:
                 return drawn
             return faces.add_difference(crop, drawn, before()[None])
@@ -177,13 +182,12 @@ class Drawer:
         from cgan_tf.data import faces
 
         before = self.before(latent)
-        strengths = self.scaled(strengths)
         if not self.alone:
-            image = self.draw(latent, strengths)
+            image = self.edit(latent, strengths, before)
             return faces.paste_face(picture, image, portrait.face, before)
         tiles = []
         for factor in np.float32(STRIP_FACTORS if self.strip else (1.0,)):
-            image = self.draw(latent, strengths * factor)
+            image = self.edit(latent, strengths * factor, before)
             if before is None:
                 tiles.append(images.to_uint8(image))
             else:
@@ -563,8 +567,8 @@ def main() -> int:
     tuner = tuning.Tuner.of(projector) if options.tune else None
     if options.keep_detail and editor.keep_detail is None:
         print(
-            "--keep_detail: this model, of an older version, does not tell how much further edits "
-            "must go; +1 changes less than its calibration says"
+            "--keep_detail: this model, of an older version, does not tell where its edits act and "
+            "how much further they must go; +1 changes less than its calibration says"
         )
 
     table = Table(Path(options.output).expanduser() / TABLE if is_folder else None)

@@ -7,13 +7,9 @@ metadata), and read back by `cgan_tf.editors`.
 from typing import Any
 
 from cgan_tf import config as config_module
+from cgan_tf import detail
 from cgan_tf.config import Config
-from cgan_tf.editors import (
-    DESCRIPTION_FORMAT,
-    keep_detail_factors,
-    training_crop,
-    usual_psnr,
-)
+from cgan_tf.editors import DESCRIPTION_FORMAT, training_crop, usual_psnr
 from cgan_tf.run import RunFolder, file_hash, versions
 from cgan_tf.translator import Translator, read_directions
 
@@ -49,7 +45,7 @@ def describe(run: RunFolder, config: Config, translator: Translator) -> dict[str
         "attributes": list(translator.attributes),
         "scores": list(translator.regressor.attribute_names),
         "calibration": {name: entry.get("calibration", []) for name, entry in directions.items()},
-        "keep_detail": keep_detail_factors(directions),
+        "keep_detail": detail.entries(directions),
         "image": {"layout": "NHWC", "dtype": "float32", "range": [-1.0, 1.0]},
         "resolution": translator.resolution,
         "crop": training_crop(config),

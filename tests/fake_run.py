@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from cgan_tf import artifact, data, run
+from cgan_tf import artifact, data, detail, run
 from cgan_tf import config as config_module
 from cgan_tf.config import Config
 from cgan_tf.networks import generators
@@ -69,11 +69,20 @@ def make_run(path: Path, config: Config) -> run.RunFolder:
             "vector": draw.standard_normal(generator.latent_shape).tolist(),
             "generator": owner,
             "calibration": [{"strength": 1.0, "change": 0.5, "n": 10}],
-            "keep_detail": {"factor": 1.5, "change": 0.5, "n": 10},
+            "keep_detail": {
+                "factor": 1.5, "footprint": detail.encode(footprint(name)), "change": 0.5, "n": 10,
+            },
         }
         run.write_text(stage.model / f"{name}.json", json.dumps(entry))
     stage.finish()
     return folder
+
+
+def footprint(name: str) -> np.ndarray:
+    """Where the edit of an attribute acts, float32 `[R, R]`: in another band for each."""
+    side, index = 32, ATTRIBUTES.index(name)
+    rows = np.abs(np.arange(side) - side * (index + 0.5) / len(ATTRIBUTES)) / side
+    return np.repeat(np.float32(1.0 - rows)[:, None], side, axis=1) ** 4
 
 
 def _temporary_folder() -> Path:

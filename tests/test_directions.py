@@ -13,7 +13,7 @@ import tiny
 from PIL import Image
 
 from cgan_tf import config as config_module
-from cgan_tf import directions, run, training
+from cgan_tf import detail, directions, run, training
 from cgan_tf.data import faces, images
 from cgan_tf.errors import UserError
 from cgan_tf.run import RunFolder
@@ -575,6 +575,8 @@ def test_a_direction_file_says_what_it_is_and_whose(chain):
         assert [line["strength"] for line in entry["calibration"]] == list(directions.TABLE)
         assert all(line["n"] >= 1 for line in entry["calibration"])
         assert 0 <= entry["keep_detail"]["factor"] <= directions.KEEP_DETAIL_LONGEST
+        acts = detail.decode(entry["keep_detail"]["footprint"], 32)
+        assert acts.max() == 1 and acts.min() < 0.1
 
 
 def test_strengths_out_of_reach_are_recorded(chain):

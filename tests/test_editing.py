@@ -5,6 +5,7 @@ import pytest
 from scripted import Script, scripted_photos
 
 from cgan_tf import editing, metrics
+from cgan_tf.detail import KeepDetail
 
 
 def test_edits_by_hand():
@@ -227,6 +228,7 @@ class Pixel(Lossy):
 
 def test_what_an_edit_is_nearer_to():
     chain = Pixel([0.3, 0.0, 0.0])
+    chain.keep_detail = KeepDetail(np.ones(1, np.float32), np.ones((1, 1, 1), np.float32))
     photo = np.float32([[0.1, 0.2, 0.3]] * 4)
     error = np.float32([[0, 0, 0.1], [0, 0, 0.5], [0, 0, 0.1], [0, 0, 0.1]])
     true_step = np.float32([[0.4, 0, 0], [0.4, 0, 0], [0.1, 0, 0], [0.7, 0, 0]])
@@ -246,6 +248,42 @@ def test_what_an_edit_is_nearer_to():
     assert block["true_change"] == pytest.approx(0.4)
     assert block["psnr_ceiling"] is None  # what was encoded is drawn as it was
     assert (block["n"], block["n_nearer"]) == (4, 4)
+    # Half of the difference, and twice as far: the same. Nothing of it: the photo as it was.
+    for factor, share, answer in ((2.0, 0.5, 3 / 4), (1.0, 0.0, 0.0)):
+        footprint = np.full((1, 1, 1), share, np.float32)
+        chain.keep_detail = KeepDetail(np.float32([factor]), footprint)
+        block = editing._counterfactual(chain, photos, "A", np.arange(4), truth)
+        assert block["detail_beats_photo"] == answer and block["nearer"] == 3 / 4
+    chain.keep_detail = None  # directions of an older version
+    block = editing._counterfactual(chain, photos, "A", np.arange(4), truth)
+    assert block["nearer"] == 3 / 4 and not any(key.startswith("detail") for key in block)
+
+
+def test_what_an_edit_does_to_the_photo_itself():
+    chain = Pixel([0.3, 0.1, 0.0])
+    chain.keep_detail = KeepDetail(np.float32([1.5]), np.full((1, 1, 1), 0.5, np.float32))
+    photo = np.float32([[0.1, 0.2, 0.3], [0.3, 0.1, 0.2]])
+    photos = scripted_photos(photo + np.float32([0, 0, 0.1]), [[0, 0, 0]] * 2)
+    photos.images = chain.generate(photo)
+    photos.reconstructions = chain.generate(photos.latents)
+    photos.features, photos.probabilities = chain.judge(photos.images)
+    block = editing.measure_keep_detail(chain, photos)
+    entry = block["attributes"]["A"]
+    # Kept: 0.5 * 1.5 of the direction; plain: the direction and the inversion's error in C.
+    kept, plain = entry["keep_detail"], entry["plain"]
+    assert kept["target_change"] == pytest.approx(0.225, rel=1e-5)
+    assert kept["leakage"] == pytest.approx(0.075 / 2, rel=1e-5)
+    assert plain["target_change"] == pytest.approx(0.3, rel=1e-5)
+    assert plain["leakage"] == pytest.approx((0.1 + 0.1) / 2, rel=1e-5)
+    before = np.pad(photo, ((0, 0), (0, 1)), constant_values=1)
+    moved = {"keep_detail": [0.225, 0.075, 0, 0], "plain": [0.3, 0.1, 0.1, 0]}
+    for method, step in moved.items():
+        identity = metrics.cosine(before, before + np.float32(step)).mean()
+        assert entry[method]["identity"] == pytest.approx(identity, rel=1e-5)
+        assert block["mean"][method]["identity"] == entry[method]["identity"]
+        low, high = entry[method]["interval"]["identity"]
+        assert low <= identity + 1e-6 and identity - 1e-6 <= high
+    assert entry["n"] == 2
 
 
 class Squaring(Script):

@@ -23,6 +23,7 @@ from cgan_tf import (
 )
 from cgan_tf.data import synthetic, synthetic_source
 from cgan_tf.data.images import decode_file, to_float
+from cgan_tf.detail import KeepDetail
 from cgan_tf.errors import UserError
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.judge import Judge
@@ -57,7 +58,9 @@ def chain(finished):
     config, folder, _, _ = finished
     editor = translator.Translator.from_run(folder.path, scores=True)
     model = artifact.load_model(Judge, folder.path / "evaluate" / judge.FOLDER)
-    return measure.Chain(editor, model, dict.fromkeys(fake_run.ATTRIBUTES, 0.5))
+    count = len(fake_run.ATTRIBUTES)
+    whole = KeepDetail(np.ones(count, np.float32), np.ones((count, 32, 32), np.float32))
+    return measure.Chain(editor, model, dict.fromkeys(fake_run.ATTRIBUTES, 0.5), whole)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +82,8 @@ def test_report_has_exactly_the_documented_layout(finished):
     config, _, dataset, report = finished
     assert set(report) == {
         "version", "seed", "seconds", "data", "judge", "generation", "regressor", "inversion",
-        "edits", "edits_mean", "set", "strengths", "preservation", "comparison", "rescoring",
-        "cosines", "consistency", "counterfactual", "pictures",
+        "edits", "edits_mean", "keep_detail", "set", "strengths", "preservation", "comparison",
+        "rescoring", "cosines", "consistency", "counterfactual", "pictures",
     }  # fmt: skip
     assert report["seed"] == 7
     assert report["data"] == {"name": "synthetic", "resolution": 32, "digest": dataset.digest,

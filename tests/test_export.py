@@ -17,7 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 import export
-from cgan_tf import data, editors, run
+from cgan_tf import data, detail, editors, run
 from cgan_tf.errors import UserError
 from cgan_tf.translator import Translator
 from export import parity, saved_model, stage, tflite, variants
@@ -107,7 +107,10 @@ def test_model_json(exported):
     assert description["attributes"] == NAMES
     assert set(NAMES) < set(description["scores"])
     assert description["calibration"]["Smiling"] == [{"strength": 1.0, "change": 0.5, "n": 10}]
-    assert description["keep_detail"] == dict.fromkeys(NAMES, 1.5)
+    assert description["keep_detail"] == {
+        name: {"factor": 1.5, "footprint": detail.encode(fake_run.footprint(name))}
+        for name in NAMES
+    }
     assert description["usual_psnr"] == fake_run.USUAL_PSNR
     assert (description["resolution"], description["z_dim"]) == (32, 24)
     assert (description["space"], description["prior"]) == ("z", "normal")

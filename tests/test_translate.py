@@ -284,7 +284,7 @@ def test_every_form_keeps_the_detail_alike(forms, photo, tmp_path):
     assert np.abs(pictures["float16"] - pictures["run"]).max() <= 4
     # The direction's factor, 1.5, has made the step longer.
     editor = editors.open_editor(str(forms["run"]))
-    np.testing.assert_array_equal(editor.keep_detail, np.float32([1.5, 1.5, 1.5]))
+    np.testing.assert_array_equal(editor.keep_detail.factors, np.float32([1.5, 1.5, 1.5]))
     pixels = images.decode_file(photo)
     (portrait,) = photos.portraits(pixels, 32, False, photos.CENTER)
     latent = editor.run("encode", image=images.to_float(portrait.crop[None]))

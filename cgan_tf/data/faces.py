@@ -6,8 +6,8 @@ Lienhart & Maydt 2002), which its package brings along, find the face; its eyes 
 """
 
 import dataclasses
-import functools
 import math
+import threading
 
 import cv2
 import numpy as np
@@ -184,9 +184,14 @@ def _eyes(gray: np.ndarray, face: Face) -> Face | None:
     return dataclasses.replace(face, angle=face.angle + tilt, side=face.side * math.sqrt(ratio))
 
 
-@functools.cache
+_own = threading.local()  # a cascade holds the image that it works on: each thread needs its own
+
+
 def _cascade(name: str) -> cv2.CascadeClassifier:
-    return cv2.CascadeClassifier(f"{cv2.data.haarcascades}{name}.xml")
+    cascades = vars(_own).setdefault("cascades", {})
+    if name not in cascades:
+        cascades[name] = cv2.CascadeClassifier(f"{cv2.data.haarcascades}{name}.xml")
+    return cascades[name]
 
 
 def _detections(

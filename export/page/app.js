@@ -15,7 +15,9 @@
 import { initialFrame, makeMovable, resized } from "./frame.js";
 import { get, startModel } from "./model.js";
 import { closeCamera, openCamera, readPhoto, shoot } from "./photo.js";
-import { addDifference, cutSquare, softMask, toFloat, toImageData } from "./pixels.js";
+import {
+  addDifference, confine, cutSquare, footprintOf, softMask, toFloat, toImageData,
+} from "./pixels.js";
 
 const DETAIL = 768; // px at most of the pictures that keep the photo's detail
 const INSTALL_WAIT = 5000; // ms that the page waits at most for what keeps it, once
@@ -286,15 +288,19 @@ async function generate() {
 
 // What is shown before and after an edit, ImageData of one size.
 async function picturesOf(values) {
-  const { resolution, keep_detail: factors = {} } = description;
+  const { resolution, keep_detail: known = {} } = description;
   const { input, latent, rebuilt } = face;
   if (!$("detail").checked) {
     const after = await draw(latent, values);
     return { before: toImageData(input, resolution), after: toImageData(after, resolution) };
   }
-  // Of a mere difference less gets through: the export says how much further it must go.
-  const further = sliders.map(({ name }, index) => values[index] * (factors[name] ?? 1));
-  const edited = await draw(latent, further);
+  // Of a mere difference less gets through: the export says how much further it must go, and where
+  // it is the edit.
+  const further = sliders.map(({ name }, index) => values[index] * (known[name]?.factor ?? 1));
+  const active = sliders.filter((_, index) => values[index] !== 0);
+  const footprint = footprintOf(active.map(({ name }) => known[name]?.footprint));
+  let edited = await draw(latent, further);
+  if (footprint) edited = confine(edited, rebuilt, footprint);
   sharp ??= sharpSquare();
   const after = addDifference(sharp.crop, edited, rebuilt, resolution, sharp.mask);
   return { before: sharp.crop, after };

@@ -117,6 +117,21 @@ export function addDifference(crop, edited, before, resolution, mask) {
   return result;
 }
 
+// Where an edit acts, resolution * resolution floats from 0 to 1; undefined where an export, of an
+// older version, does not tell. texts: the footprints, in base64, of the directions that have a part.
+export function footprintOf(texts) {
+  if (!texts.length || texts.includes(undefined)) return undefined;
+  const levels = texts.map((text) => atob(text));
+  return Float32Array.from(levels[0], (_, index) =>
+    Math.max(...levels.map((level) => level.charCodeAt(index))) / 255);
+}
+
+// The edited picture, as before the edit wherever the footprint is 0; both have 3 floats a pixel.
+export function confine(edited, before, footprint) {
+  return edited.map((value, index) =>
+    before[index] + footprint[Math.floor(index / 3)] * (value - before[index]));
+}
+
 // For each of side pixels: its two neighbors among resolution, and the share of the second.
 function between(side, resolution) {
   return Array.from({ length: side }, (_, index) => {
