@@ -17,35 +17,34 @@ import numpy as np
 
 from cgan_tf.errors import UserError
 
-# Shares of an edit's energy that a footprint holds, from narrow to wide, and how much of the edit's
-# effect on the regressor the one that is chosen must keep.
-SHARES = (0.9, 0.95, 0.98, 0.99)
-KEPT = 0.9
-EDGE = 5  # times what a footprint leaves out is what its soft edge holds
+# Footprints from narrow to wide: the shares of an edit's energy that lie where it counts whole, and
+# where it counts at all; and how much of its effect on the regressor the chosen one must keep.
+SHARES = ((0.3, 0.7), (0.5, 0.8), (0.5, 0.9), (0.7, 0.95), (0.9, 0.98), (0.95, 0.99))
+KEPT = 0.98
 BLUR = 1 / 40  # of the side: standard deviation of what smooths an edit's energy
 
 
-def footprint(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
+def footprint(
+    before: np.ndarray, after: np.ndarray, shares: tuple[float, float]
+) -> np.ndarray:
     """Where an edit is strongest, float32 `[R, R]` from 0 to 1.
 
     The mean squared difference of each pixel, smoothed, is the edit's energy. Pixels by falling
-    energy: those beyond the share are 0, the ones before them fall smoothly with their amplitude,
-    and those that hold the first 1 - `EDGE` * (1 - share) are 1.
+    energy: those that hold the first share of it are 1, those beyond the second are 0, and the ones
+    between fall smoothly with their amplitude.
 
     Args:
         before: the model's pictures of several faces, float32 `[N, R, R, 3]`.
         after: the same after the edit.
-        share: of the energy, from 0.8 to 1.
+        shares: of the energy, the second larger than the first.
     """
     energy = np.square(np.float32(after) - before).mean(axis=(0, 3))
     energy = cv2.GaussianBlur(energy, (0, 0), BLUR * len(energy))
     falling = np.sort(energy, axis=None)[::-1].astype(np.float64)
     if falling[0] <= 0:  # nothing moves: no place is better than another
         return np.ones_like(energy)
-    shares = np.cumsum(falling) / falling.sum()
-    whole, none = (
-        np.sqrt(falling[np.searchsorted(shares, end)]) for end in (1 - EDGE * (1 - share), share)
-    )
+    held = np.cumsum(falling) / falling.sum()
+    whole, none = (np.sqrt(falling[np.searchsorted(held, share)]) for share in shares)
     span = max(whole - none, 1e-3 * whole)  # an edit that is the same everywhere acts everywhere
     rise = np.clip(1.0 - (whole - np.sqrt(energy)) / span, 0.0, 1.0)
     return (rise * rise * (3.0 - 2.0 * rise)).astype(np.float32)
@@ -68,8 +67,8 @@ def choose_footprint(
     """
     whole = encode(np.ones(before.shape[1:3], np.float32))
     enough = KEPT * change(whole)
-    for share in SHARES if enough > 0 else ():
-        text = encode(footprint(before, after, share))
+    for shares in SHARES if enough > 0 else ():
+        text = encode(footprint(before, after, shares))
         if change(text) >= enough:
             return text
     return whole

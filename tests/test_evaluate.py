@@ -388,12 +388,13 @@ def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, mon
     unedited = to_float(np.stack([synthetic.render(face, 32) for face in faces]))
     np.testing.assert_array_equal(unedited, photos.images[rows])
     monkeypatch.setattr(chain, "attributes", (name,))
-    rest = chain.generate
+    rest, moved = chain.generate, photos.latents[rows] + chain.directions[name]
+
+    def draw(pictures):  # of the edited latents these, and of others what the generator draws
+        return lambda z: pictures if np.array_equal(z, moved) else rest(z)
+
     for pictures, share in ((truth, 1.0), (unedited, 0.0)):
-        reply = [pictures]  # the first call is for the edited images, the ceiling's comes after it
-        monkeypatch.setattr(
-            chain, "generate", lambda z, reply=reply: reply.pop() if reply else rest(z)
-        )
+        monkeypatch.setattr(chain, "generate", draw(pictures))
         block = editing.measure_counterfactual(chain, photos)[name]
         for key in ("nearer", "beats_photo"):
             assert [block[key + by] for by in ("", "_judge", "_psnr")] == [share] * 3
@@ -415,10 +416,7 @@ def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, mon
         ),
         (truth, {"beats_reconstruction": 1.0, "beats_reconstruction_psnr": 1.0}),
     ):  # fmt: skip
-        reply = [pictures]
-        monkeypatch.setattr(
-            chain, "generate", lambda z, reply=reply: reply.pop() if reply else rest(z)
-        )
+        monkeypatch.setattr(chain, "generate", draw(pictures))
         block = editing.measure_counterfactual(chain, photos)[name]
         assert {key: block[key] for key in answers} == answers
 
@@ -561,11 +559,19 @@ def test_bars_of_photos_and_of_drawn_faces(finished):
         "Blond_Hair, target change": ">= 0.4",
         "Blond_Hair, leakage": "<= 0.1",
         "Blond_Hair, ratio / random's": ">= 3",
+        "keep_detail, identity to the photo": ">= 0.9",
+        "keep_detail, target change": ">= 0.4",
         "set, |reached - asked|": "<= 0.1",
         "set, |reached - asked| by the judge": "<= 0.15",
+        **{
+            f"{name}, {figure} at the same change": bar
+            for name in ("Smiling", "Blond_Hair", "Eyeglasses")
+            for figure, bar in (("leakage", "<= 0.08"), ("leakage / random's", "<= 0.3333"))
+        },
     }
     barred = {row.name: row.bar for row in figures.evaluation_rows(report, {}) if row.verdict}
-    assert len(barred) == 13
+    assert len(barred) == 16
+    assert barred["Eyeglasses, kept detail beats the photo"] == ">= 0.95"
     assert barred["mean leakage of the edits"] == "<= 0.03"
     assert barred["Eyeglasses, beats the photo"] == ">= 0.95"
     assert barred["Eyeglasses, leakage"] == "<= 0.05"

@@ -201,7 +201,14 @@ def more_of_edits(names=NAMES):
     way = {"latent": 2.5, "step": 3.0, "psnr": 20.0, "identity": 0.9, "perceptual": 0.5,
            "unedited": {"latent": 2.0, "psnr": 22.0, "identity": 0.95},
            "interval": {"latent": [2.4, 2.6]}, "n": 60, "n_perceptual": 40, "seed": 7}  # fmt: skip
+    kept = {"target_change": 0.45, "leakage": 0.0213, "identity": 0.9312,
+            "interval": {"identity": [0.93, 0.94]}}  # fmt: skip
     return {
+        "keep_detail": {
+            "attributes": {name: {"keep_detail": kept, "plain": kept | {"identity": 0.88}, "n": 120,
+                                  "seed": 7} for name in names},
+            "mean": {"keep_detail": kept, "plain": {"identity": 0.88}},
+        },
         "strengths": {"n_photos": 120, "seed": 7, "attributes": dict.fromkeys(names, points)},
         "preservation": {"n_photos": 120, "draws": 4, "seed": 7,
                          "learned": {"all": bins, "attributes": {}},
@@ -458,7 +465,8 @@ def test_edits_are_told_in_plots_matrices_and_tables(full):
     reader = read(text)
     text = text.replace("\N{NO-BREAK SPACE}", " ")
     headings = [
-        "Edits", "What each strength does", "What an edit of a given size costs",
+        "Edits", "On the photo itself", "What each strength does",
+        "What an edit of a given size costs",
         "At the same change", "How the directions hang together", "There and back",
         "Against the true edit",
     ]  # fmt: skip
@@ -482,6 +490,15 @@ def test_edits_are_told_in_plots_matrices_and_tables(full):
     assert rows_of(text, "By |change of the target|")[1] == [
         "(0, 0.3]", "the run&#x27;s directions", "97.0 ± 1.0 %", "0.031 ± 0.002", "–", "300",
         "90",
+    ]  # fmt: skip
+    on_photo = rows_of(text, "Edits of test photos that keep")
+    assert on_photo[1:] == [
+        *([name, *rest] for name in NAMES for rest in (
+            ["detail kept", "+0.450", "0.021", "0.931 ± 0.005", "120", "7"],
+            ["plain", "+0.450", "0.021", "0.880 ± 0.005", "120", "7"],
+        )),
+        ["Mean", "detail kept", "+0.450", "0.021", "0.931 ± 0.005", "–", "–"],
+        ["Mean", "plain", "–", "–", "0.880", "–", "–"],
     ]  # fmt: skip
     compared = rows_of(text, "At the same change; photos without the attribute of 100")
     assert compared[1] == ["Smiling", "the run&#x27;s directions", "+0.400", "0.020 ± 0.003",
