@@ -4,6 +4,7 @@ For the evaluate stage and benchmarks/directions.py; `editing` measures one dire
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from cgan_tf.metrics import edit_change
 
 COMPARED_CHANGE = 0.4  # of the attribute by the judge, in the evaluate stage
 COMPARED_DRAWS = 8  # random directions per attribute
+CURVE = 6  # points of a direction's curve, at equal steps
 LEAST_CHANGE = 0.02  # that a random direction must reach to be compared with
 COMPARED_PHOTOS = 100  # there: the search for the lengths takes some ten edits of each photo
 MATCH_TOLERANCE = 0.01  # of the change that families are compared at
@@ -131,8 +133,10 @@ def measure_families(
         usual = float(np.mean([entry["length"] for entry in entries.values()]))
         both = [_raising(chain, photos, name, usual * unit, asked) for unit in units]
         others = [vector for vector, _ in both]
+        curves = [curve(chain, photos, name, vector) for vector in others]
         for family in vectors:
-            entries[family] |= _over_random(chain, photos, name, scaled[family][name], others)
+            own = curve(chain, photos, name, scaled[family][name])
+            entries[family] |= over_random(own, curves)
         entries["random"] = edit_figures(chain, photos, name, others, True) | {
             "reached": sum(reached for _, reached in both),
             "length": mean([np.linalg.norm(vector) for vector in others]),
@@ -152,39 +156,45 @@ def _raising(
     return matched(chain, photos, name, sign * direction, asked)
 
 
-def _over_random(
-    chain: Chain, photos: Photos, name: str, vector: np.ndarray, others: Sequence[np.ndarray]
-) -> Numbers:
-    """The direction's mean leakage over that of random ones, and how many of these raise at all.
+class Curve(NamedTuple):
+    """What a direction does at `CURVE` points up to its end, the first of them no edit."""
 
-    Each pair is compared at the smaller of their changes.
-    """
+    change: np.ndarray  # mean change of its attribute by the judge
+    leakage: np.ndarray  # mean |change| of the others
+
+
+def curve(chain: Chain, photos: Photos, name: str, vector: np.ndarray) -> Curve:
+    """The curve of the vector on photos without its attribute."""
     rows, column = rows_without(chain, photos, name), chain.names.index(name)
     before = photos.reconstructed_probabilities[rows]
+    points = [(0.0, 0.0)]
+    for share in np.linspace(0, 1, CURVE, dtype=np.float32)[1:]:
+        after = judged(chain, photos, rows, share * vector)[1]
+        points.append(tuple(float(part.mean()) for part in edit_change(before, after, column)))
+    return Curve(*np.array(points).T)
 
-    def look(step: np.ndarray) -> tuple[float, float]:
-        change, leakage = edit_change(before, judged(chain, photos, rows, step)[1], column)
-        return float(change.mean()), float(leakage.mean())
 
-    def leakage_at(step: np.ndarray, change: float, leakage: float, common: float) -> float:
-        if change <= common * (1 + MATCH_TOLERANCE):
-            return leakage
-        return look(matched(chain, photos, name, step, common)[0])[1]
+def over_random(own: Curve, others: Sequence[Curve]) -> Numbers:
+    """A direction's mean leakage over that of random ones, and how many of these raise at all.
 
-    own_change, own_leakage = look(vector)
+    Each pair is compared at the largest change that both reach, between the points of the curves.
+    """
     pairs = []
     for other in others:
-        change, leakage = look(other)
-        common = min(change, own_change)
+        common = min(own.change.max(), other.change.max())
         if common >= LEAST_CHANGE:
-            pairs.append(
-                (
-                    leakage_at(vector, own_change, own_leakage, common),
-                    leakage_at(other, change, leakage, common),
-                )
-            )
-    own, random = (mean([pair[side] for pair in pairs]) for side in (0, 1))
-    return {"leakage_over_random": ratio(own, random), "n_over_random": len(pairs)}
+            pairs.append([_leakage_at(one, common) for one in (own, other)])
+    if not pairs:
+        return {"leakage_over_random": None, "n_over_random": 0}
+    leakage, random = np.mean(pairs, axis=0)
+    return {"leakage_over_random": ratio(leakage, random), "n_over_random": len(pairs)}
+
+
+def _leakage_at(one: Curve, change: float) -> float:
+    """Where the curve first reaches the change."""
+    last = int(np.argmax(one.change >= change))
+    ends = slice(max(last - 1, 0), last + 1)
+    return float(np.interp(change, one.change[ends], one.leakage[ends]))
 
 
 def _family_means(attributes: Numbers, families: Sequence[str]) -> Numbers:

@@ -114,6 +114,18 @@ def test_random_directions_beside_a_family():
         assert found[family]["leakage_over_random"] == pytest.approx(wanted, rel=0.02, abs=1e-6)
 
 
+def test_curves_meet_where_both_first_reach_the_change():
+    own = comparison.Curve(np.array([0.0, 0.1, 0.4]), np.array([0.0, 0.05, 0.08]))
+    bent = comparison.Curve(np.array([0.0, 0.3, 0.2, 0.35]), np.array([0.0, 0.2, 0.3, 0.9]))
+    weak = comparison.Curve(np.array([0.0, 0.01, 0.02]), np.array([0.0, 0.2, 0.4]))
+    none = comparison.Curve(np.array([0.0, -0.1, -0.3]), np.array([0.0, 0.2, 0.4]))
+    # At 0.35: 0.05 + 0.03 * 5 / 6 to 0.9. At 0.02: 0.01 to 0.4.
+    found = comparison.over_random(own, [bent, weak, none])
+    assert found["n_over_random"] == 2
+    assert found["leakage_over_random"] == pytest.approx((0.075 + 0.01) / (0.9 + 0.4))
+    assert comparison.over_random(own, [none]) == {"leakage_over_random": None, "n_over_random": 0}
+
+
 def test_what_moves_along_a_direction_and_what_projection_spares():
     chain, photos, _, scaled = matched_families({"skew": {"A": [0.1, 0.1, -0.02]}})
     matrix = comparison.measure_rescoring(chain, photos, scaled["skew"])
