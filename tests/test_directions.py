@@ -576,7 +576,7 @@ def test_a_direction_file_says_what_it_is_and_whose(chain):
         assert all(line["n"] >= 1 for line in entry["calibration"])
         assert 0 <= entry["keep_detail"]["factor"] <= directions.KEEP_DETAIL_LONGEST
         acts = detail.decode(entry["keep_detail"]["footprint"], 32)
-        assert acts.max() == 1 and acts.min() < 0.1
+        assert acts.max() == 1
 
 
 def test_strengths_out_of_reach_are_recorded(chain):
