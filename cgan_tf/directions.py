@@ -42,7 +42,9 @@ SEARCH = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 BISECTIONS = 4
 TABLE = (-1.5, -1.0, -0.5, 0.5, 1.0, 1.5)
 KEEP_DETAIL_PHOTOS = 100  # of the validation split
-KEEP_DETAIL_LONGEST, KEEP_DETAIL_BISECTIONS = 2.0, 6  # of the search for its factor
+# Of the search for its factor. Beyond 1.25 hair gets halos, and less of the identity is kept than
+# plain translation keeps.
+KEEP_DETAIL_LONGEST, KEEP_DETAIL_BISECTIONS = 1.25, 5
 BATCH = 50  # photos in one pass of a measurement
 SHOWN = 6  # photos in the picture of edits
 SHOWN_STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -546,13 +548,20 @@ def calibrate(
                 f"{name} +1 stands for {reached:+.2f}, not --calibrated_change="
                 f"{config.calibrated_change:g}, which the direction does not reach",
             )
+        kept = calibration.keep_detail(index, vector, reached)
+        if kept["change"] < 0.9 * reached:
+            folder.substitute(
+                f"calibration of {name} with --keep_detail",
+                f"{name} +1 with --keep_detail stands for {kept['change']:+.2f}: the difference "
+                f"that it makes is not enlarged beyond {KEEP_DETAIL_LONGEST:g} times",
+            )
         entries[name] = {
             "attribute": name,
             "space": calibration.trainer.generator.space,
             "vector": vector.tolist(),
             "generator": generator,
             "calibration": table,
-            "keep_detail": calibration.keep_detail(index, vector, reached),
+            "keep_detail": kept,
             "seed": config.seed,
             **origins[index],
         }

@@ -425,10 +425,11 @@ def test_how_much_further_an_edit_goes_that_keeps_the_detail(asked):
     found = calibration.keep_detail(0, np.float32([0.0, 0.5]), asked)
     slope = 0.7 * 0.5 * faces.soft_mask(8, faces.SOLID_DIFFERENCE).mean()  # per strength
     assert found["n"] == 20  # those without the attribute
-    if asked / slope > 2:
-        assert found["factor"] == 2.0
+    longest = directions.KEEP_DETAIL_LONGEST
+    if asked / slope > longest:
+        assert found["factor"] == longest
     else:
-        assert 0 <= found["factor"] - asked / slope <= 2 / 2**6
+        assert 0 <= found["factor"] - asked / slope <= longest / 2**5
     assert found["change"] == pytest.approx(slope * found["factor"], rel=1e-4)
 
 
@@ -585,6 +586,13 @@ def test_strengths_out_of_reach_are_recorded(chain):
     for name in chain.config.attributes:
         assert f"{name} +1 stands for " in notes[f"calibration of {name}"]
         assert "not --calibrated_change=" in notes[f"calibration of {name}"]
+        entry = json.loads((chain.folder.stage("directions").model / f"{name}.json").read_text())
+        reached = next(at["change"] for at in entry["calibration"] if at["strength"] == 1.0)
+        change = entry["keep_detail"]["change"]
+        note = notes.get(f"calibration of {name} with --keep_detail", "")
+        assert (f"{name} +1 with --keep_detail stands for {change:+.2f}" in note) == (
+            change < 0.9 * reached
+        )
 
 
 def test_killed_and_resumed_it_ends_with_the_same_directions(
