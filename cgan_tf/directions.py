@@ -42,9 +42,10 @@ SEARCH = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 BISECTIONS = 4
 TABLE = (-1.5, -1.0, -0.5, 0.5, 1.0, 1.5)
 KEEP_DETAIL_PHOTOS = 100  # of the validation split
-# Of the search for its factor. Beyond 1.25 hair gets halos, and less of the identity is kept than
-# plain translation keeps.
-KEEP_DETAIL_LONGEST, KEEP_DETAIL_BISECTIONS = 1.25, 5
+# Of the search for its factor: an edit that acts in one place may go further than one that acts
+# everywhere, as those of hair do, which get halos and lose more identity than plain translation.
+KEEP_DETAIL_LONGEST, KEEP_DETAIL_LONGEST_EVERYWHERE = 2.0, 1.25
+KEEP_DETAIL_BISECTIONS = 6
 BATCH = 50  # photos in one pass of a measurement
 SHOWN = 6  # photos in the picture of edits
 SHOWN_STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -333,9 +334,8 @@ class Calibration:
             asked: mean rise of R's prediction on photos without the attribute.
 
         Returns:
-            factor: of the strength, with which the rise is `asked`, or
-            `KEEP_DETAIL_LONGEST` where that is not reached; footprint: see `detail`; change: the
-            rise; n: photos.
+            factor: of the strength, with which the rise is `asked`, or the longest where that is
+            not reached; footprint: see `detail`; change: the rise; n: photos.
         """
         column = int(self.trainer.columns[index])
         rows = self.dataset.splits[self.split]
@@ -363,7 +363,8 @@ class Calibration:
         def change_at(factor: float) -> float:
             return change(run(draw, latents + factor * vector), text)
 
-        low, high = 0.0, KEEP_DETAIL_LONGEST
+        everywhere = detail.decode(text, before.shape[1]).min() == 1
+        low, high = 0.0, KEEP_DETAIL_LONGEST_EVERYWHERE if everywhere else KEEP_DETAIL_LONGEST
         reached = change_at(high)
         if reached > asked:
             for _ in range(KEEP_DETAIL_BISECTIONS):
@@ -553,7 +554,7 @@ def calibrate(
             folder.substitute(
                 f"calibration of {name} with --keep_detail",
                 f"{name} +1 with --keep_detail stands for {kept['change']:+.2f}: the difference "
-                f"that it makes is not enlarged beyond {KEEP_DETAIL_LONGEST:g} times",
+                f"that it makes is not enlarged beyond {kept['factor']:g} times",
             )
         entries[name] = {
             "attribute": name,

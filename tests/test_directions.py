@@ -405,14 +405,19 @@ def test_no_more_photos_are_asked_than_said():
     assert [line["n"] for line in table] == [10, 10, 10, 12, 12, 12]
 
 
+@pytest.mark.parametrize("band", [False, True])
 @pytest.mark.parametrize("asked", [0.1, 0.23, 5.0])
-def test_how_much_further_an_edit_goes_that_keeps_the_detail(asked):
-    # G paints all pixels with the latent's second number, R's score rises with their mean. The
-    # photo's own brightness is R's business alone, and half of it is seen at its mask.
+def test_how_much_further_an_edit_goes_that_keeps_the_detail(asked, band, monkeypatch):
+    # G paints all pixels, or four columns of them, with the latent's second number, R's score rises
+    # with their mean. The photo's own brightness is R's business alone.
+    monkeypatch.setattr(detail, "BLUR", 1e-3)
+    painted = np.ones((8, 8), np.float32)
+    if band:
+        painted[:, :4] = 0
     toys = Toys(lambda has, z: z, (0.0, 0.5))
 
     def generator(latent, training):
-        return tf.tile(latent[:, 1, None, None, None], (1, 8, 8, 3))
+        return latent[:, 1, None, None, None] * np.tile(painted[..., None], (1, 1, 3))
 
     def regressor(images, training):
         level = tf.reduce_mean(images, axis=(1, 2, 3))
@@ -423,13 +428,15 @@ def test_how_much_further_an_edit_goes_that_keeps_the_detail(asked):
     toys.dataset.read = lambda rows: np.full((len(rows), 8, 8, 3), 120, np.uint8)
     calibration = directions.Calibration(toys.trainer, toys.dataset, "validation", 200)
     found = calibration.keep_detail(0, np.float32([0.0, 0.5]), asked)
-    slope = 0.7 * 0.5 * faces.soft_mask(8, faces.SOLID_DIFFERENCE).mean()  # per strength
+    mask = faces.soft_mask(8, faces.SOLID_DIFFERENCE)
+    slope = 0.7 * 0.5 * (mask * painted).mean()  # per strength
+    np.testing.assert_array_equal(detail.decode(found["footprint"], 8), painted)
     assert found["n"] == 20  # those without the attribute
-    longest = directions.KEEP_DETAIL_LONGEST
+    longest = 2.0 if band else 1.25
     if asked / slope > longest:
         assert found["factor"] == longest
     else:
-        assert 0 <= found["factor"] - asked / slope <= longest / 2**5
+        assert 0 <= found["factor"] - asked / slope <= longest / 2**6
     assert found["change"] == pytest.approx(slope * found["factor"], rel=1e-4)
 
 
