@@ -61,8 +61,8 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
         rows = np.concatenate([np.zeros_like(strengths[:1]), strengths[lacks]])
         pictures = {}
         latents = np.repeat(latent[None], len(rows), 0)
-        for means, steps in (("", rows), (" + keep_detail", keep.scaled(rows))):
-            drawn = editors.run_on_cpu(translator.generate, latent=latents, strengths=steps)
+        for means, moves in (("", rows), (" + keep_detail", keep.scaled(rows))):
+            drawn = editors.run_on_cpu(translator.generate, latent=latents, strengths=moves)
             if not means:
                 pictures[means] = [to_uint8(image) for image in drawn[1:]]
                 continue

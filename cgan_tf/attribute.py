@@ -188,22 +188,22 @@ def read_photos(
         return portraits(images.decode_file(place / file), resolution, aligned, which)[0].crop
 
     loaded = list(load_all(load, labels.files))
+    faceless = [isinstance(item, NoFaceError) for item in loaded]
     bad = [
         item
-        for item in loaded
-        if isinstance(item, UserError) and not isinstance(item, NoFaceError)
+        for item, none in zip(loaded, faceless, strict=True)
+        if isinstance(item, UserError) and not none
     ]
     if bad:
         raise UserError(
             f"--image={place}: {len(bad)} of the {len(loaded)} labelled photos cannot be read "
             f"(first: {bad[0]}); delete their rows"
         )
-    kept = [index for index, item in enumerate(loaded) if not isinstance(item, NoFaceError)]
-    if len(kept) == len(loaded):
+    if not any(faceless):
         return labels, np.stack(loaded)
-    for file, item in zip(labels.files, loaded, strict=True):
-        if isinstance(item, NoFaceError):
-            print(f"left out: {place / file}: no face found", file=sys.stderr)
+    for index in np.flatnonzero(faceless):
+        print(f"left out: {place / labels.files[index]}: no face found", file=sys.stderr)
+    kept = np.flatnonzero(~np.array(faceless))
     labels = labels._replace(
         files=tuple(labels.files[index] for index in kept), values=labels.values[kept]
     )

@@ -464,10 +464,15 @@ def _edits(chain: _Chain) -> list[Html]:
     parts.append(tag("p", about))
     names = list(chain.options.get("attributes") or [])
     for name, block in _blocks(picture, names):
-        heads = VALIDATION_COLUMNS if chain.columns(block) == len(VALIDATION_COLUMNS) else ()
-        alt = f"Validation photos and edits of {name} at rising strengths"
-        parts += [tag("h3", name), figure(block, alt, None, 800, heads)]
+        parts += _validation_edits(chain, name, block)
     return [*parts, chain.missing("evaluate", "edits of test photos"), *_own_edits(chain)]
+
+
+def _validation_edits(chain: _Chain, name: str, picture: Picture) -> list[Html]:
+    """What the directions stage, or `cgan_tf.attribute`, has drawn of one attribute."""
+    heads = VALIDATION_COLUMNS if chain.columns(picture) == len(VALIDATION_COLUMNS) else ()
+    alt = f"Validation photos and edits of {name} at rising strengths"
+    return [tag("h3", name), figure(picture, alt, None, 800, heads)]
 
 
 def _own_edits(chain: _Chain) -> list[Html]:
@@ -477,9 +482,7 @@ def _own_edits(chain: _Chain) -> list[Html]:
         picture = chain.picture(path.with_suffix(".png"))
         if not picture:
             continue
-        heads = VALIDATION_COLUMNS if chain.columns(picture) == len(VALIDATION_COLUMNS) else ()
-        alt = f"Validation photos and edits of {name} at rising strengths"
-        parts += [tag("h3", name), figure(picture, alt, None, 800, heads)]
+        parts += _validation_edits(chain, name, picture)
         facts = mapping(chain.directions.get(name, {}).get("labels"))
         if facts:
             parts.append(tag(

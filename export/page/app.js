@@ -16,7 +16,7 @@ import { initialFrame, makeMovable, resized } from "./frame.js";
 import { get, startModel } from "./model.js";
 import { closeCamera, openCamera, readPhoto, shoot } from "./photo.js";
 import {
-  addDifference, confine, cutSquare, footprintOf, softMask, toFloat, toImageData,
+  addDifference, confine, cutSquare, footprintOf, levelsOf, softMask, toFloat, toImageData,
 } from "./pixels.js";
 
 const DETAIL = 768; // px at most of the pictures that keep the photo's detail
@@ -154,7 +154,9 @@ function makeSliders() {
     button.setAttribute("aria-label", `Reset ${words(name)}`);
     const measured = document.createElement("p");
     measured.className = "measured";
-    const slider = { name, input, output, measured, button };
+    const { factor = 1, footprint } = description.keep_detail?.[name] ?? {};
+    const acts = footprint && levelsOf(footprint);
+    const slider = { name, input, output, measured, button, factor, acts };
     input.addEventListener("input", () => strengthChanged(slider));
     input.addEventListener("focus", () => choose(index));
     button.addEventListener("click", () => setStrength(slider, 0));
@@ -288,7 +290,7 @@ async function generate() {
 
 // What is shown before and after an edit, ImageData of one size.
 async function picturesOf(values) {
-  const { resolution, keep_detail: known = {} } = description;
+  const { resolution } = description;
   const { input, latent, rebuilt } = face;
   if (!$("detail").checked) {
     const after = await draw(latent, values);
@@ -296,9 +298,9 @@ async function picturesOf(values) {
   }
   // Of a mere difference less gets through: the export says how much further it must go, and where
   // it is the edit.
-  const further = sliders.map(({ name }, index) => values[index] * (known[name]?.factor ?? 1));
+  const further = sliders.map(({ factor }, index) => values[index] * factor);
   const active = sliders.filter((_, index) => values[index] !== 0);
-  const footprint = footprintOf(active.map(({ name }) => known[name]?.footprint));
+  const footprint = footprintOf(active.map(({ acts }) => acts));
   let edited = await draw(latent, further);
   if (footprint) edited = confine(edited, rebuilt, footprint);
   sharp ??= sharpSquare();

@@ -117,13 +117,17 @@ export function addDifference(crop, edited, before, resolution, mask) {
   return result;
 }
 
+// A direction's footprint, of an export's base64: resolution * resolution levels, 255 for 1.
+export function levelsOf(text) {
+  return Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0));
+}
+
 // Where an edit acts, resolution * resolution floats from 0 to 1; undefined where an export, of an
-// older version, does not tell. texts: the footprints, in base64, of the directions that have a part.
-export function footprintOf(texts) {
-  if (!texts.length || texts.includes(undefined)) return undefined;
-  const levels = texts.map((text) => atob(text));
+// older version, does not tell. levels: of the directions that have a part, see levelsOf.
+export function footprintOf(levels) {
+  if (!levels.length || levels.includes(undefined)) return undefined;
   return Float32Array.from(levels[0], (_, index) =>
-    Math.max(...levels.map((level) => level.charCodeAt(index))) / 255);
+    Math.max(...levels.map((level) => level[index])) / 255);
 }
 
 // The edited picture, as before the edit wherever the footprint is 0; both have 3 floats a pixel.
