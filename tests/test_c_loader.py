@@ -15,7 +15,7 @@ from export import saved_model
 from export.serving.model import serving_graph
 
 COMPILER = shutil.which("gcc")
-SOURCE = Path(__file__).with_name("c_loader.c")
+SOURCE = Path(__file__).parent / "helpers" / "c_loader.c"
 
 
 @pytest.fixture(scope="module")
