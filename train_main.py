@@ -14,10 +14,10 @@ import secrets
 
 from absl import flags
 
-from cgan_tf import cli, config
-from cgan_tf.config import FIELDS, STAGES, Config
-from cgan_tf.errors import UserError
-from cgan_tf.run import OWN_NEEDS, RunFolder
+from cgan_tf.core import cli, config
+from cgan_tf.core.config import FIELDS, STAGES, Config
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.run_folder import OWN_NEEDS, RunFolder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("stage", None, f"One of {', '.join(STAGES)}, or all.")
@@ -112,11 +112,12 @@ def prepare(options: Config, run: RunFolder, stages: tuple[str, ...]) -> tuple:
     Raises:
         UserError: the options fit neither the data nor what the run folder holds.
     """
-    from cgan_tf import data, directions, training
+    from cgan_tf import data, directions
+    from cgan_tf.training import precision
 
     run.lock()
     # Recorded, so that a run goes on as it began on another machine too.
-    options = dataclasses.replace(options, precision=training.compute_policy(options))
+    options = dataclasses.replace(options, precision=precision.compute_policy(options))
     dataset = data.open_data(options)
     edits = bool(set(stages) & {"directions", "evaluate", "export"})
     if dataset.attribute_names and (options.attributes or edits):
@@ -172,13 +173,13 @@ def main() -> None:
     if FLAGS.dry_run:
         print(json.dumps(config.to_dict(options), indent=2))
         return
-    from cgan_tf import quiet
+    from cgan_tf.core import quiet
 
     def start_devices() -> str:
-        from cgan_tf import distribution
+        from cgan_tf.training import cluster
 
-        return distribution.start(
-            options, distribution.parse_cluster(os.environ.get("TF_CONFIG"))
+        return cluster.start(
+            options, cluster.parse_cluster(os.environ.get("TF_CONFIG"))
         )
 
     # Recorded as it was resolved, as the precision is.
@@ -186,17 +187,19 @@ def main() -> None:
         options, distribution=quiet.import_tensorflow(start_devices)
     )
     import export
-    from cgan_tf import directions, distribution, evaluate, gan, inversion, regressor, report
+    from cgan_tf import directions, evaluate, gan, inversion, regressor, report
+    from cgan_tf.core import replicas
+    from cgan_tf.training import cluster
 
-    distribution.check(options)
-    with distribution.lost_workers_named():
-        chief = distribution.is_chief()
+    cluster.check(options)
+    with cluster.lost_workers_named():
+        chief = replicas.is_chief()
         message = ""
         if chief:
-            distribution.announce(options, run.read().get("options", {}))
+            cluster.announce(options, run.read().get("options", {}))
             options, dataset = prepare(options, run, stages)
             message = json.dumps({"options": config.to_dict(options), "digest": dataset.digest})
-        message = distribution.from_chief(message)
+        message = cluster.from_chief(message)
         if not chief:
             options, dataset = follow(run, message)
         work = {
@@ -210,12 +213,12 @@ def main() -> None:
         for stage in stages:
             try:
                 work[stage](options, run, dataset)
-            except distribution.Done:
+            except cluster.Done:
                 pass
             finally:
                 if chief:
                     page = report.write(run)
-            distribution.wait_for_all()
+            cluster.wait_for_all()
     if chief:
         print(f"report: {page}")
 

@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from cgan_tf import cli, quiet
-from cgan_tf.config import FAMILIES, closest
-from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder, write_json
+from cgan_tf.core import cli, quiet
+from cgan_tf.core.config import FAMILIES, closest
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_json
+from cgan_tf.core.run_folder import RunFolder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run", None, "Run folder whose evaluate stage has finished.")
@@ -112,9 +113,10 @@ def main() -> None:
         if family not in FAMILIES:
             raise UserError(f"--directions={family}: one of {', '.join(FAMILIES)}")
     quiet.import_tensorflow()
-    from cgan_tf import artifact, attribute, data, editing, evaluate, measure, metrics, translator
-    from cgan_tf import config as config_module
+    from cgan_tf import attribute, data, editing, evaluate, measure, metrics, translator
     from cgan_tf import judge as judge_module
+    from cgan_tf.core import artifact
+    from cgan_tf.core import config as config_module
     from cgan_tf.networks import generators
     from cgan_tf.networks.encoder import Encoder
     from cgan_tf.networks.judge import Judge

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import flags
 
-from cgan_tf import cli, quiet
-from cgan_tf.errors import UserError
-from cgan_tf.run import write_json
+from cgan_tf.core import cli, quiet
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_json
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -121,10 +121,11 @@ def judged_edits(folder: Path, run_dir: str, count: int) -> dict[str, dict[str, 
         run_dir: run with a judge.
         count: validation photos at most that lack the attribute.
     """
-    from cgan_tf import artifact, data, judge
+    from cgan_tf import data, judge
+    from cgan_tf.core import artifact
+    from cgan_tf.core.run_folder import RunFolder
     from cgan_tf.data import images
     from cgan_tf.networks.judge import Judge
-    from cgan_tf.run import RunFolder
 
     run = RunFolder(run_dir)
     dataset = data.open_data(run.load_config(), say=lambda _: None)

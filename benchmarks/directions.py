@@ -20,11 +20,12 @@ from pathlib import Path
 
 from absl import flags
 
-from cgan_tf import cli, quiet
-from cgan_tf import config as config_module
-from cgan_tf.config import closest
-from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder, write_json
+from cgan_tf.core import cli, quiet
+from cgan_tf.core import config as config_module
+from cgan_tf.core.config import closest
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_json
+from cgan_tf.core.run_folder import RunFolder
 
 FAMILIES = ("hyperplane", "sefa", "pca")  # besides the run's own
 
@@ -92,20 +93,13 @@ def main() -> None:
     config = run.load_config()
     names = list(FLAGS.attributes or config.attributes)
     quiet.import_tensorflow()
-    from cgan_tf import (
-        artifact,
-        comparison,
-        data,
-        evaluate,
-        families,
-        measure,
-        training,
-        translator,
-    )
+    from cgan_tf import comparison, data, evaluate, families, measure, translator
     from cgan_tf import judge as judge_module
+    from cgan_tf.core import artifact
     from cgan_tf.networks import generators
     from cgan_tf.networks.judge import Judge
     from cgan_tf.networks.vgg import Regressor
+    from cgan_tf.training import precision
 
     stage = translator.finished_stage(run, "evaluate")
     judge = artifact.load_model(Judge, stage.path / judge_module.FOLDER)
@@ -122,7 +116,7 @@ def main() -> None:
     )
     dataset = data.open_data(config)
     photos = measure.Photos(chain, dataset, FLAGS.photos, config.seed, FLAGS.split)
-    policy = training.compute_policy(config)
+    policy = precision.compute_policy(config)
     networks = (
         generators.load(run.stage("gan").model, config_module.space(config), policy),
         artifact.load_model(Regressor, run.stage("regressor").model, policy),

@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from cgan_tf import cli
+from cgan_tf.core import cli
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", None, "Folder with the official CelebA files.")

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from cgan_tf import cli, quiet
-from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder, write_json
+from cgan_tf.core import cli, quiet
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_json
+from cgan_tf.core.run_folder import RunFolder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run_dir", None, "run folder whose evaluate stage has a judge")
@@ -28,7 +29,8 @@ flags.DEFINE_string("output", "fidelity.json", "JSON file of the figures")
 
 def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str, dict]:
     """The rows by name: seconds a photo, identity and change, overall and by attribute."""
-    from cgan_tf import artifact, data, editors, judge, measure, metrics, projection, tuning
+    from cgan_tf import data, editors, judge, measure, metrics, projection, tuning
+    from cgan_tf.core import artifact
     from cgan_tf.data import faces
     from cgan_tf.data.images import to_float, to_uint8
     from cgan_tf.networks.judge import Judge

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from absl import flags
 
-from cgan_tf import cli, quiet
-from cgan_tf.config import PRESETS, Config
-from cgan_tf.run import write_json
+from cgan_tf.core import cli, quiet
+from cgan_tf.core.config import PRESETS, Config
+from cgan_tf.core.files import write_json
 
 BAR = 5.0
 COUNT = 1000  # photos of a source that this command makes
@@ -39,10 +39,11 @@ def make_step(config: Config):
     """The GAN's step on one batch in memory, its losses read."""
     import tensorflow as tf
 
-    from cgan_tf import gan, training
+    from cgan_tf import gan
+    from cgan_tf.training import precision
 
-    training.seed_everything(config)
-    trainer = gan.GAN(config, training.compute_policy(config))
+    precision.seed_everything(config)
+    trainer = gan.GAN(config, precision.compute_policy(config))
     shape = (config.batch_size, config.resolution, config.resolution, 3)
     reals = tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0)
     train_step = tf.function(trainer.train_step, autograph=False)

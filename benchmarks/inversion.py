@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from cgan_tf import cli, page, quiet
-from cgan_tf.run import RunFolder, write_json, write_text
+from cgan_tf import page
+from cgan_tf.core import cli, quiet
+from cgan_tf.core.files import write_json, write_text
+from cgan_tf.core.run_folder import RunFolder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run_dir", None, "run folder whose inversion stage has finished")
@@ -40,8 +42,9 @@ def tiers(hybrid, settings) -> dict[str, tuple[str, object]]:
 
 def measure_all(run: RunFolder, count: int, steps: int | None) -> dict[str, dict]:
     """The rows: perceptual distance, pixels' error, seconds, and the curve."""
-    from cgan_tf import artifact, data, inversion, measure, projection
-    from cgan_tf import config as config_module
+    from cgan_tf import data, inversion, measure, projection
+    from cgan_tf.core import artifact
+    from cgan_tf.core import config as config_module
     from cgan_tf.data.images import to_float
     from cgan_tf.networks import generators
     from cgan_tf.networks.encoder import Encoder

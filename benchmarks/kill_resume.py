@@ -24,9 +24,10 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from cgan_tf import cli, run
-from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder, StageFolder
+from cgan_tf.core import cli, run_folder
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_text
+from cgan_tf.core.run_folder import RunFolder, StageFolder
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("gan", "regressor", "inversion", "directions")
@@ -234,7 +235,7 @@ def measure(count: int, seed: int, parent: Path) -> dict:
         "seed": seed,
         "runs": len(compared),
         "equal": not any(names for each in compared for names in each.values()),
-        "versions": run.versions(),
+        "versions": run_folder.versions(),
         "options": OPTIONS,
         "stages": {
             name: {
@@ -280,7 +281,7 @@ def main() -> int:
         Path(values.work_dir).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kill_resume-", dir=values.work_dir) as parent:
         result = measure(values.kills, values.seed, Path(parent))
-    run.write_text(Path(values.output), json.dumps(result, indent=1) + "\n")
+    write_text(Path(values.output), json.dumps(result, indent=1) + "\n")
     print(table(result))
     print(f"written: {values.output}")
     return 0 if result["equal"] else 1

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from absl import flags
 
-from cgan_tf import cli, quiet
-from cgan_tf.config import OBJECTIVES, Config, penalty
-from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder, write_json
+from cgan_tf.core import cli, quiet
+from cgan_tf.core.config import OBJECTIVES, Config, penalty
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_json
+from cgan_tf.core.run_folder import RunFolder
 
 EARLY = 5.0  # kimg
 BETWEEN = 4  # times EARLY between two measurements
@@ -50,12 +51,13 @@ flags.DEFINE_string("output", None, "JSON file of the figures.")
 
 def train(objective: str, config: Config, dataset, judge, folder: RunFolder) -> dict:
     """One objective's row: `fd` by kimg, what stopped it, seconds."""
-    from cgan_tf import gan, measure, training
+    from cgan_tf import gan, measure
     from cgan_tf.data import pipeline
+    from cgan_tf.training import loop, precision
 
     config = dataclasses.replace(config, objective=objective, **RECIPES[objective])
-    training.seed_everything(config)
-    trainer = gan.GAN(config, training.compute_policy(config))
+    precision.seed_everything(config)
+    trainer = gan.GAN(config, precision.compute_policy(config))
     distances: dict[float, float] = {}
 
     def measure_now(seen: int) -> None:
@@ -67,7 +69,7 @@ def train(objective: str, config: Config, dataset, judge, folder: RunFolder) -> 
     reals = config.batch_size * config.d_steps
     start, stopped = time.perf_counter(), None
     try:
-        training.train(
+        loop.train(
             trainer,
             lambda seen, _: pipeline.training_batches(
                 dataset, "train", reals, config.seed, start=seen, flip=config.flip
@@ -91,7 +93,7 @@ def generator_gradient(trainer, config: Config) -> dict[str, float]:
     """|dL/dlogits| of the minimax and the non-saturating generator, where D now is: mean size."""
     import tensorflow as tf
 
-    from cgan_tf import losses
+    from cgan_tf.training import losses
 
     z = trainer.generator.sample_prior(config.batch_size, seed=config.seed)
     logits = trainer.discriminator(trainer.generator(z, training=False), training=False)
@@ -109,14 +111,15 @@ def main() -> None:
     if unknown:
         raise UserError(f"--objectives={unknown[0]}: one of {', '.join(OBJECTIVES)}")
     quiet.import_tensorflow()
-    from cgan_tf import data, training
+    from cgan_tf import data
     from cgan_tf import judge as judge_module
+    from cgan_tf.training import precision
 
     with tempfile.TemporaryDirectory() as temporary:
         cache = FLAGS.cache_dir or str(Path(temporary) / "cache")
         config = dataclasses.replace(BASE, kimg=FLAGS.kimg, cache_dir=cache)
         dataset = data.open_data(config)
-        training.seed_everything(config)
+        precision.seed_everything(config)
         stage = RunFolder(Path(temporary) / "judge").stage("evaluate")
         stage.checkpoints.mkdir(parents=True)
         judge = judge_module.ensure_judge(config, stage, dataset)

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from absl import flags
 
-from cgan_tf import cli, quiet
-from cgan_tf import config as config_module
-from cgan_tf.config import Config
-from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder, write_json
+from cgan_tf.core import cli, quiet
+from cgan_tf.core import config as config_module
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_json
+from cgan_tf.core.run_folder import RunFolder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("judge_run", None, "Run folder whose options, photos and judge are used.")
@@ -66,11 +67,12 @@ def train(name: str, config: Config, dataset, photos, judge) -> list[dict]:
         photos: whose held-out photos it is compared with.
         judge: whose features are compared.
     """
-    from cgan_tf import measure, progressive, training
+    from cgan_tf import measure, progressive
     from cgan_tf.data import pipeline
+    from cgan_tf.training import loop, precision
 
-    training.seed_everything(config)
-    trainer = progressive.make(config, training.compute_policy(config))
+    precision.seed_everything(config)
+    trainer = progressive.make(config, precision.compute_policy(config))
     rows: list[dict] = []
     start, measuring = time.perf_counter(), 0.0
 
@@ -95,7 +97,7 @@ def train(name: str, config: Config, dataset, photos, judge) -> list[dict]:
     with tempfile.TemporaryDirectory() as temporary:
         stage = RunFolder(temporary).stage("gan")
         stage.checkpoints.mkdir(parents=True)
-        training.train(
+        loop.train(
             trainer,
             lambda seen, size: pipeline.training_batches(
                 dataset, "train", size, config.seed, start=seen, flip=config.flip,
@@ -124,8 +126,9 @@ def main() -> None:
     if len(recipes) < len(FLAGS.recipe):
         raise UserError("--recipe: two have the same name")
     quiet.import_tensorflow()
-    from cgan_tf import artifact, data, translator
+    from cgan_tf import data, translator
     from cgan_tf import judge as judge_module
+    from cgan_tf.core import artifact
     from cgan_tf.networks.judge import Judge
 
     stage = translator.finished_stage(run, "evaluate")

@@ -21,9 +21,9 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks.memory import peak_mib
-from cgan_tf import cli, quiet
-from cgan_tf.config import Config
-from cgan_tf.run import write_json
+from cgan_tf.core import cli, quiet
+from cgan_tf.core.config import Config
+from cgan_tf.core.files import write_json
 
 BAR = 1.1
 DIFFERENT = 1000  # photos; the others are links to them
@@ -58,8 +58,9 @@ def train(pipe, folder: Path, cache: Path, batches: int, steps: int) -> None:
     quiet.import_tensorflow()
     import tensorflow as tf
 
-    from cgan_tf import data, gan, training
+    from cgan_tf import data, gan
     from cgan_tf.data import pipeline
+    from cgan_tf.training import precision
 
     before = peak_mib()
     start = time.perf_counter()
@@ -73,8 +74,8 @@ def train(pipe, folder: Path, cache: Path, batches: int, steps: int) -> None:
         next(endless)
     read = time.perf_counter() - start
     with_data = peak_mib()
-    training.seed_everything(config)
-    trainer = gan.GAN(config, training.compute_policy(config))
+    precision.seed_everything(config)
+    trainer = gan.GAN(config, precision.compute_policy(config))
     train_step = tf.function(trainer.train_step, autograph=False)
     for number in range(steps + 2):
         if number == 2:
@@ -100,22 +101,25 @@ def train_on(pipe, replicas: int, steps: int) -> None:
     def start() -> None:
         import tensorflow as tf
 
-        from cgan_tf import distribution
+        from cgan_tf.core import replicas
+        from cgan_tf.training import cluster
 
         kind = "GPU" if len(tf.config.list_physical_devices("GPU")) >= replicas else "CPU"
         devices = tuple(f"{kind}:{index}" for index in range(replicas))
-        distribution.start(Config(devices=devices))
+        cluster.start(Config(devices=devices))
 
     quiet.import_tensorflow(start)
     import tensorflow as tf
 
-    from cgan_tf import distribution, gan, training
+    from cgan_tf import gan
+    from cgan_tf.core import replicas
+    from cgan_tf.training import precision
 
     config = Config(seed=1)
-    training.seed_everything(config)
-    with distribution.scope():
-        trainer = gan.GAN(config, training.compute_policy(config))
-    strategy = distribution.strategy()
+    precision.seed_everything(config)
+    with replicas.scope():
+        trainer = gan.GAN(config, precision.compute_policy(config))
+    strategy = replicas.strategy()
     shape = (config.batch_size // replicas, RESOLUTION, RESOLUTION, 3)
     reals = strategy.experimental_distribute_values_from_function(
         lambda context: tf.random.stateless_uniform(

@@ -31,9 +31,9 @@ from pathlib import Path
 
 from absl import flags
 
-from cgan_tf import cli, quiet
-from cgan_tf.errors import UserError
-from cgan_tf.run import write_json
+from cgan_tf.core import cli, quiet
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_json
 
 BAR = 3.0  # times the throughput of one request at a time
 GROWTH_BAR = 1.02  # memory, last quarter against second

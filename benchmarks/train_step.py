@@ -28,10 +28,10 @@ from pathlib import Path
 
 from absl import flags
 
-from cgan_tf import cli, quiet
-from cgan_tf.config import Config
-from cgan_tf.errors import UserError
-from cgan_tf.run import write_json
+from cgan_tf.core import cli, quiet
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_json
 
 RESOLUTION, BATCH = 64, 64
 PRODUCT = 4096  # rows and columns of the matrix product
@@ -134,10 +134,11 @@ def _trainer(width: int, policy: str, penalty: str) -> tuple:
     import numpy as np
     import tensorflow as tf
 
-    from cgan_tf import gan, training
+    from cgan_tf import gan
+    from cgan_tf.training import precision
 
     config = make_config(width, penalty)
-    training.seed_everything(config)
+    precision.seed_everything(config)
     shape = (BATCH, RESOLUTION, RESOLUTION, 3)
     reals = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     return gan.GAN(config, policy), tf.constant(reals)

@@ -27,9 +27,9 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks.memory import peak_mib
-from cgan_tf import cli, quiet
-from cgan_tf.errors import UserError
-from cgan_tf.run import write_json
+from cgan_tf.core import cli, quiet
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_json
 
 THREADS = (1, 2, 4)
 VARIANTS = ("float32", "float16", "dynamic", "weight_int8", "int8")

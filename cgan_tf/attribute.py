@@ -25,15 +25,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from cgan_tf import cli, quiet
-from cgan_tf import config as config_module
-from cgan_tf.config import Config, closest
+from cgan_tf.core import cli, quiet
+from cgan_tf.core import config as config_module
+from cgan_tf.core.config import Config, closest
+from cgan_tf.core.errors import Interrupted, UserError
+from cgan_tf.core.files import file_hash, place_aside, write_json
+from cgan_tf.core.run_folder import OWN, RunFolder
 from cgan_tf.data import folder as folder_data
 from cgan_tf.data import images
 from cgan_tf.data.source import list_images, load_all
-from cgan_tf.errors import Interrupted, UserError
 from cgan_tf.photos import NoFaceError, choose_face, portraits
-from cgan_tf.run import OWN, RunFolder, file_hash, place_aside, write_json
 
 if TYPE_CHECKING:  # at run time they would import TensorFlow, with its start-up lines
     from sklearn import linear_model, preprocessing
@@ -359,11 +360,12 @@ def add(
         UserError: the head sees one class only, or too few samples of one.
         Interrupted: a signal; the run is as it was.
     """
-    from cgan_tf import directions, training, translator
+    from cgan_tf import directions, translator
     from cgan_tf.networks.vgg import widened
+    from cgan_tf.training import precision
 
-    training.seed_everything(config)
-    policy = training.compute_policy(config)
+    precision.seed_everything(config)
+    policy = precision.compute_policy(config)
     kept = [name for name in run.own_attributes() if name not in labels.names]
     base = translator.load_regressor(run, kept, policy)
     features = pooled(base, pixels)

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
 
 # Footprints from narrow to wide: the shares of an edit's energy that lie where it counts whole, and
 # where it counts at all; and how much of its effect on the regressor the chosen one must keep.

@@ -15,18 +15,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, detail, distribution, families, losses, optimizers, training
-from cgan_tf import config as config_module
-from cgan_tf.config import Config, closest
+from cgan_tf import detail, families
+from cgan_tf.core import artifact, replicas
+from cgan_tf.core import config as config_module
+from cgan_tf.core.config import Config, closest
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import file_hash, sync_folder, write_json
+from cgan_tf.core.run_folder import RunFolder, StageFolder
 from cgan_tf.data import ImageData, faces, images, pipeline
-from cgan_tf.errors import UserError
 from cgan_tf.inversion import load_perceptual
 from cgan_tf.networks import generators
 from cgan_tf.networks.dcgan import Discriminator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
-from cgan_tf.run import RunFolder, StageFolder, file_hash, sync_folder, write_json
+from cgan_tf.training import cluster, loop, losses, optimizers, precision
 
 STARTING_PHOTOS = 2000  # training photos behind the start of the directions
 STARTING_CHANGE = 0.85  # of R's mean prediction that +1 starts at, if it can be reached
@@ -97,7 +100,7 @@ def check_hold(config: Config, attributes: Sequence[str], dataset: ImageData) ->
                 )
 
 
-class DirectionsTrainer(training.Trainer):
+class DirectionsTrainer(loop.Trainer):
     """All directions at once, one attribute per photo and step. Only the directions learn.
 
     loss = content * perceptual(x, x') + adversarial * softplus(-D(x'))
@@ -166,7 +169,7 @@ class DirectionsTrainer(training.Trainer):
         count = config.directions_batch_size
         chosen = keras.random.randint((count,), 0, len(self.columns), seed=self.seed_generator)
         eps = keras.random.uniform((count, 1), -1.0, 1.0, seed=self.seed_generator)  # [N, 1]
-        chosen, eps = distribution.own_rows(chosen), distribution.own_rows(eps)
+        chosen, eps = replicas.own_rows(chosen), replicas.own_rows(eps)
         target = tf.one_hot(tf.gather(self.columns, chosen), len(regressor.attribute_names))
         latent = self.encoder(data, training=False)
         maps, _ = regressor.features_and_logits(data)
@@ -237,7 +240,7 @@ def load_networks(folder: RunFolder, config: Config, regressor: Regressor | None
         config: the resolved options.
         regressor: in the place of the run's own.
     """
-    policy, gan = training.compute_policy(config), folder.stage("gan")
+    policy, gan = precision.compute_policy(config), folder.stage("gan")
     if regressor is None:
         regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
     return {
@@ -456,7 +459,7 @@ def learn(
 ) -> None:
     """Trains the directions from the class differences, or goes on."""
     start_directions(trainer, dataset)
-    training.train(
+    loop.train(
         trainer,
         lambda seen, _: pipeline.training_batches(
             dataset, "train", config.directions_batch_size, config.seed, start=seen,
@@ -576,14 +579,14 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     stage = folder.stage("directions")
     if not stage.begin(config, dataset.digest):
         return
-    training.seed_everything(config)
-    with distribution.scope():
+    precision.seed_everything(config)
+    with replicas.scope():
         trainer = DirectionsTrainer(attributes, **load_networks(folder, config), config=config)
     if config.directions == "learned":
         learn(trainer, dataset, stage, config)
         kimg = config.directions_kimg
     else:
-        distribution.leave_to_chief()
+        cluster.leave_to_chief()
         kimg = 0.0
     origins = find_directions(trainer, attributes, config)
     calibration = Calibration(trainer, dataset, "validation", CALIBRATION_PHOTOS)

@@ -17,11 +17,11 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from cgan_tf import detail
-from cgan_tf.config import Config
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.quiet import native_stderr_held
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.detail import KeepDetail
-from cgan_tf.errors import UserError
-from cgan_tf.quiet import native_stderr_held
-from cgan_tf.run import RunFolder
 from cgan_tf.translator import Translator, read_directions
 
 DESCRIPTION_FORMAT = 1  # of model.json

@@ -107,11 +107,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import flags
 
-from cgan_tf import cli, data, quiet
-from cgan_tf.config import Config
+from cgan_tf import data
+from cgan_tf.core import cli, quiet
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_json
+from cgan_tf.core.run_folder import RunFolder, StageFolder
 from cgan_tf.data import images
-from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder, StageFolder, write_json
 
 if TYPE_CHECKING:  # at run time they would import TensorFlow, with its start-up lines
     from cgan_tf.measure import Chain, Numbers, Photos
@@ -136,14 +138,15 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
         UserError: a stage is missing, or the data has no labels.
         Interrupted: a signal during the judge's training; it has been saved.
     """
-    from cgan_tf import distribution, judge, training, translator
+    from cgan_tf import judge, translator
+    from cgan_tf.training import cluster, precision
 
     stage = folder.stage("evaluate")
     if not stage.begin(config, dataset.digest):
         return
-    training.seed_everything(config)
+    precision.seed_everything(config)
     judge_model = judge.ensure_judge(config, stage, dataset)
-    distribution.leave_to_chief()
+    cluster.leave_to_chief()
     editor = translator.Translator.from_run(folder.path, scores=True)
     entries = translator.read_directions(folder, editor.generator.latent_shape)
     report = measure_all(config, dataset, stage.path, judge_model, editor, entries)
@@ -353,7 +356,8 @@ def compare(judge_run: Path, generator_run: Path) -> "Numbers":
     Raises:
         UserError: a run or what it must hold is missing, or the data is not the judge's.
     """
-    from cgan_tf import artifact, judge, measure, translator
+    from cgan_tf import judge, measure, translator
+    from cgan_tf.core import artifact
     from cgan_tf.networks import generators
     from cgan_tf.networks.judge import Judge
     from cgan_tf.networks.stylegan import StyleGenerator

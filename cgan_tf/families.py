@@ -15,7 +15,7 @@ import tensorflow as tf
 from sklearn import decomposition, linear_model, pipeline, preprocessing
 from tqdm import tqdm
 
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
 from cgan_tf.networks.dcgan import LOWEST
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.stylegan import StyleGenerator

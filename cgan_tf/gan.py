@@ -8,23 +8,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import (
-    artifact,
-    augment,
-    data,
-    distribution,
-    losses,
-    metrics,
-    optimizers,
-    training,
-)
-from cgan_tf import config as config_module
-from cgan_tf.config import Config
+from cgan_tf import data, metrics
+from cgan_tf.core import artifact, replicas
+from cgan_tf.core import config as config_module
+from cgan_tf.core.config import Config
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images, pipeline
 from cgan_tf.networks import generators
 from cgan_tf.networks.dcgan import Discriminator
 from cgan_tf.networks.stylegan import StyleGenerator
-from cgan_tf.run import RunFolder
+from cgan_tf.training import augment, loop, losses, optimizers, precision
 
 GRID = 64  # pictures in a sample grid, 8 x 8
 TRUNCATIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
@@ -33,7 +26,7 @@ COLLAPSE_KIMG = 20  # before that, an undecided generator paints all samples ali
 CLIP_VALUE = 0.01  # of WGAN, Arjovsky et al. 2017, algorithm 1
 
 
-class GAN(training.Trainer):
+class GAN(loop.Trainer):
     """G and D with one of the `losses.OBJECTIVES`, lazy penalties and an averaged G.
 
     With one D step for one G step, one pass of G and one of D over the fakes serve both updates, so
@@ -217,7 +210,7 @@ class GAN(training.Trainer):
     def _draw(self) -> Any:
         """Fresh latents and noise of a batch of fakes: this replica's rows."""
         drawn = self.generator.draw(self.batch_size, self.seed_generator)
-        return tf.nest.map_structure(distribution.own_rows, drawn)
+        return tf.nest.map_structure(replicas.own_rows, drawn)
 
     def _discriminate(self, images: tf.Tensor) -> tf.Tensor:
         """D's logits `[N, 1]` of what the augmentation makes of the images."""
@@ -248,7 +241,7 @@ class GAN(training.Trainer):
         """Moves ada's probability by the sign of D on reals (Karras et al. 2020, section 3)."""
         config = self.config
         memory = augment.ADA_MEMORY**self.batch_size
-        sign = distribution.batch_mean(tf.reduce_mean(tf.sign(real_logits)))
+        sign = replicas.batch_mean(tf.reduce_mean(tf.sign(real_logits)))
         self.real_sign.assign(memory * self.real_sign + (1.0 - memory) * sign)
         step = self.batch_size / (1000 * config.ada_kimg)
         moved = self.augment_p + step * tf.sign(self.real_sign - config.ada_target)
@@ -329,7 +322,7 @@ class GAN(training.Trainer):
                     alpha = keras.random.uniform(
                         (self.batch_size, 1, 1, 1), 0.0, 1.0, seed=self.seed_generator
                     )
-                    alpha = distribution.own_rows(alpha)
+                    alpha = replicas.own_rows(alpha)
                     points = losses.interpolate(reals, fakes, alpha)
                     value = losses.gradient_norm_penalty(self._discriminate, points)
                     loss += config.gp_weight * value
@@ -381,11 +374,11 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     stage = folder.stage("gan")
     if not stage.begin(config, dataset.digest):
         return
-    training.seed_everything(config)
+    precision.seed_everything(config)
     from cgan_tf import progressive  # it stands on this module
 
-    with distribution.scope():
-        trainer = progressive.make(config, training.compute_policy(config))
+    with replicas.scope():
+        trainer = progressive.make(config, precision.compute_policy(config))
     fixed = trainer.generator.sample_prior(GRID, seed=config.seed)
 
     reals = dataset.read(dataset.splits["train"][:GRID])
@@ -409,7 +402,7 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     if folder.writes:
         images.save_png(stage.path / "reals.png", images.grid(np.asarray(reals), 8))
     reals_a_step = config.batch_size * config.d_steps  # kimg counts what D has seen
-    training.train(
+    loop.train(
         trainer,
         lambda seen, size: pipeline.training_batches(
             dataset, "train", size, config.seed, start=seen, flip=config.flip,

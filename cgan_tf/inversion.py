@@ -4,15 +4,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, distribution, metrics, optimizers, training
-from cgan_tf import config as config_module
-from cgan_tf.config import Config
+from cgan_tf import metrics
+from cgan_tf.core import artifact, replicas
+from cgan_tf.core import config as config_module
+from cgan_tf.core.config import Config
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, images, pipeline
 from cgan_tf.networks import generators
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor, build_backbone, load_imagenet
-from cgan_tf.run import RunFolder
+from cgan_tf.training import loop, optimizers, precision
 
 WARMUP = 0.05
 SHOWN = 16  # photos in a reconstruction grid
@@ -39,13 +41,13 @@ def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
     """
     backbone = None
     if config.perceptual == "imagenet":
-        backbone = build_backbone(training.compute_policy(config))
+        backbone = build_backbone(precision.compute_policy(config))
         load_imagenet(backbone, "--perceptual")
         backbone.trainable = False
     return Perceptual(regressor, backbone, config.perceptual_weights)
 
 
-class InversionTrainer(training.Trainer):
+class InversionTrainer(loop.Trainer):
     """Both cycles of the inversion in one pass: photos, and samples whose latents are known.
 
     On photos x: perceptual(x, G(E(x))). On latents with x = G(latent): perceptual(x, G(E(x))) and
@@ -71,7 +73,7 @@ class InversionTrainer(training.Trainer):
         self.perceptual = perceptual
         perceptual.regressor.trainable = False
         steps = int(np.ceil(config.inversion_kimg * 1000 / config.inversion_batch_size))
-        schedule = training.warmup_cosine(config.inversion_lr, steps, WARMUP)
+        schedule = optimizers.warmup_cosine(config.inversion_lr, steps, WARMUP)
         self.optimizer = optimizers.Adam(schedule, beta_2=0.99, global_clipnorm=10.0)
         self.optimizer.build(encoder.trainable_variables)
         self.seed_generator = keras.random.SeedGenerator(config.seed)
@@ -88,7 +90,7 @@ class InversionTrainer(training.Trainer):
         """One update on photos float32 `[N, R, R, 3]` and as many samples, or on samples alone."""
         config = self.config
         count = data.shape[0] if config.inversion_photos else 0
-        latent = distribution.own_rows(
+        latent = replicas.own_rows(
             self.generator.sample_latent(config.inversion_batch_size, self.seed_generator)
         )
         samples = self.generator(latent, training=False)
@@ -132,10 +134,10 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     stage = folder.stage("inversion")
     if not stage.begin(config, dataset.digest):
         return
-    training.seed_everything(config)
-    policy = training.compute_policy(config)
+    precision.seed_everything(config)
+    policy = precision.compute_policy(config)
     space = config_module.space(config)
-    with distribution.scope():
+    with replicas.scope():
         generator = generators.load(folder.stage("gan").model, space, policy)
         regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
         encoder = Encoder(
@@ -159,7 +161,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
             images.grid(pairs.reshape(-1, *shown.shape[1:]), 8),
         )
 
-    training.train(
+    loop.train(
         trainer,
         lambda seen, _: pipeline.training_batches(
             dataset, "train", config.inversion_batch_size, config.seed, start=seen,

@@ -9,12 +9,13 @@ import math
 import keras
 import tensorflow as tf
 
-from cgan_tf import artifact, augment, distribution, optimizers, training
-from cgan_tf.config import Config
+from cgan_tf.core import artifact, replicas
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.run_folder import StageFolder
 from cgan_tf.data import ImageData, pipeline
-from cgan_tf.errors import UserError
 from cgan_tf.networks.judge import Judge
-from cgan_tf.run import StageFolder
+from cgan_tf.training import augment, loop, optimizers, precision
 
 FOLDER = "judge"  # under evaluate/
 SEED_OFFSET = 1_000_003  # from the run's seed: the regressor starts, and sees photos, from that one
@@ -24,7 +25,7 @@ WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # of the training: the learning rate rises linearly
 
 
-class JudgeTrainer(training.Trainer):
+class JudgeTrainer(loop.Trainer):
     """Binary cross-entropy over all attributes on augmented photos, AdamW with a cosine schedule.
 
     Args:
@@ -38,7 +39,7 @@ class JudgeTrainer(training.Trainer):
     def __init__(self, model: Judge, steps: int, seed: int) -> None:
         super().__init__(name="judge_trainer")
         self.model = model
-        schedule = training.warmup_cosine(LEARNING_RATE, steps, WARMUP)
+        schedule = optimizers.warmup_cosine(LEARNING_RATE, steps, WARMUP)
         self.optimizer = optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         self.optimizer.build(model.trainable_variables)
@@ -85,12 +86,12 @@ def ensure_judge(config: Config, stage: StageFolder, dataset: ImageData) -> Judg
             )
         seed = config.seed + SEED_OFFSET
         keras.utils.set_random_seed(seed % 2**32)
-        policy = training.compute_policy(config)
+        policy = precision.compute_policy(config)
         steps = math.ceil(config.judge_kimg * 1000 / BATCH_SIZE)
-        with distribution.scope():
+        with replicas.scope():
             model = Judge(dataset.attribute_names, dataset.resolution, dtype=policy)
             trainer = JudgeTrainer(model, steps, seed)
-        training.train(
+        loop.train(
             trainer,
             lambda seen, _: pipeline.training_batches(
                 dataset, "train", BATCH_SIZE, seed, start=seen, labels=True

@@ -17,7 +17,7 @@ import tensorflow as tf
 from sklearn import metrics as sklearn_metrics
 
 from cgan_tf import inversion, metrics, projection
-from cgan_tf.config import Config
+from cgan_tf.core.config import Config
 from cgan_tf.data import ImageData, pipeline
 from cgan_tf.data.images import to_float
 from cgan_tf.detail import KeepDetail

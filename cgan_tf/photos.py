@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
 from cgan_tf.data.source import IMAGE_SUFFIXES
-from cgan_tf.errors import UserError
 
 if TYPE_CHECKING:  # at run time it would import OpenCV, which a center square does not need
     from cgan_tf.data.faces import Face

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from cgan_tf import config as config_module
-from cgan_tf import gan, training
-from cgan_tf.config import Config
+from cgan_tf import gan
+from cgan_tf.core import config as config_module
+from cgan_tf.core.config import Config
 from cgan_tf.networks import growing
+from cgan_tf.training import loop
 
 
 class Level(NamedTuple):
@@ -75,10 +76,10 @@ class ProgressiveGAN(gan.GAN):
             "average": self.grown_average,
         }
 
-    def stretches(self, kimg: float, batch_size: int) -> list[training.Stretch]:
+    def stretches(self, kimg: float, batch_size: int) -> list[loop.Stretch]:
         """One for each of `levels`."""
         d_steps = self.config.d_steps
-        return [training.Stretch(at.steps, at.batch_size * d_steps) for at in self.levels]
+        return [loop.Stretch(at.steps, at.batch_size * d_steps) for at in self.levels]
 
     def enter(self, index: int, anew: bool) -> None:
         """Goes to a level; its optimizers begin anew with it, not with its second stretch."""

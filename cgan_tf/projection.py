@@ -25,14 +25,15 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from cgan_tf import artifact, inversion
-from cgan_tf.config import Config
+from cgan_tf import inversion
+from cgan_tf.core import artifact
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
-from cgan_tf.errors import UserError
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
-from cgan_tf.run import RunFolder
 from cgan_tf.translator import Translator, finished_stage
 
 BATCH = 16  # photos at a time; VGG16 needs about 30 MB for each at 128 px

@@ -4,18 +4,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact, augment, distribution, optimizers, training
-from cgan_tf.config import Config
+from cgan_tf.core import artifact, replicas
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, pipeline
-from cgan_tf.errors import UserError
 from cgan_tf.networks import vgg
-from cgan_tf.run import RunFolder
+from cgan_tf.training import augment, loop, optimizers, precision
 
 WARMUP = 0.05  # of the training: the learning rate rises linearly
 WEIGHT_DECAY = 1e-2
 
 
-class RegressorTrainer(training.Trainer):
+class RegressorTrainer(loop.Trainer):
     """Weighted binary cross-entropy on augmented photos, first at half size, then at full size.
 
     Photos of half the side cost a quarter, and VGG16 is convolutional: what it learns from them
@@ -36,7 +37,7 @@ class RegressorTrainer(training.Trainer):
         # A side of less than 32 px leaves nothing after VGG16's five poolings.
         half = model.vgg_resolution >= 64
         self.small_steps = int(config.regressor_small_fraction * steps) if half else 0
-        schedule = training.warmup_cosine(config.regressor_lr, steps, WARMUP)
+        schedule = optimizers.warmup_cosine(config.regressor_lr, steps, WARMUP)
         self.optimizer = optimizers.AdamW(
             schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0
         )
@@ -159,18 +160,18 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     stage = folder.stage("regressor")
     if not stage.begin(config, dataset.digest):
         return
-    training.seed_everything(config)
+    precision.seed_everything(config)
     began_with = None
     if any(stage.checkpoints.glob("step-*.npz")):
         began_with = folder.read()["substitutions"].get("vgg_weights", "")
-    with distribution.scope():
-        model, note = build(config, dataset, training.compute_policy(config), began_with)
+    with replicas.scope():
+        model, note = build(config, dataset, precision.compute_policy(config), began_with)
         trainer = RegressorTrainer(model, config)
     if began_with is None:
         folder.retract("vgg_weights")
         if note:
             folder.substitute("vgg_weights", note)
-    training.train(
+    loop.train(
         trainer,
         lambda seen, _: pipeline.training_batches(
             dataset, "train", config.regressor_batch_size, config.seed, start=seen,

@@ -19,9 +19,11 @@ from typing import Any
 from absl import flags
 from PIL import Image
 
-from cgan_tf import cli, report_edits, run
-from cgan_tf.config import FIELDS, NEEDS, STAGES
-from cgan_tf.errors import UserError
+from cgan_tf import report_edits
+from cgan_tf.core import cli, run_folder
+from cgan_tf.core.config import FIELDS, NEEDS, STAGES
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_text
 from cgan_tf.page import (
     DASH,
     SERIES,
@@ -149,18 +151,18 @@ _GENERATION = {
 }
 
 
-def write(folder: run.RunFolder) -> Path:
+def write(folder: run_folder.RunFolder) -> Path:
     """Writes RUN_DIR/report.html, whole or not at all, and returns its path.
 
     Raises:
         UserError: config.json or a metadata.json is damaged or of another version.
     """
     path = folder.path / NAME
-    run.write_text(path, render(folder))
+    write_text(path, render(folder))
     return path
 
 
-def render(folder: run.RunFolder) -> str:
+def render(folder: run_folder.RunFolder) -> str:
     """The page as HTML text; see `write`."""
     chain = _Chain(folder)
     sections = (
@@ -176,7 +178,7 @@ def render(folder: run.RunFolder) -> str:
     links = [tag("li", tag("a", title, href=f"#{name}")) for name, title, _ in sections]
     body = [tag("section", tag("h2", title), *parts, id=name) for name, title, parts in sections]
     footer = tag(
-        "footer", f"Written {_date(run.now())} by cgan_tf {run.__version__}. This file holds "
+        "footer", f"Written {_date(run_folder.now())} by cgan_tf {run_folder.__version__}. This file holds "
         "everything that it shows; write it again with",
         tag("code", chain.command(), class_="command"),
     )  # fmt: skip
@@ -189,7 +191,7 @@ def render(folder: run.RunFolder) -> str:
 class _Chain:
     """What the run folder holds, read once."""
 
-    def __init__(self, folder: run.RunFolder) -> None:
+    def __init__(self, folder: run_folder.RunFolder) -> None:
         self.path = folder.path
         content = folder.read()
         self.options: dict[str, Any] = content.get("options", {})
@@ -970,7 +972,7 @@ def _date(text: str) -> str:
 def _main() -> int:
     if not flags.FLAGS.run_dir:
         raise UserError("--run_dir: give the run folder whose report is to be written")
-    folder = run.RunFolder(flags.FLAGS.run_dir)
+    folder = run_folder.RunFolder(flags.FLAGS.run_dir)
     folder.load_config()
     print(write(folder))
     return 0

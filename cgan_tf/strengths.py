@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
 
 if TYPE_CHECKING:  # at run time it would import TensorFlow, with its start-up lines
     from cgan_tf.editors import Editor

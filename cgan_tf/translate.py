@@ -31,12 +31,13 @@ from absl import flags
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from cgan_tf import cli, quiet, strengths
+from cgan_tf import strengths
+from cgan_tf.core import cli, quiet
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_bytes
 from cgan_tf.data import images
 from cgan_tf.data.source import IMAGE_SUFFIXES
-from cgan_tf.errors import UserError
 from cgan_tf.photos import Portrait, choose_face, find_photos, parse_face, portraits
-from cgan_tf.run import write_bytes
 
 if TYPE_CHECKING:  # at run time it would import TensorFlow, with its start-up lines
     from cgan_tf.editors import Editor

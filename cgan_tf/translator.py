@@ -13,13 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import artifact
-from cgan_tf import config as config_module
-from cgan_tf.errors import UserError
+from cgan_tf.core import artifact
+from cgan_tf.core import config as config_module
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import file_hash
+from cgan_tf.core.run_folder import RunFolder, StageFolder
 from cgan_tf.networks import generators
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.vgg import Regressor, widened
-from cgan_tf.run import RunFolder, StageFolder, file_hash
 
 EDIT = "edit"  # scope of the operators that move latents: `export` must not quantize them
 

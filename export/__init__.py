@@ -7,8 +7,8 @@ Imports cgan_tf, never the reverse. Importing this package does not import Tenso
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cgan_tf.config import Config
-from cgan_tf.run import RunFolder
+from cgan_tf.core.config import Config
+from cgan_tf.core.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from cgan_tf.data import ImageData

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from absl import flags
 
-from cgan_tf import cli, quiet
-from cgan_tf import config as config_module
-from cgan_tf.run import RunFolder
+from cgan_tf.core import cli, quiet
+from cgan_tf.core import config as config_module
+from cgan_tf.core.run_folder import RunFolder
 
 
 def define_flags() -> None:

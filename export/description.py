@@ -6,11 +6,12 @@ metadata), and read back by `cgan_tf.editors`.
 
 from typing import Any
 
-from cgan_tf import config as config_module
 from cgan_tf import detail
-from cgan_tf.config import Config
+from cgan_tf.core import config as config_module
+from cgan_tf.core.config import Config
+from cgan_tf.core.files import file_hash
+from cgan_tf.core.run_folder import RunFolder, versions
 from cgan_tf.editors import DESCRIPTION_FORMAT, training_crop, usual_psnr
-from cgan_tf.run import RunFolder, file_hash, versions
 from cgan_tf.translator import Translator, read_directions
 
 LICENSE_NOTES = {

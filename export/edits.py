@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from cgan_tf import artifact, judge, measure, metrics
+from cgan_tf import judge, measure, metrics
+from cgan_tf.core import artifact
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData
 from cgan_tf.editors import Editor
 from cgan_tf.networks.judge import Judge
-from cgan_tf.run import RunFolder
 from cgan_tf.translator import Translator
 from export import parity
 

@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cgan_tf.errors import UserError
-from cgan_tf.run import write_bytes, write_json, write_text
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_bytes, write_json, write_text
 
 SOURCES = Path(__file__).parent / "page"
 STATIC = (

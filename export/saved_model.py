@@ -15,9 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import run
+from cgan_tf.core.files import write_json
+from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.editors import ASSETS, DESCRIPTION_NAME, SQUARE_CROP
-from cgan_tf.quiet import native_stderr_held
 from cgan_tf.translator import Translator
 from export import encoded
 
@@ -101,7 +101,7 @@ def write(
     with native_stderr_held():
         archive.write_out(str(folder), verbose=False)
     if description is not None:
-        run.write_json(folder / ASSETS / DESCRIPTION_NAME, description)
+        write_json(folder / ASSETS / DESCRIPTION_NAME, description)
 
 
 def weight_bytes(models: Sequence[keras.Model | keras.Variable]) -> int:

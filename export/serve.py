@@ -18,8 +18,8 @@ import re
 
 from absl import flags
 
-from cgan_tf import cli, quiet
-from cgan_tf.errors import UserError
+from cgan_tf.core import cli, quiet
+from cgan_tf.core.errors import UserError
 
 
 def define_flags() -> None:

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from cgan_tf import data
-from cgan_tf import run as run_module
-from cgan_tf.config import Config
+from cgan_tf.core import run_folder
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import set_aside, sync_folder, write_json
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editors import DESCRIPTION_NAME
-from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder
 from cgan_tf.translator import finished_stage
 from export import summary, variants
 from export.description import model_hashes
@@ -54,7 +55,7 @@ def run(
     stage = folder.stage("export")
     dataset = dataset or data.open_data(config, say)
     if stage.path.exists() and not stage.finished() and _has_content(stage.path):
-        say(f"export: the unfinished export is now {run_module.set_aside(stage.path)}")
+        say(f"export: the unfinished export is now {set_aside(stage.path)}")
     if not stage.begin(config, dataset.digest, say):
         return
     building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=stage.path))
@@ -63,7 +64,7 @@ def run(
         # The report comes last: with it the export is whole.
         for entry in sorted(building.iterdir(), key=lambda entry: entry.name == REPORT):
             os.replace(entry, stage.path / entry.name)
-        run_module.sync_folder(stage.path)
+        sync_folder(stage.path)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     _refuse_failures(report, stage.path)
@@ -102,7 +103,7 @@ def export_to(
         report = build(config, folder, data.open_data(config, say), building, say)
         building.chmod(0o755)  # mkdtemp's own is private
         os.replace(building, output)
-        run_module.sync_folder(output.parent)
+        sync_folder(output.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     _refuse_failures(report, output)
@@ -131,10 +132,10 @@ def build(
     page = {}
     if "page" in config.formats:
         page = {"page": variants.build_page(source.description, built, output)}
-    run_module.write_json(output / DESCRIPTION_NAME, source.description)
+    write_json(output / DESCRIPTION_NAME, source.description)
     report = {
-        "created": run_module.now(),
-        "versions": run_module.versions(),
+        "created": run_folder.now(),
+        "versions": run_folder.versions(),
         "request": _request(config, folder),
         "photos": {"data": dataset.name, "split": variants.SPLIT, "n": len(source.chosen)},
         "strengths": {"distribution": "U(-1, 1)", "seed": config.seed},
@@ -142,7 +143,7 @@ def build(
         **page,
         "passed": all(part["passed"] for part in (built | page).values()),
     }
-    run_module.write_json(output / REPORT, report)
+    write_json(output / REPORT, report)
     say(summary.table(report))
     return report
 
@@ -201,5 +202,5 @@ def _make_room(
             f"--output={output}: holds an export of other models or formats; choose another "
             "folder, or --restart, which moves the old one aside"
         )
-    say(f"export: the old export is now {run_module.set_aside(output)}")
+    say(f"export: the old export is now {set_aside(output)}")
     return True

@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.editors import DESCRIPTION_NAME
-from cgan_tf.errors import UserError
-from cgan_tf.quiet import native_stderr_held
 from export import quantization
 from export.saved_model import DEVICE_SIGNATURES
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from cgan_tf import measure
-from cgan_tf import run as run_module
-from cgan_tf.config import Config
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_bytes, write_text
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, images
 from cgan_tf.editors import KerasEditor, SavedModelEditor, TFLiteEditor
-from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder
 from cgan_tf.translator import Translator
 from export import device, edits, parity, quantization, saved_model, tflite
 from export.description import describe
@@ -123,8 +123,8 @@ def _build_tflite(
         content = tflite.convert(batch1, quantize, source.text, samples)
     except UserError as error:
         return {"passed": False, "reason": str(error), "path": None}
-    run_module.write_bytes(path, content)
-    run_module.write_text(path.with_suffix(".json"), source.text)
+    write_bytes(path, content)
+    write_text(path.with_suffix(".json"), source.text)
     bounds = BOUNDS[quantize]
     facts = {
         "bytes": len(content),

@@ -12,11 +12,12 @@ import tiny
 from face_pictures import picture
 from PIL import Image
 
-from cgan_tf import attribute, data, directions, label, run, translator
+from cgan_tf import attribute, data, directions, label, translator
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_json
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
-from cgan_tf.errors import UserError
 from cgan_tf.networks.vgg import Regressor, widened
-from cgan_tf.run import RunFolder
 
 NAME = "Bright"  # what no regressor of drawn faces has seen
 
@@ -274,7 +275,7 @@ def test_a_file_that_does_not_fit_is_refused(added, tmp_path, slim_vgg, change, 
     if entry is None:
         path.unlink()
     else:
-        run.write_json(path, entry)
+        write_json(path, entry)
     with pytest.raises(UserError, match=f"{NAME}.json.*{message}.*cgan_tf.attribute --restart"):
         translator.Translator.from_run(folder.path, scores=True, own=True)
 
@@ -369,10 +370,10 @@ def test_an_unfinished_run_and_other_photos(copy, tmp_path, faces, slim_vgg):
     path = write_table(tmp_path / "labels.csv", *zip(*ROWS, strict=True))
     notes = copy.stage("inversion").path / "metadata.json"
     content = json.loads(notes.read_text())
-    run.write_json(notes, content | {"ended": None})
+    write_json(notes, content | {"ended": None})
     with pytest.raises(UserError, match="the inversion stage has not finished"):
         command(run_dir=copy.path, labels=path)
-    run.write_json(notes, content)
+    write_json(notes, content)
     config = dataclasses.replace(copy.load_config(), synthetic_size=101)
     assert data.open_data(config, say=silent).digest != faces.digest
     copy.save_config(config, copy.read()["data"])

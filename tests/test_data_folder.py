@@ -3,9 +3,9 @@ import pytest
 from PIL import Image
 
 from cgan_tf import data
-from cgan_tf.config import Config
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
 from cgan_tf.data import folder
-from cgan_tf.errors import UserError
 
 
 def make_images(path, count=10):

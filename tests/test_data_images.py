@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
-from cgan_tf.errors import UserError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

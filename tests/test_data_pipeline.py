@@ -7,9 +7,9 @@ import tensorflow as tf
 from PIL import Image
 
 from cgan_tf import data
-from cgan_tf.config import Config
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
 from cgan_tf.data import pipeline
-from cgan_tf.errors import UserError
 
 COUNT = 30
 

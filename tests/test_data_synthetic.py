@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from cgan_tf.core.errors import UserError
 from cgan_tf.data import synthetic
-from cgan_tf.errors import UserError
 
 ATTRIBUTES = ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Wearing_Hat",
               "Mouth_Slightly_Open", "Pale_Skin", "Bushy_Eyebrows", "Wearing_Lipstick", "Bangs")

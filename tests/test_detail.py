@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cgan_tf import detail
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
 
 
 def bands():

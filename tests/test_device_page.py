@@ -18,8 +18,8 @@ from page_tab import SIDE, Server, Tab, from_text, to_text
 from PIL import Image
 from programs import find
 
+from cgan_tf.core.errors import UserError
 from cgan_tf.data import faces, images
-from cgan_tf.errors import UserError
 from cgan_tf.translator import Translator
 from export import description as description_module
 from export import page as device_page

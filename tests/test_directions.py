@@ -12,11 +12,13 @@ import tensorflow as tf
 import tiny
 from PIL import Image
 
-from cgan_tf import config as config_module
-from cgan_tf import detail, directions, run, training
+from cgan_tf import detail, directions
+from cgan_tf.core import config as config_module
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import file_hash
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import faces, images
-from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder
+from cgan_tf.training import checkpoint
 
 NAMES = ("A", "B", "C")
 SLOPES = np.array([[2.0, 0.5, -1.0], [0.3, -1.5, 0.7]], np.float32)  # [z, attributes]
@@ -234,7 +236,7 @@ def test_only_the_directions_learn(chain, slim_vgg):
     for name, network in frozen.items():
         assert tiny.same(before[name], tiny.values(network)), name
     assert (trainer.directions.numpy() != start).all()
-    held = {id(v) for v in training._variables(trainer.checkpoint_parts()).values()}
+    held = {id(v) for v in checkpoint._variables(trainer.checkpoint_parts()).values()}
     assert {id(trainer.directions), id(trainer.seed_generator.state)} <= held
 
 
@@ -565,7 +567,7 @@ def test_the_stage_leaves_these_files(chain):
 
 
 def test_a_direction_file_says_what_it_is_and_whose(chain):
-    generator = run.file_hash(chain.folder.stage("gan").model / "weights.h5")
+    generator = file_hash(chain.folder.stage("gan").model / "weights.h5")
     trained = tiny.final_state(chain.folder.stage("directions"))["directions/0000"]
     for name, row in zip(chain.config.attributes, trained, strict=True):
         path = chain.folder.stage("directions").model / f"{name}.json"

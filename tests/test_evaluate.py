@@ -10,21 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cgan_tf import (
-    artifact,
-    data,
-    editing,
-    evaluate,
-    figures,
-    judge,
-    measure,
-    projection,
-    translator,
-)
+from cgan_tf import data, editing, evaluate, figures, judge, measure, projection, translator
+from cgan_tf.core import artifact
+from cgan_tf.core.errors import UserError
 from cgan_tf.data import synthetic, synthetic_source
 from cgan_tf.data.images import decode_file, to_float
 from cgan_tf.detail import KeepDetail
-from cgan_tf.errors import UserError
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.judge import Judge
 

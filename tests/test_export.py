@@ -17,8 +17,10 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 import export
-from cgan_tf import data, detail, editors, run
-from cgan_tf.errors import UserError
+from cgan_tf import data, detail, editors
+from cgan_tf.core import run_folder
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import file_hash, write_json
 from cgan_tf.translator import Translator
 from export import parity, saved_model, stage, tflite, variants
 
@@ -44,7 +46,7 @@ def translator():
 def copied_run(tmp_path):
     """A copy of the shared run that a test may add to."""
     shutil.copytree(fake_run.shared_run().path, tmp_path / "run")
-    return run.RunFolder(tmp_path / "run")
+    return run_folder.RunFolder(tmp_path / "run")
 
 
 # ---- what is in the files ----------------------------------------------------------------------
@@ -116,7 +118,7 @@ def test_model_json(exported):
     assert (description["space"], description["prior"]) == ("z", "normal")
     assert description["crop"] == "center_square"
     generator = fake_run.shared_run().stage("gan").model / "weights.h5"
-    assert description["hashes"]["gan/model/weights.h5"] == run.file_hash(generator)
+    assert description["hashes"]["gan/model/weights.h5"] == file_hash(generator)
     assert len(description["hashes"]) == 6
     for copy in (
         "saved_model/1/assets.extra/model.json",
@@ -468,7 +470,7 @@ def fake_build(monkeypatch):
             "variants": {"saved_model": {"passed": settings["passed"], "reason": reason}},
             "passed": settings["passed"],
         }
-        run.write_json(output / "report.json", report)
+        write_json(output / "report.json", report)
         return report
 
     monkeypatch.setattr(stage, "build", build)

@@ -7,9 +7,10 @@ import fake_run
 import numpy as np
 import pytest
 
-from cgan_tf import artifact, editors, judge
+from cgan_tf import editors, judge
+from cgan_tf.core import artifact
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.networks.judge import Judge
-from cgan_tf.run import RunFolder
 from cgan_tf.translator import Translator
 from export import edits
 

@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import export
 from cgan_tf import editors
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
 from export import edits, parity, quantization, stage, summary, tflite, variants
 
 KINDS = ("dynamic", "weight_int8", "int8")

@@ -8,12 +8,14 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import artifact, directions, families, run, translator
-from cgan_tf.errors import UserError
+from cgan_tf import directions, families, translator
+from cgan_tf.core import artifact
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_json
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.networks.vgg import Regressor
-from cgan_tf.run import RunFolder
 
 SLOPES = np.zeros((8, 3), np.float32)  # [latent, attributes]
 SLOPES[:, 0] = [3.0, 0.0, -2.0, 0.0, 1.0, 0.0, 0.0, 0.5]
@@ -372,7 +374,7 @@ def ready(chain, tmp_path_factory):
     stage = folder.stage("inversion")
     metadata = stage.read_metadata()
     metadata["parents"]["regressor"] = folder.stage("regressor").artifact_hash()
-    run.write_json(stage.path / "metadata.json", metadata)
+    write_json(stage.path / "metadata.json", metadata)
     return folder
 
 

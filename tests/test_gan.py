@@ -8,10 +8,12 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import artifact, gan, losses, training
-from cgan_tf.errors import UserError
+from cgan_tf import gan
+from cgan_tf.core import artifact
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.networks.dcgan import Discriminator, Generator
-from cgan_tf.run import RunFolder
+from cgan_tf.training import checkpoint, losses, precision
 
 
 class Recorder:
@@ -34,7 +36,7 @@ def reals(count=8, seed=0):
 
 def build(cache, policy="float32", **options):
     config = tiny.make_config(cache, **options)
-    training.seed_everything(config)
+    precision.seed_everything(config)
     trainer = gan.GAN(config, policy)
     for model in (trainer.generator, trainer.discriminator):  # far enough from their start
         for weight in model.trainable_weights:
@@ -392,7 +394,7 @@ def test_half_precision_computes_in_it_and_averages_in_float32(cache):
 
 def test_the_seed_generator_is_its_own(cache):
     def weights(seed, disturb=False):
-        training.seed_everything(tiny.make_config(cache, seed=1))  # equal initial weights
+        precision.seed_everything(tiny.make_config(cache, seed=1))  # equal initial weights
         trainer = gan.GAN(tiny.make_config(cache, seed=seed), "float32")
         for step in range(2):
             if disturb:
@@ -409,7 +411,7 @@ def test_the_seed_generator_is_its_own(cache):
 
 def test_a_step_changes_nothing_that_the_checkpoint_leaves_out(cache):
     trainer = build(cache)
-    parts = training._variables(trainer.checkpoint_parts())
+    parts = checkpoint._variables(trainer.checkpoint_parts())
     held = {id(variable) for variable in parts.values()}
     everything = {id(v): v for v in [*trainer.variables, trainer.seed_generator.state]}
     before = {key: variable.numpy() for key, variable in everything.items()}

@@ -11,12 +11,14 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import artifact, inversion, training
-from cgan_tf.errors import UserError
+from cgan_tf import inversion
+from cgan_tf.core import artifact
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.networks import vgg
 from cgan_tf.networks.dcgan import Discriminator, Generator
 from cgan_tf.networks.encoder import Encoder
-from cgan_tf.run import RunFolder
+from cgan_tf.training import checkpoint, precision
 
 TERMS = ("photo", "sample", "latent", "pixel")
 COUNT = 4
@@ -30,7 +32,7 @@ def photos(seed=0, side=32):
 def build(chain, **options):
     """A trainer on the chain's networks, with an encoder that does not sit at the mean."""
     config = tiny.make_config(chain.config.cache_dir, **options)
-    training.seed_everything(config)
+    precision.seed_everything(config)
     generator = artifact.load_model(Generator, chain.folder.stage("gan").model)
     for weight in generator.trainable_weights:  # its images are all but gray
         weight.assign(weight.numpy() * 3)
@@ -131,7 +133,7 @@ def test_only_the_encoder_learns(chain, slim_vgg):
         assert tiny.same(before[name], tiny.values(network)), name
     assert not tiny.same(encoder, tiny.values(trainer.encoder))
     np.testing.assert_array_equal(trainer.encoder.add_mean.mean, mean)
-    held = {id(v) for v in training._variables(trainer.checkpoint_parts()).values()}
+    held = {id(v) for v in checkpoint._variables(trainer.checkpoint_parts()).values()}
     assert {id(v) for v in trainer.encoder.variables} <= held
     assert id(trainer.seed_generator.state) in held
 

@@ -6,7 +6,8 @@ import tensorflow as tf
 from fake_run import make_config
 from keras import layers
 
-from cgan_tf import artifact, data, judge, run
+from cgan_tf import data, judge
+from cgan_tf.core import artifact, run_folder
 from cgan_tf.data import pipeline
 from cgan_tf.networks.judge import FEATURES, Judge
 from cgan_tf.networks.vgg import Regressor
@@ -118,7 +119,7 @@ def photos(tmp_path_factory):
 
 
 def stage_of(path, config, dataset):
-    stage = run.RunFolder(path).stage("evaluate")
+    stage = run_folder.RunFolder(path).stage("evaluate")
     stage.path.mkdir(parents=True)
     return stage
 

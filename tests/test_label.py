@@ -17,13 +17,14 @@ import pytest
 from face_pictures import picture
 from PIL import Image
 
-from cgan_tf import artifact, label
+from cgan_tf import label
+from cgan_tf.core import artifact
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import folder, images, synthetic
-from cgan_tf.errors import UserError
 from cgan_tf.networks import generators
 from cgan_tf.networks.vgg import Regressor
 from cgan_tf.photos import choose_face
-from cgan_tf.run import RunFolder
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 import tiny
 from keras import layers
 
-from cgan_tf import config as config_module
-from cgan_tf.errors import UserError
+from cgan_tf.core import config as config_module
+from cgan_tf.core.errors import UserError
 from cgan_tf.networks import generators, vgg
 from cgan_tf.networks.dcgan import SLOPE, Discriminator, Generator, MinibatchStd, level_widths
 from cgan_tf.networks.encoder import AddMean, Encoder

@@ -5,8 +5,8 @@ import pytest
 from face_pictures import picture
 
 from cgan_tf import photos
+from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
-from cgan_tf.errors import UserError
 
 
 def test_find_photos(tmp_path):

@@ -8,13 +8,15 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import artifact, gan, progressive, training
-from cgan_tf.config import Config
+from cgan_tf import gan, progressive
+from cgan_tf.core import artifact
+from cgan_tf.core.config import Config
 from cgan_tf.data import images
 from cgan_tf.networks import growing
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.progressive import Level
-from cgan_tf.training import Stretch
+from cgan_tf.training import loop
+from cgan_tf.training.loop import Stretch
 
 # 8 px: 4 steps of 16; 16 px: 4 of 8 that fade in and 4 more; 32 px: 4 and 4 of 8.
 GROWING = {
@@ -52,9 +54,9 @@ def test_the_schedule():
 
 def test_stretches_are_counted_in_images():
     stretches = [Stretch(4, 16), Stretch(2, 8), Stretch(3, 4)]
-    seen = [training.images_seen(stretches, step) for step in range(10)]
+    seen = [loop.images_seen(stretches, step) for step in range(10)]
     assert seen == [0, 16, 32, 48, 64, 72, 80, 84, 88, 92]
-    at = [training._stretch_at(stretches, step) for step in range(9)]
+    at = [loop._stretch_at(stretches, step) for step in range(9)]
     assert at == [(0, 0, 4)] * 4 + [(1, 4, 6)] * 2 + [(2, 6, 9)] * 3
 
 

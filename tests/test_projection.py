@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cgan_tf import projection
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
 from cgan_tf.networks.stylegan import StyleGenerator
 
 SIDE, SIZE = 8, 6

@@ -9,11 +9,13 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import artifact, augment, regressor, training
+from cgan_tf import regressor
+from cgan_tf.core import artifact
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import pipeline
-from cgan_tf.errors import UserError
 from cgan_tf.networks import vgg
-from cgan_tf.run import RunFolder
+from cgan_tf.training import augment, checkpoint, precision
 
 NOTE = "ImageNet's VGG16 weights cannot be had here; the regressor starts from scratch"
 
@@ -147,7 +149,7 @@ def test_photos_are_jittered(slim_vgg, cache, faces, monkeypatch):
 def test_it_learns_what_is_there_to_learn(slim_vgg, cache, faces, monkeypatch):
     # Photos whose only attribute is whether they are bright.
     monkeypatch.setattr(augment, "jitter", lambda photos, seed: photos)
-    training.seed_everything(tiny.make_config(cache))
+    precision.seed_everything(tiny.make_config(cache))
     config = tiny.make_config(cache, regressor_kimg=0.48, regressor_lr=3e-3)  # 120 steps
     model, _ = regressor.build(config, with_labels(faces, (0.5,)), "float32")
     step = tf.function(regressor.RegressorTrainer(model, config).train_step, autograph=False)
@@ -168,7 +170,7 @@ def test_a_step_changes_nothing_that_the_checkpoint_leaves_out(slim_vgg, cache, 
     config = tiny.make_config(cache)
     model, _ = regressor.build(config, faces, "float32")
     trainer = regressor.RegressorTrainer(model, config)
-    held = {id(v) for v in training._variables(trainer.checkpoint_parts()).values()}
+    held = {id(v) for v in checkpoint._variables(trainer.checkpoint_parts()).values()}
     seeds = [trainer.seed_generator.state, model.dropout.seed_generator.state]
     everything = {id(v): v for v in [*trainer.variables, *seeds]}
     before = {key: variable.numpy() for key, variable in everything.items()}
@@ -324,12 +326,12 @@ def test_the_real_vgg16_repeats_a_step_bit_for_bit(cache, faces, tmp_path):
     # these repetitions would then differ in every moment of the optimizer.
     assert keras.applications.VGG16 is tiny.VGG16
     config = tiny.make_config(cache)
-    training.seed_everything(config)
+    precision.seed_everything(config)
     model, _ = regressor.build(config, faces, "float32")
     trainer = regressor.RegressorTrainer(model, config)
     step = tf.function(trainer.train_step, autograph=False)
     batch = next(iter(pipeline.training_batches(faces, "train", 4, 0, labels=True)))
-    variables = training._variables(trainer.checkpoint_parts()).values()
+    variables = checkpoint._variables(trainer.checkpoint_parts()).values()
     start = [variable.numpy() for variable in variables]
     results = set()
     for _ in range(12):

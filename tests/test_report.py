@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan_tf import config, page, report, run
-from cgan_tf.errors import UserError
+from cgan_tf import page, report
+from cgan_tf.core import config, files, run_folder
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_bytes, write_json, write_text
 
 SIDE = 32
 NAMES = ("Smiling", "Blond_Hair")
@@ -94,7 +96,7 @@ def save_png(path, columns, rows, seed=0):
     noise = np.random.default_rng(seed).integers(0, 256, (rows * SIDE, columns * SIDE, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
-    run.write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
     return buffer.getvalue()
 
 
@@ -112,7 +114,7 @@ def add_stage(folder, name, started, ended, kimg, lines=5, resumed=(), **losses)
         "data": "d1",
         "parents": {},
     }
-    run.write_json(stage.path / "metadata.json", record)
+    write_json(stage.path / "metadata.json", record)
     for index in range(1, lines + 1 if losses else 0):
         line = {"kimg": kimg * index / lines, "seconds": 10 * kimg * index / lines}
         line["images_per_second"] = 100.0
@@ -120,7 +122,7 @@ def add_stage(folder, name, started, ended, kimg, lines=5, resumed=(), **losses)
 
 
 def make_folder(path, names=NAMES, **options):
-    folder = run.RunFolder(path)
+    folder = run_folder.RunFolder(path)
     given = {"seed": 7, "resolution": SIDE, "attributes": tuple(names)} | options
     data = {"name": "synthetic", "size": 1000, "digest": "d1", "attribute_names": list(names)}
     folder.save_config(config.make(None, given), data)
@@ -261,7 +263,7 @@ def make_directions(folder, names=NAMES):
             for strength in (-1.0, -0.5, 0.5, 1.0)
         ]
         entry = {"attribute": name, "space": "z", "vector": [0.0], "calibration": calibration}
-        run.write_json(folder.stage("directions").model / f"{name}.json", entry)
+        write_json(folder.stage("directions").model / f"{name}.json", entry)
 
 
 @pytest.fixture
@@ -287,8 +289,8 @@ def full(tmp_path):
     }
     make_directions(folder)
     text = json.dumps(evaluation())  # with its NaN
-    run.write_text(folder.stage("evaluate").path / "report.json", text)
-    run.write_json(folder.stage("export").path / "report.json", export_report())
+    write_text(folder.stage("evaluate").path / "report.json", text)
+    write_json(folder.stage("export").path / "report.json", export_report())
     return folder, pictures
 
 
@@ -460,7 +462,7 @@ def test_tables(full):
 def test_edits_are_told_in_plots_matrices_and_tables(full):
     folder, _ = full
     report_path = folder.stage("evaluate").path / "report.json"
-    run.write_text(report_path, json.dumps(evaluation() | more_of_edits()))
+    write_text(report_path, json.dumps(evaluation() | more_of_edits()))
     text = report.render(folder)
     reader = read(text)
     text = text.replace("\N{NO-BREAK SPACE}", " ")
@@ -517,7 +519,7 @@ def test_intervals_stand_beside_the_figures_of_an_edit(full):
         "target_change": [0.63, 0.68], "success": [0.85, 0.9], "leakage": [0.03, 0.034],
         "identity": [0.9, 0.92], "calibration_error": [0.01, 0.05],
     }  # fmt: skip
-    run.write_text(folder.stage("evaluate").path / "report.json", json.dumps(content))
+    write_text(folder.stage("evaluate").path / "report.json", json.dumps(content))
     text = report.render(folder).replace("\N{NO-BREAK SPACE}", " ")
     assert rows_of(text, "Edits of test photos by attribute and method")[1] == [
         "Smiling", "learned", "+1", "+0.654 ± 0.025", "+0.610", "87.6 ± 2.5 %", "0.032 ± 0.002",
@@ -564,7 +566,7 @@ def test_charts(full):
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_empty_run_names_every_command(tmp_path, begun):
-    folder = make_folder(tmp_path / "a run") if begun else run.RunFolder(tmp_path / "a run")
+    folder = make_folder(tmp_path / "a run") if begun else run_folder.RunFolder(tmp_path / "a run")
     reader = read(report.write(folder).read_text(encoding="utf-8"))
     place = f"--run_dir='{tmp_path / 'a run'}'"
     commands = {text for text in reader.text["code"] if text.startswith("python")}
@@ -613,7 +615,7 @@ def test_names_from_outside_are_escaped(tmp_path):
     add_stage(folder, "evaluate", "10:05:00", "10:15:00", 90, **{"<s>loss": 1.0})
     make_directions(folder, (name,))
     save_png(folder.stage("evaluate").path / f"edits_{name}.png", 6, 2)
-    run.write_text(folder.stage("evaluate").path / "report.json", json.dumps(evaluation((name,))))
+    write_text(folder.stage("evaluate").path / "report.json", json.dumps(evaluation((name,))))
     folder.substitute("weights", "<em>none</em>", say=lambda line: None)
     text = report.render(folder)
     reader = read(text)
@@ -625,10 +627,10 @@ def test_names_from_outside_are_escaped(tmp_path):
 
 def test_damaged_files_are_left_out_and_said(full):
     folder, pictures = full
-    run.write_text(folder.stage("evaluate").path / "report.json", '{"torn": ')
+    write_text(folder.stage("evaluate").path / "report.json", '{"torn": ')
     content = pictures["gan/fakes000050.png"]
-    run.write_bytes(folder.stage("gan").path / "fakes000050.png", content[: len(content) // 2])
-    run.write_bytes(folder.stage("gan").path / "reals.png", b"no picture")
+    write_bytes(folder.stage("gan").path / "fakes000050.png", content[: len(content) // 2])
+    write_bytes(folder.stage("gan").path / "reals.png", b"no picture")
     text = words(read(report.render(folder)))
     assert "evaluate/report.json is damaged and is left out." in text
     assert text.count("gan/fakes000050.png is damaged and is left out.") == 1
@@ -638,10 +640,10 @@ def test_figures_of_other_types_do_not_stop_the_page(full):
     folder, _ = full
     known = evaluation() | more_of_edits()
     strange = {key: ["x"] for key in known} | {"edits": {"learned": {"Smiling": None}}}
-    run.write_json(folder.stage("evaluate").path / "report.json", strange)
-    run.write_json(folder.stage("export").path / "report.json", {"variants": {"a": {"bytes": "x"}}})
+    write_json(folder.stage("evaluate").path / "report.json", strange)
+    write_json(folder.stage("export").path / "report.json", {"variants": {"a": {"bytes": "x"}}})
     broken = {"attribute": "Smiling", "calibration": [{"strength": None}, 3]}
-    run.write_json(folder.stage("directions").model / "Smiling.json", broken)
+    write_json(folder.stage("directions").model / "Smiling.json", broken)
     with open(folder.stage("gan").path / "stats.jsonl", "a") as file:
         file.write('[1]\n{"kimg": null, "g_loss": "high", "images_per_second": null}\n{"torn')
     read(report.render(folder))
@@ -650,7 +652,7 @@ def test_figures_of_other_types_do_not_stop_the_page(full):
               "comparison": {"attributes": {"Smiling": {"learned": 3}}, "mean": 3},
               "rescoring": {"matrix": {"Smiling": {"Male": "x"}, "Male": 3}},
               "consistency": {"Smiling": 3}}  # fmt: skip
-    run.write_json(folder.stage("evaluate").path / "report.json", deeper)
+    write_json(folder.stage("evaluate").path / "report.json", deeper)
     read(report.render(folder))
 
 
@@ -666,19 +668,19 @@ def test_figures_of_an_earlier_stage_are_said(full):
 
 def test_export_that_failed_gives_the_reason(full):
     folder, _ = full
-    run.write_json(folder.stage("export").path / "report.json", export_report(passed=False))
+    write_json(folder.stage("export").path / "report.json", export_report(passed=False))
     text = words(read(report.render(folder)))
     assert "translator_float16 did not pass: translate gives NaN" in text
     failed = {"passed": False, "reason": "npm is missing", "variant": "none"}
     path = folder.stage("export").path / "report.json"
-    run.write_json(path, export_report() | {"page": failed})
+    write_json(path, export_report() | {"page": failed})
     assert "The page was not made: npm is missing" in words(read(report.render(folder)))
 
 
 def test_long_attribute_tables_are_folded(full):
     folder, _ = full
     names = tuple(f"Attribute_{index:02d}" for index in range(40))
-    run.write_text(folder.stage("evaluate").path / "report.json", json.dumps(evaluation(names)))
+    write_text(folder.stage("evaluate").path / "report.json", json.dumps(evaluation(names)))
     make_directions(folder, names)
     text = report.render(folder)
     read(text)
@@ -694,7 +696,7 @@ def test_write_is_atomic(full, monkeypatch):
     def full_disk(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(run.os, "fsync", full_disk)
+    monkeypatch.setattr(files.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         report.write(folder)
     assert path.read_bytes() == before
@@ -741,7 +743,7 @@ def test_command(full, tmp_path):
 
 
 def test_folder_of_another_format_is_refused(tmp_path):
-    run.write_json(tmp_path / "config.json", {"format": 99})
+    write_json(tmp_path / "config.json", {"format": 99})
     with pytest.raises(UserError, match="format 99"):
-        report.write(run.RunFolder(tmp_path))
+        report.write(run_folder.RunFolder(tmp_path))
     assert not (tmp_path / "report.html").exists()

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from aiohttp.test_utils import TestClient, TestServer
 
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
 from export import serve
 from export.serving import batching, errors, grpc_service, model, rest, server
 from export.serving.metrics import Metrics

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cgan_tf import strengths
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
 from cgan_tf.strengths import LONGEST, TOLERANCE
 
 NAMES = ("Smiling", "Blond_Hair", "Eyeglasses")

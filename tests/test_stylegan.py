@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import artifact, gan
-from cgan_tf.config import Config
+from cgan_tf import gan
+from cgan_tf.core import artifact
+from cgan_tf.core.config import Config
 from cgan_tf.networks import generators, stylegan
 from cgan_tf.networks.stylegan import StyleConv, StyleGenerator
 from cgan_tf.translator import Translator

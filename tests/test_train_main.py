@@ -19,9 +19,12 @@ from absl.testing import flagsaver
 
 import export
 import train_main
-from cgan_tf import cli, config, evaluate, gan, report, run, training
-from cgan_tf.config import FIELDS, STAGES
-from cgan_tf.run import RunFolder
+from cgan_tf import evaluate, gan, report
+from cgan_tf.core import cli, config, run_folder
+from cgan_tf.core.config import FIELDS, STAGES
+from cgan_tf.core.files import write_text
+from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.training import precision
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "train_main.py"]
@@ -252,7 +255,7 @@ def test_the_precision_that_auto_took_is_recorded_and_kept(command, tmp_path, ca
     path = tmp_path / "run"
     taken = {"precision": "mixed_bfloat16"}
     monkeypatch.setattr(
-        training, "compute_policy",
+        precision, "compute_policy",
         lambda options: taken["precision"] if options.precision == "auto" else options.precision,
     )  # fmt: skip
     assert command("--stage=gan", f"--run_dir={path}", *arguments)[0] == 0
@@ -406,7 +409,7 @@ def test_restart_moves_the_old_stage_aside_and_those_that_need_it(command, copy)
     stages = ("gan", "inversion", "directions")
     old = {name: tiny.snapshot(copy.stage(name).path) for name in stages}
     regressor = tiny.snapshot(copy.stage("regressor").path)
-    run.write_text(copy.own_path("Wearing_Hat"), "of that gan")
+    write_text(copy.own_path("Wearing_Hat"), "of that gan")
     copy.record_own({"Wearing_Hat": {"labels": 300}})
     code, out, _ = command(
         "--stage=gan", f"--run_dir={copy.path}", "--restart", "--kimg=0.032", "--g_lr=0.001"
@@ -542,4 +545,4 @@ def test_the_whole_module_is_imported_without_tensorflow():
 
 def test_the_tests_share_no_files_with_a_user(chain, cache):
     assert Path(chain.config.cache_dir) == cache and keras.applications.VGG16 is tiny.VGG16
-    assert run.RunFolder(chain.folder.path).read()["options"]["cache_dir"] == str(cache)
+    assert run_folder.RunFolder(chain.folder.path).read()["options"]["cache_dir"] == str(cache)

@@ -17,8 +17,8 @@ from face_pictures import picture
 from PIL import Image
 
 from cgan_tf import editors, photos, projection, strengths, translate
+from cgan_tf.core.errors import UserError
 from cgan_tf.data import faces, images
-from cgan_tf.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("Smiling", "Blond_Hair", "Eyeglasses")

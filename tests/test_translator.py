@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from cgan_tf import artifact, run
-from cgan_tf.errors import UserError
+from cgan_tf.core import artifact, run_folder
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_json
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.translator import Translator, read_directions
@@ -31,7 +32,7 @@ DIRECTIONS = {"B": np.arange(6.0), "A": np.ones(6)}
 def copied_run(tmp_path):
     """A copy of the shared run that a test may spoil."""
     shutil.copytree(fake_run.shared_run().path, tmp_path / "run")
-    return run.RunFolder(tmp_path / "run")
+    return run_folder.RunFolder(tmp_path / "run")
 
 
 def photos(count, side):
@@ -93,7 +94,7 @@ def test_from_run_puts_the_saved_models_together():
 def test_directions_without_a_named_order_are_sorted(copied_run):
     content = copied_run.read()
     content["options"]["attributes"] = []
-    run.write_json(copied_run.path / "config.json", content)
+    write_json(copied_run.path / "config.json", content)
     assert list(read_directions(copied_run, (24,))) == ["Blond_Hair", "Eyeglasses", "Smiling"]
 
 
@@ -148,6 +149,6 @@ def test_an_encoder_of_another_generator_is_refused(copied_run):
     stage = copied_run.stage("inversion")
     notes = stage.read_metadata()
     notes["parents"]["gan"] = "0" * 64
-    run.write_json(stage.path / "metadata.json", notes)
+    write_json(stage.path / "metadata.json", notes)
     with pytest.raises(UserError, match="the inversion stage belongs to another generator"):
         Translator.from_run(copied_run.path)

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from cgan_tf.core.errors import UserError
 from cgan_tf.data.source import Source
-from cgan_tf.errors import UserError
 
 # Part of every key: raise it when the crop, the filter or the file's layout changes.
 FORMAT = 1

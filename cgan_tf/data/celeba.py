@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
 from cgan_tf.data.source import (
     SPLITS,
@@ -19,7 +20,6 @@ from cgan_tf.data.source import (
     match_rows,
     seeded_split,
 )
-from cgan_tf.errors import UserError
 
 PHOTOS = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba.txt"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
 from cgan_tf.data.source import (
     Source,
@@ -21,7 +22,6 @@ from cgan_tf.data.source import (
     match_rows,
     seeded_split,
 )
-from cgan_tf.errors import UserError
 
 LABELS = "labels.csv"
 CROP = "center-square"

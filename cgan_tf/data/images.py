@@ -14,8 +14,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from cgan_tf.errors import UserError
-from cgan_tf.run import write_bytes
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_bytes
 
 # 64 million pixels (8,000 x 8,000) is more than any face photo needs and 192 MB as RGB; the header
 # alone decides, so a 20,000 x 20,000 file costs no memory.

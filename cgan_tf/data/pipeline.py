@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import distribution
+from cgan_tf.core import replicas
+from cgan_tf.core.errors import UserError
 from cgan_tf.data import ImageData, images
-from cgan_tf.errors import UserError
 
 # Told apart in the random streams of one epoch.
 _ORDER, _FLIP = 0, 1
@@ -91,13 +91,13 @@ def training_batches(
             "into labels.csv in --data_dir"
         )
     plan = EpochPlan(data.splits[split], seed)
-    replicas, own = distribution.shares()
-    rows = batch_size // passes // replicas  # of one pass and replica
+    total, own = replicas.shares()
+    rows = batch_size // passes // total  # of one pass and replica
 
     def batch(number: np.int64) -> tuple[np.ndarray, ...]:
         step, local = divmod(int(number), len(own))
         places = [
-            start + ((step * passes + index) * replicas + own[local]) * rows
+            start + ((step * passes + index) * total + own[local]) * rows
             for index in range(passes)
         ]
         parts = [plan(place, rows) for place in places]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 

@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
 
 # Rate of positives per attribute: near one half, so that a small network learns each quickly.
 _RATES = {

@@ -8,8 +8,8 @@ judge.
 
 from pathlib import Path
 
-from cgan_tf import artifact
-from cgan_tf.config import Config
+from cgan_tf.core import artifact
+from cgan_tf.core.config import Config
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.stylegan import StyleGenerator
 

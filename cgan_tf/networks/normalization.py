@@ -8,7 +8,7 @@ two together).
 import keras
 import tensorflow as tf
 
-from cgan_tf import distribution
+from cgan_tf.core import replicas
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
@@ -30,7 +30,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(
         self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
     ) -> tf.Tensor:
-        fused = training and self.trainable and not self.penalized and distribution.replicas() == 1
+        fused = training and self.trainable and not self.penalized and replicas.count() == 1
         if not fused:
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -51,6 +51,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _moments(self, inputs: tf.Tensor, mask: None) -> tuple[tf.Tensor, tf.Tensor]:
         axes = self._reduction_axes
-        mean = distribution.batch_mean(tf.reduce_mean(inputs, axes))
+        mean = replicas.batch_mean(tf.reduce_mean(inputs, axes))
         squares = tf.math.squared_difference(inputs, mean)
-        return mean, distribution.batch_mean(tf.reduce_mean(squares, axes))
+        return mean, replicas.batch_mean(tf.reduce_mean(squares, axes))

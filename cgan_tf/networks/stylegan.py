@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from cgan_tf import distribution
+from cgan_tf.core import replicas
 from cgan_tf.networks import equalized
 from cgan_tf.networks.dcgan import LOWEST, SLOPE, level_widths
 
@@ -259,7 +259,7 @@ class StyleGenerator(keras.Model):
             alpha: see there.
         """
         first, second = (self.mapping(drawn[name]) for name in ("first", "second"))
-        mean = distribution.batch_mean(tf.reduce_mean(tf.stop_gradient(first), axis=0))
+        mean = replicas.batch_mean(tf.reduce_mean(tf.stop_gradient(first), axis=0))
         self.w_mean.assign(mean + W_MEMORY * (self.w_mean - mean))
         count = self._layers_to(side)
         chosen, place = tf.split(drawn["mixing"], 2, axis=1)

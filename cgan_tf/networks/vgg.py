@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from cgan_tf import distribution
-from cgan_tf.errors import UserError
+from cgan_tf.core import replicas
+from cgan_tf.core.errors import UserError
 
 # relu1_2, relu2_2, relu3_3, relu4_3: Keras's convolutions include their rectifier.
 FEATURE_LAYERS = ("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3")
@@ -168,11 +168,11 @@ class Regressor(keras.Model):
 
     def _drop(self, features: tf.Tensor, training: bool) -> tf.Tensor:
         """Dropout, its mask drawn for the global batch."""
-        if not training or distribution.replicas() == 1:
+        if not training or replicas.count() == 1:
             return self.dropout(features, training=training)
-        count = features.shape[0] * distribution.replicas()
+        count = features.shape[0] * replicas.count()
         mask = self.dropout(tf.ones((count, features.shape[1])), training=True)
-        return features * distribution.own_rows(mask)
+        return features * replicas.own_rows(mask)
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Raw logits, float32 `[N, K]`."""

@@ -14,8 +14,8 @@ import tensorflow as tf
 from google.protobuf import message
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from cgan_tf.errors import UserError
-from cgan_tf.quiet import native_stderr_held
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.quiet import native_stderr_held
 from export.serving.errors import RequestError, from_tensorflow, invalid
 
 GRAPH_NAME = "saved_model.pb"

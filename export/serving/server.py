@@ -15,7 +15,7 @@ import grpc
 from aiohttp import web
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
 from export.serving.batching import Batcher
 from export.serving.grpc_service import ModelService, PredictionService
 from export.serving.metrics import Metrics

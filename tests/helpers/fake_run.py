@@ -8,9 +8,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from cgan_tf import artifact, data, detail, run
-from cgan_tf import config as config_module
-from cgan_tf.config import Config
+from cgan_tf import data, detail
+from cgan_tf.core import artifact, run_folder
+from cgan_tf.core import config as config_module
+from cgan_tf.core.config import Config
+from cgan_tf.core.files import file_hash, write_text
 from cgan_tf.networks import generators
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.vgg import SCRATCH_INPUT_SCALE, Regressor
@@ -35,10 +37,10 @@ def make_config(cache: Path, **options) -> Config:
     )
 
 
-def make_run(path: Path, config: Config) -> run.RunFolder:
+def make_run(path: Path, config: Config) -> run_folder.RunFolder:
     """A run whose stages up to directions have finished."""
     keras.utils.set_random_seed(config.seed)
-    folder = run.RunFolder(path)
+    folder = run_folder.RunFolder(path)
     photos = data.open_data(config, say=lambda line: None)
     folder.save_config(config, {"digest": photos.digest})
     generator = generators.build(config)
@@ -60,7 +62,7 @@ def make_run(path: Path, config: Config) -> run.RunFolder:
         stage.finish(**({"usual_psnr": USUAL_PSNR} if name == "inversion" else {}))
     stage = folder.stage("directions")
     stage.begin(config, photos.digest)
-    owner = run.file_hash(folder.stage("gan").model / "weights.h5")
+    owner = file_hash(folder.stage("gan").model / "weights.h5")
     draw = np.random.Generator(np.random.PCG64(config.seed))
     for name in config.attributes:
         entry = {
@@ -73,7 +75,7 @@ def make_run(path: Path, config: Config) -> run.RunFolder:
                 "factor": 1.5, "footprint": detail.encode(footprint(name)), "change": 0.5, "n": 10,
             },
         }
-        run.write_text(stage.model / f"{name}.json", json.dumps(entry))
+        write_text(stage.model / f"{name}.json", json.dumps(entry))
     stage.finish()
     return folder
 
@@ -95,7 +97,7 @@ _kept: list[tempfile.TemporaryDirectory] = []
 
 
 @functools.cache
-def shared_run() -> run.RunFolder:
+def shared_run() -> run_folder.RunFolder:
     """One run folder for all tests that only read it."""
     folder = _temporary_folder()
     return make_run(folder / "run", make_config(folder / "cache"))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from cgan_tf import artifact, data, directions, gan, inversion, regressor, training
-from cgan_tf.config import Config
-from cgan_tf.run import RunFolder, StageFolder
+from cgan_tf import data, directions, gan, inversion, regressor
+from cgan_tf.core import artifact
+from cgan_tf.core.config import Config
+from cgan_tf.core.run_folder import RunFolder, StageFolder
 
 VGG16 = keras.applications.VGG16  # the real one, whatever a test puts in its place
 STAGES = {
@@ -108,14 +109,14 @@ def interrupt(patch: pytest.MonkeyPatch, checkpoint: int, kill: int) -> None:
 
     The options must ask for a checkpoint after every step (checkpoint_minutes=1e-9).
     """
-    save = training.save_checkpoint
+    save = checkpoint.save_checkpoint
 
     def save_or_die(folder: Path, parts: dict, facts: dict) -> Path:
         if facts["step"] == kill:
             raise Killed
         return save(folder, parts, facts) if facts["step"] == checkpoint else folder
 
-    patch.setattr(training, "save_checkpoint", save_or_die)
+    patch.setattr(checkpoint, "save_checkpoint", save_or_die)
 
 
 def final_state(stage: StageFolder) -> dict[str, np.ndarray]:

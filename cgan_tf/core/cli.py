@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from cgan_tf.errors import Interrupted, UserError
+from cgan_tf.core.errors import Interrupted, UserError
 
 USER_ERROR_CODE = 2
 _HELP = ("--help", "-help", "-h", "--h", "--helpshort", "--helpfull")

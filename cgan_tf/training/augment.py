@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from cgan_tf import distribution
+from cgan_tf.core import replicas
 
 # DiffAugment's ranges, for images in [-1, 1].
 TRANSLATION = 1 / 8  # of the side, at most, in either direction
@@ -36,9 +36,9 @@ def jitter(images: tf.Tensor, seed: keras.random.SeedGenerator) -> tf.Tensor:
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
     pad = round(height * SHIFT)
     padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]], "REFLECT")
-    every = count * distribution.replicas()  # drawn for the global batch
+    every = count * replicas.count()  # drawn for the global batch
     offsets = keras.random.randint((2, every, 1), 0, 2 * pad + 1, seed=seed)
-    offsets = distribution.own_rows(offsets, axis=1)
+    offsets = replicas.own_rows(offsets, axis=1)
     rows = tf.cast(offsets[0], tf.int32) + tf.range(height)  # [N, H]
     columns = tf.cast(offsets[1], tf.int32) + tf.range(width)  # [N, W]
     shifted = tf.gather(padded, rows, axis=1, batch_dims=1)
@@ -46,7 +46,7 @@ def jitter(images: tf.Tensor, seed: keras.random.SeedGenerator) -> tf.Tensor:
     shifted = tf.transpose(shifted, (0, 2, 1, 3))
     brightness = keras.random.uniform((every, 1, 1, 1), -BRIGHTNESS, BRIGHTNESS, seed=seed)
     contrast = keras.random.uniform((every, 1, 1, 1), 1 - CONTRAST, 1 + CONTRAST, seed=seed)
-    brightness, contrast = distribution.own_rows(brightness), distribution.own_rows(contrast)
+    brightness, contrast = replicas.own_rows(brightness), replicas.own_rows(contrast)
     mean = tf.reduce_mean(shifted, axis=(1, 2, 3), keepdims=True)
     return tf.clip_by_value((shifted - mean) * contrast + mean + brightness, -1.0, 1.0)
 
@@ -129,8 +129,8 @@ def diff_augment(
     count = images.shape[0]
     for name in ops:
         op, draws = OPS[name]
-        draw = keras.random.uniform((count * distribution.replicas(), draws + 1), seed=seed)
-        draw = distribution.own_rows(draw)
+        draw = keras.random.uniform((count * replicas.count(), draws + 1), seed=seed)
+        draw = replicas.own_rows(draw)
         chosen = tf.cast(draw[:, -1] < probability, tf.float32)
         images = op(images, draw[:, :-1], chosen)
     return images

@@ -14,85 +14,30 @@
 Every write is atomic: a temporary name beside the target, fsync, rename.
 """
 
-import contextlib
 import datetime
 import errno
 import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from cgan_tf import __version__
-from cgan_tf import config as config_module
-from cgan_tf.config import NEEDS, Config
-from cgan_tf.errors import UserError
+from cgan_tf.core import config as config_module
+from cgan_tf.core.config import NEEDS, Config
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import file_hash, set_aside, write_json, write_text
 
 FORMAT = 1  # of the run folder; a folder of another format is refused
 METADATA = {"stage", "options", "data", "parents"}  # what later commands need of a stage's
 OWN = "attributes"  # folder of what `cgan_tf.attribute` adds
 OWN_NEEDS = ("gan", "regressor", "inversion")  # stages that an own attribute was made from
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "absl-py", "tensorflow-datasets")
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """An open file that takes the place of `path` where the block ends without an error.
-
-    After an error `path` is as it was: never a torn file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replaces the file at `path` by `content`, or leaves it as it was."""
-    with replacing(path) as file:
-        file.write(content)
-
-
-def write_text(path: Path, content: str) -> None:
-    """`write_bytes` of UTF-8 text."""
-    write_bytes(path, content.encode())
-
-
-def write_json(path: Path, content: Any) -> None:
-    """`write_bytes` of indented JSON; NaN is refused, since it is no JSON."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def sync_folder(path: Path) -> None:
-    """Makes a rename in the folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal text."""
-    with open(path, "rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if sys.version_info >= (3, 11)
-            else (hashlib.sha256(file.read()).hexdigest())
-        )
 
 
 def versions() -> dict[str, str]:
@@ -105,21 +50,6 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-
-
-def place_aside(path: Path) -> Path:
-    """The first free of `NAME.old-001`, `NAME.old-002`, ... beside `path`."""
-    number = 1
-    while (target := path.with_name(f"{path.name}.old-{number:03d}")).exists():
-        number += 1
-    return target
-
-
-def set_aside(path: Path) -> Path:
-    """Renames `path` to its `place_aside`."""
-    target = place_aside(path)
-    os.replace(path, target)
-    return target
 
 
 def _damaged(path: Path) -> UserError:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cgan_tf import augment
+from cgan_tf.training import augment
 
 
 def photos(count, side, low=-1.0, high=1.0):

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import tiny
 
-from cgan_tf import run
-from cgan_tf.config import STAGES
-from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder
+from cgan_tf.core import run_folder
+from cgan_tf.core.config import STAGES
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import file_hash, set_aside, write_bytes, write_json, write_text
+from cgan_tf.core.run_folder import RunFolder
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def finish(folder, *stages, **options):
     for name in stages:
         stage = folder.stage(name)
         assert stage.begin(config(**options), "d", say=silent)
-        run.write_text(stage.model / "weights.h5", f"{name}'s weights")
+        write_text(stage.model / "weights.h5", f"{name}'s weights")
         stage.finish(kimg=1.5)
 
 
@@ -61,34 +62,34 @@ def message(call, *arguments, **options):
 def test_writes_replace_whole_files_and_leave_nothing_else(tmp_path):
     path = tmp_path / "new" / "file"
     for content in (b"first", b"second, longer", b""):
-        run.write_bytes(path, content)
+        write_bytes(path, content)
         assert path.read_bytes() == content
-    run.write_text(path, "é")
+    write_text(path, "é")
     assert path.read_bytes() == "é".encode()
-    run.write_json(path, {"a": [1, 2.5], "b": None})
+    write_json(path, {"a": [1, 2.5], "b": None})
     assert path.read_text() == '{\n  "a": [\n    1,\n    2.5\n  ],\n  "b": null\n}\n'
     assert tiny.listing(tmp_path) == ["new/file"]
 
 
 def test_json_refuses_nan_and_keeps_the_old_file(tmp_path):
     path = tmp_path / "file"
-    run.write_text(path, "old")
+    write_text(path, "old")
     with pytest.raises(ValueError, match="JSON compliant"):
-        run.write_json(path, {"fd": float("nan")})
+        write_json(path, {"fd": float("nan")})
     assert path.read_text() == "old" and tiny.listing(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path, monkeypatch, call):
     path = tmp_path / "file"
-    run.write_text(path, "old")
+    write_text(path, "old")
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
         patch.setattr(os, call, full)
-        run.write_text(path, "new")
+        write_text(path, "new")
     assert path.read_text() == "old" and tiny.listing(tmp_path) == ["file"]
 
 
@@ -106,13 +107,13 @@ def test_the_content_is_on_disk_before_the_name_is(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", see_fsync)
     monkeypatch.setattr(os, "replace", see_replace)
-    run.write_text(tmp_path / "file", "content")
+    write_text(tmp_path / "file", "content")
     assert calls == [str(tmp_path / ".file.tmp"), "rename", str(tmp_path)]
 
 
 def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
-    run.write_text(path, "old")
+    write_text(path, "old")
     script = (
         "import os, signal, sys, pathlib\n"
         "from cgan_tf import run\n"
@@ -122,28 +123,28 @@ def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path):
     done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=ROOT)
     assert done.returncode == -9
     assert path.read_text() == "old" and tiny.listing(tmp_path) == [".file.tmp", "file"]
-    run.write_text(path, "new")  # the leftover is in nobody's way
+    write_text(path, "new")  # the leftover is in nobody's way
     assert path.read_text() == "new" and tiny.listing(tmp_path) == ["file"]
 
 
 def test_file_hash(tmp_path):
     content = bytes(range(256)) * 5000
     (tmp_path / "file").write_bytes(content)
-    assert run.file_hash(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+    assert file_hash(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
 def test_versions_and_time():
-    versions = run.versions()
-    assert versions["cgan_tf"] == run.__version__
+    versions = run_folder.versions()
+    assert versions["cgan_tf"] == run_folder.__version__
     assert versions["python"].count(".") == 2 and versions["tensorflow"].count(".") == 2
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", run.now())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", run_folder.now())
 
 
 def test_set_aside_takes_the_first_free_number(tmp_path):
     names = []
     for content in "abc":
-        run.write_text(tmp_path / "gan" / "file", content)
-        names.append(run.set_aside(tmp_path / "gan").name)
+        write_text(tmp_path / "gan" / "file", content)
+        names.append(set_aside(tmp_path / "gan").name)
     assert names == ["gan.old-001", "gan.old-002", "gan.old-003"]
     assert tiny.listing(tmp_path) == [f"{name}/file" for name in names]
     assert [(tmp_path / name / "file").read_text() for name in names] == list("abc")
@@ -191,11 +192,11 @@ def test_a_stage_begins_goes_on_and_finishes(folder):
     assert first["stage"] == "gan" and first["data"] == "d" and first["parents"] == {}
     assert first["ended"] is None and first["resumed"] == [] and first["command"] == sys.argv
     assert first["options"]["kimg"] == config().kimg and "inversion_lr" not in first["options"]
-    assert first["versions"] == run.versions()
+    assert first["versions"] == run_folder.versions()
     assert stage.begin(config(), "d", say=silent)
     second = stage.read_metadata()
     assert second["started"] == first["started"] and len(second["resumed"]) == 1
-    run.write_text(stage.model / "weights.h5", "w")
+    write_text(stage.model / "weights.h5", "w")
     stage.finish(kimg=2.0, accuracy=0.5)
     third = stage.read_metadata()
     assert stage.finished() and third["kimg"] == 2.0 and third["accuracy"] == 0.5
@@ -230,9 +231,9 @@ def test_the_hash_of_an_artifact_is_over_names_and_contents(folder):
     finish(folder, "gan")
     stage = folder.stage("gan")
     first = stage.artifact_hash()
-    run.write_text(stage.path / "stats.jsonl", "")
+    write_text(stage.path / "stats.jsonl", "")
     assert stage.artifact_hash() == first
-    run.write_text(stage.model / "weights.h5", "others")
+    write_text(stage.model / "weights.h5", "others")
     second = stage.artifact_hash()
     os.rename(stage.model / "weights.h5", stage.model / "weights")
     assert len({first, second, stage.artifact_hash()}) == 3
@@ -240,7 +241,7 @@ def test_the_hash_of_an_artifact_is_over_names_and_contents(folder):
 
 def work(stage):
     """What a killed training leaves."""
-    run.write_text(stage.checkpoints / "step-000000001.npz", "weights")
+    write_text(stage.checkpoints / "step-000000001.npz", "weights")
 
 
 def test_changed_options_are_refused_and_named(folder):
@@ -265,10 +266,10 @@ def test_an_option_that_an_older_version_did_not_know_had_its_default(folder):
     work(stage)
     note = stage.read_metadata()
     del note["options"]["d_steps"]
-    run.write_json(stage.path / "metadata.json", note)
+    write_json(stage.path / "metadata.json", note)
     assert stage.begin(config(), "d")
     stage.refuse(stage.changed_options(config()))
-    run.write_json(stage.path / "metadata.json", note)
+    write_json(stage.path / "metadata.json", note)
     assert "--d_steps=2 (was 1)" in message(stage.begin, config(d_steps=2), "d")
 
 
@@ -294,7 +295,7 @@ def test_an_earlier_stage_that_was_trained_anew_is_refused(folder):
     finish(folder, "gan", "regressor")
     assert folder.stage("inversion").begin(config(), "d")
     work(folder.stage("inversion"))
-    run.write_text(folder.stage("gan").model / "weights.h5", "other weights")
+    write_text(folder.stage("gan").model / "weights.h5", "other weights")
     line = message(folder.stage("inversion").begin, config(), "d")
     assert "other options: the gan stage (trained anew since);" in line
 
@@ -358,7 +359,7 @@ def test_the_order_of_stages(folder):
 )
 def test_a_config_that_is_not_ours_is_damaged(folder, change):
     path = folder.path / "config.json"
-    run.write_json(path, folder.read() | change)
+    write_json(path, folder.read() | change)
     line = f"{path} is damaged; restore it, or take another --run_dir"
     assert message(folder.load_config) == line
 

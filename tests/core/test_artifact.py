@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tiny
 
-from cgan_tf import artifact, run
-from cgan_tf.errors import UserError
+from cgan_tf.core import artifact
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import write_text
 from cgan_tf.networks.dcgan import Discriminator, Generator
 from cgan_tf.networks.encoder import Encoder
 
@@ -90,7 +91,7 @@ def test_saving_again_replaces_the_model(folder):
 
 def test_leftovers_of_a_killed_process_are_cleared(folder):
     for name in (".model.tmp", ".model.stale"):
-        run.write_text(folder.parent / name / "weights.h5", "half")
+        write_text(folder.parent / name / "weights.h5", "half")
     artifact.save_model(generator(seed=1), folder)
     assert tiny.same(tiny.artifact_weights(Generator, folder), tiny.values(generator(seed=1)))
     assert tiny.listing(folder.parent) == FILES

@@ -14,15 +14,15 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import training
-from cgan_tf.errors import Interrupted, UserError
-from cgan_tf.run import RunFolder
+from cgan_tf.core.errors import Interrupted, UserError
+from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.training import checkpoint, loop, precision
 
 BATCH = 10  # images: 100 steps are one kimg
 STEPS = 40
 
 
-class Toy(training.Trainer):
+class Toy(loop.Trainer):
     """One weight that follows the batches' means, with noise and momentum; fails on request."""
 
     remedy = "lower --toy_lr"
@@ -78,7 +78,7 @@ EVERY_STEP = {"checkpoint_minutes": 1e-9}
 
 def train(stage, trainer=None, steps=STEPS, make_batches=batches, said=None, options=None, **rest):
     trainer = trainer or Toy()
-    training.train(
+    loop.train(
         trainer, make_batches, steps * BATCH / 1000, BATCH, stage, config(**(options or {})),
         say=(said if said is not None else []).append, **rest,
     )  # fmt: skip
@@ -132,7 +132,7 @@ class Stretched(Toy):
         self.entered = []
 
     def stretches(self, kimg, batch_size):
-        return [training.Stretch(10, 10), training.Stretch(5, 4), training.Stretch(5, 8)]
+        return [loop.Stretch(10, 10), loop.Stretch(5, 4), loop.Stretch(5, 8)]
 
     def enter(self, index, anew):
         self.entered.append((index, anew))
@@ -152,7 +152,7 @@ def test_stretches_follow_each_other_in_one_line_of_checkpoints(stage, tmp_path,
               picture=pictures.append, picture_kimg=0.04)  # fmt: skip
         return trainer
 
-    monkeypatch.setattr(training, "TICKS", 5)
+    monkeypatch.setattr(loop, "TICKS", 5)
     whole = work(stage, Stretched())
     assert whole.entered == [(0, True), (1, True), (2, True)]
     assert asked == [(0, 10), (100, 4), (120, 8)]
@@ -174,7 +174,7 @@ def test_stretches_follow_each_other_in_one_line_of_checkpoints(stage, tmp_path,
 
 
 def test_a_line_of_statistics_holds_the_means_of_its_tick(stage, monkeypatch):
-    monkeypatch.setattr(training, "TICKS", 8)  # of 5 steps
+    monkeypatch.setattr(loop, "TICKS", 8)  # of 5 steps
     train(stage, steps=42)
     lines = stage.read_stats()
     assert [line["kimg"] for line in lines] == [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.42]
@@ -189,7 +189,7 @@ def test_a_line_of_statistics_holds_the_means_of_its_tick(stage, monkeypatch):
 
 
 def test_a_tick_is_a_whole_number_of_the_trainers_periods(stage, monkeypatch):
-    monkeypatch.setattr(training, "TICKS", 8)  # 5 steps, unless the period is 4
+    monkeypatch.setattr(loop, "TICKS", 8)  # 5 steps, unless the period is 4
     monkeypatch.setattr(Toy, "period", 4)
     train(stage, steps=42)
     wanted = [0.04, 0.08, 0.12, 0.16, 0.2, 0.24, 0.28, 0.32, 0.36, 0.4, 0.42]
@@ -245,7 +245,7 @@ def test_seeds_decide(whole, tmp_path):
 
 
 def test_a_killed_run_ends_with_the_same_weights(stage, whole, monkeypatch):
-    monkeypatch.setattr(training, "TICKS", 8)
+    monkeypatch.setattr(loop, "TICKS", 8)
     with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
         tiny.interrupt(patch, checkpoint=17, kill=23)
         train(stage, options=EVERY_STEP)
@@ -438,23 +438,23 @@ def test_any_flipped_bit_is_noticed_or_without_effect(tmp_path):
     parts = Toy().checkpoint_parts()
     rng = np.random.default_rng(0)
     parts["weight"][0].assign(rng.normal(size=3))
-    path = training.save_checkpoint(tmp_path, parts, {"step": 1})
+    path = checkpoint.save_checkpoint(tmp_path, parts, {"step": 1})
     whole = path.read_bytes()
-    wanted = [variable.numpy() for variable in training._variables(parts).values()]
+    wanted = [variable.numpy() for variable in checkpoint._variables(parts).values()]
     outcomes = set()
     for position in range(0, len(whole), 3):
         content = bytearray(whole)
         content[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(content)
         try:
-            facts = training.restore_checkpoint(tmp_path, parts, say=lambda line: None)
+            facts = checkpoint.restore_checkpoint(tmp_path, parts, say=lambda line: None)
         except UserError:
             outcomes.add("refused")
             (tmp_path / f"{path.name}.damaged").unlink()
             continue
         outcomes.add("without effect")
         assert facts == {"step": 1}
-        for variable, value in zip(training._variables(parts).values(), wanted, strict=True):
+        for variable, value in zip(checkpoint._variables(parts).values(), wanted, strict=True):
             assert variable.numpy().tobytes() == value.tobytes()
     assert outcomes == {"refused", "without effect"}
 
@@ -471,18 +471,18 @@ def test_a_checkpoint_holds_every_part(tmp_path):
     trainer = Toy()
     parts = trainer.checkpoint_parts()
     trainer.train_step(tf.ones((BATCH,)))
-    kept = [variable.numpy() for variable in training._variables(parts).values()]
-    assert training.save_checkpoint(tmp_path, parts, {"step": 7}) == tmp_path / name(7)
+    kept = [variable.numpy() for variable in checkpoint._variables(parts).values()]
+    assert checkpoint.save_checkpoint(tmp_path, parts, {"step": 7}) == tmp_path / name(7)
     trainer.train_step(tf.ones((BATCH,)))
     changed = [
         not np.array_equal(variable.numpy(), value)
-        for variable, value in zip(training._variables(parts).values(), kept, strict=True)
+        for variable, value in zip(checkpoint._variables(parts).values(), kept, strict=True)
     ]
     assert sum(changed) == 5  # the weight, Adam's two moments and its counter, the random state
-    assert training.restore_checkpoint(tmp_path, parts) == {"step": 7}
-    for variable, value in zip(training._variables(parts).values(), kept, strict=True):
+    assert checkpoint.restore_checkpoint(tmp_path, parts) == {"step": 7}
+    for variable, value in zip(checkpoint._variables(parts).values(), kept, strict=True):
         assert variable.numpy().tobytes() == value.tobytes()
-    assert training.restore_checkpoint(tmp_path / "none", parts) == {}
+    assert checkpoint.restore_checkpoint(tmp_path / "none", parts) == {}
 
 
 # Precision and seeds.
@@ -506,7 +506,7 @@ def test_the_compute_type_follows_the_processor(monkeypatch, flags, policy):
 
     monkeypatch.setattr(Path, "read_text", read_text)
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [])
-    assert training.compute_policy(config(precision="auto")) == policy
+    assert precision.compute_policy(config(precision="auto")) == policy
 
 
 @pytest.mark.parametrize("capability, policy", [((8, 0), "mixed_bfloat16"), ((7, 5), "float32")])
@@ -515,18 +515,18 @@ def test_the_compute_type_follows_the_gpu(monkeypatch, capability, policy):
     monkeypatch.setattr(
         tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": capability}
     )
-    assert training.compute_policy(config(precision="auto")) == policy
+    assert precision.compute_policy(config(precision="auto")) == policy
 
 
 def test_the_compute_type_can_be_forced(monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda path: "avx512_bf16")
-    assert training.compute_policy(config(precision="float32")) == "float32"
-    assert training.compute_policy(config(precision="mixed_bfloat16")) == "mixed_bfloat16"
+    assert precision.compute_policy(config(precision="float32")) == "float32"
+    assert precision.compute_policy(config(precision="mixed_bfloat16")) == "mixed_bfloat16"
 
 
 def test_seeds_make_equal_initial_weights():
     def draw(seed):
-        training.seed_everything(dataclasses.replace(config(), seed=seed))
+        precision.seed_everything(dataclasses.replace(config(), seed=seed))
         return keras.layers.Dense(4), np.random.random()
 
     weights = []
@@ -545,13 +545,13 @@ def test_graphs_are_kept_deterministic_where_that_is_asked_for(monkeypatch, want
         tf.config.experimental, "enable_op_determinism", lambda: asked.append("kernels")
     )
     monkeypatch.setattr(tf.config.optimizer, "set_experimental_options", asked.append)
-    training.seed_everything(config(deterministic=wanted))
+    precision.seed_everything(config(deterministic=wanted))
     assert asked == (["kernels", {"disable_meta_optimizer": True}] if wanted else [])
 
 
 def test_progress_is_said_once_in_a_while(stage, monkeypatch):
-    monkeypatch.setattr(training, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(training, "TICKS", 4)
+    monkeypatch.setattr(loop, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "TICKS", 4)
     said = []
     train(stage, said=said)
     assert [line.split()[1] for line in said] == ["0.1/0.4", "0.2/0.4", "0.3/0.4", "0.4/0.4"]

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf.config import Config
-from cgan_tf.errors import UserError
+from cgan_tf.core import replicas
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
 
 JOIN_SECONDS = 120  # that the workers wait for each other at the start
 LOST_SECONDS = 30  # after which a worker that says nothing more is given up
@@ -159,11 +160,11 @@ def start(config: Config, cluster: Cluster | None = None) -> str:
     indices = list(range(len(gpus) or 1))
     if config.devices:
         kind, indices = parse_devices(config.devices)
-    workers = len(cluster.addresses) if cluster else 1
+    replicas.workers = len(cluster.addresses) if cluster else 1
     name = config.distribution
     if name == "auto":
         several = kind == "GPU" or bool(config.devices)
-        name = "multi_worker" if workers > 1 else (
+        name = "multi_worker" if replicas.workers > 1 else (
             "mirrored" if several and len(indices) > 1 else "none"
         )  # fmt: skip
     flag = f"--distribution={name}"
@@ -172,9 +173,9 @@ def start(config: Config, cluster: Cluster | None = None) -> str:
             f"{flag}: TF_CONFIG names no cluster; set it on each machine (see the README), or take "
             "--distribution=auto"
         )
-    if name != "multi_worker" and workers > 1:
+    if name != "multi_worker" and replicas.workers > 1:
         raise UserError(
-            f"{flag}: TF_CONFIG names {workers} workers; take --distribution=multi_worker, or "
+            f"{flag}: TF_CONFIG names {replicas.workers} workers; take --distribution=multi_worker, or "
             "unset it"
         )
     if name == "none" and config.devices and len(indices) > 1:
@@ -204,7 +205,7 @@ def start(config: Config, cluster: Cluster | None = None) -> str:
         strategy = tf.distribute.MirroredStrategy([f"{kind}:{i}" for i in range(len(indices))])
     else:
         strategy = tf.distribute.get_strategy()
-    use(strategy)
+    replicas.use(strategy)
     return name
 
 
@@ -297,8 +298,8 @@ def rendezvous(cluster: Cluster, seconds: float) -> None:
 
 def check(config: Config) -> None:
     """Raises a UserError if the replicas cannot share a stage's batch evenly."""
-    replicas = strategy().num_replicas_in_sync
-    if replicas == 1:
+    replica_count = replicas.strategy().num_replicas_in_sync
+    if replica_count == 1:
         return
     from cgan_tf.judge import BATCH_SIZE
 
@@ -308,15 +309,15 @@ def check(config: Config) -> None:
     for name, size in sizes:
         # D judges these, its statistic is of whole groups.
         grouped = config.minibatch_std and name in JUDGED
-        unit = replicas * (MINIBATCH_GROUP if grouped else 1)
+        unit = replica_count * (MINIBATCH_GROUP if grouped else 1)
         if size % unit:
             group = f" with groups of {MINIBATCH_GROUP} (--minibatch_std)" if grouped else ""
             raise UserError(
-                f"--{name}={size}: {replicas} replicas share it{group}: must be divisible by {unit}"
+                f"--{name}={size}: {replica_count} replicas share it{group}: must be divisible by {unit}"
             )
-    if BATCH_SIZE % replicas:
+    if BATCH_SIZE % replica_count:
         raise UserError(
-            f"--distribution={config.distribution}: {replicas} replicas cannot share the judge's "
+            f"--distribution={config.distribution}: {replica_count} replicas cannot share the judge's "
             f"batch of {BATCH_SIZE}; take 2, 4, 8, ... of them (--devices)"
         )
 
@@ -328,10 +329,10 @@ def announce(config: Config, before: dict[str, Any]) -> None:
         config: the resolved options.
         before: the options of the last command in this run folder; empty if there was none.
     """
-    replicas = strategy().num_replicas_in_sync
-    if replicas > 1:
-        over = f" on {workers()} workers" if workers() > 1 else ""
-        print(f"distribution: {config.distribution}, {replicas} replicas{over} share each batch")
+    replica_count = replicas.strategy().num_replicas_in_sync
+    if replica_count > 1:
+        over = f" on {replicas.workers()} workers" if replicas.workers() > 1 else ""
+        print(f"distribution: {config.distribution}, {replica_count} replicas{over} share each batch")
     if before and (
         before.get("distribution", "none") not in ("auto", config.distribution)
         or tuple(before.get("devices", ())) != config.devices
@@ -340,49 +341,6 @@ def announce(config: Config, before: dict[str, Any]) -> None:
             "note: this run goes on with other devices; its batches are the same, and its results "
             "but for rounding"
         )
-
-
-_strategy: tf.distribute.Strategy | None = None  # of this process
-
-
-def use(strategy: tf.distribute.Strategy | None) -> None:
-    """Makes the strategy that of this process; None is the default, one replica."""
-    global _strategy
-    _strategy = strategy
-
-
-def strategy() -> tf.distribute.Strategy:
-    """The strategy of this process."""
-    return _strategy or tf.distribute.get_strategy()
-
-
-@contextlib.contextmanager
-def scope() -> Iterator[None]:
-    """Variables made in the block have a copy on each replica."""
-    with strategy().scope():
-        yield
-
-
-def workers() -> int:
-    """Processes that train together."""
-    resolver = strategy().cluster_resolver
-    return len(sum(resolver.cluster_spec().as_dict().values(), [])) if resolver else 1
-
-
-def is_chief() -> bool:
-    """Whether this process writes: one does."""
-    return strategy().extended.should_checkpoint
-
-
-def shares() -> tuple[int, range]:
-    """The number of all replicas, and which of them are this process's."""
-    replicas = strategy().num_replicas_in_sync
-    local = replicas // workers()
-    resolver = strategy().cluster_resolver
-    if resolver is None:
-        return replicas, range(replicas)
-    cluster = Cluster(resolver.cluster_spec().as_dict(), resolver.task_type, resolver.task_id)
-    return replicas, range(cluster.number * local, (cluster.number + 1) * local)
 
 
 # Between the workers, outside of the training step. Each of them must call these alike.
@@ -398,14 +356,14 @@ def leave_to_chief() -> None:
     Raises:
         Done: in all other workers.
     """
-    if not is_chief():
+    if not replicas.is_chief():
         raise Done
 
 
 @functools.cache
 def _summing(strategy: tf.distribute.Strategy) -> Callable:
     """Per worker a list of tensors, to their sums over the workers."""
-    local = strategy.num_replicas_in_sync // workers()
+    local = strategy.num_replicas_in_sync // replicas.workers()
 
     def of_replica(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         context = tf.distribute.get_replica_context()
@@ -423,16 +381,16 @@ def _summing(strategy: tf.distribute.Strategy) -> Callable:
 
 def _total(values: Sequence[Any]) -> list[np.ndarray]:
     """The sum over the workers of each of `values`, of equal shapes and dtypes on all."""
-    totals = _summing(strategy())([tf.convert_to_tensor(value) for value in values])
+    totals = _summing(replicas.strategy())([tf.convert_to_tensor(value) for value in values])
     return [total.numpy() for total in totals]
 
 
 def sync_variables(variables: Sequence[Any]) -> None:
     """Gives all workers the chief's values."""
-    if workers() == 1:
+    if replicas.workers() == 1:
         return
     values = [variable.numpy() for variable in variables]
-    if not is_chief():
+    if not replicas.is_chief():
         values = [np.zeros_like(value) for value in values]
     for variable, value in zip(variables, _total(values), strict=True):
         variable.assign(value)
@@ -440,17 +398,17 @@ def sync_variables(variables: Sequence[Any]) -> None:
 
 def from_chief(text: str) -> str:
     """The chief's text, on all workers."""
-    if workers() == 1:
+    if replicas.workers() == 1:
         return text
-    content = np.frombuffer(text.encode() if is_chief() else b"", np.uint8).astype(np.int32)
+    content = np.frombuffer(text.encode() if replicas.is_chief() else b"", np.uint8).astype(np.int32)
     size = int(_total([np.int32(len(content))])[0])
-    content = content if is_chief() else np.zeros(size, np.int32)
+    content = content if replicas.is_chief() else np.zeros(size, np.int32)
     return _total([content])[0].astype(np.uint8).tobytes().decode()
 
 
 def any_worker(flag: bool) -> bool:
     """Whether the flag is set on any worker."""
-    return flag if workers() == 1 else bool(_total([np.int32(flag)])[0])
+    return flag if replicas.workers() == 1 else bool(_total([np.int32(flag)])[0])
 
 
 def wait_for_all() -> None:
@@ -469,43 +427,9 @@ def lost_workers_named() -> Iterator[None]:
         yield
     except LOST as error:
         # Errors of the same kinds come from elsewhere too; those of an exchange name it.
-        if workers() == 1 or "ollective" not in error.message:
+        if replicas.workers() == 1 or "ollective" not in error.message:
             raise
         raise UserError(
             f"another worker has gone ({type(error).__name__}); see what it said last, and start "
             "all again with the same command: it goes on from the last checkpoint"
         ) from None
-
-
-# In a training step: from one replica's point of view.
-
-
-def replicas() -> int:
-    """How many replicas share the global batch."""
-    return tf.distribute.get_strategy().num_replicas_in_sync
-
-
-def own_rows(value: tf.Tensor, axis: int = 0) -> tf.Tensor:
-    """This replica's rows of what was drawn for the global batch.
-
-    Args:
-        value: has the global batch along `axis`; equal on all replicas.
-        axis: see `value`.
-    """
-    if replicas() == 1:
-        return value
-    index = tf.distribute.get_replica_context().replica_id_in_sync_group
-    return tf.gather(tf.split(value, replicas(), axis), index)
-
-
-def batch_mean(value: Any) -> Any:
-    """The mean over the global batch from each replica's mean over its rows; gradients pass.
-
-    Args:
-        value: a float tensor, or a structure of them, of the same shapes on all replicas. Not
-            inside of `tf.cond` or a loop, where replicas cannot exchange anything.
-    """
-    if replicas() == 1:
-        return value
-    context = tf.distribute.get_replica_context()
-    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)

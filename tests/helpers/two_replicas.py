@@ -1,6 +1,6 @@
 """Runs trainers on one and on two replicas (logical CPUs) and writes what came out.
 
-    python tests/replicas.py CACHE OUT.json CASE...
+    python tests/helpers/two_replicas.py CACHE OUT.json CASE...
 
 A process of its own: logical devices are set before TensorFlow's runtime starts.
 """
@@ -20,14 +20,16 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import data, directions, distribution, gan, inversion, judge, regressor, training
-from cgan_tf.config import Config
+from cgan_tf import data, directions, gan, inversion, judge, regressor
+from cgan_tf.core import replicas
+from cgan_tf.core.config import Config
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import pipeline
 from cgan_tf.networks.dcgan import Discriminator, Generator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.judge import Judge
 from cgan_tf.networks.vgg import Perceptual
-from cgan_tf.run import RunFolder
+from cgan_tf.training import checkpoint, cluster, loop
 
 STEPS = 20
 # At the usual rates of these tiny, young networks a rounding error grows tenfold in two steps, also
@@ -49,15 +51,15 @@ GAN = {
 }  # fmt: skip
 
 
-def make_gan(config: Config, faces: data.ImageData) -> training.Trainer:
+def make_gan(config: Config, faces: data.ImageData) -> loop.Trainer:
     return gan.GAN(config, "float32")
 
 
-def make_regressor(config: Config, faces: data.ImageData) -> training.Trainer:
+def make_regressor(config: Config, faces: data.ImageData) -> loop.Trainer:
     return regressor.RegressorTrainer(regressor.build(config, faces, "float32")[0], config)
 
 
-def make_judge(config: Config, faces: data.ImageData) -> training.Trainer:
+def make_judge(config: Config, faces: data.ImageData) -> loop.Trainer:
     judge.LEARNING_RATE = 1e-5  # as CALM
     return judge.JudgeTrainer(Judge(faces.attribute_names, 32), STEPS, config.seed)
 
@@ -73,13 +75,13 @@ def scale(*networks: keras.Model) -> None:
             weight.assign(weight.numpy() * 4)
 
 
-def make_inversion(config: Config, faces: data.ImageData) -> training.Trainer:
+def make_inversion(config: Config, faces: data.ImageData) -> loop.Trainer:
     return inversion.InversionTrainer(
         Encoder(32, (8,), 4), Generator(32, 8, 4), perceptual(config, faces), config
     )
 
 
-def make_directions(config: Config, faces: data.ImageData) -> training.Trainer:
+def make_directions(config: Config, faces: data.ImageData) -> loop.Trainer:
     networks = Encoder(32, (8,), 4), Generator(32, 8, 4), Discriminator(32, 4)
     scale(*networks)
     trainer = directions.DirectionsTrainer(
@@ -103,10 +105,10 @@ OTHERS = {
 def run_steps(make: Callable, config: Config, faces: data.ImageData, labels: bool) -> tuple:
     """Each step's losses, and every variable before the first step, after it, and at the end."""
     keras.utils.set_random_seed(config.seed)
-    with distribution.scope():
+    with replicas.scope():
         trainer = make(config, faces)
     batches = iter(
-        distribution.strategy().distribute_datasets_from_function(
+        replicas.strategy().distribute_datasets_from_function(
             lambda _: pipeline.training_batches(
                 faces, "train", 8 * config.d_steps, config.seed, labels=labels,
                 passes=config.d_steps,
@@ -114,7 +116,7 @@ def run_steps(make: Callable, config: Config, faces: data.ImageData, labels: boo
         )
     )  # fmt: skip
     step = tf.function(trainer.distributed_step, autograph=False)
-    variables = training._variables(trainer.checkpoint_parts())
+    variables = checkpoint._variables(trainer.checkpoint_parts())
     logs, states = [], []
     for number in range(STEPS + 1):
         if number in (0, 1, STEPS):
@@ -140,7 +142,7 @@ def compare(case: str, config: Config, faces: data.ImageData, mirrored) -> dict:
     config = dataclasses.replace(config, **options)
     results = []
     for strategy in (None, mirrored):
-        distribution.use(strategy)
+        replicas.use(strategy)
         results.append(run_steps(make, config, faces, labels))
     (logs, start, *states), (logs_of_two, _, *states_of_two) = results
     first, last = (
@@ -162,7 +164,7 @@ def compare(case: str, config: Config, faces: data.ImageData, mirrored) -> dict:
 
 def resume(config: Config, faces: data.ImageData, mirrored) -> dict:
     """Whether a killed and resumed GAN on two replicas ends like one that was left alone."""
-    distribution.use(mirrored)
+    replicas.use(mirrored)
     config = dataclasses.replace(
         config, kimg=0.048, checkpoint_minutes=1e-9, augment="ada", penalty_interval=2
     )
@@ -184,8 +186,8 @@ def resume(config: Config, faces: data.ImageData, mirrored) -> dict:
 
 def main(cache: str, out: str, *cases: str) -> None:
     config = tiny.make_config(Path(cache), distribution="mirrored", devices=("CPU:0", "CPU:1"))
-    distribution.start(config)
-    mirrored = distribution.strategy()
+    cluster.start(config)
+    mirrored = replicas.strategy()
     faces = data.open_data(config, say=lambda line: None)
     keras.applications.VGG16 = tiny.slim_vgg16
     results = {}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cgan_tf import optimizers
+from cgan_tf.training import optimizers
 
 OPTIONS = {"AdamW": {"weight_decay": 0.1, "global_clipnorm": 1.0}, "Adam": {"beta_1": 0.0}}
 

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
 
 
 @contextlib.contextmanager

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cgan_tf import config, losses
+from cgan_tf.core import config
+from cgan_tf.training import losses
 
 REAL = tf.constant([[-5.0], [1.4], [12.5], [2.7]])
 FAKE = tf.constant([[10.0], [4.4], [-5.5], [3.6]])

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from cgan_tf import distribution
+from cgan_tf.core import replicas
 
 
 class _Ours:
     """In front of a Keras optimizer, see above."""
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence | None = None):
-        return super().apply(distribution.batch_mean(list(grads)), trainable_variables)
+        return super().apply(replicas.batch_mean(list(grads)), trainable_variables)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Sequence) -> Sequence:
         return grads_and_vars  # in the place of Keras's sum; they are equal on all replicas by now
@@ -51,3 +51,19 @@ class Adam(_Ours, keras.optimizers.Adam):
 
 class AdamW(_Ours, keras.optimizers.AdamW):
     """`keras.optimizers.AdamW` (Loshchilov & Hutter 2019)."""
+
+
+def warmup_cosine(
+    peak: float, steps: int, warmup: float
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate by step: a linear rise to `peak`, then a cosine down to a hundredth of it.
+
+    Args:
+        peak: the highest rate.
+        steps: length of the training.
+        warmup: share of the steps that the rise takes, at least one step.
+    """
+    rise = max(1, int(warmup * steps))
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, steps - rise), warmup_target=peak, warmup_steps=rise, alpha=0.01
+    )

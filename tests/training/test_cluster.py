@@ -12,17 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import replicas
 import tensorflow as tf
 import tiny
+import two_replicas
 
-from cgan_tf import config as config_module
-from cgan_tf import distribution
+from cgan_tf.core import config as config_module
+from cgan_tf.core import replicas
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import pipeline
-from cgan_tf.errors import UserError
-from cgan_tf.run import RunFolder
+from cgan_tf.training import cluster
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FAST = ("r1", "gp", "batch_norm", "inversion", "directions", "resume")
 SLOW = ("style", "ragan", "ada", "wgan", "spectral", "regressor", "judge")
 # D's bias in a game of differences has a gradient that is nothing but rounding, which Adam blows
@@ -34,7 +35,7 @@ NOISE = {
 
 
 def run_replicas(cache: Path, out: Path, cases: tuple[str, ...]) -> dict:
-    command = [sys.executable, "tests/replicas.py", str(cache), str(out), *cases]
+    command = [sys.executable, "tests/helpers/two_replicas.py", str(cache), str(out), *cases]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(out.read_text())
@@ -60,12 +61,12 @@ def assert_as_one(result: dict, noise: tuple[str, ...] = (), from_zero: float = 
     zero, rounding alone can be large beside it. A loss's is relative from 1 on.
 
     Args:
-        result: what `replicas.compare` says of a case.
+        result: what `two_replicas.compare` says of a case.
         noise: starts of the names that are left out.
         from_zero: bound of the weights that began at zero (biases, batch norm's offsets). They are
             nothing but their own movement, of which a kernel's 1e-4 lets a half and more differ.
     """
-    assert len(result["losses"]) == replicas.STEPS
+    assert len(result["losses"]) == two_replicas.STEPS
     noise = noise or "-"
     for losses in result["losses"]:
         for name, error in losses.items():
@@ -91,7 +92,7 @@ def test_the_penalties_that_were_compared_were_there(fast):
     for case, names in (("r1", ["r1"]), ("gp", ["gp"]), ("batch_norm", ["r1", "r2"])):
         for name in names:
             due = [step[name] > 0 for step in fast[case]["logs"]]
-            assert due == [case == "gp" or step % 3 == 0 for step in range(replicas.STEPS)]
+            assert due == [case == "gp" or step % 3 == 0 for step in range(two_replicas.STEPS)]
 
 
 def test_two_replicas_resume_bit_for_bit(fast):
@@ -113,7 +114,7 @@ def test_the_replicas_rows_make_up_the_batch(faces, monkeypatch, passes):
     whole = next(iter(pipeline.training_batches(faces, "train", 16, 5, **options)))
     parts = {}
     for own in (range(0, 2), range(2, 4)):  # two workers of two replicas
-        monkeypatch.setattr(distribution, "shares", lambda own=own: (4, own))
+        monkeypatch.setattr(replicas, "shares", lambda own=own: (4, own))
         batches = iter(pipeline.training_batches(faces, "train", 16, 5, **options))
         for replica in own:
             parts[replica] = next(batches)
@@ -126,11 +127,11 @@ def test_the_replicas_rows_make_up_the_batch(faces, monkeypatch, passes):
 
 def test_one_replica_has_all_rows_and_means_of_its_own():
     value = tf.constant([1.0, 2.0])
-    assert distribution.own_rows(value) is value
-    assert distribution.batch_mean(value) is value
-    assert distribution.shares() == (1, range(1))
-    assert distribution.workers() == 1 and distribution.is_chief()
-    distribution.leave_to_chief()  # does nothing
+    assert replicas.own_rows(value) is value
+    assert replicas.batch_mean(value) is value
+    assert replicas.shares() == (1, range(1))
+    assert replicas.workers() == 1 and replicas.is_chief()
+    cluster.leave_to_chief()  # does nothing
 
 
 # What is refused.
@@ -144,18 +145,18 @@ CLUSTER = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "in
 
 
 def test_a_cluster():
-    cluster = distribution.parse_cluster(json.dumps(CLUSTER))
-    assert cluster == ({"worker": ["a:1", "b:2"]}, "worker", 1)
-    assert cluster.addresses == ["a:1", "b:2"] and cluster.number == 1
+    parsed = cluster.parse_cluster(json.dumps(CLUSTER))
+    assert parsed == ({"worker": ["a:1", "b:2"]}, "worker", 1)
+    assert parsed.addresses == ["a:1", "b:2"] and parsed.number == 1
     content = {"cluster": {"worker": ["b:2"], "chief": ["a:1"]}, "task": CLUSTER["task"]}
     content["task"] = {"type": "worker", "index": "0"}
-    cluster = distribution.parse_cluster(json.dumps(content))
-    assert cluster.addresses == ["a:1", "b:2"] and cluster.number == 1
+    parsed = cluster.parse_cluster(json.dumps(content))
+    assert parsed.addresses == ["a:1", "b:2"] and parsed.number == 1
 
 
 @pytest.mark.parametrize("text", [None, "", " ", "{}", '{"cluster": {}}'])
 def test_no_cluster(text):
-    assert distribution.parse_cluster(text) is None
+    assert cluster.parse_cluster(text) is None
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_no_cluster(text):
 def test_a_wrong_cluster_is_one_line(change, what):
     text = change if isinstance(change, str) else json.dumps(CLUSTER | change)
     with pytest.raises(UserError) as caught:
-        distribution.parse_cluster(text)
+        cluster.parse_cluster(text)
     line = str(caught.value)
     assert line.startswith("TF_CONFIG: ") and what in line and "\n" not in line
 
@@ -196,7 +197,7 @@ def test_a_wrong_cluster_is_one_line(change, what):
 )
 def test_an_unknown_device_is_named(devices, what):
     with pytest.raises(UserError) as caught:
-        distribution.start(make_config(devices=devices))
+        cluster.start(make_config(devices=devices))
     assert str(caught.value).startswith(f"--devices={','.join(devices)}: ")
     assert what in str(caught.value)
 
@@ -212,15 +213,15 @@ def test_an_unknown_device_is_named(devices, what):
     ],
 )
 def test_a_distribution_that_makes_no_sense_is_refused(options, clustered, what):
-    cluster = distribution.parse_cluster(json.dumps(CLUSTER)) if clustered else None
+    parsed = cluster.parse_cluster(json.dumps(CLUSTER)) if clustered else None
     with pytest.raises(UserError) as caught:
-        distribution.start(make_config(**options), cluster)
+        cluster.start(make_config(**options), parsed)
     assert str(caught.value).startswith("--distribution=") and what in str(caught.value)
 
 
 def test_nothing_given_is_one_device():
-    assert distribution.start(make_config()) == "none"
-    assert distribution.strategy().num_replicas_in_sync == 1
+    assert cluster.start(make_config()) == "none"
+    assert replicas.strategy().num_replicas_in_sync == 1
 
 
 class Replicas:
@@ -251,15 +252,15 @@ class Replicas:
     ],
 )  # fmt: skip
 def test_a_batch_that_replicas_cannot_share_is_refused(monkeypatch, options, count, line):
-    monkeypatch.setattr(distribution, "strategy", lambda: Replicas(count))
+    monkeypatch.setattr(replicas, "strategy", lambda: Replicas(count))
     with pytest.raises(UserError) as caught:
-        distribution.check(make_config(**options))
+        cluster.check(make_config(**options))
     assert str(caught.value).startswith(line)
 
 
 def test_batches_that_replicas_can_share(monkeypatch):
-    monkeypatch.setattr(distribution, "strategy", lambda: Replicas(2))
-    distribution.check(make_config(directions_batch_size=8))
+    monkeypatch.setattr(replicas, "strategy", lambda: Replicas(2))
+    cluster.check(make_config(directions_batch_size=8))
 
 
 def test_other_devices_are_no_stages_option():
@@ -333,19 +334,19 @@ def test_two_workers_train_as_one(tmp_path, cache, faces):
 
 
 def cluster_of(addresses, index):
-    return distribution.Cluster({"worker": addresses}, "worker", index)
+    return cluster.Cluster({"worker": addresses}, "worker", index)
 
 
 def test_workers_wait_for_each_other():
     addresses = [*two_addresses(), "other:1"]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         late = [
-            pool.submit(distribution.rendezvous, cluster_of(addresses, index), 20)
+            pool.submit(cluster.rendezvous, cluster_of(addresses, index), 20)
             for index in (2, 1)
         ]
         time.sleep(0.3)
         assert not any(worker.done() for worker in late)
-        distribution.rendezvous(cluster_of(addresses, 0), 20)
+        cluster.rendezvous(cluster_of(addresses, 0), 20)
         assert [worker.result() for worker in late] == [None, None]
 
 
@@ -354,7 +355,7 @@ def test_a_worker_that_does_not_come_is_one_line(index, missing):
     addresses = two_addresses()
     began = time.monotonic()
     with pytest.raises(UserError, match="within 0.5 seconds") as caught:
-        distribution.rendezvous(cluster_of(addresses, index), 0.5)
+        cluster.rendezvous(cluster_of(addresses, index), 0.5)
     assert 0.5 <= time.monotonic() - began < 5
     line = str(caught.value)
     assert line.startswith(f"--distribution=multi_worker: {addresses[missing]} did not ")
@@ -365,7 +366,7 @@ def test_a_port_that_is_taken_is_named():
     with socket.create_server(("", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(UserError, match=f"^TF_CONFIG: cannot listen at {address} "):
-            distribution.rendezvous(cluster_of([address, "other:1"], 0), 1)
+            cluster.rendezvous(cluster_of([address, "other:1"], 0), 1)
 
 
 def test_the_command_says_who_did_not_come(tmp_path, cache, faces):

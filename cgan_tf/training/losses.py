@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from cgan_tf import distribution
+from cgan_tf.core import replicas
 
 
 def minimax_discriminator_loss(
@@ -89,8 +89,8 @@ def ragan_discriminator_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> 
 
     The relativistic average game, Jolicoeur-Martineau 2018. E is over the global batch.
     """
-    real_mean = distribution.batch_mean(tf.reduce_mean(real_logits))
-    fake_mean = distribution.batch_mean(tf.reduce_mean(fake_logits))
+    real_mean = replicas.batch_mean(tf.reduce_mean(real_logits))
+    fake_mean = replicas.batch_mean(tf.reduce_mean(fake_logits))
     return tf.reduce_mean(tf.nn.softplus(fake_mean - real_logits)) + (
         tf.reduce_mean(tf.nn.softplus(fake_logits - real_mean))
     )

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
 
 STAGES = ("gan", "regressor", "inversion", "directions", "evaluate", "export")
 # A stage is only as good as those before it: a change of their options makes its result stale.

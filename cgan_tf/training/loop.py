@@ -5,15 +5,12 @@ resumes to the same weights as a run that was never stopped: batches, random num
 learning rates depend on the step alone, and the step is part of the checkpoint.
 """
 
-import io
 import json
 import math
 import signal
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -21,16 +18,13 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from cgan_tf import distribution, run
-from cgan_tf.config import Config
-from cgan_tf.errors import Interrupted, UserError
+from cgan_tf.core import replicas, run_folder
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import Interrupted, UserError
+from cgan_tf.training import checkpoint, cluster
 
 TICKS = 200  # lines of statistics in one training, about
-KEPT = 2  # checkpoints: the newest, and the one before in case that it is damaged
 QUIET_SECONDS = 20.0  # between lines of progress where there is no terminal
-# What reading a damaged checkpoint raises: zipfile also takes a changed header for a zip of a kind
-# that it does not know, or for an encrypted one.
-DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
 
 
 class Stretch(NamedTuple):
@@ -75,134 +69,11 @@ class Trainer(keras.Model):
 
         @tf.autograph.experimental.do_not_convert
         def replica_step(*arguments: Any) -> dict[str, tf.Tensor]:
-            return distribution.batch_mean(self.train_step(*arguments))
+            return replicas.batch_mean(self.train_step(*arguments))
 
         strategy = self.distribute_strategy
         logs = strategy.run(replica_step, (data, *rest))
         return {name: strategy.experimental_local_results(logs[name])[0] for name in logs}
-
-
-def compute_policy(config: Config) -> str:
-    """The Keras dtype policy of training: config.precision, with `auto` resolved.
-
-    bfloat16 is taken where the processor multiplies it natively (AVX512-BF16 or AMX on a CPU,
-    compute capability 8.0 on a GPU).
-    """
-    if config.precision != "auto":
-        return config.precision
-    gpus = tf.config.get_visible_devices("GPU")
-    if gpus:
-        capability = tf.config.experimental.get_device_details(gpus[0]).get(
-            "compute_capability", (0,)
-        )
-        return "mixed_bfloat16" if capability[0] >= 8 else "float32"
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        flags = ""
-    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
-
-
-def warmup_cosine(
-    peak: float, steps: int, warmup: float
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate by step: a linear rise to `peak`, then a cosine down to a hundredth of it.
-
-    Args:
-        peak: the highest rate.
-        steps: length of the training.
-        warmup: share of the steps that the rise takes, at least one step.
-    """
-    rise = max(1, int(warmup * steps))
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - rise), warmup_target=peak, warmup_steps=rise, alpha=0.01
-    )
-
-
-def seed_everything(config: Config) -> None:
-    """Seeds Keras's initializers and, if asked, makes the kernels and the graphs deterministic."""
-    keras.utils.set_random_seed(config.seed)
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-        # To save memory, Grappler adds up three and more gradients in the order of their arrival,
-        # which op determinism does not know of. Its other rewrites gain nothing measurable here.
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
-
-def _variables(parts: dict[str, Any]) -> dict[str, Any]:
-    """Every variable of the parts under a name that stays the same from run to run."""
-    named = {}
-    for part, owner in parts.items():
-        if isinstance(owner, keras.random.SeedGenerator):
-            variables = [owner.state]
-        else:
-            variables = owner if isinstance(owner, list) else owner.variables
-        for index, variable in enumerate(variables):
-            named[f"{part}/{index:04d}"] = variable
-    return named
-
-
-def checkpoint_name(step: int) -> str:
-    """The file of the checkpoint after so many steps."""
-    return f"step-{step:09d}.npz"
-
-
-def save_checkpoint(folder: Path, parts: dict[str, Any], facts: dict[str, Any]) -> Path:
-    """Writes one checkpoint and drops all but the newest `KEPT`.
-
-    Args:
-        folder: the stage's checkpoints folder.
-        parts: see `Trainer.checkpoint_parts`.
-        facts: JSON values; `step` names the file.
-    """
-    arrays = {name: variable.numpy() for name, variable in _variables(parts).items()}
-    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # a zip file: its checksums tell a damaged one
-    path = folder / checkpoint_name(facts["step"])
-    run.write_bytes(path, buffer.getvalue())
-    for old in sorted(folder.glob("step-*.npz"))[:-KEPT]:
-        old.unlink()
-    return path
-
-
-def restore_checkpoint(
-    folder: Path, parts: dict[str, Any], say: Callable[[str], None] = print
-) -> dict[str, Any]:
-    """Loads the newest checkpoint that is whole into the parts; returns its facts, or {}.
-
-    A damaged one is said, set aside as NAME.damaged, and the one before it is taken.
-
-    Raises:
-        UserError: there are checkpoints, and all are damaged.
-    """
-    for leftover in folder.glob(".step-*.tmp"):  # of a process that was killed while it wrote
-        leftover.unlink()
-    for path in sorted(folder.glob("step-*.npz"), reverse=True):
-        variables = _variables(parts)
-        try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                values = {name: arrays[name] for name in variables}
-                facts = json.loads(arrays["facts"].tobytes())
-            for name, variable in variables.items():
-                if values[name].shape != tuple(variable.shape):
-                    raise ValueError(f"{name} has shape {values[name].shape}")
-        except DAMAGE as error:
-            path.rename(path.with_name(f"{path.name}.damaged"))
-            # NumPy takes what is no zip for a pickle, and advises to load that.
-            reason = "no checkpoint" if "pickle" in str(error) else str(error)
-            before = "; taking the one before it" if any(folder.glob("step-*.npz")) else ""
-            say(f"note: checkpoint {path.name} is damaged ({reason}){before}")
-            continue
-        for name, variable in variables.items():
-            variable.assign(values[name])
-        return facts
-    if any(folder.glob("step-*.npz.damaged")):  # now, or by the command before this one
-        raise UserError(
-            f"{folder}: no checkpoint is whole; --stage={folder.parent.name} --restart moves the "
-            "stage aside and begins anew"
-        )
-    return {}
 
 
 class _Signals:
@@ -248,7 +119,7 @@ def train(
     make_batches: Callable[[int, int], tf.data.Dataset],
     kimg: float,
     batch_size: int,
-    stage: run.StageFolder,
+    stage: run_folder.StageFolder,
     config: Config,
     *,
     picture: Callable[[int], str | None] | None = None,
@@ -281,15 +152,15 @@ def train(
     tick = max(1, total // TICKS // trainer.period) * trainer.period
     picture_images = max(1, round(min(picture_kimg * 1000 / batch_size, total))) * batch_size
     parts = trainer.checkpoint_parts()
-    chief = distribution.is_chief()
+    chief = replicas.is_chief()
     facts: dict[str, Any] = {}
     if chief:
-        facts = restore_checkpoint(stage.checkpoints, parts, say)
+        facts = checkpoint.restore_checkpoint(stage.checkpoints, parts, say)
         stage.rewind_stats(images_seen(stretches, facts.get("step", 0)) / 1000)
     else:
         picture, say = None, lambda line: None
-    facts = json.loads(distribution.from_chief(json.dumps(facts)))
-    distribution.sync_variables(list(_variables(parts).values()))
+    facts = json.loads(cluster.from_chief(json.dumps(facts)))
+    cluster.sync_variables(list(checkpoint._variables(parts).values()))
     step, seconds = facts.get("step", 0), facts.get("seconds", 0.0)
     seen = images_seen(stretches, step)
     if step:
@@ -297,7 +168,7 @@ def train(
     elif picture:
         picture(0)
     if step >= total:
-        distribution.leave_to_chief()
+        cluster.leave_to_chief()
         return
 
     terminal = sys.stderr.isatty() and chief
@@ -322,10 +193,10 @@ def train(
         if not chief:
             return
         # A finite loss may still have had an infinite gradient: the next step would tell too late.
-        if not all(np.isfinite(variable.numpy()).all() for variable in _variables(parts).values()):
+        if not all(np.isfinite(variable.numpy()).all() for variable in checkpoint._variables(parts).values()):
             raise stop("a weight is not finite")
         elapsed = seconds + time.perf_counter() - tick_start
-        save_checkpoint(stage.checkpoints, parts, {"step": step, "seconds": elapsed})
+        checkpoint.save_checkpoint(stage.checkpoints, parts, {"step": step, "seconds": elapsed})
 
     entered = end = -1  # the stretch, and the step at which it ends
     with _Signals() as signals, bar:
@@ -384,14 +255,14 @@ def train(
                 wrong = picture(seen)
                 if wrong:
                     raise stop(wrong)
-            if distribution.any_worker(signals.received is not None):
+            if cluster.any_worker(signals.received is not None):
                 save()
                 raise Interrupted(
                     signals.received or signal.SIGTERM,  # it may have been another worker's
-                    f"saved {checkpoint_name(step)} at {seen / 1000:.1f} kimg; "
+                    f"saved {checkpoint.checkpoint_name(step)} at {seen / 1000:.1f} kimg; "
                     "the same command goes on",
                 )
             if step == total or time.perf_counter() - saved_at > config.checkpoint_minutes * 60:
                 save()
                 saved_at = time.perf_counter()
-    distribution.leave_to_chief()
+    cluster.leave_to_chief()

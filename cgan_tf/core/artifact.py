@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import h5py
 import keras
 
-from cgan_tf import run
-from cgan_tf.errors import UserError
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import sync_folder, write_json
 
 Model = TypeVar("Model", bound=keras.Model)
 
@@ -29,17 +29,17 @@ def save_model(model: keras.Model, folder: Path) -> None:
     building.mkdir(parents=True)
     try:
         config = {"class": type(model).__name__, "arguments": model.get_config()}
-        run.write_json(building / "config.json", config)
+        write_json(building / "config.json", config)
         with h5py.File(building / "weights.h5", "w") as file:
             for name, value in _named(model).items():
                 file.create_dataset(name, data=value)
         with open(building / "weights.h5", "rb") as file:
             os.fsync(file.fileno())
-        run.sync_folder(building)
+        sync_folder(building)
         if folder.exists():
             os.replace(folder, stale)
         os.replace(building, folder)
-        run.sync_folder(folder.parent)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     shutil.rmtree(stale, ignore_errors=True)

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from cgan_tf import config as module
-from cgan_tf.config import FIELDS, NEEDS, PRESETS, STAGES, Config
-from cgan_tf.errors import UserError
+from cgan_tf.core import config as module
+from cgan_tf.core.config import FIELDS, NEEDS, PRESETS, STAGES, Config
+from cgan_tf.core.errors import UserError
 
 
 def message(call, *arguments):

@@ -1,0 +1,79 @@
+"""Atomic file operations: a file is written whole or not at all."""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """An open file that takes the place of `path` where the block ends without an error.
+
+    After an error `path` is as it was: never a torn file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces the file at `path` by `content`, or leaves it as it was."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """`write_bytes` of UTF-8 text."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`write_bytes` of indented JSON; NaN is refused, since it is no JSON."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def sync_folder(path: Path) -> None:
+    """Makes a rename in the folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal text."""
+    with open(path, "rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if sys.version_info >= (3, 11)
+            else (hashlib.sha256(file.read()).hexdigest())
+        )
+
+
+def place_aside(path: Path) -> Path:
+    """The first free of `NAME.old-001`, `NAME.old-002`, ... beside `path`."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.old-{number:03d}")).exists():
+        number += 1
+    return target
+
+
+def set_aside(path: Path) -> Path:
+    """Renames `path` to its `place_aside`."""
+    target = place_aside(path)
+    os.replace(path, target)
+    return target
