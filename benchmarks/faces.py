@@ -29,7 +29,7 @@ NEAR = 0.3  # sides of the crop: what is further away is another face
 
 def main() -> None:
     cli.require("data_dir")
-    from cgan_tf.data import celeba, faces, images
+    from cgan_tf.data import celeba, face_detection, images
 
     source = celeba.open_folder(FLAGS.data_dir, 64, say=print)
     rows = source.splits[FLAGS.split][: FLAGS.photos]
@@ -41,11 +41,11 @@ def main() -> None:
         crop = images.CELEBA_SQUARE * min(photo.shape[1] / images.CELEBA_WIDTH,
                                           photo.shape[0] / images.CELEBA_HEIGHT)  # fmt: skip
         scale = rng.uniform(150, 350) / crop
-        true = faces.Face(rng.uniform(300, 900), rng.uniform(300, 600), crop * scale,
+        true = face_detection.Face(rng.uniform(300, 900), rng.uniform(300, 600), crop * scale,
                           rng.uniform(-FLAGS.tilt, FLAGS.tilt))  # fmt: skip
         picture = place(photo, true, scale, rng)
         start = time.perf_counter()
-        found = faces.find_faces(picture)
+        found = face_detection.find_faces(picture)
         seconds += time.perf_counter() - start
         near = [f for f in found if math.hypot(f.x - true.x, f.y - true.y) < NEAR * true.side]
         others += len(found) - len(near)

@@ -31,7 +31,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     """The rows by name: seconds a photo, identity and change, overall and by attribute."""
     from cgan_tf import data, editors, judge, measure, metrics, projection, tuning
     from cgan_tf.core import artifact
-    from cgan_tf.data import faces
+    from cgan_tf.data import face_detection
     from cgan_tf.data.images import to_float, to_uint8
     from cgan_tf.networks.judge import Judge
     from cgan_tf.translator import finished_stage
@@ -54,7 +54,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     features, probabilities = measure.batched(see, to_float(crops))
     projector = projection.of_run(run.path, translator)
     tuner = tuning.Tuner.of(projector)
-    whole = faces.Face(config.resolution / 2, config.resolution / 2, config.resolution)
+    whole = face_detection.Face(config.resolution / 2, config.resolution / 2, config.resolution)
     strengths = np.eye(len(columns), dtype=np.float32)
 
     def edits(index: int, latent: np.ndarray) -> dict[str, list[np.ndarray]]:
@@ -69,7 +69,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
                 pictures[means] = [to_uint8(image) for image in drawn[1:]]
                 continue
             pictures[means] = [
-                faces.paste_face(crops[index], image, whole, drawn[0])
+                face_detection.paste_face(crops[index], image, whole, drawn[0])
                 for image in keep.confine(drawn[1:], drawn[:1], rows[1:])
             ]
         return pictures

@@ -33,8 +33,8 @@ from cgan_tf.core.files import file_hash, place_aside, write_json
 from cgan_tf.core.run_folder import OWN, RunFolder
 from cgan_tf.data import folder as folder_data
 from cgan_tf.data import images
+from cgan_tf.data.portraits import NoFaceError, choose_face, portraits
 from cgan_tf.data.source import list_images, load_all
-from cgan_tf.photos import NoFaceError, choose_face, portraits
 
 if TYPE_CHECKING:  # at run time they would import TensorFlow, with its start-up lines
     from sklearn import linear_model, preprocessing

@@ -22,7 +22,7 @@ from cgan_tf.core.config import Config, closest
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash, sync_folder, write_json
 from cgan_tf.core.run_folder import RunFolder, StageFolder
-from cgan_tf.data import ImageData, faces, images, pipeline
+from cgan_tf.data import ImageData, face_detection, images, pipeline
 from cgan_tf.inversion import load_perceptual
 from cgan_tf.networks import generators
 from cgan_tf.networks.dcgan import Discriminator
@@ -358,7 +358,7 @@ class Calibration:
 
         def change(drawn: np.ndarray, text: str) -> float:
             kept = detail.KeepDetail(np.ones(1), detail.decode(text, before.shape[1])[None])
-            edited = faces.add_difference(photos, kept.confine(drawn, before, strengths), before)
+            edited = face_detection.add_difference(photos, kept.confine(drawn, before, strengths), before)
             return float(np.mean(run(see, edited)[:, column] - scores))
 
         text = detail.choose_footprint(before, after, functools.partial(change, after))

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cgan_tf import metrics, strengths
-from cgan_tf.data import faces, synthetic, synthetic_source
+from cgan_tf.data import face_detection
 from cgan_tf.data.images import to_float
+from cgan_tf.data.synthetic import drawing
+from cgan_tf.data.synthetic import source as synthetic_source
 from cgan_tf.measure import Chain, Numbers, Photos, batched, choose, estimate, mean, ratio
 
 RANDOM_DRAWS = 4  # random directions per attribute
@@ -124,7 +126,7 @@ def keep_detail(chain: Chain, photos: Photos, name: str, rows: np.ndarray) -> np
     before = photos.reconstructions[rows]
     drawn = batched(chain.generate, photos.latents[rows] + steps)
     drawn = chain.keep_detail.confine(drawn, before, strengths)
-    return faces.add_difference(photos.images[rows], drawn, before)
+    return face_detection.add_difference(photos.images[rows], drawn, before)
 
 
 def rows_without(chain: Chain, photos: Photos, name: str) -> np.ndarray:
@@ -512,12 +514,12 @@ def measure_counterfactual(chain: Chain, photos: Photos) -> Numbers:
     """
     rows = {name: rows_without(chain, photos, name) for name in chain.attributes}
     faces = [
-        synthetic.counterfactual(synthetic_source.face(photos.indices[row]), name, True)
+        drawing.counterfactual(synthetic_source.face(photos.indices[row]), name, True)
         for name in chain.attributes
         for row in rows[name]
     ]
     side = chain.judge_model.resolution
-    drawn = synthetic.render_many(faces, side, os.cpu_count() or 1)
+    drawn = drawing.render_many(faces, side, os.cpu_count() or 1)
     block, start = {}, 0
     for name in chain.attributes:
         truth = to_float(drawn[start : start + len(rows[name])])

@@ -29,8 +29,8 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import replacing
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
+from cgan_tf.data.portraits import ALL, choose_face, find_photos, parse_face, portraits
 from cgan_tf.data.source import load_all
-from cgan_tf.photos import ALL, choose_face, find_photos, parse_face, portraits
 
 # Pictures that the model sees at a time. A batch is always full: the sums of a smaller one are
 # rounded otherwise, and a photo's scores must not depend on what else lies in its folder.

@@ -36,8 +36,8 @@ from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_bytes
 from cgan_tf.data import images
+from cgan_tf.data.portraits import Portrait, choose_face, find_photos, parse_face, portraits
 from cgan_tf.data.source import IMAGE_SUFFIXES
-from cgan_tf.photos import Portrait, choose_face, find_photos, parse_face, portraits
 
 if TYPE_CHECKING:  # at run time it would import TensorFlow, with its start-up lines
     from cgan_tf.editors import Editor
@@ -155,7 +155,7 @@ class Drawer:
             portrait: the face.
             latent: its latent, float32 `[*latent_shape]`.
         """
-        from cgan_tf.data import faces
+        from cgan_tf.data import face_detection
 
         before = functools.cache(lambda: self.before(latent))  # the same at every look
         crop = images.to_float(portrait.crop)[None]
@@ -165,7 +165,7 @@ class Drawer:
             drawn = np.stack([self.edit(row, step, before()) for row, step in rows])
             if not self.keep_detail:
                 return drawn
-            return faces.add_difference(crop, drawn, before()[None])
+            return face_detection.add_difference(crop, drawn, before()[None])
 
         return see
 
@@ -180,12 +180,12 @@ class Drawer:
             latent: its latent, float32 `[*latent_shape]`.
             strengths: float32 `[K]`.
         """
-        from cgan_tf.data import faces
+        from cgan_tf.data import face_detection
 
         before = self.before(latent)
         if not self.alone:
             image = self.edit(latent, strengths, before)
-            return faces.paste_face(picture, image, portrait.face, before)
+            return face_detection.paste_face(picture, image, portrait.face, before)
         tiles = []
         for factor in np.float32(STRIP_FACTORS if self.strip else (1.0,)):
             image = self.edit(latent, strengths * factor, before)
@@ -193,8 +193,8 @@ class Drawer:
                 tiles.append(images.to_uint8(image))
             else:
                 side = len(image)
-                whole = faces.Face(side / 2, side / 2, side)
-                tiles.append(faces.paste_face(portrait.crop, image, whole, before))
+                whole = face_detection.Face(side / 2, side / 2, side)
+                tiles.append(face_detection.paste_face(portrait.crop, image, whole, before))
         if not self.strip:
             return tiles[0]
         labels = ["input", *(f"{factor:+g}x" if factor else "0" for factor in STRIP_FACTORS)]

@@ -17,7 +17,7 @@ from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.data import faces, images
+from cgan_tf.data import face_detection, images
 from cgan_tf.training import checkpoint
 
 NAMES = ("A", "B", "C")
@@ -430,7 +430,7 @@ def test_how_much_further_an_edit_goes_that_keeps_the_detail(asked, band, monkey
     toys.dataset.read = lambda rows: np.full((len(rows), 8, 8, 3), 120, np.uint8)
     calibration = directions.Calibration(toys.trainer, toys.dataset, "validation", 200)
     found = calibration.keep_detail(0, np.float32([0.0, 0.5]), asked)
-    mask = faces.soft_mask(8, faces.SOLID_DIFFERENCE)
+    mask = face_detection.soft_mask(8, face_detection.SOLID_DIFFERENCE)
     slope = 0.7 * 0.5 * (mask * painted).mean()  # per strength
     np.testing.assert_array_equal(detail.decode(found["footprint"], 8), painted)
     assert found["n"] == 20  # those without the attribute

@@ -13,8 +13,9 @@ import tensorflow as tf
 from cgan_tf import data, editing, evaluate, figures, judge, measure, projection, translator
 from cgan_tf.core import artifact
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import synthetic, synthetic_source
 from cgan_tf.data.images import decode_file, to_float
+from cgan_tf.data.synthetic import drawing
+from cgan_tf.data.synthetic import source as synthetic_source
 from cgan_tf.detail import KeepDetail
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.judge import Judge
@@ -86,7 +87,7 @@ def test_report_has_exactly_the_documented_layout(finished):
         "kid", "kid_std", "kid_floor", "precision", "recall", "n_real", "n_fake", "n_floor", "seed",
     }  # fmt: skip
     assert set(report["regressor"]) == {"n", "seed", "regressor", "judge", "majority", "attributes"}
-    assert tuple(report["regressor"]["attributes"]) == synthetic.ATTRIBUTES
+    assert tuple(report["regressor"]["attributes"]) == drawing.ATTRIBUTES
     assert set(report["inversion"]) == {"encoder", "hybrid", "optimize"}
     projected = {"psnr", "ssim", "perceptual", "perceptual_encoder", "identity",
                  "seconds_per_image", "n", "seed"}  # fmt: skip
@@ -133,7 +134,7 @@ def test_report_tells_more_of_edits_than_one_strength(finished):
         wanted = report["edits"]["learned"]["Smiling"][key]
         assert at_one[key] == pytest.approx(wanted, rel=1e-5, abs=1e-7)
     row = report["rescoring"]["matrix"]["Smiling"]
-    assert tuple(row) == synthetic.ATTRIBUTES
+    assert tuple(row) == drawing.ATTRIBUTES
     assert row["Smiling"] == pytest.approx(at_one["target_change"], rel=1e-4, abs=1e-7)
     assert all(len(report["preservation"][way]["all"]) == 3 for way in ("learned", "random"))
     for name in names:
@@ -374,9 +375,9 @@ def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, mon
     name = "Eyeglasses"
     rows = editing.rows_without(chain, photos, name)
     faces = [synthetic_source.face(photos.indices[row]) for row in rows]
-    changed = [synthetic.counterfactual(face, name, True) for face in faces]
-    truth = to_float(np.stack([synthetic.render(face, 32) for face in changed]))
-    unedited = to_float(np.stack([synthetic.render(face, 32) for face in faces]))
+    changed = [drawing.counterfactual(face, name, True) for face in faces]
+    truth = to_float(np.stack([drawing.render(face, 32) for face in changed]))
+    unedited = to_float(np.stack([drawing.render(face, 32) for face in faces]))
     np.testing.assert_array_equal(unedited, photos.images[rows])
     monkeypatch.setattr(chain, "attributes", (name,))
     rest, moved = chain.generate, photos.latents[rows] + chain.directions[name]

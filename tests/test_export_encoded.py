@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cgan_tf import editors, photos
-from cgan_tf.data import images
+from cgan_tf import editors
+from cgan_tf.data import images, portraits
 from export import encoded
 
 WIDE, TALL = (30, 20), (17, 29)  # width, height
@@ -66,7 +66,7 @@ def test_the_model_sees_what_python_gives_it(size, crop, resolution):
     png = encode(noise(size), "PNG")
     seen = read([png], resolution, crop)
     pixels = images.decode_bytes(png, "it")
-    wanted, _ = photos.crop_photo(pixels, resolution, crop == editors.CELEBA_CROP)
+    wanted, _ = portraits.crop_photo(pixels, resolution, crop == editors.CELEBA_CROP)
     levels = (seen[0] + 1) * 127.5
     np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
     difference = np.abs(np.rint(levels) - wanted)

@@ -21,10 +21,11 @@ from cgan_tf import label
 from cgan_tf.core import artifact
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.data import folder, images, synthetic
+from cgan_tf.data import folder, images
+from cgan_tf.data.portraits import choose_face
+from cgan_tf.data.synthetic import drawing
 from cgan_tf.networks import generators
 from cgan_tf.networks.vgg import Regressor
-from cgan_tf.photos import choose_face
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,7 +84,7 @@ def test_the_scores_of_a_folder(forms, photos, tmp_path, capsys):
         assert command(model=model, image=photos, output=output) == 0
         assert capsys.readouterr() == (f"{output}: 3 scored, 0 skipped\n", "")
         header, files, tables[name] = read(output)
-        assert header == ["file", *synthetic.ATTRIBUTES]
+        assert header == ["file", *drawing.ATTRIBUTES]
         assert files == ['a,"b".jpg', "b.webp", "c.png"]
     assert np.ptp(tables["run"], axis=0).max() > 0.01, "scores that are all alike show nothing"
     scores = expected([photos / file for file in files])
@@ -247,7 +248,7 @@ def test_the_folder_source_reads_what_binary_writes(forms, photos, tmp_path):
     _, files, scores = read(tmp_path / "scores.csv")
     assert (scores > 0.5).any() and (scores < 0.5).any()
     source = folder.open_folder(str(photos), 32, say=lambda line: None)
-    assert source.attribute_names == synthetic.ATTRIBUTES
+    assert source.attribute_names == drawing.ATTRIBUTES
     assert source.files == tuple(files)
     np.testing.assert_array_equal(source.labels, scores > 0.5)
 

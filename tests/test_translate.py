@@ -16,9 +16,9 @@ import pytest
 from face_pictures import picture
 from PIL import Image
 
-from cgan_tf import editors, photos, projection, strengths, translate
+from cgan_tf import editors, projection, strengths, translate
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import faces, images
+from cgan_tf.data import face_detection, images, portraits
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("Smiling", "Blond_Hair", "Eyeglasses")
@@ -116,7 +116,7 @@ def gray(value, *shape):
 
 
 def one_portrait(pixels, **options):
-    (portrait,) = photos.portraits(pixels, 32, aligned=False, which=photos.CENTER)
+    (portrait,) = portraits.portraits(pixels, 32, aligned=False, which=portraits.CENTER)
     drawer = translate.Drawer(Shift(), **options)
     latent = images.to_float(portrait.crop)
     return drawer.add(pixels, portrait, latent, np.float32([20 / 127.5]))
@@ -146,7 +146,7 @@ def test_a_face_is_pasted_into_the_whole_photo():
 def test_only_what_the_edit_changes_reaches_the_photo(alone):
     # The latent is not what the photo is: the model's picture is darker.
     pixels = np.random.default_rng(1).integers(60, 180, (32, 32, 3), np.uint8)
-    (portrait,) = photos.portraits(pixels, 32, aligned=False, which=photos.CENTER)
+    (portrait,) = portraits.portraits(pixels, 32, aligned=False, which=portraits.CENTER)
     drawer = translate.Drawer(Shift(), keep_detail=True, crop=alone)
     dark = np.full((32, 32, 3), -0.9, np.float32)
     edited = drawer.add(pixels, portrait, dark, np.float32([30 / 127.5]))
@@ -165,7 +165,7 @@ def test_strengths_beyond_the_model_are_refused():
 
 def edit_folder(folder, editor, which="all", **options):
     """Rows and pictures of `folder`'s photos, all strengths +20 levels."""
-    paths = photos.find_photos(str(folder))
+    paths = portraits.find_photos(str(folder))
     targets = [folder / "out" / f"{path.stem}.png" for path in paths]
     table = translate.Table(folder / "out" / translate.TABLE)
     inverter = translate.Inverter(editor, "encoder", None)
@@ -286,7 +286,7 @@ def test_every_form_keeps_the_detail_alike(forms, photo, tmp_path):
     editor = editors.open_editor(str(forms["run"]))
     np.testing.assert_array_equal(editor.keep_detail.factors, np.float32([1.5, 1.5, 1.5]))
     pixels = images.decode_file(photo)
-    (portrait,) = photos.portraits(pixels, 32, False, photos.CENTER)
+    (portrait,) = portraits.portraits(pixels, 32, False, portraits.CENTER)
     latent = editor.run("encode", image=images.to_float(portrait.crop[None]))
     before, after = (
         editor.run("generate", latent=latent, strengths=np.float32([[strength, 0, 0]]))[0]
@@ -294,7 +294,7 @@ def test_every_form_keeps_the_detail_alike(forms, photo, tmp_path):
     )
     acts = np.rint(fake_run.footprint("Smiling") * 255)[..., None] / 255
     after = before + np.float32(acts) * (after - before)
-    pasted = faces.paste_face(pixels, after, portrait.face, before)
+    pasted = face_detection.paste_face(pixels, after, portrait.face, before)
     assert np.abs(pictures["run"] - pasted).max() <= 1
 
 
@@ -378,7 +378,7 @@ def generate(editor):
 
 def test_a_value_is_searched_alike_in_a_run_and_its_export(forms, photo, tmp_path, capsys):
     editor = editors.open_editor(str(forms["run"]), scores=True)
-    crop, _ = photos.crop_photo(images.decode_file(photo), 32, aligned=False)
+    crop, _ = portraits.crop_photo(images.decode_file(photo), 32, aligned=False)
     latent = editor.run("encode", image=images.to_float(crop[None]))
     predict = strengths.predictor(editor, NAMES, generate(editor))
 
@@ -432,7 +432,7 @@ def test_with_keep_detail_the_value_is_that_of_the_photo(forms, photo, tmp_path,
 def test_an_edit_and_a_value_together(forms, photo, tmp_path, capsys):
     """A value that is asked for where the edit already leads needs no strength of its own."""
     editor = editors.open_editor(str(forms["run"]), scores=True)
-    crop, _ = photos.crop_photo(images.decode_file(photo), 32, aligned=False)
+    crop, _ = portraits.crop_photo(images.decode_file(photo), 32, aligned=False)
     latent = editor.run("encode", image=images.to_float(crop[None]))
     predict = strengths.predictor(editor, NAMES, generate(editor))
     there = predict(latent, np.float32([[1.5, 0, 0]]))[0, 2]
@@ -612,7 +612,7 @@ def test_a_folder_is_inverted_in_batches(forms, photo, tmp_path, monkeypatch, ca
         forms["run"], editors.open_editor(str(forms["run"])).translator, steps=2
     )
     for name in ("face", "face1", "face2"):
-        crop, _ = photos.crop_photo(images.decode_file(folder / f"{name}.jpg"), 32, False)
+        crop, _ = portraits.crop_photo(images.decode_file(folder / f"{name}.jpg"), 32, False)
         outputs = [images.decode_file(tmp_path / place / f"{name}.png")
                    for place in ("encoder", "out")]  # fmt: skip
         crop, *outputs = (images.to_float(pixels[None]) for pixels in (crop, *outputs))

@@ -13,9 +13,10 @@ import numpy as np
 
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import celeba, folder, synthetic_source
+from cgan_tf.data import celeba, folder
 from cgan_tf.data.cache import DecodedImages
 from cgan_tf.data.source import SPLITS, Source, describe_splits
+from cgan_tf.data.synthetic import source as synthetic_source
 
 __all__ = ["ImageData", "open_data"]
 

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from cgan_tf.data import synthetic
+from cgan_tf.data.synthetic import drawing
 
 # The cascades have learned from photos and see only some of the drawn faces; these they do.
 SEEN = (1, 4, 5)
@@ -14,7 +14,7 @@ SEEN = (1, 4, 5)
 @functools.cache
 def drawn(index):
     """A drawn face of 300 px."""
-    small = Image.fromarray(synthetic.render(synthetic.sample_face(3, index), 128))
+    small = Image.fromarray(drawing.render(drawing.sample_face(3, index), 128))
     return small.resize((300, 300), Image.Resampling.LANCZOS)
 
 

@@ -337,7 +337,7 @@ def _start_worker() -> subprocess.Popen:
         "OMP_NUM_THREADS": "1",
     }
     return subprocess.Popen(
-        [sys.executable, "-c", "from cgan_tf.data import synthetic; synthetic._serve()"],
+        [sys.executable, "-c", "from cgan_tf.data.synthetic import drawing; drawing._serve()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

@@ -4,73 +4,72 @@ import numpy as np
 import pytest
 from face_pictures import picture
 
-from cgan_tf import photos
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import images
+from cgan_tf.data import images, portraits
 
 
 def test_find_photos(tmp_path):
     for name in ("b.PNG", "a.jpeg", ".hidden.png", "notes.txt", "c.webp"):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
-    found = photos.find_photos(str(tmp_path))
+    found = portraits.find_photos(str(tmp_path))
     assert [path.name for path in found] == ["a.jpeg", "b.PNG", "c.webp"]
-    assert photos.find_photos(str(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]
+    assert portraits.find_photos(str(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]
     with pytest.raises(UserError, match="no photos in this folder"):
-        photos.find_photos(str(tmp_path / "folder.png"))
+        portraits.find_photos(str(tmp_path / "folder.png"))
     with pytest.raises(UserError, match="gone.png: no such file or folder"):
-        photos.find_photos(str(tmp_path / "gone.png"))
+        portraits.find_photos(str(tmp_path / "gone.png"))
 
 
 def test_crops():
     draw = np.random.default_rng(0)
     wide = draw.integers(0, 256, (40, 60, 3), np.uint8)
-    crop, words = photos.crop_photo(wide, 32, aligned=True)
+    crop, words = portraits.crop_photo(wide, 32, aligned=True)
     np.testing.assert_array_equal(crop, images.center_square_resize(wide, 32))
     assert words == "60x40, center square of 40 px"
     aligned = draw.integers(0, 256, (109, 89, 3), np.uint8)
-    crop, words = photos.crop_photo(aligned, 32, aligned=True)
+    crop, words = portraits.crop_photo(aligned, 32, aligned=True)
     np.testing.assert_array_equal(crop, images.celeba_crop_resize(aligned, 32))
     assert words == "89x109, CelebA's crop"
-    crop, words = photos.crop_photo(aligned, 32, aligned=False)
+    crop, words = portraits.crop_photo(aligned, 32, aligned=False)
     np.testing.assert_array_equal(crop, images.center_square_resize(aligned, 32))
     assert words == "89x109, center square of 89 px"
 
 
 def test_parse_face():
-    assert [photos.parse_face(text) for text in ("all", "center", "1", "12")] == [
+    assert [portraits.parse_face(text) for text in ("all", "center", "1", "12")] == [
         "all", "center", 1, 12,
     ]  # fmt: skip
     for text in ("0", "-1", "first", "1.5", ""):
         with pytest.raises(UserError, match=f"^--face={text}: give all, center, or a number"):
-            photos.parse_face(text)
+            portraits.parse_face(text)
 
 
 def test_which_faces_a_model_is_for():
-    assert photos.choose_face(None, aligned=True) == "all"
-    assert photos.choose_face(None, aligned=False) == "center"
-    assert photos.choose_face("2", aligned=True) == 2
-    assert photos.choose_face("center", aligned=True) == "center"
+    assert portraits.choose_face(None, aligned=True) == "all"
+    assert portraits.choose_face(None, aligned=False) == "center"
+    assert portraits.choose_face("2", aligned=True) == 2
+    assert portraits.choose_face("center", aligned=True) == "center"
     with pytest.raises(UserError, match="--face=1: this model has learned from the center"):
-        photos.choose_face("1", aligned=False)
+        portraits.choose_face("1", aligned=False)
 
 
 def test_an_aligned_photo_is_not_searched():
     draw = np.random.default_rng(0)
     aligned = draw.integers(0, 256, (218, 178, 3), np.uint8)
-    (portrait,) = photos.portraits(aligned, 64, aligned=True, which=photos.ALL)
+    (portrait,) = portraits.portraits(aligned, 64, aligned=True, which=portraits.ALL)
     np.testing.assert_array_equal(portrait.crop, images.celeba_crop_resize(aligned, 64))
     assert (portrait.face.x, portrait.face.y, portrait.face.side) == (89.0, 109.0, 148.0)
-    (portrait,) = photos.portraits(aligned, 64, aligned=False, which=photos.CENTER)
+    (portrait,) = portraits.portraits(aligned, 64, aligned=False, which=portraits.CENTER)
     assert (portrait.face.x, portrait.face.y, portrait.face.side) == (89.0, 109.0, 178.0)
     with pytest.raises(UserError, match="no face found; --face=center takes the center"):
-        photos.portraits(aligned, 64, aligned=True, which=1)
+        portraits.portraits(aligned, 64, aligned=True, which=1)
 
 
 def test_tiny_cut_and_tilted_faces_are_said():
-    (portrait,) = photos.portraits(picture((1, 450, 350, 300, 20)), 512, True, photos.ALL)
+    (portrait,) = portraits.portraits(picture((1, 450, 350, 300, 20)), 512, True, portraits.ALL)
     assert "tiny: the model's 512 px are reduced" in portrait.words
     assert "tilted +2" in portrait.words or "tilted +1" in portrait.words
     assert portrait.words.startswith("900x700, face of ") and "cut" not in portrait.words
-    (portrait,) = photos.portraits(picture((1, 30, 250, 220, 0)), 32, True, photos.ALL)
+    (portrait,) = portraits.portraits(picture((1, 30, 250, 220, 0)), 32, True, portraits.ALL)
     assert "cut: " in portrait.words and "tiny" not in portrait.words

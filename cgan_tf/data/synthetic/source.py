@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cgan_tf.data import synthetic
 from cgan_tf.data.source import Source, seeded_split
+from cgan_tf.data.synthetic import drawing
 
 SEED = 0
 
@@ -21,9 +21,9 @@ _FEW = 256  # faces that are drawn sooner here than by processes that have to st
 _FINGERPRINT = 16  # faces whose pixels stand in the digest for the renderer's version
 
 
-def face(index: int) -> synthetic.Face:
+def face(index: int) -> drawing.Face:
     """The factors behind image `index` of the synthetic data set."""
-    return synthetic.sample_face(SEED, int(index))
+    return drawing.sample_face(SEED, int(index))
 
 
 def open_synthetic(count: int, resolution: int) -> Source:
@@ -34,14 +34,14 @@ def open_synthetic(count: int, resolution: int) -> Source:
         for start in range(0, len(indices), chunk):
             faces = [face(index) for index in indices[start : start + chunk]]
             processes = 1 if len(faces) <= _FEW else os.cpu_count() or 1
-            yield from synthetic.render_many(faces, resolution, processes)
+            yield from drawing.render_many(faces, resolution, processes)
 
-    some = synthetic.render_many([face(index) for index in range(_FINGERPRINT)], 32, 1)
-    renderer = pathlib.Path(synthetic.__file__).read_bytes()
+    some = drawing.render_many([face(index) for index in range(_FINGERPRINT)], 32, 1)
+    renderer = pathlib.Path(drawing.__file__).read_bytes()
     return Source(
         name="synthetic",
-        attribute_names=tuple(synthetic.ATTRIBUTES),
-        labels=np.stack([synthetic.labels(face(index)) for index in range(count)]),
+        attribute_names=tuple(drawing.ATTRIBUTES),
+        labels=np.stack([drawing.labels(face(index)) for index in range(count)]),
         splits=seeded_split(count),
         files=tuple(f"{index:06d}.png" for index in range(count)),
         sizes=np.zeros(count, np.int64),

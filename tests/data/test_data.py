@@ -12,7 +12,9 @@ from PIL import Image
 from cgan_tf import data
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import cache, folder, images, source, synthetic, synthetic_source
+from cgan_tf.data import cache, folder, images, source
+from cgan_tf.data.synthetic import drawing
+from cgan_tf.data.synthetic import source as synthetic_source
 
 
 def silent(line):
@@ -417,13 +419,13 @@ def synthetic_config(tmp_path, **options):
 def test_synthetic_faces_are_those_of_the_renderer(tmp_path):
     opened = data.open_data(synthetic_config(tmp_path), say=silent)
     assert opened.name == "synthetic"
-    assert opened.attribute_names == synthetic.ATTRIBUTES
+    assert opened.attribute_names == drawing.ATTRIBUTES
     assert len(opened.files) == 100 and len(set(opened.files)) == 100
     assert [len(part) for part in opened.splits.values()] == [80, 10, 10]
     for index in (0, 57, 99):
         face = synthetic_source.face(index)
-        np.testing.assert_array_equal(opened.read([index])[0], synthetic.render(face, 32))
-        np.testing.assert_array_equal(opened.labels[index], synthetic.labels(face))
+        np.testing.assert_array_equal(opened.read([index])[0], drawing.render(face, 32))
+        np.testing.assert_array_equal(opened.labels[index], drawing.labels(face))
 
 
 def test_synthetic_faces_do_not_depend_on_the_run_seed(tmp_path):
@@ -442,12 +444,12 @@ def test_more_synthetic_faces_are_other_data_with_the_same_beginning(tmp_path):
 
 def test_synthetic_digest_notices_another_renderer(tmp_path, monkeypatch):
     first = data.open_data(synthetic_config(tmp_path), say=silent)
-    render_many = synthetic.render_many
+    render_many = drawing.render_many
 
     def darker(faces, resolution, processes=1):
         return render_many(faces, resolution, processes) // 2
 
-    monkeypatch.setattr(synthetic, "render_many", darker)
+    monkeypatch.setattr(drawing, "render_many", darker)
     second = data.open_data(synthetic_config(tmp_path), say=silent)
     assert first.digest != second.digest
     np.testing.assert_array_equal(second.read([4]), first.read([4]) // 2)

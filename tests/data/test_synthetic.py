@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import synthetic
+from cgan_tf.data.synthetic import drawing
 
 ATTRIBUTES = ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Wearing_Hat",
               "Mouth_Slightly_Open", "Pale_Skin", "Bushy_Eyebrows", "Wearing_Lipstick", "Bangs")
 RATES = (0.50, 0.35, 0.35, 0.40, 0.35, 0.45, 0.40, 0.40, 0.40, 0.40)
 
 
-def faces(count: int, seed: int = 5) -> list[synthetic.Face]:
-    return [synthetic.sample_face(seed, index) for index in range(count)]
+def faces(count: int, seed: int = 5) -> list[drawing.Face]:
+    return [drawing.sample_face(seed, index) for index in range(count)]
 
 
-def difference(face: synthetic.Face, attribute: str) -> np.ndarray:
+def difference(face: drawing.Face, attribute: str) -> np.ndarray:
     """[64, 64]: how many levels a pixel moves between attribute off and on, at most."""
-    off, on = (synthetic.render(synthetic.counterfactual(face, attribute, value), 64).astype(int)
+    off, on = (drawing.render(drawing.counterfactual(face, attribute, value), 64).astype(int)
                for value in (False, True))
     return np.abs(on - off).max(-1)
 
@@ -31,21 +31,21 @@ def difference(face: synthetic.Face, attribute: str) -> np.ndarray:
 
 
 def test_attributes_are_these():
-    assert synthetic.ATTRIBUTES == ATTRIBUTES
+    assert drawing.ATTRIBUTES == ATTRIBUTES
 
 
 def test_face_is_a_pure_function_of_seed_and_index():
-    assert synthetic.sample_face(3, 7) == synthetic.sample_face(3, 7)
-    assert synthetic.sample_face(3, 7) != synthetic.sample_face(3, 8)
-    assert synthetic.sample_face(3, 7) != synthetic.sample_face(7, 3)
+    assert drawing.sample_face(3, 7) == drawing.sample_face(3, 7)
+    assert drawing.sample_face(3, 7) != drawing.sample_face(3, 8)
+    assert drawing.sample_face(3, 7) != drawing.sample_face(7, 3)
     # Pinned: a data set that is drawn again next year has the same labels.
-    assert synthetic.labels(synthetic.sample_face(0, 0)).tolist() == [0, 0, 1, 1, 0, 0, 0, 0, 0, 0]
-    assert synthetic.labels(synthetic.sample_face(0, 1)).tolist() == [0, 1, 0, 0, 1, 1, 0, 1, 0, 0]
+    assert drawing.labels(drawing.sample_face(0, 0)).tolist() == [0, 0, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert drawing.labels(drawing.sample_face(0, 1)).tolist() == [0, 1, 0, 0, 1, 1, 0, 1, 0, 0]
 
 
 def test_factors_stay_in_their_documented_ranges():
     seen = faces(300)
-    floats = [f.name for f in dataclasses.fields(synthetic.Face) if f.type in (float, "float")]
+    floats = [f.name for f in dataclasses.fields(drawing.Face) if f.type in (float, "float")]
     values = np.array([[getattr(face, name) for name in floats] for face in seen])
     assert values.min() >= -1 and values.max() <= 1
     signed = [name for name, low in zip(floats, values.min(0), strict=True) if low < 0]
@@ -57,7 +57,7 @@ def test_factors_stay_in_their_documented_ranges():
 
 
 def test_labels_are_floats_with_the_stated_rates_and_independent():
-    labels = np.stack([synthetic.labels(face) for face in faces(4000)])
+    labels = np.stack([drawing.labels(face) for face in faces(4000)])
     assert labels.dtype == np.float32 and labels.shape == (4000, len(ATTRIBUTES))
     np.testing.assert_allclose(labels.mean(0), RATES, atol=0.03)
     blond, black = ATTRIBUTES.index("Blond_Hair"), ATTRIBUTES.index("Black_Hair")
@@ -76,11 +76,11 @@ def test_labels_are_floats_with_the_stated_rates_and_independent():
 def test_counterfactual_changes_that_label_only(attribute, value):
     excluded = {"Blond_Hair": "Black_Hair", "Black_Hair": "Blond_Hair"}.get(attribute)
     for face in faces(30):
-        edited = synthetic.counterfactual(face, attribute, value)
-        expected = dict(zip(ATTRIBUTES, synthetic.labels(face), strict=True)) | {attribute: value}
+        edited = drawing.counterfactual(face, attribute, value)
+        expected = dict(zip(ATTRIBUTES, drawing.labels(face), strict=True)) | {attribute: value}
         if excluded and value:
             expected[excluded] = False
-        assert synthetic.labels(edited).tolist() == [float(expected[name]) for name in ATTRIBUTES]
+        assert drawing.labels(edited).tolist() == [float(expected[name]) for name in ATTRIBUTES]
         names = {name.lower() for name in (attribute, excluded) if name}
         for field in dataclasses.fields(face):
             if field.name not in names:
@@ -96,13 +96,13 @@ def test_counterfactual_of_a_named_hair_color_is_brown():
     assert len(named) > 100
     assert {face.hair_other for face in named} == {"brown"}
     face = next(face for face in named if face.black_hair)
-    plain = synthetic.counterfactual(face, "Black_Hair", False)
+    plain = drawing.counterfactual(face, "Black_Hair", False)
     assert not plain.black_hair and not plain.blond_hair
 
 
 def test_counterfactual_of_an_unknown_attribute_names_the_known():
     with pytest.raises(UserError) as error:
-        synthetic.counterfactual(synthetic.sample_face(0, 0), "Smilling", True)
+        drawing.counterfactual(drawing.sample_face(0, 0), "Smilling", True)
     message = str(error.value)
     assert "'Smilling'" in message and "\n" not in message
     assert all(name in message for name in ATTRIBUTES)
@@ -113,7 +113,7 @@ def test_counterfactual_of_an_unknown_attribute_names_the_known():
 
 @pytest.mark.parametrize("resolution", [16, 33, 64, 256])
 def test_render_shape_and_dtype(resolution):
-    image = synthetic.render(synthetic.sample_face(0, 1), resolution)
+    image = drawing.render(drawing.sample_face(0, 1), resolution)
     assert image.shape == (resolution, resolution, 3) and image.dtype == np.uint8
     assert image.flags.c_contiguous
     assert image.std() > 20  # a picture, not a plain field
@@ -121,23 +121,23 @@ def test_render_shape_and_dtype(resolution):
 
 @pytest.mark.parametrize("resolution", [15, 257, 0, -64])
 def test_render_refuses_other_resolutions(resolution):
-    face = synthetic.sample_face(0, 0)
-    for draw in (lambda: synthetic.render(face, resolution),
-                 lambda: synthetic.render_many([face], resolution)):
+    face = drawing.sample_face(0, 0)
+    for draw in (lambda: drawing.render(face, resolution),
+                 lambda: drawing.render_many([face], resolution)):
         with pytest.raises(UserError, match=f"--resolution={resolution}.*16 to 256"):
             draw()
 
 
 def test_same_face_same_bytes():
-    face = synthetic.sample_face(4, 2)
-    image = synthetic.render(face, 48)
-    synthetic.render(synthetic.sample_face(4, 3), 64)  # no state between faces
-    assert np.array_equal(synthetic.render(face, 48), image)
-    assert not np.array_equal(synthetic.render(synthetic.sample_face(4, 3), 48), image)
+    face = drawing.sample_face(4, 2)
+    image = drawing.render(face, 48)
+    drawing.render(drawing.sample_face(4, 3), 64)  # no state between faces
+    assert np.array_equal(drawing.render(face, 48), image)
+    assert not np.array_equal(drawing.render(drawing.sample_face(4, 3), 48), image)
 
 
 def test_the_eyes_are_where_aligned_photos_have_them():
-    scenes = [synthetic._Scene(synthetic.sample_face(4, index), 64) for index in range(200)]
+    scenes = [drawing._Scene(drawing.sample_face(4, index), 64) for index in range(200)]
     between = np.array([scene.on_face(0.0, 0.01) for scene in scenes]) / 64
     assert np.abs(between.real - 0.5).max() <= 0.0151  # whatever the pose
     assert np.abs(between.imag - 0.549).max() <= 0.0121
@@ -148,8 +148,8 @@ def test_the_eyes_are_where_aligned_photos_have_them():
 
 def test_resolutions_show_the_same_face():
     for face in faces(8):
-        large = synthetic.render(face, 128).reshape(64, 2, 64, 2, 3).mean((1, 3))
-        assert np.abs(large - synthetic.render(face, 64)).mean() < 4  # of 255 levels
+        large = drawing.render(face, 128).reshape(64, 2, 64, 2, 3).mean((1, 3))
+        assert np.abs(large - drawing.render(face, 64)).mean() < 4  # of 255 levels
 
 
 # Where an attribute may change the picture, in shares of its side: top, bottom, left, right.
@@ -199,7 +199,7 @@ def test_hair_shows_its_color_under_a_hat(hair, hat):
         covered = dataclasses.replace(face, hair_style=hair, hat_style=hat, wearing_hat=True,
                                       bangs=False)
         blond, black = (
-            synthetic.render(synthetic.counterfactual(covered, name, True), 64).astype(int)
+            drawing.render(drawing.counterfactual(covered, name, True), 64).astype(int)
             for name in ("Blond_Hair", "Black_Hair"))
         assert (np.abs(blond - black).max(-1) > 60).sum() >= 40
 
@@ -209,39 +209,39 @@ def test_hair_shows_its_color_under_a_hat(hair, hat):
 
 def test_render_many_equals_render_for_every_number_of_processes():
     some = faces(150)  # more than two chunks of one process, and a last short one
-    expected = np.stack([synthetic.render(face, 16) for face in some])
+    expected = np.stack([drawing.render(face, 16) for face in some])
     for processes in (1, 2):
-        images = synthetic.render_many(some, 16, processes)
+        images = drawing.render_many(some, 16, processes)
         assert images.dtype == np.uint8
         assert np.array_equal(images, expected)
 
 
 def test_render_many_of_no_and_of_few_faces():
-    assert synthetic.render_many([], 32, 4).shape == (0, 32, 32, 3)
-    assert np.array_equal(synthetic.render_many(faces(2), 32, 4)[1],
-                          synthetic.render(faces(2)[1], 32))
+    assert drawing.render_many([], 32, 4).shape == (0, 32, 32, 3)
+    assert np.array_equal(drawing.render_many(faces(2), 32, 4)[1],
+                          drawing.render(faces(2)[1], 32))
 
 
 @pytest.fixture
 def started(monkeypatch):
     """The processes that the test starts."""
     processes = []
-    start = synthetic._start_worker
+    start = drawing._start_worker
 
     def record():
         processes.append(start())
         return processes[-1]
 
-    monkeypatch.setattr(synthetic, "_start_worker", record)
+    monkeypatch.setattr(drawing, "_start_worker", record)
     return processes
 
 
 def test_render_stream_is_lazy_and_leaves_no_process_behind(started):
-    endless = (synthetic.sample_face(0, index) for index in itertools.count())
-    stream = synthetic.render_stream(endless, 16, 2)
+    endless = (drawing.sample_face(0, index) for index in itertools.count())
+    stream = drawing.render_stream(endless, 16, 2)
     for index in range(3):
         assert np.array_equal(next(stream),
-                              synthetic.render(synthetic.sample_face(0, index), 16))
+                              drawing.render(drawing.sample_face(0, index), 16))
     stream.close()
     assert [process.returncode for process in started] == [0, 0]
 
@@ -251,9 +251,9 @@ def test_a_process_that_dies_ends_the_drawing(monkeypatch):
         return subprocess.Popen([sys.executable, "-c", "pass"], stdin=subprocess.PIPE,
                                 stdout=subprocess.PIPE)
 
-    monkeypatch.setattr(synthetic, "_start_worker", dead)
+    monkeypatch.setattr(drawing, "_start_worker", dead)
     with pytest.raises(RuntimeError, match="ended early"):
-        synthetic.render_many(faces(150), 16, 2)
+        drawing.render_many(faces(150), 16, 2)
 
 
 def test_the_processes_load_no_tensorflow():

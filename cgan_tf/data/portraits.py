@@ -15,7 +15,7 @@ from cgan_tf.data import images
 from cgan_tf.data.source import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:  # at run time it would import OpenCV, which a center square does not need
-    from cgan_tf.data.faces import Face
+    from cgan_tf.data.face_detection import Face
 
 
 class NoFaceError(UserError):
@@ -141,14 +141,14 @@ def portraits(
         NoFaceError: no face there.
         UserError: fewer than the number asked for.
     """
-    from cgan_tf.data import faces
+    from cgan_tf.data import face_detection
 
     height, width = pixels.shape[:2]
     if which == CENTER or (which == ALL and aligned and has_celeba_shape(pixels)):
         crop, words = crop_photo(pixels, resolution, aligned)
-        face = faces.Face(width / 2, height / 2, crop_side(pixels, aligned))
+        face = face_detection.Face(width / 2, height / 2, crop_side(pixels, aligned))
         return [Portrait(face, crop, words)]
-    found = faces.find_faces(pixels)
+    found = face_detection.find_faces(pixels)
     if not found:
         raise NoFaceError("no face found; --face=center takes the center")
     numbers = range(1, len(found) + 1)
@@ -159,7 +159,7 @@ def portraits(
     return [
         Portrait(
             found[number - 1],
-            faces.cut_face(pixels, found[number - 1], resolution),
+            face_detection.cut_face(pixels, found[number - 1], resolution),
             f"{width}x{height}, {_describe(found, number, (height, width), resolution)}",
         )
         for number in numbers
