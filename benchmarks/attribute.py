@@ -113,15 +113,16 @@ def main() -> None:
         if family not in FAMILIES:
             raise UserError(f"--directions={family}: one of {', '.join(FAMILIES)}")
     quiet.import_tensorflow()
-    from cgan_tf import attribute, data, editing, evaluate, measure, metrics, translator
+    from cgan_tf import attribute, data, evaluate
     from cgan_tf import judge as judge_module
     from cgan_tf.core import artifact
     from cgan_tf.core import config as config_module
-    from cgan_tf.networks import generators
+    from cgan_tf.editing import models, network
+    from cgan_tf.evaluation import edits, metrics, statistics, subject
     from cgan_tf.networks.encoder import Encoder
     from cgan_tf.networks.judge import Judge
 
-    stage = translator.finished_stage(run, "evaluate")
+    stage = models.finished_stage(run, "evaluate")
     judge = artifact.load_model(Judge, stage.path / judge_module.FOLDER)
     if name not in judge.attribute_names:
         near = closest(name, judge.attribute_names)
@@ -134,7 +135,7 @@ def main() -> None:
     )
     held = without(dataset, name)
     make_work(run, work, config, held)
-    generator = generators.load(run.stage("gan").model, config_module.space(config))
+    generator = models.load_generator(run.stage("gan").model, config_module.space(config))
     encoder = artifact.load_model(Encoder, run.stage("inversion").model)
 
     rows = choose(dataset, name)
@@ -150,19 +151,19 @@ def main() -> None:
         labels = attribute.read_labels(str(table), (), work, restart=True)
         attribute.add(work, chosen, held, labels, dataset.read(rows), own_photos=True)
         entry = json.loads(work.own_path(name).read_text())
-        editor = translator.Translator(
+        editor = network.Translator(
             generator, encoder, {name: entry["vector"]},
-            ordered(translator.load_regressor(work, [name]), judge.attribute_names),
+            ordered(models.load_regressor(work, [name]), judge.attribute_names),
         )  # fmt: skip
-        chain = measure.Chain(editor, judge, {name: evaluate.promised(entry)})
-        photos = photos or measure.Photos(chain, dataset, FLAGS.photos, config.seed, FLAGS.split)
-        figures = editing.measure_edits(chain, photos)["learned"][name]
-        scores = measure.batched(chain.score, photos.images)
+        chain = subject.Chain(editor, judge, {name: evaluate.promised(entry)})
+        photos = photos or subject.Photos(chain, dataset, FLAGS.photos, config.seed, FLAGS.split)
+        figures = edits.measure_edits(chain, photos)["learned"][name]
+        scores = subject.batched(chain.score, photos.images)
         column = judge.attribute_names.index(name)
         accuracy = metrics.balanced_accuracy(scores, photos.labels)[column]
         entries[family] = figures | {
             "head": work.own_attributes()[name],
-            "head_balanced_accuracy": measure.number(accuracy),
+            "head_balanced_accuracy": statistics.number(accuracy),
             "found": entry["found"],
         }
     print(

@@ -49,7 +49,8 @@ def find_all(chain, entries: dict, networks, samples, names: list[str]) -> dict[
         samples: see `families.label`.
         names: the attributes.
     """
-    from cgan_tf import families
+    from cgan_tf.evaluation import hyperplane
+    from cgan_tf.stages import families
 
     found: dict[str, dict] = {}
     for name in names:
@@ -60,7 +61,7 @@ def find_all(chain, entries: dict, networks, samples, names: list[str]) -> dict[
         columns = {name: chain.names.index(name) for name in names}
         if family == "hyperplane":
             columns = {
-                name: column for name, column in columns.items() if families.enough(samples, column)
+                name: column for name, column in columns.items() if hyperplane.enough(samples, column)
             }
         if not columns:
             continue
@@ -93,32 +94,34 @@ def main() -> None:
     config = run.load_config()
     names = list(FLAGS.attributes or config.attributes)
     quiet.import_tensorflow()
-    from cgan_tf import comparison, data, evaluate, families, measure, translator
+    from cgan_tf import data, evaluate
     from cgan_tf import judge as judge_module
     from cgan_tf.core import artifact
-    from cgan_tf.networks import generators
+    from cgan_tf.editing import models, network
+    from cgan_tf.evaluation import comparison, hyperplane, subject
     from cgan_tf.networks.judge import Judge
     from cgan_tf.networks.vgg import Regressor
+    from cgan_tf.stages import families
     from cgan_tf.training import precision
 
-    stage = translator.finished_stage(run, "evaluate")
+    stage = models.finished_stage(run, "evaluate")
     judge = artifact.load_model(Judge, stage.path / judge_module.FOLDER)
-    editor = translator.Translator.from_run(run.path, scores=True)
+    editor = network.Translator.from_run(run.path, scores=True)
     for name in names:
         if name not in judge.attribute_names:
             raise UserError(
                 f"--attributes={name}: the run has no such attribute"
                 f"{closest(name, judge.attribute_names)}"
             )
-    entries = translator.read_directions(run, editor.generator.latent_shape)
-    chain = measure.Chain(
+    entries = models.read_directions(run, editor.generator.latent_shape)
+    chain = subject.Chain(
         editor, judge, {name: evaluate.promised(entry) for name, entry in entries.items()}
     )
     dataset = data.open_data(config)
-    photos = measure.Photos(chain, dataset, FLAGS.photos, config.seed, FLAGS.split)
+    photos = subject.Photos(chain, dataset, FLAGS.photos, config.seed, FLAGS.split)
     policy = precision.compute_policy(config)
     networks = (
-        generators.load(run.stage("gan").model, config_module.space(config), policy),
+        models.load_generator(run.stage("gan").model, config_module.space(config), policy),
         artifact.load_model(Regressor, run.stage("regressor").model, policy),
     )
     samples = families.label(*networks, FLAGS.samples, config.seed)
@@ -135,9 +138,9 @@ def main() -> None:
     print_table("length", block, columns, "length")
 
     normals = {
-        name: families.hyperplane(samples, column, name)[0]
+        name: hyperplane.hyperplane(samples, column, name)[0]
         for column, name in enumerate(chain.names)
-        if families.enough(samples, column)
+        if hyperplane.enough(samples, column)
     }
     report = {
         "run": FLAGS.run, "split": FLAGS.split, "n_photos": len(photos.images),
@@ -150,12 +153,12 @@ def main() -> None:
         report["rescoring"][family] = matrix
         report["cosines"][family] = {
             "names": list(vectors),
-            "matrix": families.cosines([*vectors.values()]).tolist(),
+            "matrix": hyperplane.cosines([*vectors.values()]).tolist(),
         }
         pairs = {
             (name, held): (
                 vectors[name],
-                families.project_out(name, vectors[name], {held: normals[held]}),
+                hyperplane.project_out(name, vectors[name], {held: normals[held]}),
             )
             for name, held in comparison.entangled_pairs(matrix, list(normals))
         }

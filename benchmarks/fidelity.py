@@ -29,15 +29,17 @@ flags.DEFINE_string("output", "fidelity.json", "JSON file of the figures")
 
 def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str, dict]:
     """The rows by name: seconds a photo, identity and change, overall and by attribute."""
-    from cgan_tf import data, editors, judge, measure, metrics, projection, tuning
+    from cgan_tf import data, judge
     from cgan_tf.core import artifact
     from cgan_tf.data import face_detection
     from cgan_tf.data.images import to_float, to_uint8
+    from cgan_tf.editing import backends, projection, tuning
+    from cgan_tf.editing.models import finished_stage
+    from cgan_tf.evaluation import metrics, statistics, subject
     from cgan_tf.networks.judge import Judge
-    from cgan_tf.translator import finished_stage
 
     config = run.load_config()
-    editor = editors.open_editor(str(run.path))
+    editor = backends.open_editor(str(run.path))
     translator = editor.translator
     if editor.keep_detail is None:
         raise UserError(
@@ -47,11 +49,11 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     keep = editor.keep_detail
     judge_model = artifact.load_model(Judge, finished_stage(run, "evaluate").path / judge.FOLDER)
     dataset = data.open_data(config)
-    chosen = measure.choose(dataset.splits[split], count, config.seed)
+    chosen = subject.choose(dataset.splits[split], count, config.seed)
     crops, labels = dataset.read(chosen), dataset.labels[chosen]
     columns = [dataset.attribute_names.index(name) for name in translator.attributes]
-    see = measure.compiled(judge_model.features_and_probabilities, crops.shape[1:])
-    features, probabilities = measure.batched(see, to_float(crops))
+    see = subject.compiled(judge_model.features_and_probabilities, crops.shape[1:])
+    features, probabilities = subject.batched(see, to_float(crops))
     projector = projection.of_run(run.path, translator)
     tuner = tuning.Tuner.of(projector)
     whole = face_detection.Face(config.resolution / 2, config.resolution / 2, config.resolution)
@@ -64,7 +66,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
         pictures = {}
         latents = np.repeat(latent[None], len(rows), 0)
         for means, moves in (("", rows), (" + keep_detail", keep.scaled(rows))):
-            drawn = editors.run_on_cpu(translator.generate, latent=latents, strengths=moves)
+            drawn = backends.run_on_cpu(translator.generate, latent=latents, strengths=moves)
             if not means:
                 pictures[means] = [to_uint8(image) for image in drawn[1:]]
                 continue
@@ -77,7 +79,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     table: dict[str, dict] = {}
     for mode in ("encoder", "hybrid"):
         start = time.perf_counter()
-        latents = editors.run_on_cpu(translator.encode, image=to_float(crops))
+        latents = backends.run_on_cpu(translator.encode, image=to_float(crops))
         if mode == "hybrid":
             found = projection.invert(projector, translator.encoder, to_float(crops), mode)
             latents = np.concatenate([part.latents for part in found])
@@ -96,19 +98,19 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
             seconds = (inverted + time.perf_counter() - start) / count
             owner, attribute = np.nonzero(labels[:, columns] < 0.5)
             for means, images in pictures.items():
-                seen, judged = measure.batched(see, to_float(np.stack(images)))
+                seen, judged = subject.batched(see, to_float(np.stack(images)))
                 picked = np.arange(len(images)), np.array(columns)[attribute]
                 identity = metrics.cosine(features[owner], seen)
                 change = judged[picked] - probabilities[owner, picked[1]]
                 name = mode + (f" + tune {steps}" if tuned else "") + means
                 table[name] = {
-                    "identity": measure.mean(identity),
-                    "change": measure.mean(change),
+                    "identity": statistics.mean(identity),
+                    "change": statistics.mean(change),
                     "seconds_per_photo": seconds,
                     "attributes": {
                         one: {
-                            "identity": measure.mean(identity[attribute == k]),
-                            "change": measure.mean(change[attribute == k]),
+                            "identity": statistics.mean(identity[attribute == k]),
+                            "change": statistics.mean(change[attribute == k]),
                             "n": int(np.sum(attribute == k)),
                         }
                         for k, one in enumerate(translator.attributes)
@@ -117,7 +119,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
                 # Every attribute weighs the same, however many photos lack it.
                 for figure in ("identity", "change"):
                     values = [part[figure] for part in table[name]["attributes"].values()]
-                    table[name][figure] = measure.mean([v for v in values if v is not None])
+                    table[name][figure] = statistics.mean([v for v in values if v is not None])
     return table
 
 

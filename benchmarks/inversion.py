@@ -42,44 +42,46 @@ def tiers(hybrid, settings) -> dict[str, tuple[str, object]]:
 
 def measure_all(run: RunFolder, count: int, steps: int | None) -> dict[str, dict]:
     """The rows: perceptual distance, pixels' error, seconds, and the curve."""
-    from cgan_tf import data, inversion, measure, projection
+    from cgan_tf import data
     from cgan_tf.core import artifact
     from cgan_tf.core import config as config_module
     from cgan_tf.data.images import to_float
-    from cgan_tf.networks import generators
+    from cgan_tf.editing import models, projection
+    from cgan_tf.editing.models import finished_stage
+    from cgan_tf.evaluation import inversion as measure_inversion
+    from cgan_tf.evaluation import statistics, subject
     from cgan_tf.networks.encoder import Encoder
     from cgan_tf.networks.vgg import Regressor
-    from cgan_tf.translator import finished_stage
 
     config = run.load_config()
     stages = {name: finished_stage(run, name) for name in ("gan", "regressor", "inversion")}
-    generator = generators.load(stages["gan"].model, config_module.space(config))
+    generator = models.load_generator(stages["gan"].model, config_module.space(config))
     encoder = artifact.load_model(Encoder, stages["inversion"].model)
-    perceptual = inversion.load_perceptual(
+    perceptual = models.load_perceptual(
         config, artifact.load_model(Regressor, stages["regressor"].model)
     )
     dataset = data.open_data(config)
-    chosen = measure.choose(dataset.splits["validation"], count, config.seed)
+    chosen = subject.choose(dataset.splits["validation"], count, config.seed)
     photos = to_float(dataset.read(chosen))
-    generate = measure.compiled(lambda x: generator(x, training=False), generator.latent_shape)
-    distance = measure.compiled(perceptual, photos.shape[1:], photos.shape[1:])
+    generate = subject.compiled(lambda x: generator(x, training=False), generator.latent_shape)
+    distance = subject.compiled(perceptual, photos.shape[1:], photos.shape[1:])
 
     def row(latents: np.ndarray) -> dict:
-        images = measure.batched(generate, latents)
+        images = subject.batched(generate, latents)
         return {
-            "perceptual": measure.mean(measure.batched(distance, photos, images)),
-            "pixels": measure.mean(np.square(images - photos)),
+            "perceptual": statistics.mean(subject.batched(distance, photos, images)),
+            "pixels": statistics.mean(np.square(images - photos)),
         }
 
     both = [projection.Settings.of(config, mode) for mode in ("hybrid", "optimize")]
     if steps is not None:
         both = [dataclasses.replace(settings, steps=steps) for settings in both]
-    encode = measure.compiled(lambda x: encoder(x, training=False), photos.shape[1:])
-    rows = {"encoder": row(measure.batched(encode, photos))}
+    encode = subject.compiled(lambda x: encoder(x, training=False), photos.shape[1:])
+    rows = {"encoder": row(subject.batched(encode, photos))}
     for name, (mode, options) in tiers(*both).items():
         projector = projection.Projector(generator, perceptual, options)
         parts = projection.invert(projector, encoder, photos, mode)
-        number, seconds, curve = measure.mean_curve(generate, distance, photos, parts)
+        number, seconds, curve = measure_inversion.mean_curve(generate, distance, photos, parts)
         rows[name] = row(np.concatenate([part.latents for part in parts])) | {
             "seconds_per_image": float(seconds[-1] / len(photos)),
             "settings": dataclasses.asdict(options),

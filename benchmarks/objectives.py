@@ -51,8 +51,9 @@ flags.DEFINE_string("output", None, "JSON file of the figures.")
 
 def train(objective: str, config: Config, dataset, judge, folder: RunFolder) -> dict:
     """One objective's row: `fd` by kimg, what stopped it, seconds."""
-    from cgan_tf import gan, measure
+    from cgan_tf import gan
     from cgan_tf.data import pipeline
+    from cgan_tf.evaluation import generation
     from cgan_tf.training import loop, precision
 
     config = dataclasses.replace(config, objective=objective, **RECIPES[objective])
@@ -63,7 +64,7 @@ def train(objective: str, config: Config, dataset, judge, folder: RunFolder) -> 
     def measure_now(seen: int) -> None:
         number = round(seen / 1000 / EARLY)
         if number == 1 or number and number % BETWEEN == 0 or seen >= 1000 * config.kimg:
-            block = measure.measure_generator(trainer.average, judge, dataset, FAKES, config.seed)
+            block = generation.measure_generator(trainer.average, judge, dataset, FAKES, config.seed)
             distances[seen / 1000] = block["fd"]
 
     reals = config.batch_size * config.d_steps

@@ -67,8 +67,9 @@ def train(name: str, config: Config, dataset, photos, judge) -> list[dict]:
         photos: whose held-out photos it is compared with.
         judge: whose features are compared.
     """
-    from cgan_tf import measure, progressive
+    from cgan_tf import progressive
     from cgan_tf.data import pipeline
+    from cgan_tf.evaluation import generation
     from cgan_tf.training import loop, precision
 
     precision.seed_everything(config)
@@ -80,7 +81,7 @@ def train(name: str, config: Config, dataset, photos, judge) -> list[dict]:
         nonlocal measuring
         before = time.perf_counter()
         if seen:
-            block = measure.measure_generator(
+            block = generation.measure_generator(
                 trainer.average, judge, photos, FLAGS.fakes, config.seed
             )
             row = {
@@ -126,12 +127,13 @@ def main() -> None:
     if len(recipes) < len(FLAGS.recipe):
         raise UserError("--recipe: two have the same name")
     quiet.import_tensorflow()
-    from cgan_tf import data, translator
+    from cgan_tf import data
     from cgan_tf import judge as judge_module
     from cgan_tf.core import artifact
+    from cgan_tf.editing import models
     from cgan_tf.networks.judge import Judge
 
-    stage = translator.finished_stage(run, "evaluate")
+    stage = models.finished_stage(run, "evaluate")
     judge = artifact.load_model(Judge, stage.path / judge_module.FOLDER)
     photos = data.open_data(base)
     splits = dict(photos.splits)

@@ -111,7 +111,7 @@ def good_cases(translator, signatures, rows: int, count: int, seed: int) -> list
     import numpy as np
 
     from cgan_tf.data import images
-    from cgan_tf.editors import run_on_cpu
+    from cgan_tf.editing.backends import run_on_cpu
 
     draw = np.random.default_rng(seed)
     cases = []
@@ -435,7 +435,7 @@ def prepare(parent: Path) -> tuple[list[Case], list[Case]]:
     quiet.import_tensorflow()
     import tensorflow as tf
 
-    from cgan_tf.translator import Translator
+    from cgan_tf.editing.network import Translator
     from export import saved_model
 
     translator = Translator.from_run(FLAGS.run_dir, scores=True)

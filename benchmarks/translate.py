@@ -53,12 +53,12 @@ def keras(run_dir: str, export: str) -> Callable[[], None]:
     """The run folder's models, as one compiled function of the signature's shapes."""
     import tensorflow as tf
 
-    from cgan_tf import editors
-    from cgan_tf.translator import Translator
+    from cgan_tf.editing import description
+    from cgan_tf.editing.network import Translator
     from export import saved_model
 
     translator = Translator.from_run(run_dir)
-    function, specs = saved_model.endpoints(translator, 1, editors.SQUARE_CROP)["translate"]
+    function, specs = saved_model.endpoints(translator, 1, description.SQUARE_CROP)["translate"]
     compiled = tf.function(function, input_signature=specs, autograph=False)
     inputs = [tf.constant(value) for value in _inputs([spec.shape for spec in specs])]
     return lambda: compiled(*inputs)["image"].numpy()
@@ -66,9 +66,9 @@ def keras(run_dir: str, export: str) -> Callable[[], None]:
 
 def saved_model(run_dir: str, export: str) -> Callable[[], None]:
     """The SavedModel's signature."""
-    from cgan_tf import editors
+    from cgan_tf.editing import backends
 
-    editor = editors.open_editor(str(Path(export, "saved_model")))
+    editor = backends.open_editor(str(Path(export, "saved_model")))
     shapes = (1, editor.resolution, editor.resolution, 3), (1, len(editor.attributes))
     image, strengths = _inputs(shapes)
     return lambda: editor.translate(image, strengths)
@@ -110,7 +110,7 @@ def _plain_tflite(run_dir: str) -> bytes:
     """The translation without the form for devices."""
     import tempfile
 
-    from cgan_tf.translator import Translator
+    from cgan_tf.editing.network import Translator
     from export import saved_model, tflite
 
     with tempfile.TemporaryDirectory() as folder:

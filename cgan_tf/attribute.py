@@ -224,7 +224,7 @@ def pooled(regressor: "Regressor", pixels: np.ndarray) -> np.ndarray:
     """What the regressor's head sees of photos uint8 `[N, R, R, 3]`, float32 `[N, D]`."""
     import tensorflow as tf
 
-    from cgan_tf import families
+    from cgan_tf.stages import families
 
     graph = tf.function(
         lambda photos: regressor.features_and_pooled(photos)[1],
@@ -315,7 +315,8 @@ def with_opinions(
         labels: of the newest attributes.
         own_photos: the labelled photos are the data set's.
     """
-    from cgan_tf import directions, families
+    from cgan_tf import directions
+    from cgan_tf.stages import families
 
     names = regressor.attribute_names[len(dataset.attribute_names) :]
     rows = np.concatenate(
@@ -360,14 +361,15 @@ def add(
         UserError: the head sees one class only, or too few samples of one.
         Interrupted: a signal; the run is as it was.
     """
-    from cgan_tf import directions, translator
+    from cgan_tf import directions
+    from cgan_tf.editing import models
     from cgan_tf.networks.vgg import widened
     from cgan_tf.training import precision
 
     precision.seed_everything(config)
     policy = precision.compute_policy(config)
     kept = [name for name in run.own_attributes() if name not in labels.names]
-    base = translator.load_regressor(run, kept, policy)
+    base = models.load_regressor(run, kept, policy)
     features = pooled(base, pixels)
     heads = {}
     for name, column in zip(labels.names, labels.values.T, strict=True):
@@ -502,10 +504,11 @@ def main() -> int:
         place = find_folder(options.image)
         check_files(labels, tuple(list_images(place)), f"--image={options.image}")
     quiet.import_tensorflow()
-    from cgan_tf import data, editors, report, translator
+    from cgan_tf import data, report
+    from cgan_tf.editing import description, models
 
     for name in ("gan", "regressor", "inversion", "directions"):
-        translator.finished_stage(run, name)
+        models.finished_stage(run, name)
     run.lock()
     dataset = data.open_data(config)
     if run.stage("directions").read_metadata()["data"] != dataset.digest:
@@ -514,7 +517,7 @@ def main() -> int:
             "from; put them back"
         )
     if options.image:
-        aligned = editors.training_crop(config) == editors.CELEBA_CROP
+        aligned = description.training_crop(config) == description.CELEBA_CROP
         labels, pixels = read_photos(labels, place, config.resolution, aligned)
     else:
         check_files(labels, dataset.files, "the run's own photos")

@@ -15,7 +15,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import detail, families
 from cgan_tf.core import artifact, replicas
 from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config, closest
@@ -23,12 +22,14 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash, sync_folder, write_json
 from cgan_tf.core.run_folder import RunFolder, StageFolder
 from cgan_tf.data import ImageData, face_detection, images, pipeline
-from cgan_tf.inversion import load_perceptual
-from cgan_tf.networks import generators
+from cgan_tf.editing import detail, models
+from cgan_tf.editing.models import load_perceptual
+from cgan_tf.evaluation import hyperplane
 from cgan_tf.networks.dcgan import Discriminator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
+from cgan_tf.stages import families
 from cgan_tf.training import cluster, loop, losses, optimizers, precision
 
 STARTING_PHOTOS = 2000  # training photos behind the start of the directions
@@ -245,7 +246,7 @@ def load_networks(folder: RunFolder, config: Config, regressor: Regressor | None
         regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
     return {
         "encoder": artifact.load_model(Encoder, folder.stage("inversion").model, policy),
-        "generator": generators.load(gan.model, config_module.space(config), policy),
+        "generator": models.load_generator(gan.model, config_module.space(config), policy),
         "discriminator": artifact.load_model(Discriminator, gan.path / "discriminator", policy),
         "perceptual": load_perceptual(config, regressor),
     }
@@ -507,13 +508,13 @@ def find_directions(
                 facts = ", ".join(f"{key} {value}" for key, value in note.items())
                 print(f"directions: {name} by {config.directions}: {facts}")
         normals = {
-            name: families.hyperplane(samples, column(name), name)[0]
+            name: hyperplane.hyperplane(samples, column(name), name)[0]
             for name in dict.fromkeys(name for names in held.values() for name in names)
         }
         for index, name in enumerate(attributes):
             if name in held:
                 chosen = {other: normals[other] for other in held[name]}
-                vectors[index] = families.project_out(name, vectors[index], chosen)
+                vectors[index] = hyperplane.project_out(name, vectors[index], chosen)
         trainer.directions.assign(vectors)
     return [
         {"family": config.directions, "hold": list(held.get(name, ())), "found": note}

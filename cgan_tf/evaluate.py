@@ -116,7 +116,8 @@ from cgan_tf.core.run_folder import RunFolder, StageFolder
 from cgan_tf.data import images
 
 if TYPE_CHECKING:  # at run time they would import TensorFlow, with its start-up lines
-    from cgan_tf.measure import Chain, Numbers, Photos
+    from cgan_tf.evaluation.statistics import Numbers
+    from cgan_tf.evaluation.subject import Chain, Photos
     from cgan_tf.networks.judge import Judge
 
 VERSION = 2  # of report.json's layout
@@ -138,7 +139,8 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
         UserError: a stage is missing, or the data has no labels.
         Interrupted: a signal during the judge's training; it has been saved.
     """
-    from cgan_tf import judge, translator
+    from cgan_tf import judge
+    from cgan_tf.editing import models, network
     from cgan_tf.training import cluster, precision
 
     stage = folder.stage("evaluate")
@@ -147,8 +149,8 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     precision.seed_everything(config)
     judge_model = judge.ensure_judge(config, stage, dataset)
     cluster.leave_to_chief()
-    editor = translator.Translator.from_run(folder.path, scores=True)
-    entries = translator.read_directions(folder, editor.generator.latent_shape)
+    editor = network.Translator.from_run(folder.path, scores=True)
+    entries = models.read_directions(folder, editor.generator.latent_shape)
     report = measure_all(config, dataset, stage.path, judge_model, editor, entries)
     write_json(stage.path / "report.json", report)
     stage.finish(kimg=config.judge_kimg)
@@ -172,10 +174,18 @@ def measure_all(
         translator: a `Translator` with its regressor.
         directions: the direction files by attribute.
     """
-    from cgan_tf import detail, editing, measure
+    from cgan_tf.editing import detail
+    from cgan_tf.evaluation import (
+        counterfactual,
+        edits,
+        generation,
+        inversion,
+        statistics,
+        subject,
+    )
 
     start, seed = time.perf_counter(), config.seed
-    chain = measure.Chain(
+    chain = subject.Chain(
         translator,
         judge,
         {name: promised(entry) for name, entry in directions.items()},
@@ -199,52 +209,52 @@ def measure_all(
         },
     }
     fakes = config.eval_fakes
-    generation = measure.measure_generator(chain.generator, judge, dataset, fakes, seed)
+    generation = generation.measure_generator(chain.generator, judge, dataset, fakes, seed)
     report["generation"] = generation
     print(
         f"evaluate: fd {generation['fd']:.2f} (floor {generation['fd_floor']:.2f}), "
         f"precision {generation['precision']:.2f}, recall {generation['recall']:.2f}"
     )
     if config.arch == "stylegan":
-        separability = report["separability"] = measure.measure_separability(
+        separability = report["separability"] = generation.measure_separability(
             chain.generator, judge, seed
         )
         print(
             "evaluate: hyperplanes tell attributes at "
             f"{_text(separability['z'], '.3f')} in z, {_text(separability['w'], '.3f')} in w"
         )
-    photos = measure.Photos(chain, dataset, config.eval_photos, seed)
-    regressor = report["regressor"] = measure.measure_regressor(chain, photos)
+    photos = subject.Photos(chain, dataset, config.eval_photos, seed)
+    regressor = report["regressor"] = inversion.measure_regressor(chain, photos)
     print(
         f"evaluate: accuracy of the regressor {regressor['regressor']['accuracy']:.3f}, "
         f"of the judge {regressor['judge']['accuracy']:.3f}"
     )
-    inversion = report["inversion"] = measure.measure_inversion(chain, photos)
+    inversion = report["inversion"] = inversion.measure_inversion(chain, photos)
     print(
         f"evaluate: reconstructions at {inversion['encoder']['psnr']:.1f} dB, nearer than the best "
         f"random sample {inversion['encoder']['nearer_than_random']:.1%}"
     )
     if config.eval_projections:
-        found = measure.measure_projections(chain, photos, config)
+        found = inversion.measure_projections(chain, photos, config)
         inversion.update(found)
         for mode, entry in found.items():
-            share = measure.ratio(entry["perceptual"], entry["perceptual_encoder"])
+            share = statistics.ratio(entry["perceptual"], entry["perceptual_encoder"])
             print(
                 f"evaluate: {mode} at {_text(share, '.2f')} of the encoder's distance, "
                 f"{entry['seconds_per_image']:.2f} s an image"
             )
-    edits = report["edits"] = editing.measure_edits(chain, photos)
-    report["edits_mean"] = editing.edits_mean(edits)
-    for name, entry in edits["learned"].items():
+    measured = report["edits"] = edits.measure_edits(chain, photos)
+    report["edits_mean"] = edits.edits_mean(measured)
+    for name, entry in measured["learned"].items():
         change, leakage = _text(entry["target_change"], "+.2f"), _text(entry["leakage"], ".3f")
         print(f"evaluate: {name} +1 changes its probability by {change}, the others by {leakage}")
-    settings = report["set"] = editing.measure_set(chain, photos)
+    settings = report["set"] = edits.measure_set(chain, photos)
     print(
         f"evaluate: --set misses by {_text(settings['error'], '.3f')}, by the judge "
         f"{_text(settings['error_judge'], '.3f')}"
     )
     if chain.keep_detail is not None:
-        kept = report["keep_detail"] = editing.measure_keep_detail(chain, photos)
+        kept = report["keep_detail"] = edits.measure_keep_detail(chain, photos)
         for method, words in (("keep_detail", "with --keep_detail"), ("plain", "without")):
             entry = kept["mean"][method]
             print(
@@ -253,7 +263,7 @@ def measure_all(
             )
     report |= _measure_more_edits(chain, photos)
     if dataset.name == "synthetic":
-        report["counterfactual"] = editing.measure_counterfactual(chain, photos)
+        report["counterfactual"] = counterfactual.measure_counterfactual(chain, photos)
     report["pictures"] = draw_pictures(chain, photos, folder)
     report["seconds"] = time.perf_counter() - start
     return report
@@ -261,18 +271,18 @@ def measure_all(
 
 def _measure_more_edits(chain: "Chain", photos: "Photos") -> "Numbers":
     """The blocks on edits beside +1: over strengths, at equal change, between attributes."""
-    from cgan_tf import comparison, editing
+    from cgan_tf.evaluation import comparison, edits, sweeps
 
-    some = photos.some(editing.SWEPT_PHOTOS)
-    learned = editing.sweep_learned(chain, some)
+    some = photos.some(sweeps.SWEPT_PHOTOS)
+    learned = sweeps.sweep_learned(chain, some)
     compared = photos.some(comparison.COMPARED_PHOTOS)
     families, _ = comparison.measure_families(
         chain, compared, {"learned": chain.directions}, comparison.COMPARED_CHANGE
     )
     return {
-        "strengths": editing.measure_strengths(chain, some, learned),
-        "preservation": editing.measure_preservation(
-            chain, some, learned, editing.sweep_random(chain, some)
+        "strengths": sweeps.measure_strengths(chain, some, learned),
+        "preservation": sweeps.measure_preservation(
+            chain, some, learned, sweeps.sweep_random(chain, some)
         ),
         "comparison": families | {"n_photos": len(compared.labels)},
         "rescoring": {
@@ -281,7 +291,7 @@ def _measure_more_edits(chain: "Chain", photos: "Photos") -> "Numbers":
             "matrix": comparison.measure_rescoring(chain, some, chain.directions),
         },
         "cosines": comparison.measure_cosines(chain.directions),
-        "consistency": editing.measure_consistency(chain, some),
+        "consistency": edits.measure_consistency(chain, some),
     }
 
 
@@ -302,7 +312,7 @@ def promised(entry: dict) -> float:
 
 def draw_pictures(chain: "Chain", photos: "Photos", folder: Path) -> dict[str, str]:
     """Saves the stage's pictures; returns their captions by file name."""
-    from cgan_tf import editing, measure
+    from cgan_tf.evaluation import edits, subject
 
     captions = {}
 
@@ -311,7 +321,7 @@ def draw_pictures(chain: "Chain", photos: "Photos", folder: Path) -> dict[str, s
         captions[name] = caption
 
     z = chain.generator.sample_prior(SAMPLES, seed=photos.seed).numpy()
-    save("samples.png", measure.batched(chain.sample, z), 8, "Samples of the generator")
+    save("samples.png", subject.batched(chain.sample, z), 8, "Samples of the generator")
 
     pairs = [photos.images[:RECONSTRUCTIONS], photos.reconstructions[:RECONSTRUCTIONS]]
     rows = [part[start : start + 8] for start in range(0, len(pairs[0]), 8) for part in pairs]
@@ -320,7 +330,7 @@ def draw_pictures(chain: "Chain", photos: "Photos", folder: Path) -> dict[str, s
          "Test photos, and below each row their reconstructions")  # fmt: skip
 
     for name, direction in chain.directions.items():
-        rows = editing.rows_without(chain, photos, name)[:EDITED]
+        rows = edits.rows_without(chain, photos, name)[:EDITED]
         if not len(rows):
             continue
         columns = [photos.images[rows], photos.reconstructions[rows]] + [
@@ -356,18 +366,19 @@ def compare(judge_run: Path, generator_run: Path) -> "Numbers":
     Raises:
         UserError: a run or what it must hold is missing, or the data is not the judge's.
     """
-    from cgan_tf import judge, measure, translator
+    from cgan_tf import judge
     from cgan_tf.core import artifact
-    from cgan_tf.networks import generators
+    from cgan_tf.editing import models
+    from cgan_tf.evaluation import generation
     from cgan_tf.networks.judge import Judge
     from cgan_tf.networks.stylegan import StyleGenerator
 
     run_folder, other_folder = RunFolder(judge_run), RunFolder(generator_run)
     config = run_folder.load_config()
     other_folder.load_config()
-    stage = translator.finished_stage(run_folder, "evaluate")
-    stages = [translator.finished_stage(run, "gan") for run in (run_folder, other_folder)]
-    loaded = [generators.load(gan.model) for gan in stages]
+    stage = models.finished_stage(run_folder, "evaluate")
+    stages = [models.finished_stage(run, "gan") for run in (run_folder, other_folder)]
+    loaded = [models.load_generator(gan.model) for gan in stages]
     judge_model = artifact.load_model(Judge, stage.path / judge.FOLDER)
     dataset = data.open_data(config)
     if stage.read_metadata()["data"] != dataset.digest:
@@ -376,12 +387,12 @@ def compare(judge_run: Path, generator_run: Path) -> "Numbers":
             "evaluated on; put them back, or evaluate anew with --restart"
         )
     blocks = [
-        measure.measure_generator(generator, judge_model, dataset, config.eval_fakes, config.seed)
+        generation.measure_generator(generator, judge_model, dataset, config.eval_fakes, config.seed)
         for generator in loaded
     ]
     result = {"run": blocks[0], "other": blocks[1], "other_run": str(generator_run)}
     if isinstance(loaded[1], StyleGenerator):
-        result["separability"] = measure.measure_separability(loaded[1], judge_model, config.seed)
+        result["separability"] = generation.measure_separability(loaded[1], judge_model, config.seed)
     write_json(against_path(stage, generator_run), result)
     return result
 

@@ -8,13 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import data, metrics
+from cgan_tf import data
 from cgan_tf.core import artifact, replicas
 from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images, pipeline
-from cgan_tf.networks import generators
+from cgan_tf.editing import models
+from cgan_tf.evaluation import metrics
 from cgan_tf.networks.dcgan import Discriminator
 from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.training import augment, loop, losses, optimizers, precision
@@ -70,12 +71,12 @@ class GAN(loop.Trainer):
 
     def _add_networks(self, policy: str) -> None:
         config = self.config
-        self.generator = generators.build(config, policy)
+        self.generator = models.build_generator(config, policy)
         self.discriminator = Discriminator(
             config.resolution, config.width, config.d_norm, config.minibatch_std,
             config.equalized_lr, dtype=policy,
         )  # fmt: skip
-        self.average = generators.build(config, name="average")  # float32: others use it
+        self.average = models.build_generator(config, name="average")  # float32: others use it
 
     def checkpoint_parts(self) -> dict:
         return {

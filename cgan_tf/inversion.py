@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf import metrics
 from cgan_tf.core import artifact, replicas
 from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, images, pipeline
-from cgan_tf.networks import generators
+from cgan_tf.editing import models
+from cgan_tf.evaluation import metrics
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor, build_backbone, load_imagenet
@@ -31,20 +31,6 @@ def check(config: Config) -> None:
     """
     if config.perceptual == "imagenet":
         load_imagenet(build_backbone(), "--perceptual")
-
-
-def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
-    """The perceptual distance that --perceptual names.
-
-    Raises:
-        UserError: ImageNet's features are asked for and cannot be had.
-    """
-    backbone = None
-    if config.perceptual == "imagenet":
-        backbone = build_backbone(precision.compute_policy(config))
-        load_imagenet(backbone, "--perceptual")
-        backbone.trainable = False
-    return Perceptual(regressor, backbone, config.perceptual_weights)
 
 
 class InversionTrainer(loop.Trainer):
@@ -138,7 +124,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     policy = precision.compute_policy(config)
     space = config_module.space(config)
     with replicas.scope():
-        generator = generators.load(folder.stage("gan").model, space, policy)
+        generator = models.load_generator(folder.stage("gan").model, space, policy)
         regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
         encoder = Encoder(
             config.resolution,
@@ -147,7 +133,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
             config.encoder == "residual",
             policy,
         )
-        perceptual = load_perceptual(config, regressor)
+        perceptual = models.load_perceptual(config, regressor)
         trainer = InversionTrainer(encoder, generator, perceptual, config)
     mean = tf.reduce_mean(generator.sample_latent(MEAN_SAMPLES, seed=config.seed), axis=0)
     encoder.add_mean.mean.assign(mean)

@@ -136,9 +136,9 @@ def open_labeler(path: str, samples: bool) -> Labeler:
     Raises:
         UserError: it is neither, unfinished or damaged.
     """
-    from cgan_tf import editors
+    from cgan_tf.editing import backends
 
-    form, place = editors.find_model(path)
+    form, place = backends.find_model(path)
     if form == "tflite":
         raise UserError(
             f"--model={path}: a .tflite file holds no attribute scores; give the run folder or "
@@ -149,42 +149,41 @@ def open_labeler(path: str, samples: bool) -> Labeler:
 
 def _of_run(run: RunFolder, samples: bool) -> Labeler:
     """Neither encoder nor directions are needed: only what labels is loaded, in float32."""
-    from cgan_tf import editors, translator
-    from cgan_tf.networks import generators
+    from cgan_tf.editing import backends, description, models, network
 
     config = run.load_config()
     names = ("regressor", "gan") if samples else ("regressor",)
-    stages = {name: translator.finished_stage(run, name) for name in names}
-    regressor = translator.load_regressor(run, run.own_attributes())
+    stages = {name: models.finished_stage(run, name) for name in names}
+    regressor = models.load_regressor(run, run.own_attributes())
     functions = {"attributes": lambda image: regressor(image, training=False)}
     if samples:
-        generator = generators.load(stages["gan"].model)
-        functions["sample"] = lambda z: translator.sample(generator, z, config.truncation)
+        generator = models.load_generator(stages["gan"].model)
+        functions["sample"] = lambda z: network.sample(generator, z, config.truncation)
     return Labeler(
         regressor.attribute_names,
         regressor.resolution,
-        editors.training_crop(config) == editors.CELEBA_CROP,
+        description.training_crop(config) == description.CELEBA_CROP,
         config.prior,
         config.z_dim,
-        lambda signature, **inputs: editors.run_on_cpu(functions[signature], **inputs),
+        lambda signature, **inputs: backends.run_on_cpu(functions[signature], **inputs),
     )
 
 
 def _of_saved_model(folder: Path) -> Labeler:
-    from cgan_tf import editors
+    from cgan_tf.editing import backends
 
-    editor = editors.SavedModelEditor(folder)
-    description = editor.description
-    lacking = [name for name in ("scores", "prior", "z_dim") if name not in description]
+    editor = backends.SavedModelEditor(folder)
+    facts = editor.description
+    lacking = [name for name in ("scores", "prior", "z_dim") if name not in facts]
     lacking += [name for name in ("attributes", "sample") if name not in editor.signatures]
     if lacking:
         raise UserError(f"{folder}: it lacks {lacking[0]!r}; export it with python -m export")
     return Labeler(
-        tuple(description["scores"]),
+        tuple(facts["scores"]),
         editor.resolution,
         editor.aligned,
-        description["prior"],
-        description["z_dim"],
+        facts["prior"],
+        facts["z_dim"],
         editor.run,
     )
 
@@ -221,11 +220,11 @@ def draw_samples(
     Raises:
         UserError: the generator's answer is not finite.
     """
-    from cgan_tf import editors
+    from cgan_tf.editing import backends
 
     draw = np.random.Generator(np.random.PCG64(seed))
     for start in range(0, count, BATCH):
-        z = editors.draw_prior(draw, labeler.prior, BATCH, labeler.z_dim)
+        z = backends.draw_prior(draw, labeler.prior, BATCH, labeler.z_dim)
         batch = labeler.run("sample", z=z)
         if not np.isfinite(batch).all():
             raise UserError("--model: a sample is not finite; train the gan stage anew")

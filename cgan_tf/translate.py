@@ -31,18 +31,18 @@ from absl import flags
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from cgan_tf import strengths
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_bytes
 from cgan_tf.data import images
 from cgan_tf.data.portraits import Portrait, choose_face, find_photos, parse_face, portraits
 from cgan_tf.data.source import IMAGE_SUFFIXES
+from cgan_tf.editing import strengths
 
 if TYPE_CHECKING:  # at run time it would import TensorFlow, with its start-up lines
-    from cgan_tf.editors import Editor
-    from cgan_tf.projection import Projector
-    from cgan_tf.tuning import Tuner
+    from cgan_tf.editing.backends import Editor
+    from cgan_tf.editing.projection import Projector
+    from cgan_tf.editing.tuning import Tuner
 
 STRIP_FACTORS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # times the strengths asked for
 INVERSIONS = ("encoder", "hybrid", "optimize")
@@ -233,13 +233,13 @@ def open_projector(editor: "Editor", options: flags.FlagValues) -> "Projector | 
     Raises:
         UserError: `model` is no run folder, the mask makes no sense, or a stage is missing.
     """
-    from cgan_tf import editors, projection
+    from cgan_tf.editing import backends, projection
 
     asked = [f"--tune={options.tune}"] if options.tune else []
     asked += [f"--inversion={options.inversion}"] if options.inversion != "encoder" else []
     if not asked:
         return None
-    if not isinstance(editor, editors.KerasEditor):
+    if not isinstance(editor, backends.KerasEditor):
         raise UserError(
             f"--model={options.model}: an exported model has no gradients for {asked[0]}; "
             "give the run folder"
@@ -273,7 +273,7 @@ class Inverter:
         """Faces that are best found together."""
         if self.inversion == "encoder":
             return 1
-        from cgan_tf import projection
+        from cgan_tf.editing import projection
 
         return projection.BATCH
 
@@ -285,7 +285,7 @@ class Inverter:
         """The latents of crops, given the encoder's."""
         if self.inversion == "encoder":
             return encoded
-        from cgan_tf import projection
+        from cgan_tf.editing import projection
 
         found = projection.invert(
             self.projector,
@@ -421,7 +421,7 @@ def edit_group(
         tuner: adapts the generator to each face.
         tuning_steps: its steps.
     """
-    from cgan_tf import metrics
+    from cgan_tf.evaluation import metrics
 
     editor = drawer.editor
     none = np.zeros(len(editor.attributes), np.float32)
@@ -557,9 +557,9 @@ def main() -> int:
     targets = plan_outputs(photos, is_folder, options.output, options.overwrite)
 
     quiet.import_tensorflow()
-    from cgan_tf import editors, tuning
+    from cgan_tf.editing import backends, tuning
 
-    editor = editors.open_editor(options.model, scores=bool(wish.values))
+    editor = backends.open_editor(options.model, scores=bool(wish.values))
     wish.check(editor.attributes)
     which = choose_face(options.face, editor.aligned)
     projector = open_projector(editor, options)

@@ -6,13 +6,14 @@ metadata), and read back by `cgan_tf.editors`.
 
 from typing import Any
 
-from cgan_tf import detail
 from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder, versions
-from cgan_tf.editors import DESCRIPTION_FORMAT, training_crop, usual_psnr
-from cgan_tf.translator import Translator, read_directions
+from cgan_tf.editing import detail
+from cgan_tf.editing.description import DESCRIPTION_FORMAT, training_crop, usual_psnr
+from cgan_tf.editing.models import read_directions
+from cgan_tf.editing.network import Translator
 
 LICENSE_NOTES = {
     "synthetic": "Trained on faces that cgan_tf draws itself; no third-party photo was used.",

@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from cgan_tf.editing.network import Translator
 from cgan_tf.networks import equalized
 from cgan_tf.networks.dcgan import LOWEST, SLOPE, Generator
 from cgan_tf.networks.normalization import BatchNormalization
-from cgan_tf.translator import Translator
 
 FEW_CHANNELS = 8  # a product's rows, 16 times the channels, are too short below
 

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from cgan_tf import judge, measure, metrics
+from cgan_tf import judge
 from cgan_tf.core import artifact
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData
-from cgan_tf.editors import Editor
+from cgan_tf.editing.backends import Editor
+from cgan_tf.editing.network import Translator
+from cgan_tf.evaluation import metrics, subject
 from cgan_tf.networks.judge import Judge
-from cgan_tf.translator import Translator
 from export import parity
 
 KEPT = 0.95  # share of Keras's change of the target that must be left
@@ -43,10 +44,10 @@ def load_scorer(folder: RunFolder, translator: Translator) -> Scorer:
     place = folder.stage("evaluate").path / judge.FOLDER
     if (place / "weights.h5").exists():
         model = artifact.load_model(Judge, place)
-        score = measure.compiled(lambda image: model.features_and_probabilities(image)[1], shape)
+        score = subject.compiled(lambda image: model.features_and_probabilities(image)[1], shape)
         return Scorer("judge", model.attribute_names, score)
     names = translator.regressor.attribute_names
-    return Scorer("regressor", names, measure.compiled(translator.score, shape))
+    return Scorer("regressor", names, subject.compiled(translator.score, shape))
 
 
 class Edits:
@@ -119,7 +120,7 @@ class Edits:
         def score(rows: np.ndarray, strengths: np.ndarray) -> np.ndarray:
             given = np.repeat(np.float32(strengths)[None], len(rows), axis=0)
             inputs = {"latent": latent[rows], "strengths": given}
-            return measure.batched(
+            return subject.batched(
                 self.scorer.score, parity.run_batched(editor, "generate", inputs)
             )
 

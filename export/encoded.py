@@ -11,7 +11,7 @@ the request.
 import tensorflow as tf
 
 from cgan_tf.data.images import CELEBA_HEIGHT, CELEBA_SQUARE, CELEBA_WIDTH, MAX_PIXELS
-from cgan_tf.editors import CELEBA_CROP
+from cgan_tf.editing.description import CELEBA_CROP
 
 _HEADER = 32  # bytes, in which all of these have their size, but JPEG
 _PNG, _JPEG, _GIF, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM"

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from cgan_tf import metrics
-from cgan_tf.editors import Editor, draw_prior
+from cgan_tf.editing.backends import Editor, draw_prior
+from cgan_tf.evaluation import metrics
 
 BATCH = 16  # rows that are compared at a time
 TIMED, WARM_UP = 50, 5  # calls of a signature whose time is taken, and calls before them

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 import numpy as np
 from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
 
-from cgan_tf.editors import Editor
-from cgan_tf.translator import EDIT
+from cgan_tf.editing.backends import Editor
+from cgan_tf.editing.network import EDIT
 
 CALIBRATION = 200  # training photos behind the ranges of int8
 STRONGEST = 2.0  # of one attribute at a time, that the ranges of int8 have room for

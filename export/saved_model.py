@@ -17,8 +17,8 @@ import tensorflow as tf
 
 from cgan_tf.core.files import write_json
 from cgan_tf.core.quiet import native_stderr_held
-from cgan_tf.editors import ASSETS, DESCRIPTION_NAME, SQUARE_CROP
-from cgan_tf.translator import Translator
+from cgan_tf.editing.description import ASSETS, DESCRIPTION_NAME, SQUARE_CROP
+from cgan_tf.editing.network import Translator
 from export import encoded
 
 # The first one is also served as `serving_default`.

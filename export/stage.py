@@ -26,8 +26,8 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import set_aside, sync_folder, write_json
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.editors import DESCRIPTION_NAME
-from cgan_tf.translator import finished_stage
+from cgan_tf.editing.description import DESCRIPTION_NAME
+from cgan_tf.editing.models import finished_stage
 from export import summary, variants
 from export.description import model_hashes
 

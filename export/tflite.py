@@ -18,7 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.quiet import native_stderr_held
-from cgan_tf.editors import DESCRIPTION_NAME
+from cgan_tf.editing.description import DESCRIPTION_NAME
 from export import quantization
 from export.saved_model import DEVICE_SIGNATURES
 

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cgan_tf import measure
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_bytes, write_text
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, images
-from cgan_tf.editors import KerasEditor, SavedModelEditor, TFLiteEditor
-from cgan_tf.translator import Translator
+from cgan_tf.editing.backends import KerasEditor, SavedModelEditor, TFLiteEditor
+from cgan_tf.editing.network import Translator
+from cgan_tf.evaluation import subject
 from export import device, edits, parity, quantization, saved_model, tflite
 from export.description import describe
 
@@ -53,7 +53,7 @@ class Source:
         self.description = describe(folder, config, self.translator)
         self.text = json.dumps(self.description, indent=2, allow_nan=False) + "\n"
         self.keras = KerasEditor(self.translator, self.description["crop"])
-        self.chosen = measure.choose(dataset.splits[SPLIT], PHOTOS, config.seed)
+        self.chosen = subject.choose(dataset.splits[SPLIT], PHOTOS, config.seed)
         self.inputs = parity.make_inputs(
             self.keras,
             images.to_float(dataset.read(self.chosen)),
@@ -75,7 +75,7 @@ class Source:
     def samples(self) -> quantization.Samples:
         """What int8 is calibrated with: photos that the models have learned from."""
         count, seed = quantization.CALIBRATION, self.config.seed
-        chosen = measure.choose(self.dataset.splits["train"], count, seed)
+        chosen = subject.choose(self.dataset.splits["train"], count, seed)
         photos = images.to_float(self.dataset.read(chosen))
         return quantization.Samples(self.keras, photos, seed)
 

@@ -12,11 +12,12 @@ import tiny
 from face_pictures import picture
 from PIL import Image
 
-from cgan_tf import attribute, data, directions, label, translator
+from cgan_tf import attribute, data, directions, label
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
+from cgan_tf.editing import network
 from cgan_tf.networks.vgg import Regressor, widened
 
 NAME = "Bright"  # what no regressor of drawn faces has seen
@@ -164,7 +165,7 @@ def test_the_run_has_the_attribute_and_its_stages_are_as_they_were(added, faces,
     for name in ("gan", "regressor", "inversion", "directions"):
         assert folder.stage(name).begin(config, faces.digest, say=silent) is False
 
-    editor = translator.Translator.from_run(folder.path, scores=True, own=True)
+    editor = network.Translator.from_run(folder.path, scores=True, own=True)
     assert editor.attributes == (*config.attributes, NAME)
     assert editor.regressor.attribute_names == (*faces.attribute_names, NAME)
     entry = json.loads(folder.own_path(NAME).read_text())
@@ -177,20 +178,20 @@ def test_the_run_has_the_attribute_and_its_stages_are_as_they_were(added, faces,
     assert np.corrcoef(scores, bright)[0, 1] > 0.6
 
     # The judge does not know it: evaluate's own call has the trained attributes alone.
-    plain = translator.Translator.from_run(folder.path, scores=True)
+    plain = network.Translator.from_run(folder.path, scores=True)
     assert plain.attributes == config.attributes
     assert plain.regressor.attribute_names == faces.attribute_names
 
 
 def test_labels_and_descriptions_have_it(added, faces, slim_vgg):
-    from cgan_tf import editors
+    from cgan_tf.editing import backends
     from export import description
 
     folder, _ = added
     labeler = label.open_labeler(str(folder.path), samples=False)
     assert labeler.attributes == (*faces.attribute_names, NAME)
-    assert editors.open_editor(str(folder.path)).attributes[-1] == NAME
-    editor = translator.Translator.from_run(folder.path, scores=True, own=True)
+    assert backends.open_editor(str(folder.path)).attributes[-1] == NAME
+    editor = network.Translator.from_run(folder.path, scores=True, own=True)
     said = description.describe(folder, folder.load_config(), editor)
     assert said["attributes"][-1] == NAME and said["scores"][-1] == NAME
     assert said["calibration"][NAME][0]["strength"] == directions.TABLE[0]
@@ -237,7 +238,7 @@ def test_restart_of_a_parent_takes_the_own_attributes_along(added, tmp_path, sli
     folder.restart_own(say=silent)
     assert folder.own_attributes() == {}
     assert (folder.path / "attributes.old-001" / f"{NAME}.json").exists()
-    assert translator.Translator.from_run(folder.path, own=True).attributes == (
+    assert network.Translator.from_run(folder.path, own=True).attributes == (
         folder.load_config().attributes
     )
     folder.restart_own(say=silent)  # nothing is left to move
@@ -253,7 +254,7 @@ def test_a_command_that_dies_leaves_the_run_as_it_was(copy, table, slim_vgg, mon
         command(run_dir=copy.path, labels=table)
     monkeypatch.undo()
     assert copy.own_attributes() == {}
-    assert NAME not in translator.Translator.from_run(copy.path, own=True).attributes
+    assert NAME not in network.Translator.from_run(copy.path, own=True).attributes
     assert not (copy.path / "attributes" / ".building").exists()
 
 
@@ -277,7 +278,7 @@ def test_a_file_that_does_not_fit_is_refused(added, tmp_path, slim_vgg, change, 
     else:
         write_json(path, entry)
     with pytest.raises(UserError, match=f"{NAME}.json.*{message}.*cgan_tf.attribute --restart"):
-        translator.Translator.from_run(folder.path, scores=True, own=True)
+        network.Translator.from_run(folder.path, scores=True, own=True)
 
 
 def test_given_labels_hold_and_the_head_says_the_rest(faces, slim_vgg):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cgan_tf.translator import Translator
+from cgan_tf.editing.network import Translator
 from export import saved_model
 from export.serving.model import serving_graph
 

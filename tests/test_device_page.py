@@ -20,7 +20,7 @@ from programs import find
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import face_detection, images
-from cgan_tf.translator import Translator
+from cgan_tf.editing.network import Translator
 from export import description as description_module
 from export import page as device_page
 from export import saved_model, tflite

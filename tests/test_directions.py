@@ -12,12 +12,13 @@ import tensorflow as tf
 import tiny
 from PIL import Image
 
-from cgan_tf import detail, directions
+from cgan_tf import directions
 from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import face_detection, images
+from cgan_tf.editing import detail
 from cgan_tf.training import checkpoint
 
 NAMES = ("A", "B", "C")

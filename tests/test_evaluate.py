@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cgan_tf import data, editing, evaluate, figures, judge, measure, projection, translator
+from cgan_tf import data, evaluate, figures, judge
 from cgan_tf.core import artifact
 from cgan_tf.core.errors import UserError
 from cgan_tf.data.images import decode_file, to_float
 from cgan_tf.data.synthetic import drawing
 from cgan_tf.data.synthetic import source as synthetic_source
-from cgan_tf.detail import KeepDetail
+from cgan_tf.editing import models, network, projection
+from cgan_tf.editing.detail import KeepDetail
+from cgan_tf.evaluation import counterfactual, edits, generation, inversion, subject
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.judge import Judge
 
@@ -28,8 +30,8 @@ OPTIONS = {"judge_kimg": 0.256, "eval_fakes": 120, "eval_photos": 10, "eval_proj
 def few_samples():
     """VGG16 sees each random sample: a thousand of them would take most of the tests' time."""
     with pytest.MonkeyPatch.context() as patch:
-        few = functools.partial(measure.measure_inversion, samples=50)
-        patch.setattr(measure, "measure_inversion", few)
+        few = functools.partial(inversion.measure_inversion, samples=50)
+        patch.setattr(inversion, "measure_inversion", few)
         yield
 
 
@@ -48,17 +50,17 @@ def finished(tmp_path_factory):
 @pytest.fixture(scope="module")
 def chain(finished):
     config, folder, _, _ = finished
-    editor = translator.Translator.from_run(folder.path, scores=True)
+    editor = network.Translator.from_run(folder.path, scores=True)
     model = artifact.load_model(Judge, folder.path / "evaluate" / judge.FOLDER)
     count = len(fake_run.ATTRIBUTES)
     whole = KeepDetail(np.ones(count, np.float32), np.ones((count, 32, 32), np.float32))
-    return measure.Chain(editor, model, dict.fromkeys(fake_run.ATTRIBUTES, 0.5), whole)
+    return subject.Chain(editor, model, dict.fromkeys(fake_run.ATTRIBUTES, 0.5), whole)
 
 
 @pytest.fixture(scope="module")
 def photos(finished, chain):
     config, _, dataset, _ = finished
-    return measure.Photos(chain, dataset, 10, config.seed)
+    return subject.Photos(chain, dataset, 10, config.seed)
 
 
 # ---- the stage ---------------------------------------------------------------------------------
@@ -166,7 +168,7 @@ def test_every_figure_carries_its_n_and_seed(finished):
     for name in fake_run.ATTRIBUTES:
         without = int(np.sum(labels[:, dataset.attribute_names.index(name)] == 0))
         assert report["edits"]["learned"][name]["n"] == without
-        assert report["edits"]["random"][name]["draws"] == editing.RANDOM_DRAWS
+        assert report["edits"]["random"][name]["draws"] == edits.RANDOM_DRAWS
         assert report["counterfactual"][name]["n"] == without
 
 
@@ -192,9 +194,9 @@ def test_a_finished_stage_does_nothing(finished, capsys):
 
 def test_measuring_again_gives_the_same_figures(finished, tmp_path):
     config, folder, dataset, report = finished
-    editor = translator.Translator.from_run(folder.path, scores=True)
+    editor = network.Translator.from_run(folder.path, scores=True)
     model = artifact.load_model(Judge, folder.path / "evaluate" / judge.FOLDER)
-    entries = translator.read_directions(folder, editor.generator.latent_shape)
+    entries = models.read_directions(folder, editor.generator.latent_shape)
     again = json.loads(json.dumps(
         evaluate.measure_all(config, dataset, tmp_path, model, editor, entries)))  # fmt: skip
     for key in set(report) - {"seconds", "inversion"}:
@@ -241,7 +243,7 @@ def test_photos_as_fakes_are_at_distance_zero(finished, chain):
     _, _, dataset, _ = finished
     held_out = np.concatenate([dataset.splits["validation"], dataset.splits["test"]])
     replay = Replay(to_float(dataset.read(held_out)), 32)
-    block = measure.measure_generator(replay, chain.judge_model, dataset, 20, seed=1)
+    block = generation.measure_generator(replay, chain.judge_model, dataset, 20, seed=1)
     assert block["fd"] == pytest.approx(0.0, abs=1e-6)
     assert block["fd_at_32"] == pytest.approx(0.0, abs=1e-6)
     assert block["fd_floor"] > 100 * block["fd"]
@@ -253,9 +255,9 @@ def test_a_generator_of_another_resolution_is_judged_without_its_blur(tmp_path):
     config = fake_run.make_config(tmp_path, resolution=64)
     dataset = data.open_data(config, say=lambda line: None)
     held_out = np.concatenate([dataset.splits["validation"], dataset.splits["test"]])
-    small = measure.resize(tf.constant(to_float(dataset.read(held_out))), 32)
+    small = subject.resize(tf.constant(to_float(dataset.read(held_out))), 32)
     model = Judge(dataset.attribute_names, 64)
-    block = measure.measure_generator(Replay(small, 32), model, dataset, 20, seed=1)
+    block = generation.measure_generator(Replay(small, 32), model, dataset, 20, seed=1)
     assert block["resolution"] == 32
     assert block["fd_at_32"] == pytest.approx(0.0, abs=1e-5)
     assert block["fd"] > 0.001
@@ -264,9 +266,9 @@ def test_a_generator_of_another_resolution_is_judged_without_its_blur(tmp_path):
 
 def test_resize():
     image = tf.reshape(tf.range(16, dtype=tf.float32), (1, 4, 4, 1))
-    np.testing.assert_allclose(measure.resize(image, 2)[0, ..., 0], [[2.5, 4.5], [10.5, 12.5]])
-    assert measure.resize(image, 4) is image
-    larger = measure.resize(image, 8)
+    np.testing.assert_allclose(subject.resize(image, 2)[0, ..., 0], [[2.5, 4.5], [10.5, 12.5]])
+    assert subject.resize(image, 4) is image
+    larger = subject.resize(image, 8)
     assert larger.shape == (1, 8, 8, 1)
     assert float(larger[0, 0, 0, 0]) == 0.0 and float(larger[0, 7, 7, 0]) == 15.0
     assert float(larger[0, 0, 1, 0]) == pytest.approx(0.25)
@@ -274,12 +276,12 @@ def test_resize():
 
 def test_choose_is_seeded_and_within():
     indices = np.arange(100, 200)
-    assert np.array_equal(measure.choose(indices[::-1], 100, 0), indices)
-    chosen = measure.choose(indices, 10, 1)
+    assert np.array_equal(subject.choose(indices[::-1], 100, 0), indices)
+    chosen = subject.choose(indices, 10, 1)
     assert len(set(chosen)) == 10 and set(chosen) <= set(indices)
     assert np.array_equal(chosen, np.sort(chosen))
-    assert np.array_equal(chosen, measure.choose(indices, 10, 1))
-    assert not np.array_equal(chosen, measure.choose(indices, 10, 2))
+    assert np.array_equal(chosen, subject.choose(indices, 10, 1))
+    assert not np.array_equal(chosen, subject.choose(indices, 10, 2))
 
 
 # ---- inversion ---------------------------------------------------------------------------------
@@ -288,7 +290,7 @@ def test_choose_is_seeded_and_within():
 def test_descent_is_measured_on_the_encoders_own_photos(finished, chain, photos):
     config, _, _, report = finished
     hybrid, optimize = (report["inversion"][mode] for mode in ("hybrid", "optimize"))
-    rows = measure.choose(np.arange(10), 3, config.seed)
+    rows = subject.choose(np.arange(10), 3, config.seed)
     own = chain.distance(photos.images[rows], photos.reconstructions[rows]).mean()
     for block in (hybrid, optimize):
         assert block["n"] == 3 and block["seed"] == config.seed
@@ -310,7 +312,7 @@ def test_the_mean_curve_holds_a_batch_that_stopped_at_its_last_point(chain, phot
 
     parts = [part(2, np.stack([other[:2], latents[:2]]), [1.0, 2.0]),
              part(1, np.stack([other[2:]]), [4.0])]  # fmt: skip
-    steps, seconds, curve = measure.mean_curve(
+    steps, seconds, curve = inversion.mean_curve(
         chain.generate, chain.distance, photos.images[:3], parts
     )
     assert steps.tolist() == [0, 1]
@@ -329,22 +331,22 @@ def test_flat_features_have_the_perceptual_distance(chain, photos):
 
 
 def test_nearest_sample_is_the_minimum_over_all_pairs(chain, photos, monkeypatch):
-    best = measure.nearest_sample(chain, photos, 30)
+    best = inversion.nearest_sample(chain, photos, 30)
     samples = chain.generate(chain.generator.sample_prior(30, seed=photos.seed).numpy())
     for row in range(3):
         photo = np.repeat(photos.images[row : row + 1], 30, axis=0)
         assert best[row] == pytest.approx(chain.distance(photo, samples).min(), rel=1e-3)
     # In blocks, as where the features of all samples do not fit.
-    monkeypatch.setattr(measure, "BATCH", 7)
-    monkeypatch.setattr(measure, "FEATURE_BYTES", 1)
-    np.testing.assert_allclose(measure.nearest_sample(chain, photos, 30), best, rtol=1e-4)
+    monkeypatch.setattr(subject, "BATCH", 7)
+    monkeypatch.setattr(inversion, "FEATURE_BYTES", 1)
+    np.testing.assert_allclose(inversion.nearest_sample(chain, photos, 30), best, rtol=1e-4)
 
 
 def test_a_perfect_inversion_is_told(chain, photos):
-    perfect = measure.Photos.__new__(measure.Photos)
+    perfect = subject.Photos.__new__(subject.Photos)
     perfect.__dict__ |= photos.__dict__
     perfect.reconstructions, perfect.reconstructed_features = photos.images, photos.features
-    block = measure.measure_inversion(chain, perfect, samples=20)["encoder"]
+    block = inversion.measure_inversion(chain, perfect, samples=20)["encoder"]
     assert block["nearer_than_random"] == 1.0
     assert block["identity"] == pytest.approx(1.0)
     assert block["ssim"] == pytest.approx(1.0)
@@ -354,7 +356,7 @@ def test_a_perfect_inversion_is_told(chain, photos):
 
 def test_some_of_the_photos_are_a_seeded_choice(photos):
     some = photos.some(4)
-    rows = measure.choose(np.arange(10), 4, photos.seed)
+    rows = subject.choose(np.arange(10), 4, photos.seed)
     assert len(rows) == 4 and len(photos.labels) == 10
     for name, value in vars(photos).items():
         kept = value if name in ("seed", "base_rates") else value[rows]
@@ -363,7 +365,7 @@ def test_some_of_the_photos_are_a_seeded_choice(photos):
 
 def test_photos_come_from_the_split_that_is_named(finished, chain, photos):
     config, _, dataset, _ = finished
-    others = measure.Photos(chain, dataset, 10, config.seed, "validation")
+    others = subject.Photos(chain, dataset, 10, config.seed, "validation")
     np.testing.assert_array_equal(others.indices, np.sort(dataset.splits["validation"]))
     np.testing.assert_array_equal(photos.indices, np.sort(dataset.splits["test"]))
 
@@ -373,7 +375,7 @@ def test_photos_come_from_the_split_that_is_named(finished, chain, photos):
 
 def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, monkeypatch):
     name = "Eyeglasses"
-    rows = editing.rows_without(chain, photos, name)
+    rows = edits.rows_without(chain, photos, name)
     faces = [synthetic_source.face(photos.indices[row]) for row in rows]
     changed = [drawing.counterfactual(face, name, True) for face in faces]
     truth = to_float(np.stack([drawing.render(face, 32) for face in changed]))
@@ -387,7 +389,7 @@ def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, mon
 
     for pictures, share in ((truth, 1.0), (unedited, 0.0)):
         monkeypatch.setattr(chain, "generate", draw(pictures))
-        block = editing.measure_counterfactual(chain, photos)[name]
+        block = counterfactual.measure_counterfactual(chain, photos)[name]
         for key in ("nearer", "beats_photo"):
             assert [block[key + by] for by in ("", "_judge", "_psnr")] == [share] * 3
         assert block["n"] == block["n_nearer"] == len(rows)
@@ -409,7 +411,7 @@ def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, mon
         (truth, {"beats_reconstruction": 1.0, "beats_reconstruction_psnr": 1.0}),
     ):  # fmt: skip
         monkeypatch.setattr(chain, "generate", draw(pictures))
-        block = editing.measure_counterfactual(chain, photos)[name]
+        block = counterfactual.measure_counterfactual(chain, photos)[name]
         assert {key: block[key] for key in answers} == answers
 
 
@@ -418,7 +420,7 @@ def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, mon
 
 def test_regressor_block_by_hand(finished, chain, photos):
     _, _, dataset, _ = finished
-    block = measure.measure_regressor(chain, photos)
+    block = inversion.measure_regressor(chain, photos)
     labels = dataset.labels[dataset.splits["test"]]
     scores = chain.score(photos.images)
     assert block["n"] == 10
@@ -464,8 +466,8 @@ def test_compare_judges_both_generators_alike(finished, other_run):
 def test_compare_tells_how_well_a_stylegans_spaces_separate(finished, tmp_path, monkeypatch):
     config, folder, _, _ = finished
     other = fake_run.make_run(tmp_path / "style", dataclasses.replace(config, arch="stylegan"))
-    few = functools.partial(measure.measure_separability, samples=500)
-    monkeypatch.setattr(measure, "measure_separability", few)
+    few = functools.partial(generation.measure_separability, samples=500)
+    monkeypatch.setattr(generation, "measure_separability", few)
     result = evaluate.compare(folder.path, other.path)
     block = result["separability"]
     assert (block["n_train"], block["n"], block["seed"]) == (400, 100, config.seed)
@@ -671,7 +673,7 @@ class Sign:
 
 
 def test_separability_is_what_a_hyperplane_can_tell():
-    block = measure.measure_separability(Plain(), Sign(), seed=3, samples=2000)
+    block = generation.measure_separability(Plain(), Sign(), seed=3, samples=2000)
     assert set(block["attributes"]) == {"Linear", "Product"}
     assert (block["n_train"], block["n"], block["seed"]) == (1600, 400, 3)
     linear, product = block["attributes"]["Linear"], block["attributes"]["Product"]

@@ -17,11 +17,12 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 import export
-from cgan_tf import data, detail, editors
+from cgan_tf import data
 from cgan_tf.core import run_folder
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash, write_json
-from cgan_tf.translator import Translator
+from cgan_tf.editing import backends, description, detail
+from cgan_tf.editing.network import Translator
 from export import parity, saved_model, stage, tflite, variants
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +129,7 @@ def test_model_json(exported):
         assert (exported / copy).read_text() == text
     for name in ("translator_float32.tflite", "translator_float16.tflite"):
         content = (exported / name).read_bytes()
-        assert editors.tflite_description(exported / name, content) == description
+        assert description.tflite_description(exported / name, content) == description
 
 
 def test_saved_model_signatures(exported):
@@ -346,11 +347,11 @@ def test_metadata_survives_and_the_model_still_runs(tmp_path):
 # ---- the parity check --------------------------------------------------------------------------
 
 
-class Line(editors.Editor):
+class Line(backends.Editor):
     """encode: the image's mean; translate: that plus the strength, and `error` on the last row."""
 
     def __init__(self, error=0.0, scale=1.0):
-        super().__init__(("A",), 2, editors.SQUARE_CROP)
+        super().__init__(("A",), 2, description.SQUARE_CROP)
         self.error = error
         self.scale = scale
         self.batches = []

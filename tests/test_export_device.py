@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from cgan_tf.editing.network import Translator
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.stylegan import StyleGenerator
-from cgan_tf.translator import Translator
 from export import device, saved_model, tflite
 
 

@@ -7,21 +7,22 @@ import fake_run
 import numpy as np
 import pytest
 
-from cgan_tf import editors, judge
+from cgan_tf import judge
 from cgan_tf.core import artifact
 from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.editing import backends, description
+from cgan_tf.editing.network import Translator
 from cgan_tf.networks.judge import Judge
-from cgan_tf.translator import Translator
 from export import edits
 
 LABELS = np.float32([[0, 1, 0], [0, 0, 1], [1, 0, 1]])  # 3 photos of A, B, C
 
 
-class Painter(editors.Editor):
+class Painter(backends.Editor):
     """A 1 px image: red is the photo's + `gain` * A, green + B, blue + `leak` * A."""
 
     def __init__(self, gain=0.4, leak=0.0, offset=0.0, attributes=("A", "B")):
-        super().__init__(attributes, 1, editors.SQUARE_CROP)
+        super().__init__(attributes, 1, description.SQUARE_CROP)
         self.gain, self.leak, self.offset = gain, leak, offset
 
     def run(self, signature, **inputs):

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cgan_tf import editors
 from cgan_tf.data import images, portraits
+from cgan_tf.editing import description
 from export import encoded
 
 WIDE, TALL = (30, 20), (17, 29)  # width, height
@@ -40,7 +40,7 @@ def reader(resolution, crop):
     )
 
 
-def read(data, resolution=16, crop=editors.SQUARE_CROP):
+def read(data, resolution=16, crop=description.SQUARE_CROP):
     return reader(resolution, crop)(tf.constant(data, tf.string)).numpy()
 
 
@@ -50,15 +50,15 @@ def read(data, resolution=16, crop=editors.SQUARE_CROP):
 @pytest.mark.parametrize(
     "size, crop, resolution",
     [
-        ((178, 218), editors.CELEBA_CROP, 64),
-        ((89, 109), editors.CELEBA_CROP, 32),
-        ((89, 109), editors.CELEBA_CROP, 128),  # enlarged
-        ((89, 109), editors.SQUARE_CROP, 32),
-        ((218, 178), editors.CELEBA_CROP, 64),  # not upright: the largest square
-        ((301, 200), editors.SQUARE_CROP, 64),
-        ((50, 37), editors.SQUARE_CROP, 32),
-        ((32, 32), editors.SQUARE_CROP, 32),
-        ((5, 1), editors.SQUARE_CROP, 8),
+        ((178, 218), description.CELEBA_CROP, 64),
+        ((89, 109), description.CELEBA_CROP, 32),
+        ((89, 109), description.CELEBA_CROP, 128),  # enlarged
+        ((89, 109), description.SQUARE_CROP, 32),
+        ((218, 178), description.CELEBA_CROP, 64),  # not upright: the largest square
+        ((301, 200), description.SQUARE_CROP, 64),
+        ((50, 37), description.SQUARE_CROP, 32),
+        ((32, 32), description.SQUARE_CROP, 32),
+        ((5, 1), description.SQUARE_CROP, 8),
     ],
 )
 def test_the_model_sees_what_python_gives_it(size, crop, resolution):
@@ -66,7 +66,7 @@ def test_the_model_sees_what_python_gives_it(size, crop, resolution):
     png = encode(noise(size), "PNG")
     seen = read([png], resolution, crop)
     pixels = images.decode_bytes(png, "it")
-    wanted, _ = portraits.crop_photo(pixels, resolution, crop == editors.CELEBA_CROP)
+    wanted, _ = portraits.crop_photo(pixels, resolution, crop == description.CELEBA_CROP)
     levels = (seen[0] + 1) * 127.5
     np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
     difference = np.abs(np.rint(levels) - wanted)

@@ -12,8 +12,8 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 import export
-from cgan_tf import editors
 from cgan_tf.core.errors import UserError
+from cgan_tf.editing import description
 from export import edits, parity, quantization, stage, summary, tflite, variants
 
 KINDS = ("dynamic", "weight_int8", "int8")
@@ -91,7 +91,7 @@ def test_insides(exported, kind):
     stored = sum(map(len, tflite.constants(content)))
     assert 0.25 < stored / sum(map(len, tflite.constants(float32.read_bytes()))) < 0.3
     text = json.loads((output / "model.json").read_text())
-    assert editors.tflite_description(output / "x.tflite", content) == text
+    assert description.tflite_description(output / "x.tflite", content) == text
     assert json.loads((output / f"translator_{kind}.json").read_text()) == text
 
 

@@ -15,6 +15,7 @@ from cgan_tf import inversion
 from cgan_tf.core import artifact
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.editing import models
 from cgan_tf.networks import vgg
 from cgan_tf.networks.dcgan import Discriminator, Generator
 from cgan_tf.networks.encoder import Encoder
@@ -38,7 +39,7 @@ def build(chain, **options):
         weight.assign(weight.numpy() * 3)
     regressor = artifact.load_model(vgg.Regressor, chain.folder.stage("regressor").model)
     encoder = Encoder(config.resolution, (config.z_dim,), config.encoder_width)
-    perceptual = inversion.load_perceptual(config, regressor)
+    perceptual = models.load_perceptual(config, regressor)
     return inversion.InversionTrainer(encoder, generator, perceptual, config)
 
 

@@ -24,7 +24,7 @@ from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import folder, images
 from cgan_tf.data.portraits import choose_face
 from cgan_tf.data.synthetic import drawing
-from cgan_tf.networks import generators
+from cgan_tf.editing import models
 from cgan_tf.networks.vgg import Regressor
 
 ROOT = Path(__file__).parents[1]
@@ -296,7 +296,7 @@ def test_a_style_generators_samples_are_truncated(tmp_path):
     run, whole = RunFolder(tmp_path / "run"), fake_run.shared_run()
     for stage in ("regressor", "gan"):  # a finished one's notes
         shutil.copytree(whole.stage(stage).path, run.stage(stage).path)
-    generator = generators.build(config)
+    generator = models.build_generator(config)
     for layer in generator.to_image:  # its initial images are gray
         layer.kernel.assign(keras.random.normal(layer.kernel.shape, seed=1))
     artifact.save_model(generator, run.stage("gan").model)

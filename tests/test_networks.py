@@ -9,7 +9,8 @@ from keras import layers
 
 from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
-from cgan_tf.networks import generators, vgg
+from cgan_tf.editing import models
+from cgan_tf.networks import vgg
 from cgan_tf.networks.dcgan import SLOPE, Discriminator, Generator, MinibatchStd, level_widths
 from cgan_tf.networks.encoder import AddMean, Encoder
 
@@ -84,7 +85,7 @@ def test_batch_norm_where_it_was_asked_for():
 @pytest.mark.parametrize("preset", config_module.PRESETS)
 def test_sizes_are_pinned_for_every_preset(preset):
     config = config_module.make(preset, {"data_dir": "photos"})
-    generator = generators.build(config)
+    generator = models.build_generator(config)
     discriminator = Discriminator(
         config.resolution, config.width, config.d_norm, config.minibatch_std
     )

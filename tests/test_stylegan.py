@@ -12,9 +12,10 @@ import tiny
 from cgan_tf import gan
 from cgan_tf.core import artifact
 from cgan_tf.core.config import Config
-from cgan_tf.networks import generators, stylegan
+from cgan_tf.editing import models
+from cgan_tf.editing.network import Translator
+from cgan_tf.networks import stylegan
 from cgan_tf.networks.stylegan import StyleConv, StyleGenerator
-from cgan_tf.translator import Translator
 from export import saved_model, tflite
 from export import stage as export_stage
 
@@ -250,18 +251,18 @@ def test_every_weight_learns(style):
 
 def test_the_artifact_gives_the_same_images(model, tmp_path):
     artifact.save_model(model, tmp_path / "model")
-    loaded, z = generators.load(tmp_path / "model"), normal(3, 6)
+    loaded, z = models.load_generator(tmp_path / "model"), normal(3, 6)
     np.testing.assert_array_equal(loaded(z), model(z))
-    in_w = generators.load(tmp_path / "model", "w")
+    in_w = models.load_generator(tmp_path / "model", "w")
     np.testing.assert_allclose(in_w(in_w.to_space(z)), model(z), atol=1e-5)
 
 
 def test_the_options_choose_the_generator():
-    style = generators.build(Config(arch="stylegan", style="adain", z_dim=6, width=8))
+    style = models.build_generator(Config(arch="stylegan", style="adain", z_dim=6, width=8))
     assert isinstance(style, StyleGenerator)
     assert (style.resolution, style.z_dim, style.width, style.style) == (64, 6, 8, "adain")
     assert style.convolutions[0].style == "adain"
-    assert type(generators.build(Config(z_dim=6, width=8))).__name__ == "Generator"
+    assert type(models.build_generator(Config(z_dim=6, width=8))).__name__ == "Generator"
 
 
 # The stage.
@@ -294,7 +295,7 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(stage, faces, tmp_path
 def test_the_stage_draws_truncation_and_mixing(stage):
     config, folder = stage
     path = folder.stage("gan").path
-    model = generators.load(folder.stage("gan").model)
+    model = models.load_generator(folder.stage("gan").model)
     assert isinstance(model, StyleGenerator)
     assert not np.array_equal(model.w_mean, np.zeros(config.z_dim))
     z = model.sample_prior(gan.GRID, seed=config.seed)

@@ -16,9 +16,10 @@ import pytest
 from face_pictures import picture
 from PIL import Image
 
-from cgan_tf import editors, projection, strengths, translate
+from cgan_tf import translate
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import face_detection, images, portraits
+from cgan_tf.editing import backends, description, projection, strengths
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("Smiling", "Blond_Hair", "Eyeglasses")
@@ -98,10 +99,10 @@ def test_plan_outputs_refuses(tmp_path, monkeypatch):
 # ---- one face ----------------------------------------------------------------------------------
 
 
-class Shift(editors.Editor):
+class Shift(backends.Editor):
     """Adds the first strength to the latent, which is the image."""
 
-    def __init__(self, crop=editors.SQUARE_CROP, usual_psnr=None):
+    def __init__(self, crop=description.SQUARE_CROP, usual_psnr=None):
         super().__init__(("Light",), 32, crop, usual_psnr)
 
     def run(self, signature, **inputs):
@@ -184,7 +185,7 @@ def test_every_face_of_a_folder_is_accounted_for(tmp_path, capsys):
     Image.fromarray(picture((1, 30, 250, 220, 0))).save(tmp_path / "b.png")
     save_photo(tmp_path / "c.png", 300, 200)
     (tmp_path / "d.png").touch()
-    rows = edit_folder(tmp_path, Shift(editors.CELEBA_CROP))
+    rows = edit_folder(tmp_path, Shift(description.CELEBA_CROP))
     said = capsys.readouterr()
     assert [(row["file"], row["status"], row["face"], row["faces"]) for row in rows] == [
         ("a.png", "edited", "1", "2"),
@@ -212,9 +213,9 @@ def test_every_face_of_a_folder_is_accounted_for(tmp_path, capsys):
 def test_one_face_of_several(tmp_path):
     both = picture((1, 200, 250, 220, 0), (5, 620, 380, 320, 0))
     Image.fromarray(both).save(tmp_path / "a.png")
-    rows = edit_folder(tmp_path, Shift(editors.CELEBA_CROP), which=2)
+    rows = edit_folder(tmp_path, Shift(description.CELEBA_CROP), which=2)
     assert len(rows) == 1 and rows[0]["faces"] == "1" and abs(float(rows[0]["x"]) - 200) < 20
-    rows = edit_folder(tmp_path, Shift(editors.CELEBA_CROP), which=3)
+    rows = edit_folder(tmp_path, Shift(description.CELEBA_CROP), which=3)
     assert [row["status"] for row in rows] == ["skipped"]
     assert rows[0]["note"].endswith("--face=3: only 2 faces were found")
 
@@ -283,7 +284,7 @@ def test_every_form_keeps_the_detail_alike(forms, photo, tmp_path):
         assert np.abs(pictures[name] - pictures["run"]).max() <= 1
     assert np.abs(pictures["float16"] - pictures["run"]).max() <= 4
     # The direction's factor, 1.5, has made the step longer.
-    editor = editors.open_editor(str(forms["run"]))
+    editor = backends.open_editor(str(forms["run"]))
     np.testing.assert_array_equal(editor.keep_detail.factors, np.float32([1.5, 1.5, 1.5]))
     pixels = images.decode_file(photo)
     (portrait,) = portraits.portraits(pixels, 32, False, portraits.CENTER)
@@ -377,7 +378,7 @@ def generate(editor):
 
 
 def test_a_value_is_searched_alike_in_a_run_and_its_export(forms, photo, tmp_path, capsys):
-    editor = editors.open_editor(str(forms["run"]), scores=True)
+    editor = backends.open_editor(str(forms["run"]), scores=True)
     crop, _ = portraits.crop_photo(images.decode_file(photo), 32, aligned=False)
     latent = editor.run("encode", image=images.to_float(crop[None]))
     predict = strengths.predictor(editor, NAMES, generate(editor))
@@ -411,7 +412,7 @@ def test_a_value_is_searched_alike_in_a_run_and_its_export(forms, photo, tmp_pat
 
 
 def test_with_keep_detail_the_value_is_that_of_the_photo(forms, photo, tmp_path, capsys):
-    editor = editors.open_editor(str(forms["run"]), scores=True)
+    editor = backends.open_editor(str(forms["run"]), scores=True)
     name = editor.attributes[0]
     column = editor.score_names.index(name)
     crop = images.center_square_resize(images.decode_file(photo), 32)
@@ -431,7 +432,7 @@ def test_with_keep_detail_the_value_is_that_of_the_photo(forms, photo, tmp_path,
 
 def test_an_edit_and_a_value_together(forms, photo, tmp_path, capsys):
     """A value that is asked for where the edit already leads needs no strength of its own."""
-    editor = editors.open_editor(str(forms["run"]), scores=True)
+    editor = backends.open_editor(str(forms["run"]), scores=True)
     crop, _ = portraits.crop_photo(images.decode_file(photo), 32, aligned=False)
     latent = editor.run("encode", image=images.to_float(crop[None]))
     predict = strengths.predictor(editor, NAMES, generate(editor))
@@ -479,18 +480,18 @@ def test_values_that_make_no_sense_need_no_model(photo, tmp_path, values, more, 
 
 def test_no_model(tmp_path):
     with pytest.raises(UserError, match="--model=.*gone: no such file or folder"):
-        editors.open_editor(str(tmp_path / "gone"))
+        backends.open_editor(str(tmp_path / "gone"))
     with pytest.raises(UserError, match="holds neither config.json .* nor saved_model.pb"):
-        editors.open_editor(str(tmp_path))
+        backends.open_editor(str(tmp_path))
     (tmp_path / "model.h5").touch()
     with pytest.raises(UserError, match="a file must be a .tflite"):
-        editors.open_editor(str(tmp_path / "model.h5"))
+        backends.open_editor(str(tmp_path / "model.h5"))
 
 
 def test_the_export_folder_is_nearly_a_model(forms):
     folder = forms["saved_model"].parent
     with pytest.raises(UserError, match=f"did you mean {folder / 'saved_model'}"):
-        editors.open_editor(str(folder))
+        backends.open_editor(str(folder))
 
 
 def test_the_highest_version_is_opened(tmp_path):
@@ -499,16 +500,16 @@ def test_the_highest_version_is_opened(tmp_path):
         (base / name).mkdir(parents=True)
         (base / name / "saved_model.pb").touch()
     (base / "11").mkdir()  # as one that is being written
-    assert editors.find_model(str(base)) == ("saved_model", base / "10")
-    assert editors.find_model(str(base / "9")) == ("saved_model", base / "9")
+    assert backends.find_model(str(base)) == ("saved_model", base / "10")
+    assert backends.find_model(str(base / "9")) == ("saved_model", base / "9")
     with pytest.raises(UserError, match=f"did you mean {base}\\?$"):
-        editors.find_model(str(base.parent))
+        backends.find_model(str(base.parent))
     old = tmp_path / "old" / "saved_model"  # of before there were versions
     old.mkdir(parents=True)
     (old / "saved_model.pb").touch()
-    assert editors.find_model(str(old)) == ("saved_model", old)
+    assert backends.find_model(str(old)) == ("saved_model", old)
     with pytest.raises(UserError, match=f"did you mean {old}\\?$"):
-        editors.find_model(str(old.parent))
+        backends.find_model(str(old.parent))
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", None])
@@ -516,7 +517,7 @@ def test_a_damaged_tflite_file(forms, tmp_path, content):
     path = tmp_path / "broken.tflite"
     path.write_bytes(forms["float32"].read_bytes()[:9000] if content is None else content)
     with pytest.raises(UserError, match="broken.tflite: damaged or no TFLite model") as caught:
-        editors.open_editor(str(path))
+        backends.open_editor(str(path))
     assert "\n" not in str(caught.value)
 
 
@@ -534,9 +535,9 @@ def test_a_tflite_file_reads_the_json_beside_it(forms, tmp_path):
     path = tmp_path / "plain.tflite"
     path.write_bytes(without_metadata(forms["float32"]))
     with pytest.raises(UserError, match=r"no attribute names \(.*plain.json is missing\)"):
-        editors.open_editor(str(path))
+        backends.open_editor(str(path))
     shutil.copy(forms["float32"].with_suffix(".json"), tmp_path / "plain.json")
-    assert editors.open_editor(str(path)).attributes == NAMES
+    assert backends.open_editor(str(path)).attributes == NAMES
 
 
 @pytest.mark.parametrize(
@@ -561,7 +562,7 @@ def test_a_bad_description(forms, tmp_path, content, message):
     path.write_bytes(without_metadata(forms["float32"]))
     (tmp_path / "plain.json").write_text(content)
     with pytest.raises(UserError, match=message):
-        editors.open_editor(str(path))
+        backends.open_editor(str(path))
 
 
 def test_a_damaged_saved_model(forms, tmp_path):
@@ -570,11 +571,11 @@ def test_a_damaged_saved_model(forms, tmp_path):
     graph = (copy / "saved_model.pb").read_bytes()
     (copy / "saved_model.pb").write_bytes(graph[: len(graph) // 2])
     with pytest.raises(UserError, match="damaged SavedModel") as caught:
-        editors.open_editor(str(copy))
+        backends.open_editor(str(copy))
     assert "\n" not in str(caught.value)
     (copy / "assets.extra" / "model.json").unlink()
     with pytest.raises(UserError, match=r"no attribute names \(.*model.json is missing\)"):
-        editors.open_editor(str(copy))
+        backends.open_editor(str(copy))
 
 
 # ---- inversion by descent ----------------------------------------------------------------------
@@ -609,7 +610,7 @@ def test_a_folder_is_inverted_in_batches(forms, photo, tmp_path, monkeypatch, ca
     # Each picture is what its own latent gives: nearer to the photo than the encoder's answer.
     command(forms["run"], folder, "Smiling=0", tmp_path / "encoder", "--crop")
     projector = projection.of_run(
-        forms["run"], editors.open_editor(str(forms["run"])).translator, steps=2
+        forms["run"], backends.open_editor(str(forms["run"])).translator, steps=2
     )
     for name in ("face", "face1", "face2"):
         crop, _ = portraits.crop_photo(images.decode_file(folder / f"{name}.jpg"), 32, False)

@@ -8,12 +8,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from cgan_tf import data, detail
+from cgan_tf import data
 from cgan_tf.core import artifact, run_folder
 from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.core.files import file_hash, write_text
-from cgan_tf.networks import generators
+from cgan_tf.editing import detail, models
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.vgg import SCRATCH_INPUT_SCALE, Regressor
 
@@ -43,7 +43,7 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
     folder = run_folder.RunFolder(path)
     photos = data.open_data(config, say=lambda line: None)
     folder.save_config(config, {"digest": photos.digest})
-    generator = generators.build(config)
+    generator = models.build_generator(config)
     generator.space = config_module.space(config)
     regressor = Regressor(
         photos.attribute_names, config.resolution, config.resolution, SCRATCH_INPUT_SCALE

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cgan_tf import measure
+from cgan_tf.evaluation import subject
 
 
 class Script:
@@ -26,7 +26,7 @@ class Script:
 
 
 def scripted_photos(latents, labels):
-    photos = measure.Photos.__new__(measure.Photos)
+    photos = subject.Photos.__new__(subject.Photos)
     photos.seed, photos.labels = 0, np.array(labels, np.float32)
     photos.latents = photos.reconstructions = np.array(latents, np.float32)
     photos.reconstructed_features, photos.reconstructed_probabilities = Script([0] * 3).judge(

@@ -12,8 +12,8 @@ import fake_run
 import keras
 import tensorflow as tf
 
-from cgan_tf.editors import SQUARE_CROP
-from cgan_tf.translator import Translator
+from cgan_tf.editing.description import SQUARE_CROP
+from cgan_tf.editing.network import Translator
 from export import saved_model
 
 SIGNATURES = ("translate", "encode", "generate", "sample", "attributes")  # of numbers

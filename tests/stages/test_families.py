@@ -8,14 +8,17 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import directions, families, translator
+from cgan_tf import directions
 from cgan_tf.core import artifact
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.editing import network
+from cgan_tf.evaluation import hyperplane
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.networks.vgg import Regressor
+from cgan_tf.stages import families
 
 SLOPES = np.zeros((8, 3), np.float32)  # [latent, attributes]
 SLOPES[:, 0] = [3.0, 0.0, -2.0, 0.0, 1.0, 0.0, 0.0, 0.5]
@@ -77,7 +80,7 @@ def test_samples_are_labelled_by_r_and_by_their_seed():
 @pytest.mark.parametrize("column", [0, 1, 2])
 def test_the_hyperplane_of_a_linear_attribute_has_its_normal(spread, column):
     samples = families.label(ToyGenerator(spread=spread), ToyRegressor(), 5000, seed=1)
-    normal, counts = families.hyperplane(samples, column, "A")
+    normal, counts = hyperplane.hyperplane(samples, column, "A")
     assert normal.shape == (8,) and normal.dtype == np.float32
     assert np.linalg.norm(normal) == pytest.approx(1.0, abs=1e-6)
     assert cosine(normal, SLOPES[:, column]) > 0.98
@@ -87,7 +90,7 @@ def test_the_hyperplane_of_a_linear_attribute_has_its_normal(spread, column):
 def test_the_hyperplane_of_latents_with_layers_keeps_their_shape():
     generator, slopes = ToyGenerator((2, 4)), SLOPES[:, :1]
     samples = families.label(generator, ToyRegressor(slopes), 3000, seed=1)
-    normal, _ = families.hyperplane(samples, 0, "A")
+    normal, _ = hyperplane.hyperplane(samples, 0, "A")
     assert normal.shape == (2, 4)
     assert cosine(normal, slopes) > 0.98
 
@@ -98,7 +101,7 @@ def test_only_the_confident_samples_of_either_class_count():
     # What is not among the surest tenth at either end would turn the plane.
     latents[100:900, 1] = 50 * np.sign(latents[100:900, 0])
     scores = np.linspace(0, 1, 1000, dtype=np.float32)[:, None]
-    normal, _ = families.hyperplane(families.Samples(latents, scores), 0, "A")
+    normal, _ = hyperplane.hyperplane(hyperplane.Samples(latents, scores), 0, "A")
     np.testing.assert_allclose(normal, [1.0, 0.0], atol=1e-6)
 
 
@@ -106,7 +109,7 @@ def test_a_rare_attribute_keeps_what_there_is_of_it():
     latents = np.random.default_rng(0).standard_normal((1000, 3)).astype(np.float32)
     scores = np.full((1000, 1), 0.2, np.float32)
     scores[300:360] = 0.7
-    _, counts = families.hyperplane(families.Samples(latents, scores), 0, "A")
+    _, counts = hyperplane.hyperplane(hyperplane.Samples(latents, scores), 0, "A")
     assert counts == {"positive": 60, "negative": 100}
 
 
@@ -114,9 +117,9 @@ def test_a_rare_attribute_keeps_what_there_is_of_it():
 def test_too_few_samples_of_one_class_is_one_line(sure, few, other):
     scores = np.full((1000, 1), sure, np.float32)
     scores[:49] = other
-    samples = families.Samples(np.ones((1000, 3), np.float32), scores)
+    samples = hyperplane.Samples(np.ones((1000, 3), np.float32), scores)
     with pytest.raises(UserError) as caught:
-        families.hyperplane(samples, 0, "Bald")
+        hyperplane.hyperplane(samples, 0, "Bald")
     assert str(caught.value) == (
         f"--hyperplane_samples=1000: only 49 are {few} Bald by the regressor, its hyperplane "
         "needs 50; raise the number, or leave Bald out"
@@ -142,7 +145,7 @@ def test_a_projected_direction_crosses_no_held_plane_and_keeps_its_length(shape,
     vector = draw.standard_normal(shape)
     vector *= 2.5 / np.linalg.norm(vector)
     held = {f"B{k}": draw.standard_normal(shape) for k in range(count)}
-    projected = families.project_out("A", vector, held)
+    projected = hyperplane.project_out("A", vector, held)
     assert projected.shape == shape and projected.dtype == np.float32
     assert np.linalg.norm(projected) == pytest.approx(2.5, rel=1e-6)
     for normal in held.values():
@@ -153,23 +156,23 @@ def test_projection_by_hand():
     # Of (3, 4, 12) the plane of the first and the second axis is held, by skew normals of it.
     held = {"B": np.array([1.0, 0.0, 0.0]), "C": np.array([5.0, 2.0, 0.0])}
     np.testing.assert_allclose(
-        families.project_out("A", np.array([3.0, 4.0, 12.0]), held), [0, 0, 13], atol=1e-5
+        hyperplane.project_out("A", np.array([3.0, 4.0, 12.0]), held), [0, 0, 13], atol=1e-5
     )
     held = {"B": np.array([0.0, 2.0, 0.0])}
-    unit = families.project_out("A", np.array([0.6, 0.8, 0.0]), held)
+    unit = hyperplane.project_out("A", np.array([0.6, 0.8, 0.0]), held)
     np.testing.assert_allclose(unit, [1, 0, 0], atol=1e-6)
 
 
 def test_held_attributes_that_say_the_same_are_one():
     held = {"B": np.array([1.0, 0.0, 0.0]), "C": np.array([-2.0, 0.0, 0.0])}
-    projected = families.project_out("A", np.array([1.0, 1.0, 0.0]), held)
+    projected = hyperplane.project_out("A", np.array([1.0, 1.0, 0.0]), held)
     np.testing.assert_allclose(projected, [0, 2**0.5, 0], atol=1e-6)
 
 
 def test_a_direction_in_the_span_of_the_held_is_refused():
     held = {"B": np.array([1.0, 0.0, 0.0]), "C": np.array([0.0, 1.0, 0.0])}
     with pytest.raises(UserError) as caught:
-        families.project_out("A", np.array([2.0, -3.0, 0.0]), held)
+        hyperplane.project_out("A", np.array([2.0, -3.0, 0.0]), held)
     assert str(caught.value) == (
         "--hold=A:B+C: nothing of the direction is left when they are held; hold fewer"
     )
@@ -179,7 +182,7 @@ def test_cosines_by_hand():
     vectors = np.array([[3.0, 0.0], [1.0, 1.0], [0.0, -2.0]])
     half = 2**-0.5
     np.testing.assert_allclose(
-        families.cosines(vectors), [[1, half, 0], [half, 1, -half], [0, -half, 1]], atol=1e-12
+        hyperplane.cosines(vectors), [[1, half, 0], [half, 1, -half], [0, -half, 1]], atol=1e-12
     )
 
 
@@ -328,7 +331,7 @@ def test_an_unsupervised_family_finds_the_component_behind_an_attribute(family):
         def __call__(self, latent, training):
             return latent
 
-    samples = families.Samples(latents, np.zeros((300, 2), np.float32))
+    samples = hyperplane.Samples(latents, np.zeros((300, 2), np.float32))
     with pytest.MonkeyPatch.context() as patch:
         changes = families.component_changes
         patch.setattr(
@@ -398,7 +401,7 @@ def test_a_run_of_each_family_is_calibrated_and_loads(
     folder, entries = make(ready, chain, tmp_path / "run", directions=family)
     said = capsys.readouterr().out
     assert folder.stage("directions").finished()
-    editor = translator.Translator.from_run(folder.path)
+    editor = network.Translator.from_run(folder.path)
     assert editor.attributes == chain.config.attributes
     generator = editor.generator
     for name, vector in zip(editor.attributes, editor.directions.numpy(), strict=True):
@@ -433,6 +436,6 @@ def test_held_attributes_are_projected_out_of_any_family(ready, chain, slim_vgg,
     samples = families.label(generator, regressor, 500, seed=3)
     for name in ("Eyeglasses", "Pale_Skin"):
         column = regressor.attribute_names.index(name)
-        normal, _ = families.hyperplane(samples, column, name)
+        normal, _ = hyperplane.hyperplane(samples, column, name)
         assert abs(cosine(plain["Smiling"]["vector"], normal)) > 1e-3
         assert cosine(entries["Smiling"]["vector"], normal) == pytest.approx(0, abs=1e-5)

@@ -11,9 +11,10 @@ import pytest
 from cgan_tf.core import artifact, run_folder
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
+from cgan_tf.editing.models import read_directions
+from cgan_tf.editing.network import Translator
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.encoder import Encoder
-from cgan_tf.translator import Translator, read_directions
 
 
 @pytest.fixture(scope="module")

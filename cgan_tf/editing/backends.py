@@ -6,35 +6,21 @@ compares.
 """
 
 import abc
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from cgan_tf import detail
-from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.detail import KeepDetail
-from cgan_tf.translator import Translator, read_directions
-
-DESCRIPTION_FORMAT = 1  # of model.json
-DESCRIPTION_NAME = "model.json"  # the file's name, the asset's, and the TFLite metadata's
-ASSETS = "assets.extra"  # where a SavedModel keeps files that its graph does not read
-
-CELEBA_CROP = "celeba"  # the centered 148 px square of 178 x 218 px, in proportion
-SQUARE_CROP = "center_square"  # the largest centered square
-
-
-def training_crop(config: Config) -> str:
-    """Which crop the training photos of a run had."""
-    return CELEBA_CROP if config.data in ("celeba", "celeba_dir") else SQUARE_CROP
+from cgan_tf.editing import description, detail
+from cgan_tf.editing.description import _REMEDY, ASSETS, CELEBA_CROP, DESCRIPTION_NAME
+from cgan_tf.editing.detail import KeepDetail
+from cgan_tf.editing.models import read_directions
+from cgan_tf.editing.network import Translator
 
 
 class Editor(abc.ABC):
@@ -64,7 +50,7 @@ class Editor(abc.ABC):
         self.attributes = attributes
         self.resolution = resolution
         self.aligned = crop == CELEBA_CROP
-        self.usual_psnr = usual_psnr
+        self.usual_psnr = description.usual_psnr
         self.keep_detail = keep_detail
 
     @abc.abstractmethod
@@ -87,7 +73,7 @@ class KerasEditor(Editor):
         keep_detail: KeepDetail | None = None,
     ) -> None:
         super().__init__(
-            translator.attributes, translator.resolution, crop, usual_psnr, keep_detail
+            translator.attributes, translator.resolution, crop, description.usual_psnr, keep_detail
         )
         self.translator = translator
         if translator.regressor is not None:
@@ -113,13 +99,13 @@ class SavedModelEditor(Editor):
     """
 
     def __init__(self, folder: Path) -> None:
-        self.description = read_description(folder / ASSETS / DESCRIPTION_NAME, folder)
-        super().__init__(*_essentials(self.description, folder))
+        self.description = description.read_description(folder / ASSETS / DESCRIPTION_NAME, folder)
+        super().__init__(*description._essentials(self.description, folder))
         try:
             with native_stderr_held(), tf.device("CPU:0"):
                 self._model = tf.saved_model.load(str(folder))
         except Exception as error:  # TensorFlow raises whatever a damaged file makes it trip on
-            raise UserError(f"{folder}: damaged SavedModel ({_reason(error)})") from None
+            raise UserError(f"{folder}: damaged SavedModel ({description._reason(error)})") from None
         self._functions = self._model.signatures
         self.signatures = tuple(self._functions)
         if "translate" not in self.signatures:
@@ -152,8 +138,8 @@ class TFLiteEditor(Editor):
                     name: self._interpreter.get_signature_runner(name) for name in signatures
                 }
         except Exception as error:  # RuntimeError or ValueError with the runtime's own words
-            raise UserError(f"{path}: damaged or no TFLite model ({_reason(error)})") from None
-        super().__init__(*_essentials(tflite_description(path, content), path))
+            raise UserError(f"{path}: damaged or no TFLite model ({description._reason(error)})") from None
+        super().__init__(*description._essentials(description.tflite_description(path, content), path))
         if "translate" not in self._runners:
             raise UserError(f"{path}: a TFLite model without the signature translate; {_REMEDY}")
         strengths = self._runners["translate"].get_input_details().get("strengths")
@@ -207,18 +193,13 @@ def open_editor(path: str, scores: bool = False) -> Editor:
             raise UserError(f"{place}: a SavedModel without its attributes' scores; {_REMEDY}")
         return editor
     run = RunFolder(place)
-    crop = training_crop(run.load_config())
+    crop = description.training_crop(run.load_config())
     translator = Translator.from_run(place, scores, own=True)
     directions = read_directions(run, translator.generator.latent_shape, own=True)
     keep = KeepDetail.of(
         detail.entries(directions), translator.attributes, translator.resolution, place
     )
-    return KerasEditor(translator, crop, usual_psnr(run), keep)
-
-
-def usual_psnr(run: RunFolder) -> float | None:
-    """What the inversion stage has found that nearly all validation photos reach, dB."""
-    return run.stage("inversion").read_metadata().get("usual_psnr")
+    return KerasEditor(translator, crop, description.usual_psnr(run), keep)
 
 
 def find_model(path: str) -> tuple[str, Path]:
@@ -259,71 +240,3 @@ def newest_version(folder: Path) -> Path | None:
     versions = [file.parent for file in folder.glob("*/saved_model.pb")]
     numbered = [version for version in versions if version.name.isdecimal()]
     return max(numbered, key=lambda version: int(version.name), default=None)
-
-
-# ---- model.json -------------------------------------------------------------------------------
-
-_REMEDY = "export it with python -m export"
-
-
-def read_description(path: Path, owner: Path) -> dict[str, Any]:
-    """A model.json file; UserError that names the model `owner` where it is missing or damaged."""
-    try:
-        return _parse_description(path.read_bytes(), path)
-    except FileNotFoundError:
-        raise UserError(
-            f"{owner}: no attribute names ({path} is missing); put the file back, or {_REMEDY}"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-
-
-def tflite_description(path: Path, content: bytes) -> dict[str, Any]:
-    """The description inside the file, else the one in the .json beside it."""
-    model = schema.Model.GetRootAs(content, 0)
-    for index in range(model.MetadataLength()):
-        entry = model.Metadata(index)
-        if entry.Name() == DESCRIPTION_NAME.encode():
-            data = model.Buffers(entry.Buffer()).DataAsNumpy()
-            return _parse_description(bytes(data) if np.ndim(data) else b"", path)
-    return read_description(path.with_suffix(".json"), path)
-
-
-def _parse_description(text: bytes, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-        number = content["format"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: damaged description of the model; {_REMEDY}") from None
-    if number != DESCRIPTION_FORMAT:
-        raise UserError(
-            f"{path}: description of format {number}, this version reads {DESCRIPTION_FORMAT}; "
-            f"{_REMEDY}"
-        )
-    return content
-
-
-def _essentials(
-    description: dict[str, Any], path: Path
-) -> tuple[tuple[str, ...], int, str, float | None, KeepDetail | None]:
-    try:
-        names, resolution = description["attributes"], description["resolution"]
-        crop = description["crop"]
-    except KeyError as error:
-        raise UserError(f"{path}: its description lacks {error}; {_REMEDY}") from None
-    if not (
-        isinstance(names, list)
-        and names
-        and all(isinstance(name, str) for name in names)
-        and isinstance(resolution, int)
-        and crop in (CELEBA_CROP, SQUARE_CROP)
-    ):
-        raise UserError(f"{path}: damaged description of the model; {_REMEDY}")
-    keep = KeepDetail.of(description.get("keep_detail"), names, resolution, path)
-    return tuple(names), resolution, crop, description.get("usual_psnr"), keep
-
-
-def _reason(error: Exception) -> str:
-    """The first line of a library's error, cut to what one line holds."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:120]

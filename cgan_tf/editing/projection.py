@@ -25,16 +25,17 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from cgan_tf import inversion
 from cgan_tf.core import artifact
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
+from cgan_tf.editing import models
+from cgan_tf.editing.models import finished_stage
+from cgan_tf.editing.network import Translator
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
-from cgan_tf.translator import Translator, finished_stage
 
 BATCH = 16  # photos at a time; VGG16 needs about 30 MB for each at 128 px
 CHUNK = 10  # steps in one call: a point of the curve each
@@ -325,7 +326,7 @@ def of_run(
     settings = Settings.of(config, mode)
     if steps is not None:
         settings = dataclasses.replace(settings, steps=steps)
-    perceptual = inversion.load_perceptual(config, regressor)
+    perceptual = models.load_perceptual(config, regressor)
     return Projector(translator.generator, perceptual, settings, mask)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from cgan_tf.core.errors import UserError
 
 if TYPE_CHECKING:  # at run time it would import TensorFlow, with its start-up lines
-    from cgan_tf.editors import Editor
+    from cgan_tf.editing.backends import Editor
 
 LONGEST = 3.0  # strength either way; what lies farther no calibration table vouches for
 WALK = 0.5  # strength between two looks while the value has not been passed yet

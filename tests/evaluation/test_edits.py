@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scripted import Script, scripted_photos
 
-from cgan_tf import editing, metrics
-from cgan_tf.detail import KeepDetail
+from cgan_tf.editing.detail import KeepDetail
+from cgan_tf.evaluation import counterfactual, edits, metrics, sweeps
 
 
 def test_edits_by_hand():
@@ -14,7 +14,7 @@ def test_edits_by_hand():
         [[0.1, 0.2, 0.5], [0.3, 0.2, 0.5], [0.6, 0.2, 0.5], [0.4, 0.9, 0.9]],
         [[0, 0, 1], [0, 1, 0], [0, 0, 0], [1, 0, 0]],
     )
-    learned = editing.measure_edits(chain, photos, draws=2)["learned"]["A"]
+    learned = edits.measure_edits(chain, photos, draws=2)["learned"]["A"]
     expected = {
         "strength": 1.0,
         "target_change": 0.3,
@@ -34,7 +34,7 @@ def test_edits_by_hand():
     }
     assert {key: learned[key] for key in expected} == pytest.approx(expected, rel=1e-4)
     intervals = learned["interval"]
-    assert set(intervals) == {*editing.INTERVALS, "calibration_error"}
+    assert set(intervals) == {*edits.INTERVALS, "calibration_error"}
     for key in ("target_change", "leakage", "calibration_error"):  # the same for every photo
         assert intervals[key] == pytest.approx([expected[key]] * 2, rel=1e-4)
     assert intervals["success"] == [0.0, 1.0]
@@ -55,33 +55,33 @@ def test_random_directions_have_the_learned_length_and_no_sign():
 
     photos = scripted_photos([[0.1, 0.2, 0.5], [0.3, 0.2, 0.5]], [[0, 0, 1], [0, 1, 0]])
     chain.judge = judge_and_note
-    edits = editing.measure_edits(chain, photos, draws=6)
+    block = edits.measure_edits(chain, photos, draws=6)
     np.testing.assert_allclose(lengths, 0.5, rtol=1e-4)
-    random = edits["random"]["A"]
+    random = block["random"]["A"]
     assert random["draws"] == 6 and random["target_change"] > 0
     assert random["ratio"] == pytest.approx(random["target_change"] / random["leakage"])
     low, high = random["interval"]["target_change"]  # each direction's size, never below 0
     assert low == pytest.approx(random["target_change"], rel=1e-3) == high
-    learned = edits["learned"]["A"]
+    learned = block["learned"]["A"]
     assert learned["ratio_over_random"] == pytest.approx(learned["ratio"] / random["ratio"])
 
 
 def test_an_attribute_that_every_test_photo_has_gives_no_figure():
     photos = scripted_photos([[0.1, 0.2, 0.5]], [[1, 0, 0]])
-    edits = editing.measure_edits(Script([0.3, 0.1, 0.0]), photos)
-    learned = edits["learned"]["A"]
+    block = edits.measure_edits(Script([0.3, 0.1, 0.0]), photos)
+    learned = block["learned"]["A"]
     assert learned["n"] == learned["n_success"] == learned["n_calibration"] == 0
     for key in ("target_change", "success", "leakage", "ratio", "identity", "calibration_error"):
         assert learned[key] is None
     assert set(learned["interval"].values()) == {None}
-    assert editing.edits_mean(edits)["learned"]["target_change"] is None
+    assert edits.edits_mean(block)["learned"]["target_change"] is None
 
 
 def test_means_over_attributes_leave_out_what_has_no_value():
-    keys = (*editing.EDIT_FIGURES, "ratio", "calibration_error")
+    keys = (*edits.EDIT_FIGURES, "ratio", "calibration_error")
     one, two = dict.fromkeys(keys, 0.2), dict.fromkeys(keys, 0.6)
     two["success"] = None
-    means = editing.edits_mean({"learned": {"A": one, "B": two}})["learned"]
+    means = edits.edits_mean({"learned": {"A": one, "B": two}})["learned"]
     assert means["target_change"] == pytest.approx(0.4)
     assert means["success"] == pytest.approx(0.2)
 
@@ -92,17 +92,17 @@ def test_means_over_attributes_leave_out_what_has_no_value():
 @pytest.fixture
 def swept(monkeypatch):
     """A chain, three photos, the last of which has A, and the sweeps of strengths 1 and 2."""
-    monkeypatch.setattr(editing, "SWEPT", (1.0, 2.0))
+    monkeypatch.setattr(sweeps, "SWEPT", (1.0, 2.0))
     chain = Script([0.25, 0.1, 0.0])
     photos = scripted_photos(
         [[0.1, 0.45, 0.4], [0.45, 0.2, 0.4], [0.9, 0.9, 0.9]], [[0, 0, 0], [0, 0, 0], [1, 1, 1]]
     )
-    return chain, photos, editing.sweep_learned(chain, photos)
+    return chain, photos, sweeps.sweep_learned(chain, photos)
 
 
 def test_each_strength_moves_the_photos_that_lack_what_it_gives(swept):
-    chain, photos, sweeps = swept
-    block = editing.measure_strengths(chain, photos, sweeps)
+    chain, photos, learned = swept
+    block = sweeps.measure_strengths(chain, photos, learned)
     assert (block["n_photos"], block["seed"]) == (3, 0)
     points = block["attributes"]["A"]
     assert [point["strength"] for point in points] == [-2.0, -1.0, 1.0, 2.0]
@@ -120,9 +120,9 @@ def test_each_strength_moves_the_photos_that_lack_what_it_gives(swept):
 
 
 def test_what_stays_is_counted_by_the_size_of_the_change(swept):
-    chain, photos, sweeps = swept
-    random = [editing.sweep(chain, photos, np.arange(3), np.float32([0.7, 0.0, 0.2]), (1.0,))]
-    block = editing.measure_preservation(chain, photos, sweeps, random)
+    chain, photos, learned = swept
+    random = [sweeps.sweep(chain, photos, np.arange(3), np.float32([0.7, 0.0, 0.2]), (1.0,))]
+    block = sweeps.measure_preservation(chain, photos, learned, random)
     assert block["learned"]["all"] == block["learned"]["attributes"]["A"]
     small, medium, large = block["learned"]["all"]
     # Of six edits, 0.45 -> 0.55 and 0.65 move B of one photo over the line, one of the two others.
@@ -144,12 +144,12 @@ def test_what_stays_is_counted_by_the_size_of_the_change(swept):
 def test_bins_hold_their_upper_end_and_draw_whole_photos():
     sizes = [0.0, 0.3, 0.31, 0.9, 0.91]
     edits = np.array([[0] * 5, sizes, [1.0] * 5, [0.1] * 5, [np.nan] * 5])
-    found = editing._bins(edits, 1, seed=0)
+    found = sweeps._bins(edits, 1, seed=0)
     assert [entry["n"] for entry in found] == [1, 1, 1]
     assert found[0]["identity"] is None and found[0]["interval"]["identity"] is None
     # One edit of the first photo and three of the second: two photos are drawn, not four edits.
     edits = np.array([[0, 1, 1, 1], [0.1] * 4, [0.0, 1.0, 1.0, 1.0], [0.1] * 4, [0.5] * 4])
-    entry = editing._bins(edits, 2, seed=0)[0]
+    entry = sweeps._bins(edits, 2, seed=0)[0]
     assert entry["preserved"] == 0.75 and entry["n_photos"] == 2
     assert entry["interval"]["preserved"] == [0.0, 1.0]
 
@@ -158,11 +158,11 @@ def test_random_sweeps_have_the_mean_length_of_the_directions():
     chain = Script([0.3, 0.0, 0.4])
     chain.directions["B"] = np.float32([0.0, 0.1, 0.0])
     photos = scripted_photos([[0.1, 0.2, 0.5], [0.3, 0.2, 0.5]], [[0, 0, 1], [1, 1, 0]])
-    sweeps = editing.sweep_random(chain, photos, draws=3)
-    assert len(sweeps) == 3
-    for each in sweeps:
+    swept = sweeps.sweep_random(chain, photos, draws=3)
+    assert len(swept) == 3
+    for each in swept:
         lengths = np.linalg.norm(each.after - each.before, axis=-1)
-        wanted = 0.3 * np.array(editing.SWEPT_RANDOM)[:, None] * [1, 1]
+        wanted = 0.3 * np.array(sweeps.SWEPT_RANDOM)[:, None] * [1, 1]
         np.testing.assert_allclose(lengths, wanted, rtol=1e-4)
 
 
@@ -186,13 +186,13 @@ class Lossy(Script):
 
 
 def test_the_way_back_of_a_linear_chain(monkeypatch):
-    monkeypatch.setattr(editing, "VGG_FEW", 1)
+    monkeypatch.setattr(edits, "VGG_FEW", 1)
     chain = Lossy([0.3, 0.1, -0.05])
     photos = scripted_photos(
         [[0.1, 0.2, 0.5], [0.3, 0.2, 0.1], [0.4, 0.9, 0.9]], [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
     )
     photos.reconstructions = chain.generate(photos.latents)
-    entry = editing.measure_consistency(chain, photos)["A"]
+    entry = edits.measure_consistency(chain, photos)["A"]
     # E(G(w + d)) - d - w = 0.9 (w + d) + c - d - w = c - 0.1 (w + d)
     latents, offset = photos.latents[:2].astype(np.float64), np.array([0.0, 0.02, 0.0])
     for found, ends in (
@@ -236,7 +236,7 @@ def test_what_an_edit_is_nearer_to():
     photos.images, photos.reconstructions = chain.generate(photo), chain.generate(photo + error)
     photos.features, photos.probabilities = chain.judge(photos.images)
     truth = chain.generate(photo + true_step)
-    block = editing._counterfactual(chain, photos, "A", np.arange(4), truth)
+    block = counterfactual._counterfactual(chain, photos, "A", np.arange(4), truth)
     # Squared distances of the four: from edit to truth 0.02, 0.26, 0.05, 0.17; from edit to photo
     # 0.1, 0.34, 0.1, 0.1; from photo to truth 0.16, 0.16, 0.01, 0.49; from reconstruction to truth
     # 0.17, 0.41, 0.02, 0.5; from the photo and the difference to truth 0.01, 0.01, 0.04, 0.16.
@@ -252,10 +252,10 @@ def test_what_an_edit_is_nearer_to():
     for factor, share, answer in ((2.0, 0.5, 3 / 4), (1.0, 0.0, 0.0)):
         footprint = np.full((1, 1, 1), share, np.float32)
         chain.keep_detail = KeepDetail(np.float32([factor]), footprint)
-        block = editing._counterfactual(chain, photos, "A", np.arange(4), truth)
+        block = counterfactual._counterfactual(chain, photos, "A", np.arange(4), truth)
         assert block["detail_beats_photo"] == answer and block["nearer"] == 3 / 4
     chain.keep_detail = None  # directions of an older version
-    block = editing._counterfactual(chain, photos, "A", np.arange(4), truth)
+    block = counterfactual._counterfactual(chain, photos, "A", np.arange(4), truth)
     assert block["nearer"] == 3 / 4 and not any(key.startswith("detail") for key in block)
 
 
@@ -267,7 +267,7 @@ def test_what_an_edit_does_to_the_photo_itself():
     photos.images = chain.generate(photo)
     photos.reconstructions = chain.generate(photos.latents)
     photos.features, photos.probabilities = chain.judge(photos.images)
-    block = editing.measure_keep_detail(chain, photos)
+    block = edits.measure_keep_detail(chain, photos)
     entry = block["attributes"]["A"]
     # Kept: 0.5 * 1.5 of the direction; plain: the direction and the inversion's error in C.
     kept, plain = entry["keep_detail"], entry["plain"]
@@ -297,7 +297,7 @@ def test_what_comes_of_a_value_by_hand():
     chain = Squaring([0.2, 0.1, 0.0])
     # Either label; at strength 3 they are at 0.7 and 1.2, at -3 at -0.5 and 0.
     photos = scripted_photos([[0.1, 0.2, 0.5], [0.6, 0.2, 0.5]], [[0, 0, 1], [1, 1, 0]])
-    block = editing.measure_set(chain, photos)
+    block = edits.measure_set(chain, photos)
     found = block["attributes"]["A"]
     assert [entry["asked"] for entry in found] == [0.2, 0.4, 0.6, 0.8]
     for entry, reached in zip(found, ([0.2] * 2, [0.4] * 2, [0.6] * 2, [0.7, 0.8]), strict=True):
@@ -314,5 +314,5 @@ def test_what_comes_of_a_value_by_hand():
     assert (block["n"], block["seed"], block["met"]) == (2, 0, 7 / 8)
     for key in ("error", "error_judge", "strength"):
         assert block[key] == pytest.approx(np.mean([entry[key] for entry in found]))
-    few = editing.measure_set(chain, photos, count=1)
+    few = edits.measure_set(chain, photos, count=1)
     assert few["n"] == few["attributes"]["A"][0]["n"] == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scripted import Script, scripted_photos
 
-from cgan_tf import comparison
+from cgan_tf.evaluation import comparison
 
 
 @pytest.mark.parametrize(

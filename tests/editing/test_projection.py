@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cgan_tf import projection
 from cgan_tf.core.errors import UserError
+from cgan_tf.editing import projection
 from cgan_tf.networks.stylegan import StyleGenerator
 
 SIDE, SIZE = 8, 6

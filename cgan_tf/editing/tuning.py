@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from cgan_tf.editing.projection import Projector, Settings
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual
-from cgan_tf.projection import Projector, Settings
 from cgan_tf.training import optimizers
 
 LEARNING_RATE = 1e-4  # Adam's

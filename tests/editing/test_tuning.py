@@ -7,9 +7,9 @@ import fake_run
 import numpy as np
 import pytest
 
-from cgan_tf import projection, tuning
+from cgan_tf.editing import projection, tuning
+from cgan_tf.editing.network import Translator
 from cgan_tf.networks.stylegan import StyleGenerator
-from cgan_tf.translator import Translator
 
 
 @pytest.fixture(scope="module", autouse=True)

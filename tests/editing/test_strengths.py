@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cgan_tf import strengths
 from cgan_tf.core.errors import UserError
-from cgan_tf.strengths import LONGEST, TOLERANCE
+from cgan_tf.editing import strengths
+from cgan_tf.editing.strengths import LONGEST, TOLERANCE
 
 NAMES = ("Smiling", "Blond_Hair", "Eyeglasses")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cgan_tf import detail
 from cgan_tf.core.errors import UserError
+from cgan_tf.editing import detail
 
 
 def bands():

@@ -7,35 +7,26 @@ generator, the regressor R and latents drawn from the prior; benchmarks/directio
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn import decomposition, linear_model, pipeline, preprocessing
+from sklearn import decomposition
 from tqdm import tqdm
 
-from cgan_tf.core.errors import UserError
+from cgan_tf.evaluation import hyperplane
+from cgan_tf.evaluation.hyperplane import Samples
 from cgan_tf.networks.dcgan import LOWEST
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.stylegan import StyleGenerator
 
 BATCH = 100  # images
-CONFIDENT = 0.1  # share of the samples that are kept of either class, at most
-LEAST = 50  # samples that either class needs
 COMPONENTS = 64  # of sefa and pca that R looks at
 ACTIVATIONS = 4000  # samples behind the principal components of feature maps
 NAMED = 32  # samples that R sees changed along each component
 STEP = 3.0  # standard deviations of the latents along a direction: its length, before calibration
 STILL = 0.02  # mean change of R's scores that counts as none, see `name_components`
-SPANNED = 1e-3  # share of a direction that must be left when others are held
-
-
-class Samples(NamedTuple):
-    """Latents from the prior and what R says of their images."""
-
-    latents: np.ndarray  # float32 [N, *latent_shape]
-    scores: np.ndarray  # float32 [N, all attributes] in [0, 1]
 
 
 def label(generator: AnyGenerator, regressor: keras.Model, count: int, seed: int) -> Samples:
@@ -101,7 +92,7 @@ def find(
     if family == "hyperplane":
         normals, found = [], []
         for name, column in columns.items():
-            normal, counts = hyperplane(samples, column, name)
+            normal, counts = hyperplane.hyperplane(samples, column, name)
             normals.append(normal)
             found.append(counts)
         return at_step(np.stack(normals), samples.latents), found
@@ -115,120 +106,9 @@ def find(
 
 def at_step(vectors: np.ndarray, latents: np.ndarray) -> np.ndarray:
     """Each of the vectors `[C, *latent_shape]` at `STEP` standard deviations of the latents."""
-    units = _units(vectors)
-    spread = np.std(_rows(latents) @ units.T, axis=0)  # [C]
+    units = hyperplane._units(vectors)
+    spread = np.std(hyperplane._rows(latents) @ units.T, axis=0)  # [C]
     return (STEP * spread[:, None] * units).reshape(vectors.shape).astype(np.float32)
-
-
-def _rows(values: np.ndarray) -> np.ndarray:
-    """One latent or direction per row."""
-    return np.asarray(values, np.float64).reshape(len(values), -1)
-
-
-def _units(vectors: np.ndarray) -> np.ndarray:
-    """One direction per row, each of length 1."""
-    rows = _rows(vectors)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-# ---- hyperplanes, and holding others ------------------------------------------------------------
-
-
-def enough(samples: Samples, column: int) -> bool:
-    """Whether either class of an attribute has `LEAST` samples, as `hyperplane` needs."""
-    return min(map(len, _surest(samples, column))) >= LEAST
-
-
-def _surest(samples: Samples, column: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the surest samples without and with an attribute, see `hyperplane`."""
-    score = samples.scores[:, column]
-    order = np.argsort(score, kind="stable")
-    most = max(1, int(CONFIDENT * len(order)))
-    negative, positive = order[:most], order[-most:]
-    return negative[score[negative] <= 0.5], positive[score[positive] > 0.5]
-
-
-def hyperplane(samples: Samples, column: int, name: str) -> tuple[np.ndarray, dict[str, int]]:
-    """The unit normal of the plane that parts samples with an attribute from those without.
-
-    After InterFaceGAN (Shen et al. 2020, section 3.1). Of either class by R (above 0.5, or not)
-    the `CONFIDENT` share of all samples is kept at most, the surest ones. Logistic regression
-    learns on standardized coordinates; the normal is that of the latent's own.
-
-    Args:
-        samples: see `label`.
-        column: of the scores.
-        name: the attribute's, for the error.
-
-    Returns:
-        float32 `[*latent_shape]`, towards the attribute; {"positive": n, "negative": n}, the
-        samples that were kept.
-
-    Raises:
-        UserError: fewer than `LEAST` samples of one class.
-    """
-    negative, positive = _surest(samples, column)
-    fewest = min(len(negative), len(positive))
-    if fewest < LEAST:
-        few = "without" if len(negative) < LEAST else "with"
-        raise UserError(
-            f"--hyperplane_samples={len(samples.scores)}: only "
-            f"{fewest} are {few} {name} by the regressor, its "
-            f"hyperplane needs {LEAST}; raise the number, or leave {name} out"
-        )
-    rows = np.concatenate([negative, positive])
-    flat, labels = _rows(samples.latents[rows]), samples.scores[rows, column] > 0.5
-    scale, plane = fit_plane(flat, labels)
-    normal = plane.coef_[0] / scale.scale_  # score = coef . (x - mean) / scale
-    normal = (normal / np.linalg.norm(normal)).reshape(samples.latents.shape[1:])
-    return normal.astype(np.float32), {"positive": len(positive), "negative": len(negative)}
-
-
-def fit_plane(latents: np.ndarray, labels: np.ndarray) -> pipeline.Pipeline:
-    """Logistic regression on standardized latents `[N, D]`, both classes of equal weight.
-
-    Its two steps are the scale and the plane; it predicts labels `[N]` of latents as they are.
-    """
-    return pipeline.make_pipeline(
-        preprocessing.StandardScaler(),
-        linear_model.LogisticRegression(class_weight="balanced", max_iter=1000),
-    ).fit(latents, labels)
-
-
-def project_out(name: str, vector: np.ndarray, held: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The vector without its part in the span of the held attributes' normals.
-
-    Conditional projection (Shen et al. 2020, section 3.3) for any number of held attributes: the
-    vector minus its least-squares fit by the normals. Along the rest their planes are not crossed.
-
-    Args:
-        name: the attribute's, for the error.
-        vector: `[*latent_shape]`, of any family and length.
-        held: normals `[*latent_shape]` by attribute.
-
-    Returns:
-        float32 `[*latent_shape]`, as long as the vector.
-
-    Raises:
-        UserError: nothing is left.
-    """
-    flat = np.asarray(vector, np.float64).ravel()
-    normals = _rows(np.stack(list(held.values()))).T  # [D, held]
-    rest = flat - normals @ np.linalg.lstsq(normals, flat, rcond=None)[0]
-    length = np.linalg.norm(flat)
-    if np.linalg.norm(rest) <= SPANNED * length:
-        raise UserError(
-            f"--hold={name}:{'+'.join(held)}: nothing of the direction is left when they are held; "
-            "hold fewer"
-        )
-    rest *= length / np.linalg.norm(rest)
-    return rest.reshape(np.shape(vector)).astype(np.float32)
-
-
-def cosines(vectors: np.ndarray) -> np.ndarray:
-    """Cosines `[K, K]` between directions `[K, *latent_shape]`."""
-    units = _units(vectors)
-    return units @ units.T
 
 
 # ---- without labels, named afterwards -----------------------------------------------------------
@@ -278,14 +158,14 @@ def pca(generator: AnyGenerator, latents: np.ndarray, count: int = COMPONENTS) -
     shape = latents.shape[1:]
     count = min(count, len(latents), shape[-1])
     if isinstance(generator, StyleGenerator):
-        return principal_components(_rows(latents), count).reshape(-1, *shape)
+        return principal_components(hyperplane._rows(latents), count).reshape(-1, *shape)
     latents = latents[:ACTIVATIONS]
     network = keras.Model(generator.input, generator.maps[LOWEST])
     maps = in_batches(lambda rows: tf.cast(network(rows, training=False), tf.float32), latents)
     flat = maps.reshape(len(latents), -1)
     count = min(count, flat.shape[1])
     coordinates = (flat - flat.mean(axis=0)) @ principal_components(flat, count).T  # [N, C]
-    z = _rows(latents)
+    z = hyperplane._rows(latents)
     back = np.linalg.lstsq(coordinates.astype(np.float64), z - z.mean(axis=0), rcond=None)[0]
     return (back / np.linalg.norm(back, axis=1, keepdims=True)).astype(np.float32)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cgan_tf import metrics
+from cgan_tf.evaluation import metrics
 
 
 def points(mean, covariance, count=4):

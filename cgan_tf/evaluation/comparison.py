@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cgan_tf import families
-from cgan_tf.editing import edit_figures, judged, rows_without
-from cgan_tf.measure import Chain, Numbers, Photos, mean, number, ratio
-from cgan_tf.metrics import edit_change
+from cgan_tf.evaluation import hyperplane
+from cgan_tf.evaluation.edits import edit_figures, judged, rows_without
+from cgan_tf.evaluation.metrics import edit_change
+from cgan_tf.evaluation.statistics import Numbers, mean, number, ratio
+from cgan_tf.evaluation.subject import Chain, Photos
 
 COMPARED_CHANGE = 0.4  # of the attribute by the judge, in the evaluate stage
 COMPARED_DRAWS = 8  # random directions per attribute
@@ -231,7 +232,7 @@ def measure_rescoring(
 
 def measure_cosines(directions: Mapping[str, np.ndarray]) -> Numbers:
     """The cosine matrix: {A: {B: the cosine between the directions of A and of B}}."""
-    matrix = families.cosines(np.stack([*directions.values()]))
+    matrix = hyperplane.cosines(np.stack([*directions.values()]))
     return {
         name: {other: number(cosine) for other, cosine in zip(directions, row, strict=True)}
         for name, row in zip(directions, matrix, strict=True)

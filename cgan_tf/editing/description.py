@@ -1,0 +1,98 @@
+"""model.json: what an app must know to use an exported editor."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.editing.detail import KeepDetail
+
+DESCRIPTION_FORMAT = 1  # of model.json
+DESCRIPTION_NAME = "model.json"  # the file's name, the asset's, and the TFLite metadata's
+ASSETS = "assets.extra"  # where a SavedModel keeps files that its graph does not read
+
+CELEBA_CROP = "celeba"  # the centered 148 px square of 178 x 218 px, in proportion
+SQUARE_CROP = "center_square"  # the largest centered square
+
+
+def training_crop(config: Config) -> str:
+    """Which crop the training photos of a run had."""
+    return CELEBA_CROP if config.data in ("celeba", "celeba_dir") else SQUARE_CROP
+
+
+def usual_psnr(run: RunFolder) -> float | None:
+    """What the inversion stage has found that nearly all validation photos reach, dB."""
+    return run.stage("inversion").read_metadata().get("usual_psnr")
+
+
+# ---- model.json -------------------------------------------------------------------------------
+
+_REMEDY = "export it with python -m export"
+
+
+def read_description(path: Path, owner: Path) -> dict[str, Any]:
+    """A model.json file; UserError that names the model `owner` where it is missing or damaged."""
+    try:
+        return _parse_description(path.read_bytes(), path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{owner}: no attribute names ({path} is missing); put the file back, or {_REMEDY}"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
+def tflite_description(path: Path, content: bytes) -> dict[str, Any]:
+    """The description inside the file, else the one in the .json beside it."""
+    model = schema.Model.GetRootAs(content, 0)
+    for index in range(model.MetadataLength()):
+        entry = model.Metadata(index)
+        if entry.Name() == DESCRIPTION_NAME.encode():
+            data = model.Buffers(entry.Buffer()).DataAsNumpy()
+            return _parse_description(bytes(data) if np.ndim(data) else b"", path)
+    return read_description(path.with_suffix(".json"), path)
+
+
+def _parse_description(text: bytes, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+        number = content["format"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: damaged description of the model; {_REMEDY}") from None
+    if number != DESCRIPTION_FORMAT:
+        raise UserError(
+            f"{path}: description of format {number}, this version reads {DESCRIPTION_FORMAT}; "
+            f"{_REMEDY}"
+        )
+    return content
+
+
+def _essentials(
+    description: dict[str, Any], path: Path
+) -> tuple[tuple[str, ...], int, str, float | None, KeepDetail | None]:
+    try:
+        names, resolution = description["attributes"], description["resolution"]
+        crop = description["crop"]
+    except KeyError as error:
+        raise UserError(f"{path}: its description lacks {error}; {_REMEDY}") from None
+    if not (
+        isinstance(names, list)
+        and names
+        and all(isinstance(name, str) for name in names)
+        and isinstance(resolution, int)
+        and crop in (CELEBA_CROP, SQUARE_CROP)
+    ):
+        raise UserError(f"{path}: damaged description of the model; {_REMEDY}")
+    keep = KeepDetail.of(description.get("keep_detail"), names, resolution, path)
+    return tuple(names), resolution, crop, description.get("usual_psnr"), keep
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a library's error, cut to what one line holds."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:120]

@@ -1,0 +1,160 @@
+"""Loads the finished networks and directions of a run folder."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cgan_tf.core import artifact
+from cgan_tf.core.config import Config
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import file_hash
+from cgan_tf.core.run_folder import RunFolder, StageFolder
+from cgan_tf.networks.dcgan import Generator
+from cgan_tf.networks.generators import AnyGenerator
+from cgan_tf.networks.stylegan import StyleGenerator
+from cgan_tf.networks.vgg import Perceptual, Regressor, build_backbone, load_imagenet, widened
+from cgan_tf.training import precision
+
+
+def finished_stage(run: RunFolder, name: str) -> StageFolder:
+    """The folder of a stage that has finished; UserError with the stage's command if it has not."""
+    stage = run.stage(name)
+    if not stage.finished():
+        raise UserError(
+            f"{run.path}: the {name} stage has not finished; run "
+            f"python train_main.py --stage={name} --run_dir={run.path}"
+        )
+    return stage
+
+
+def build_generator(config: Config, dtype: str = "float32", name: str = "generator") -> AnyGenerator:
+    """The generator that the options describe, with fresh weights, in the space z."""
+    if config.arch == "stylegan":
+        return StyleGenerator(
+            config.resolution, config.z_dim, config.width, config.style, dtype=dtype, name=name
+        )
+    return Generator(
+        config.resolution, config.z_dim, config.width, config.prior, config.g_norm,
+        config.equalized_lr, dtype=dtype, name=name,
+    )  # fmt: skip
+
+
+def load_generator(folder: Path, space: str = "z", dtype: str = "float32") -> AnyGenerator:
+    """The generator of an artifact.
+
+    Args:
+        folder: the artifact's folder.
+        space: what it is to be called with; only a StyleGenerator has others than z.
+        dtype: dtype policy of the computation.
+
+    Raises:
+        UserError: the artifact is missing, damaged, or of another class.
+    """
+    generator = artifact.load_model((Generator, StyleGenerator), folder, dtype)
+    generator.space = space
+    return generator
+
+
+def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
+    """The perceptual distance that --perceptual names.
+
+    Raises:
+        UserError: ImageNet's features are asked for and cannot be had.
+    """
+    backbone = None
+    if config.perceptual == "imagenet":
+        backbone = build_backbone(precision.compute_policy(config))
+        load_imagenet(backbone, "--perceptual")
+        backbone.trainable = False
+    return Perceptual(regressor, backbone, config.perceptual_weights)
+
+
+def load_regressor(run: RunFolder, own: Iterable[str] = (), dtype: str = "float32") -> Regressor:
+    """The regressor of a run whose regressor stage has finished.
+
+    Args:
+        run: the run folder.
+        own: the own attributes whose heads it gets, after the attributes that it was trained on.
+        dtype: dtype policy of the computation.
+
+    Raises:
+        UserError: it is missing or damaged, or an own attribute's file is.
+    """
+    regressor = artifact.load_model(Regressor, run.stage("regressor").model, dtype)
+    names = tuple(own)
+    if not names:
+        return regressor
+    weights = file_hash(run.stage("regressor").model / "weights.h5")
+    size = regressor.head.kernel.shape[0]
+    heads = {}
+    for name in names:
+        path = run.own_path(name)
+        entry = _read_entry(path, _OWN_REMEDY)
+        try:
+            kernel = np.asarray(entry["head"]["kernel"], np.float32)
+            bias, owner = float(entry["head"]["bias"]), entry["regressor"]
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{path} is damaged; {_OWN_REMEDY}") from None
+        if owner != weights:
+            raise UserError(
+                f"{path} belongs to another regressor than {run.path}/regressor; {_OWN_REMEDY}"
+            )
+        if kernel.shape != (size,) or not np.isfinite([*kernel, bias]).all():
+            raise UserError(
+                f"{path} is damaged (its head is not {size} finite numbers); {_OWN_REMEDY}"
+            )
+        heads[name] = kernel, bias
+    return widened(regressor, heads, dtype)
+
+
+_OWN_REMEDY = "make it anew by python -m cgan_tf.attribute --restart"
+
+
+def read_directions(
+    run: RunFolder, shape: tuple[int, ...], own: bool = False
+) -> dict[str, dict[str, Any]]:
+    """The direction files of a run by attribute, in the order of the run's --attributes.
+
+    Args:
+        run: a run folder whose directions stage has finished.
+        shape: that each vector must have, the latent's.
+        own: the own attributes' too, after those.
+
+    Raises:
+        UserError: a file is missing or damaged, or belongs to another generator.
+    """
+    folder = run.stage("directions").model
+    asked = run.load_config().attributes
+    names = asked or sorted(path.stem for path in folder.glob("*.json"))
+    generator = file_hash(run.stage("gan").model / "weights.h5")
+    remedy = f"run python train_main.py --stage=directions --restart --run_dir={run.path}"
+    if not names:
+        raise UserError(f"{folder}: no directions there; {remedy}")
+    places = {name: (folder / f"{name}.json", remedy) for name in names}
+    if own:
+        places |= {name: (run.own_path(name), _OWN_REMEDY) for name in run.own_attributes()}
+    directions = {}
+    for name, (path, remedy) in places.items():
+        directions[name] = entry = _read_entry(path, remedy)
+        try:
+            vector, owner = np.asarray(entry["vector"], np.float32), entry["generator"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path} is damaged; {remedy}") from None
+        if owner != generator:
+            raise UserError(f"{path} belongs to another generator than {run.path}/gan; {remedy}")
+        if vector.shape != shape or not np.isfinite(vector).all():
+            numbers = " x ".join(map(str, shape))
+            raise UserError(f"{path} is damaged (not {numbers} finite numbers); {remedy}")
+    return directions
+
+
+def _read_entry(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {remedy}") from None
+    except ValueError:
+        raise UserError(f"{path} is damaged; {remedy}") from None
