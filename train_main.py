@@ -94,7 +94,7 @@ def check_ahead(
         UserError: the data has no labels, VGG16's weights that are asked for cannot be had, or
             --hold does not fit.
     """
-    from cgan_tf import directions, inversion, regressor
+    from cgan_tf.stages import directions, inversion, regressor
 
     work = [name for name in stages if name in restarted or not run.stage(name).finished()]
     if "regressor" in work:
@@ -112,7 +112,8 @@ def prepare(options: Config, run: RunFolder, stages: tuple[str, ...]) -> tuple:
     Raises:
         UserError: the options fit neither the data nor what the run folder holds.
     """
-    from cgan_tf import data, directions
+    from cgan_tf import data
+    from cgan_tf.stages import directions
     from cgan_tf.training import precision
 
     run.lock()
@@ -187,8 +188,9 @@ def main() -> None:
         options, distribution=quiet.import_tensorflow(start_devices)
     )
     import export
-    from cgan_tf import directions, evaluate, gan, inversion, regressor, report
+    from cgan_tf import report
     from cgan_tf.core import replicas
+    from cgan_tf.stages import directions, evaluate, gan, inversion, regressor
     from cgan_tf.training import cluster
 
     cluster.check(options)

@@ -56,7 +56,7 @@ def without(dataset, name: str):
 
 def make_work(run: RunFolder, work: RunFolder, config, dataset) -> None:
     """The run without the attribute: its generator and encoder, and a regressor of its own."""
-    from cgan_tf import regressor
+    from cgan_tf.stages import regressor
 
     work.lock()
     work.save_config(
@@ -113,14 +113,15 @@ def main() -> None:
         if family not in FAMILIES:
             raise UserError(f"--directions={family}: one of {', '.join(FAMILIES)}")
     quiet.import_tensorflow()
-    from cgan_tf import attribute, data, evaluate
-    from cgan_tf import judge as judge_module
+    from cgan_tf import attribute, data
     from cgan_tf.core import artifact
     from cgan_tf.core import config as config_module
     from cgan_tf.editing import models, network
     from cgan_tf.evaluation import edits, metrics, statistics, subject
     from cgan_tf.networks.encoder import Encoder
     from cgan_tf.networks.judge import Judge
+    from cgan_tf.stages import evaluate
+    from cgan_tf.stages import judge as judge_module
 
     stage = models.finished_stage(run, "evaluate")
     judge = artifact.load_model(Judge, stage.path / judge_module.FOLDER)

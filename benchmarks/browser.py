@@ -121,11 +121,12 @@ def judged_edits(folder: Path, run_dir: str, count: int) -> dict[str, dict[str, 
         run_dir: run with a judge.
         count: validation photos at most that lack the attribute.
     """
-    from cgan_tf import data, judge
+    from cgan_tf import data
     from cgan_tf.core import artifact
     from cgan_tf.core.run_folder import RunFolder
     from cgan_tf.data import images
     from cgan_tf.networks.judge import Judge
+    from cgan_tf.stages import judge
 
     run = RunFolder(run_dir)
     dataset = data.open_data(run.load_config(), say=lambda _: None)

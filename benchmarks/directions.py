@@ -94,14 +94,14 @@ def main() -> None:
     config = run.load_config()
     names = list(FLAGS.attributes or config.attributes)
     quiet.import_tensorflow()
-    from cgan_tf import data, evaluate
-    from cgan_tf import judge as judge_module
+    from cgan_tf import data
     from cgan_tf.core import artifact
     from cgan_tf.editing import models, network
     from cgan_tf.evaluation import comparison, hyperplane, subject
     from cgan_tf.networks.judge import Judge
     from cgan_tf.networks.vgg import Regressor
-    from cgan_tf.stages import families
+    from cgan_tf.stages import evaluate, families
+    from cgan_tf.stages import judge as judge_module
     from cgan_tf.training import precision
 
     stage = models.finished_stage(run, "evaluate")

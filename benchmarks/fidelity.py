@@ -29,7 +29,7 @@ flags.DEFINE_string("output", "fidelity.json", "JSON file of the figures")
 
 def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str, dict]:
     """The rows by name: seconds a photo, identity and change, overall and by attribute."""
-    from cgan_tf import data, judge
+    from cgan_tf import data
     from cgan_tf.core import artifact
     from cgan_tf.data import face_detection
     from cgan_tf.data.images import to_float, to_uint8
@@ -37,6 +37,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     from cgan_tf.editing.models import finished_stage
     from cgan_tf.evaluation import metrics, statistics, subject
     from cgan_tf.networks.judge import Judge
+    from cgan_tf.stages import judge
 
     config = run.load_config()
     editor = backends.open_editor(str(run.path))

@@ -39,7 +39,7 @@ def make_step(config: Config):
     """The GAN's step on one batch in memory, its losses read."""
     import tensorflow as tf
 
-    from cgan_tf import gan
+    from cgan_tf.stages import gan
     from cgan_tf.training import precision
 
     precision.seed_everything(config)

@@ -51,9 +51,9 @@ flags.DEFINE_string("output", None, "JSON file of the figures.")
 
 def train(objective: str, config: Config, dataset, judge, folder: RunFolder) -> dict:
     """One objective's row: `fd` by kimg, what stopped it, seconds."""
-    from cgan_tf import gan
     from cgan_tf.data import pipeline
     from cgan_tf.evaluation import generation
+    from cgan_tf.stages import gan
     from cgan_tf.training import loop, precision
 
     config = dataclasses.replace(config, objective=objective, **RECIPES[objective])
@@ -113,7 +113,7 @@ def main() -> None:
         raise UserError(f"--objectives={unknown[0]}: one of {', '.join(OBJECTIVES)}")
     quiet.import_tensorflow()
     from cgan_tf import data
-    from cgan_tf import judge as judge_module
+    from cgan_tf.stages import judge as judge_module
     from cgan_tf.training import precision
 
     with tempfile.TemporaryDirectory() as temporary:

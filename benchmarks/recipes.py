@@ -67,9 +67,9 @@ def train(name: str, config: Config, dataset, photos, judge) -> list[dict]:
         photos: whose held-out photos it is compared with.
         judge: whose features are compared.
     """
-    from cgan_tf import progressive
     from cgan_tf.data import pipeline
     from cgan_tf.evaluation import generation
+    from cgan_tf.stages import progressive
     from cgan_tf.training import loop, precision
 
     precision.seed_everything(config)
@@ -128,10 +128,10 @@ def main() -> None:
         raise UserError("--recipe: two have the same name")
     quiet.import_tensorflow()
     from cgan_tf import data
-    from cgan_tf import judge as judge_module
     from cgan_tf.core import artifact
     from cgan_tf.editing import models
     from cgan_tf.networks.judge import Judge
+    from cgan_tf.stages import judge as judge_module
 
     stage = models.finished_stage(run, "evaluate")
     judge = artifact.load_model(Judge, stage.path / judge_module.FOLDER)

@@ -58,8 +58,9 @@ def train(pipe, folder: Path, cache: Path, batches: int, steps: int) -> None:
     quiet.import_tensorflow()
     import tensorflow as tf
 
-    from cgan_tf import data, gan
+    from cgan_tf import data
     from cgan_tf.data import pipeline
+    from cgan_tf.stages import gan
     from cgan_tf.training import precision
 
     before = peak_mib()
@@ -111,8 +112,8 @@ def train_on(pipe, replicas: int, steps: int) -> None:
     quiet.import_tensorflow(start)
     import tensorflow as tf
 
-    from cgan_tf import gan
     from cgan_tf.core import replicas
+    from cgan_tf.stages import gan
     from cgan_tf.training import precision
 
     config = Config(seed=1)

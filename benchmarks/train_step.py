@@ -134,7 +134,7 @@ def _trainer(width: int, policy: str, penalty: str) -> tuple:
     import numpy as np
     import tensorflow as tf
 
-    from cgan_tf import gan
+    from cgan_tf.stages import gan
     from cgan_tf.training import precision
 
     config = make_config(width, penalty)

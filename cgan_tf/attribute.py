@@ -315,8 +315,7 @@ def with_opinions(
         labels: of the newest attributes.
         own_photos: the labelled photos are the data set's.
     """
-    from cgan_tf import directions
-    from cgan_tf.stages import families
+    from cgan_tf.stages import directions, families
 
     names = regressor.attribute_names[len(dataset.attribute_names) :]
     rows = np.concatenate(
@@ -361,9 +360,9 @@ def add(
         UserError: the head sees one class only, or too few samples of one.
         Interrupted: a signal; the run is as it was.
     """
-    from cgan_tf import directions
     from cgan_tf.editing import models
     from cgan_tf.networks.vgg import widened
+    from cgan_tf.stages import calibration, directions
     from cgan_tf.training import precision
 
     precision.seed_everything(config)
@@ -398,10 +397,10 @@ def add(
             stage.name = "attribute"
             directions.learn(trainer, known, stage, config)
         origins = directions.find_directions(trainer, labels.names, config)
-        calibration = directions.Calibration(
-            trainer, known, "validation", directions.CALIBRATION_PHOTOS
+        calibration = calibration.Calibration(
+            trainer, known, "validation", calibration.CALIBRATION_PHOTOS
         )
-        entries = directions.calibrate(calibration, labels.names, origins, run, config)
+        entries = calibration.calibrate(calibration, labels.names, origins, run, config)
     except Interrupted as error:
         raise Interrupted(error.signum, "nothing was added; the same command begins anew") from None
     finally:

@@ -14,10 +14,10 @@ from typing import Any
 
 from absl import flags
 
+from cgan_tf.commands.evaluate import read_comparisons
 from cgan_tf.core import cli
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder, StageFolder
-from cgan_tf.evaluate import read_comparisons
 
 PHOTO_SOURCES = ("celeba", "celeba_dir")
 FD_OVER_FLOOR, FD_32_RATIO = 12.0, 0.6

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from cgan_tf import judge
 from cgan_tf.core import artifact
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData
@@ -21,6 +20,7 @@ from cgan_tf.editing.backends import Editor
 from cgan_tf.editing.network import Translator
 from cgan_tf.evaluation import metrics, subject
 from cgan_tf.networks.judge import Judge
+from cgan_tf.stages import judge
 from export import parity
 
 KEPT = 0.95  # share of Keras's change of the target that must be left

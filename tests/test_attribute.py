@@ -12,13 +12,14 @@ import tiny
 from face_pictures import picture
 from PIL import Image
 
-from cgan_tf import attribute, data, directions, label
+from cgan_tf import attribute, data, label
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
 from cgan_tf.editing import network
 from cgan_tf.networks.vgg import Regressor, widened
+from cgan_tf.stages import calibration
 
 NAME = "Bright"  # what no regressor of drawn faces has seen
 
@@ -170,7 +171,7 @@ def test_the_run_has_the_attribute_and_its_stages_are_as_they_were(added, faces,
     assert editor.regressor.attribute_names == (*faces.attribute_names, NAME)
     entry = json.loads(folder.own_path(NAME).read_text())
     np.testing.assert_array_equal(editor.directions[-1], np.float32(entry["vector"]))
-    assert [line["strength"] for line in entry["calibration"]] == list(directions.TABLE)
+    assert [line["strength"] for line in entry["calibration"]] == list(calibration.TABLE)
     assert entry["family"] == "learned" and entry["labels"] == facts[NAME]
     bright = brightness(faces)
     photos = images.to_float(faces.read(np.arange(100)))
@@ -194,7 +195,7 @@ def test_labels_and_descriptions_have_it(added, faces, slim_vgg):
     editor = network.Translator.from_run(folder.path, scores=True, own=True)
     said = description.describe(folder, folder.load_config(), editor)
     assert said["attributes"][-1] == NAME and said["scores"][-1] == NAME
-    assert said["calibration"][NAME][0]["strength"] == directions.TABLE[0]
+    assert said["calibration"][NAME][0]["strength"] == calibration.TABLE[0]
     assert f"attributes/{NAME}.json" in said["hashes"]
 
 

@@ -7,12 +7,12 @@ import fake_run
 import numpy as np
 import pytest
 
-from cgan_tf import judge
 from cgan_tf.core import artifact
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing import backends, description
 from cgan_tf.editing.network import Translator
 from cgan_tf.networks.judge import Judge
+from cgan_tf.stages import judge
 from export import edits
 
 LABELS = np.float32([[0, 1, 0], [0, 0, 1], [1, 0, 1]])  # 3 photos of A, B, C

@@ -704,7 +704,7 @@ def test_write_is_atomic(full, monkeypatch):
 
 
 def test_columns_are_those_that_the_stages_draw():
-    from cgan_tf import directions, evaluate
+    from cgan_tf.stages import directions, evaluate
 
     def words_of(strengths):
         return tuple(f"{s:+g}".replace("-", "−") if s else "0" for s in strengths)

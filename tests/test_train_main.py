@@ -19,11 +19,12 @@ from absl.testing import flagsaver
 
 import export
 import train_main
-from cgan_tf import evaluate, gan, report
+from cgan_tf import report
 from cgan_tf.core import cli, config, run_folder
 from cgan_tf.core.config import FIELDS, STAGES
 from cgan_tf.core.files import write_text
 from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.stages import evaluate, gan
 from cgan_tf.training import precision
 
 ROOT = Path(__file__).parents[1]

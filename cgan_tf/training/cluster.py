@@ -160,11 +160,11 @@ def start(config: Config, cluster: Cluster | None = None) -> str:
     indices = list(range(len(gpus) or 1))
     if config.devices:
         kind, indices = parse_devices(config.devices)
-    replicas.workers = len(cluster.addresses) if cluster else 1
+    worker_count = len(cluster.addresses) if cluster else 1
     name = config.distribution
     if name == "auto":
         several = kind == "GPU" or bool(config.devices)
-        name = "multi_worker" if replicas.workers > 1 else (
+        name = "multi_worker" if worker_count > 1 else (
             "mirrored" if several and len(indices) > 1 else "none"
         )  # fmt: skip
     flag = f"--distribution={name}"
@@ -173,9 +173,9 @@ def start(config: Config, cluster: Cluster | None = None) -> str:
             f"{flag}: TF_CONFIG names no cluster; set it on each machine (see the README), or take "
             "--distribution=auto"
         )
-    if name != "multi_worker" and replicas.workers > 1:
+    if name != "multi_worker" and worker_count > 1:
         raise UserError(
-            f"{flag}: TF_CONFIG names {replicas.workers} workers; take --distribution=multi_worker, or "
+            f"{flag}: TF_CONFIG names {worker_count} workers; take --distribution=multi_worker, or "
             "unset it"
         )
     if name == "none" and config.devices and len(indices) > 1:
@@ -301,7 +301,7 @@ def check(config: Config) -> None:
     replica_count = replicas.strategy().num_replicas_in_sync
     if replica_count == 1:
         return
-    from cgan_tf.judge import BATCH_SIZE
+    from cgan_tf.stages.judge import BATCH_SIZE
 
     sizes = [(name, getattr(config, name)) for name in BATCH_SIZES]
     if config.progressive:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from cgan_tf import data, directions, gan, inversion, regressor
+from cgan_tf import data
 from cgan_tf.core import artifact
 from cgan_tf.core.config import Config
 from cgan_tf.core.run_folder import RunFolder, StageFolder
+from cgan_tf.stages import directions, gan, inversion, regressor
 
 VGG16 = keras.applications.VGG16  # the real one, whatever a test puts in its place
 STAGES = {

@@ -20,7 +20,7 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import data, directions, gan, inversion, judge, regressor
+from cgan_tf import data
 from cgan_tf.core import replicas
 from cgan_tf.core.config import Config
 from cgan_tf.core.run_folder import RunFolder
@@ -29,6 +29,7 @@ from cgan_tf.networks.dcgan import Discriminator, Generator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.judge import Judge
 from cgan_tf.networks.vgg import Perceptual
+from cgan_tf.stages import directions, gan, inversion, judge, regressor
 from cgan_tf.training import checkpoint, cluster, loop
 
 STEPS = 20

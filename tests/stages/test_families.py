@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import directions
 from cgan_tf.core import artifact
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
@@ -18,7 +17,7 @@ from cgan_tf.evaluation import hyperplane
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.networks.vgg import Regressor
-from cgan_tf.stages import families
+from cgan_tf.stages import calibration, directions, families
 
 SLOPES = np.zeros((8, 3), np.float32)  # [latent, attributes]
 SLOPES[:, 0] = [3.0, 0.0, -2.0, 0.0, 1.0, 0.0, 0.0, 0.5]
@@ -407,7 +406,7 @@ def test_a_run_of_each_family_is_calibrated_and_loads(
     for name, vector in zip(editor.attributes, editor.directions.numpy(), strict=True):
         entry = entries[name]
         assert (entry["attribute"], entry["space"], entry["family"]) == (name, "z", family)
-        assert [line["strength"] for line in entry["calibration"]] == list(directions.TABLE)
+        assert [line["strength"] for line in entry["calibration"]] == list(calibration.TABLE)
         np.testing.assert_array_equal(vector, np.float32(entry["vector"]))
         assert f"directions: {name} by {family}: " in said
         if family == "hyperplane":

@@ -325,7 +325,7 @@ def test_two_workers_train_as_one(tmp_path, cache, faces):
         tiny.final_state(RunFolder(tmp_path / name).stage("gan")) for name in ("one", "two")
     )
     for name, value in one.items():
-        assert replicas.distance(two[name], value) < 1e-4, name
+        assert two_replicas.distance(two[name], value) < 1e-4, name
     assert RunFolder(tmp_path / "two").load_config().distribution == "multi_worker"
     lines = [RunFolder(tmp_path / name).stage("gan").read_stats() for name in ("one", "two")]
     for a, b in zip(*lines, strict=True):

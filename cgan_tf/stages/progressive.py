@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from cgan_tf import gan
 from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.networks import growing
+from cgan_tf.stages import gan
 from cgan_tf.training import loop
 
 

@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import gan
 from cgan_tf.core import artifact
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.networks.dcgan import Discriminator, Generator
+from cgan_tf.stages import gan
 from cgan_tf.training import checkpoint, losses, precision
 
 

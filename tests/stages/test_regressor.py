@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import regressor
 from cgan_tf.core import artifact
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import pipeline
 from cgan_tf.networks import vgg
+from cgan_tf.stages import regressor
 from cgan_tf.training import augment, checkpoint, precision
 
 NOTE = "ImageNet's VGG16 weights cannot be had here; the regressor starts from scratch"

@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import gan, progressive
 from cgan_tf.core import artifact
 from cgan_tf.core.config import Config
 from cgan_tf.data import images
 from cgan_tf.networks import growing
 from cgan_tf.networks.dcgan import Generator
-from cgan_tf.progressive import Level
+from cgan_tf.stages import gan, progressive
+from cgan_tf.stages.progressive import Level
 from cgan_tf.training import loop
 from cgan_tf.training.loop import Stretch
 

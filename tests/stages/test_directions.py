@@ -12,13 +12,13 @@ import tensorflow as tf
 import tiny
 from PIL import Image
 
-from cgan_tf import directions
 from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import face_detection, images
 from cgan_tf.editing import detail
+from cgan_tf.stages import calibration, directions
 from cgan_tf.training import checkpoint
 
 NAMES = ("A", "B", "C")
@@ -344,9 +344,9 @@ class Toys(types.SimpleNamespace):
         super().__init__(trainer=trainer, dataset=dataset)
 
     def calibrate(self, asked, count=200):
-        calibration = directions.Calibration(self.trainer, self.dataset, "validation", count)
-        vector = calibration.scale(0, asked)
-        return vector, calibration.table(0, vector)
+        measured = calibration.Calibration(self.trainer, self.dataset, "validation", count)
+        vector = measured.scale(0, asked)
+        return vector, measured.table(0, vector)
 
 
 @pytest.mark.parametrize("slope, asked", [(0.1, 0.35), (0.1, 0.4499), (0.3, 0.5), (0.8, 0.2)])
@@ -429,8 +429,8 @@ def test_how_much_further_an_edit_goes_that_keeps_the_detail(asked, band, monkey
     toys.trainer.generator = generator
     toys.trainer.perceptual = types.SimpleNamespace(regressor=regressor)
     toys.dataset.read = lambda rows: np.full((len(rows), 8, 8, 3), 120, np.uint8)
-    calibration = directions.Calibration(toys.trainer, toys.dataset, "validation", 200)
-    found = calibration.keep_detail(0, np.float32([0.0, 0.5]), asked)
+    measured = calibration.Calibration(toys.trainer, toys.dataset, "validation", 200)
+    found = measured.keep_detail(0, np.float32([0.0, 0.5]), asked)
     mask = face_detection.soft_mask(8, face_detection.SOLID_DIFFERENCE)
     slope = 0.7 * 0.5 * (mask * painted).mean()  # per strength
     np.testing.assert_array_equal(detail.decode(found["footprint"], 8), painted)
@@ -583,9 +583,9 @@ def test_a_direction_file_says_what_it_is_and_whose(chain):
         vector = np.array(entry["vector"])
         cosine = vector @ row / np.linalg.norm(vector) / np.linalg.norm(row)
         assert cosine == pytest.approx(1, abs=1e-5)
-        assert [line["strength"] for line in entry["calibration"]] == list(directions.TABLE)
+        assert [line["strength"] for line in entry["calibration"]] == list(calibration.TABLE)
         assert all(line["n"] >= 1 for line in entry["calibration"])
-        assert 0 <= entry["keep_detail"]["factor"] <= directions.KEEP_DETAIL_LONGEST
+        assert 0 <= entry["keep_detail"]["factor"] <= calibration.KEEP_DETAIL_LONGEST
         acts = detail.decode(entry["keep_detail"]["footprint"], 32)
         assert acts.max() == 1
 

@@ -9,13 +9,13 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import gan
 from cgan_tf.core import artifact
 from cgan_tf.core.config import Config
 from cgan_tf.editing import models
 from cgan_tf.editing.network import Translator
 from cgan_tf.networks import stylegan
 from cgan_tf.networks.stylegan import StyleConv, StyleGenerator
+from cgan_tf.stages import gan
 from export import saved_model, tflite
 from export import stage as export_stage
 

@@ -6,11 +6,12 @@ import tensorflow as tf
 from fake_run import make_config
 from keras import layers
 
-from cgan_tf import data, judge
+from cgan_tf import data
 from cgan_tf.core import artifact, run_folder
 from cgan_tf.data import pipeline
 from cgan_tf.networks.judge import FEATURES, Judge
 from cgan_tf.networks.vgg import Regressor
+from cgan_tf.stages import judge
 
 NAMES = ("Smiling", "Eyeglasses", "Male")
 

@@ -11,7 +11,6 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from cgan_tf import inversion
 from cgan_tf.core import artifact
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
@@ -19,6 +18,7 @@ from cgan_tf.editing import models
 from cgan_tf.networks import vgg
 from cgan_tf.networks.dcgan import Discriminator, Generator
 from cgan_tf.networks.encoder import Encoder
+from cgan_tf.stages import inversion
 from cgan_tf.training import checkpoint, precision
 
 TERMS = ("photo", "sample", "latent", "pixel")

@@ -376,7 +376,7 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     if not stage.begin(config, dataset.digest):
         return
     precision.seed_everything(config)
-    from cgan_tf import progressive  # it stands on this module
+    from cgan_tf.stages import progressive  # it stands on this module
 
     with replicas.scope():
         trainer = progressive.make(config, precision.compute_policy(config))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cgan_tf import data, evaluate, figures, judge
+from cgan_tf import data, figures
+from cgan_tf.commands import evaluate as evaluate_command
 from cgan_tf.core import artifact
 from cgan_tf.core.errors import UserError
 from cgan_tf.data.images import decode_file, to_float
@@ -21,6 +22,7 @@ from cgan_tf.editing.detail import KeepDetail
 from cgan_tf.evaluation import counterfactual, edits, generation, inversion, subject
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.judge import Judge
+from cgan_tf.stages import evaluate, judge
 
 OPTIONS = {"judge_kimg": 0.256, "eval_fakes": 120, "eval_photos": 10, "eval_projections": 3,
            "projection_steps": 3, "hybrid_steps": 2, "precision": "float32"}  # fmt: skip
@@ -452,11 +454,11 @@ def other_run(finished, tmp_path):
 
 def test_compare_judges_both_generators_alike(finished, other_run):
     config, folder, dataset, report = finished
-    result = evaluate.compare(folder.path, other_run.path)
+    result = evaluate_command.compare(folder.path, other_run.path)
     assert result["run"] == report["generation"]
     assert result["other"]["fd_floor"] == pytest.approx(result["run"]["fd_floor"])
     assert result["other"]["fd"] != pytest.approx(result["run"]["fd"], rel=1e-3)
-    stored = evaluate.read_comparisons(folder.stage("evaluate"))
+    stored = evaluate_command.read_comparisons(folder.stage("evaluate"))
     assert stored == {"other": json.loads(json.dumps(result))}
     text = figures.collect(folder.path)
     assert "fd at 32 px / that of other" in text
@@ -468,11 +470,11 @@ def test_compare_tells_how_well_a_stylegans_spaces_separate(finished, tmp_path, 
     other = fake_run.make_run(tmp_path / "style", dataclasses.replace(config, arch="stylegan"))
     few = functools.partial(generation.measure_separability, samples=500)
     monkeypatch.setattr(generation, "measure_separability", few)
-    result = evaluate.compare(folder.path, other.path)
+    result = evaluate_command.compare(folder.path, other.path)
     block = result["separability"]
     assert (block["n_train"], block["n"], block["seed"]) == (400, 100, config.seed)
     block["attributes"] = {"Smiling": {"positive": 0.25, "z": 0.75, "w": 0.875}}
-    lines = evaluate.table(result | {"separability": block | {"z": 0.75, "w": None}}).splitlines()
+    lines = evaluate_command.table(result | {"separability": block | {"z": 0.75, "w": None}}).splitlines()
     lines = lines[lines.index("") + 1 :]
     assert [line.split()[-4:] for line in lines[1:-1]] == [
         ["Smiling", "0.250", "0.750", "0.875"], ["mean", "-", "0.750", "-"]]  # fmt: skip
@@ -482,7 +484,7 @@ def test_compare_tells_how_well_a_stylegans_spaces_separate(finished, tmp_path, 
 
 def test_compare_wants_an_evaluated_run(other_run):
     with pytest.raises(UserError, match="--stage=evaluate"):
-        evaluate.compare(other_run.path, other_run.path)
+        evaluate_command.compare(other_run.path, other_run.path)
 
 
 def test_figures_of_a_run(finished):
