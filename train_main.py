@@ -188,8 +188,8 @@ def main() -> None:
         options, distribution=quiet.import_tensorflow(start_devices)
     )
     import export
-    from cgan_tf import report
     from cgan_tf.core import replicas
+    from cgan_tf.report import page
     from cgan_tf.stages import directions, evaluate, gan, inversion, regressor
     from cgan_tf.training import cluster
 
@@ -219,7 +219,7 @@ def main() -> None:
                 pass
             finally:
                 if chief:
-                    page = report.write(run)
+                    page = page.write(run)
             cluster.wait_for_all()
     if chief:
         print(f"report: {page}")

@@ -113,7 +113,8 @@ def main() -> None:
         if family not in FAMILIES:
             raise UserError(f"--directions={family}: one of {', '.join(FAMILIES)}")
     quiet.import_tensorflow()
-    from cgan_tf import attribute, data
+    from cgan_tf import data
+    from cgan_tf.commands import attribute
     from cgan_tf.core import artifact
     from cgan_tf.core import config as config_module
     from cgan_tf.editing import models, network

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from cgan_tf import page
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.files import write_json, write_text
 from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.report import html
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run_dir", None, "run folder whose inversion stage has finished")
@@ -111,16 +111,16 @@ def charts(rows: dict[str, dict]) -> str:
     figures = []
     for key, label in (("steps", "steps"), ("seconds_per_image", "seconds per image")):
         series = [
-            page.Series(name, row["curve"][key], row["curve"]["perceptual"])
+            html.Series(name, row["curve"][key], row["curve"]["perceptual"])
             for name, row in rows.items()
             if "curve" in row
         ]
         longest = max(max(one.x) for one in series)
         level = rows["encoder"]["perceptual"]
-        series.append(page.Series("encoder", [0, longest], [level, level]))
-        figures.append(page.line_chart(
+        series.append(html.Series("encoder", [0, longest], [level, level]))
+        figures.append(html.line_chart(
             f"Distance over {label}", series, label, "perceptual distance"))  # fmt: skip
-    return page.document("Inversion", page.tag("h1", "Inversion"), *figures)
+    return html.document("Inversion", html.tag("h1", "Inversion"), *figures)
 
 
 def main() -> None:

@@ -19,11 +19,11 @@ from absl.testing import flagsaver
 
 import export
 import train_main
-from cgan_tf import report
 from cgan_tf.core import cli, config, run_folder
 from cgan_tf.core.config import FIELDS, STAGES
 from cgan_tf.core.files import write_text
 from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.report import page
 from cgan_tf.stages import evaluate, gan
 from cgan_tf.training import precision
 
@@ -34,7 +34,7 @@ COMMAND = [sys.executable, "train_main.py"]
 @pytest.fixture
 def command(capsys, monkeypatch, slim_vgg):
     """Runs one command: (its exit code, what it printed, its line of error)."""
-    monkeypatch.setattr(report, "write", lambda folder: folder.path / "report.html")
+    monkeypatch.setattr(page, "write", lambda folder: folder.path / "report.html")
 
     def call(*arguments):
         capsys.readouterr()
@@ -187,7 +187,7 @@ def test_all_runs_every_stage_in_order(command, tmp_path, cache, monkeypatch):
     monkeypatch.setattr(evaluate, "run", stage("evaluate"))
     monkeypatch.setattr(export, "run", stage("export"))
     written = []
-    monkeypatch.setattr(report, "write", lambda folder: written.append(folder) or "PAGE")
+    monkeypatch.setattr(page, "write", lambda folder: written.append(folder) or "PAGE")
     path = tmp_path / "run"
     code, out, _ = command("--stage=all", f"--run_dir={path}", *tiny_flags(cache))
     assert code == 0

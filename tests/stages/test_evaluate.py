@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cgan_tf import data, figures
+from cgan_tf import data
 from cgan_tf.commands import evaluate as evaluate_command
+from cgan_tf.commands import figures
 from cgan_tf.core import artifact
 from cgan_tf.core.errors import UserError
 from cgan_tf.data.images import decode_file, to_float

@@ -7,7 +7,7 @@ is in `evaluate`); a block that is not there, as in the report of an older run, 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cgan_tf.page import (
+from cgan_tf.report.markup import (
     SERIES,
     Html,
     Series,

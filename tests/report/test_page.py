@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan_tf import page, report
 from cgan_tf.core import config, files, run_folder
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_bytes, write_json, write_text
+from cgan_tf.report import markup, page
 
 SIDE = 32
 NAMES = ("Smiling", "Blond_Hair")
@@ -317,7 +317,7 @@ def test_growth_and_styles_have_their_pictures(tmp_path):
     for kimg in range(0, 101, 5):
         save_png(stage / f"fakes{kimg:06d}.png", 8, 8, kimg)
     wanted = [save_png(stage / f"{name}.png", 8, 6, 1) for name in ("truncation", "mixing")]
-    reader = read(report.write(folder).read_text(encoding="utf-8"))
+    reader = read(page.write(folder).read_text(encoding="utf-8"))
     assert {"Growth", "Truncation", "Style mixing"} <= set(reader.text["h3"])
     assert "16 moments from 0 to 100 kimg." in words(reader)
     contents = [base64.b64decode(a["src"].partition(",")[2]) for a in reader.all("img")]
@@ -330,7 +330,7 @@ def test_growth_and_styles_have_their_pictures(tmp_path):
 
 def test_full_page(full):
     folder, pictures = full
-    path = report.write(folder)
+    path = page.write(folder)
     assert path == folder.path / "report.html"
     reader = read(path.read_text(encoding="utf-8"))
     text = words(reader)
@@ -358,7 +358,7 @@ def test_full_page(full):
 
 def test_stages_tell_state_time_and_length(full):
     folder, _ = full
-    boxes = re.search(r'<ol class="stages".*?</ol>', report.render(folder))[0]
+    boxes = re.search(r'<ol class="stages".*?</ol>', page.render(folder))[0]
     assert re.findall(r"<b>(\w+)</b>", boxes) == list(config.STAGES)
     assert re.findall(r"<span>(done[^<]*)</span>", boxes) == [
         # By the clock; of the interrupted inversion, the training's own seconds.
@@ -371,7 +371,7 @@ def test_stages_tell_state_time_and_length(full):
 
 def test_headline_tiles_carry_n_and_seed(full):
     folder, _ = full
-    tiles = re.findall(r'<div class="tile">(.*?)</div>', report.render(folder))
+    tiles = re.findall(r'<div class="tile">(.*?)</div>', page.render(folder))
     assert [" ".join(re.sub("<[^>]*>", " ", tile).split()) for tile in tiles] == [
         "Samples: Fréchet distance 6.91 12.8 times the floor of 0.538 that photos have against "
         "other photos. 5,000 samples, 2,000 photos, seed 7.",
@@ -398,7 +398,7 @@ def rows_of(text, caption):
 
 def test_tables(full):
     folder, _ = full
-    text = report.render(folder).replace("\N{NO-BREAK SPACE}", " ")
+    text = page.render(folder).replace("\N{NO-BREAK SPACE}", " ")
     assert rows_of(text, "Samples against photos at 32 px, seed 7")[1:] == [
         ["Fréchet distance between samples and photos (fd)", "6.91"],
         ["Floor of fd: photos against other photos", "0.538"],
@@ -463,7 +463,7 @@ def test_edits_are_told_in_plots_matrices_and_tables(full):
     folder, _ = full
     report_path = folder.stage("evaluate").path / "report.json"
     write_text(report_path, json.dumps(evaluation() | more_of_edits()))
-    text = report.render(folder)
+    text = page.render(folder)
     reader = read(text)
     text = text.replace("\N{NO-BREAK SPACE}", " ")
     headings = [
@@ -520,7 +520,7 @@ def test_intervals_stand_beside_the_figures_of_an_edit(full):
         "identity": [0.9, 0.92], "calibration_error": [0.01, 0.05],
     }  # fmt: skip
     write_text(folder.stage("evaluate").path / "report.json", json.dumps(content))
-    text = report.render(folder).replace("\N{NO-BREAK SPACE}", " ")
+    text = page.render(folder).replace("\N{NO-BREAK SPACE}", " ")
     assert rows_of(text, "Edits of test photos by attribute and method")[1] == [
         "Smiling", "learned", "+1", "+0.654 ± 0.025", "+0.610", "87.6 ± 2.5 %", "0.032 ± 0.002",
         "20.4", "8.76", "0.913 ± 0.010", "+0.800", "+0.770", "0.030 ± 0.020", "121", "7",
@@ -532,23 +532,23 @@ def test_intervals_stand_beside_the_figures_of_an_edit(full):
 
 def test_figures_that_nobody_knew_of_are_shown(full):
     folder, _ = full
-    text = report.render(folder)
+    text = page.render(folder)
     assert "&quot;depth&quot;: 42.125" in text
     assert "<strong>odd_one</strong>" in text  # a chart of its own
 
 
 def test_options_are_all_there_and_changed_ones_stand_out(full):
     folder, _ = full
-    rows = rows_of(report.render(folder), "All options")[1:]
+    rows = rows_of(page.render(folder), "All options")[1:]
     assert len(rows) == len(config.FIELDS)
-    text = report.render(folder)
+    text = page.render(folder)
     assert "<strong>32 px</strong>" in text
     assert '<td class="words">128</td>' in text  # z_dim is at its default
 
 
 def test_charts(full):
     folder, _ = full
-    text = report.render(folder)
+    text = page.render(folder)
     charts = re.findall(r'<figure class="chart">.*?</figure>', text, re.DOTALL)
     titles = [re.search("<strong>(.*?)</strong>", chart)[1] for chart in charts]
     assert titles == [
@@ -567,7 +567,7 @@ def test_charts(full):
 @pytest.mark.parametrize("begun", [False, True])
 def test_empty_run_names_every_command(tmp_path, begun):
     folder = make_folder(tmp_path / "a run") if begun else run_folder.RunFolder(tmp_path / "a run")
-    reader = read(report.write(folder).read_text(encoding="utf-8"))
+    reader = read(page.write(folder).read_text(encoding="utf-8"))
     place = f"--run_dir='{tmp_path / 'a run'}'"
     commands = {text for text in reader.text["code"] if text.startswith("python")}
     stages = ("gan", "inversion", "directions", "evaluate", "export")
@@ -589,7 +589,7 @@ def test_part_of_a_run(tmp_path):
     save_png(folder.stage("inversion").path / "reconstructions000002.png", 8, 4, 1)
     newest = save_png(folder.stage("inversion").path / "reconstructions000010.png", 8, 4, 2)
     edits = save_png(folder.stage("directions").path / "edits.png", 6, 4, 3)
-    reader = read(report.render(folder))
+    reader = read(page.render(folder))
     text = words(reader)
     found = shown(reader)
     assert len(found) == 4
@@ -604,7 +604,7 @@ def test_part_of_a_run(tmp_path):
 
 def test_unlabelled_images_are_said(tmp_path):
     folder = make_folder(tmp_path / "run", names=(), data="folder", data_dir="photos")
-    reader = read(report.render(folder))
+    reader = read(page.render(folder))
     assert reader.text["h1"] == ["Own photos, 32 px"]
     assert "The images have no labels, so there is nothing to edit" in words(reader)
 
@@ -617,7 +617,7 @@ def test_names_from_outside_are_escaped(tmp_path):
     save_png(folder.stage("evaluate").path / f"edits_{name}.png", 6, 2)
     write_text(folder.stage("evaluate").path / "report.json", json.dumps(evaluation((name,))))
     folder.substitute("weights", "<em>none</em>", say=lambda line: None)
-    text = report.render(folder)
+    text = page.render(folder)
     reader = read(text)
     assert not {"i", "u", "s", "em"} & {tag for tag, _ in reader.tags}
     assert "<b>&" not in text.replace("<b>&#", "")
@@ -631,7 +631,7 @@ def test_damaged_files_are_left_out_and_said(full):
     content = pictures["gan/fakes000050.png"]
     write_bytes(folder.stage("gan").path / "fakes000050.png", content[: len(content) // 2])
     write_bytes(folder.stage("gan").path / "reals.png", b"no picture")
-    text = words(read(report.render(folder)))
+    text = words(read(page.render(folder)))
     assert "evaluate/report.json is damaged and is left out." in text
     assert text.count("gan/fakes000050.png is damaged and is left out.") == 1
 
@@ -646,20 +646,20 @@ def test_figures_of_other_types_do_not_stop_the_page(full):
     write_json(folder.stage("directions").model / "Smiling.json", broken)
     with open(folder.stage("gan").path / "stats.jsonl", "a") as file:
         file.write('[1]\n{"kimg": null, "g_loss": "high", "images_per_second": null}\n{"torn')
-    read(report.render(folder))
+    read(page.render(folder))
     deeper = {"strengths": {"attributes": {"Smiling": [3, {"strength": "x", "interval": 3}]}},
               "preservation": {"learned": {"all": [3, {"above": "x", "interval": {"leakage": 3}}]}},
               "comparison": {"attributes": {"Smiling": {"learned": 3}}, "mean": 3},
               "rescoring": {"matrix": {"Smiling": {"Male": "x"}, "Male": 3}},
               "consistency": {"Smiling": 3}}  # fmt: skip
     write_json(folder.stage("evaluate").path / "report.json", deeper)
-    read(report.render(folder))
+    read(page.render(folder))
 
 
 def test_figures_of_an_earlier_stage_are_said(full):
     folder, _ = full
     add_stage(folder, "regressor", "09:41:00", "11:00:00", 20, loss=0.5)
-    text = words(read(report.render(folder)))
+    text = words(read(page.render(folder)))
     for stage in ("inversion", "directions", "evaluate", "export"):
         assert f"The {stage} stage was made from an earlier regressor" in text
         assert f"--stage={stage} --run_dir={folder.path} --restart" in text
@@ -669,12 +669,12 @@ def test_figures_of_an_earlier_stage_are_said(full):
 def test_export_that_failed_gives_the_reason(full):
     folder, _ = full
     write_json(folder.stage("export").path / "report.json", export_report(passed=False))
-    text = words(read(report.render(folder)))
+    text = words(read(page.render(folder)))
     assert "translator_float16 did not pass: translate gives NaN" in text
     failed = {"passed": False, "reason": "npm is missing", "variant": "none"}
     path = folder.stage("export").path / "report.json"
     write_json(path, export_report() | {"page": failed})
-    assert "The page was not made: npm is missing" in words(read(report.render(folder)))
+    assert "The page was not made: npm is missing" in words(read(page.render(folder)))
 
 
 def test_long_attribute_tables_are_folded(full):
@@ -682,15 +682,15 @@ def test_long_attribute_tables_are_folded(full):
     names = tuple(f"Attribute_{index:02d}" for index in range(40))
     write_text(folder.stage("evaluate").path / "report.json", json.dumps(evaluation(names)))
     make_directions(folder, names)
-    text = report.render(folder)
+    text = page.render(folder)
     read(text)
     assert "<summary>Each of the 40 attributes</summary>" in text
-    assert text.count("<strong>Strength and what it does</strong>") == math.ceil(42 / page.SERIES)
+    assert text.count("<strong>Strength and what it does</strong>") == math.ceil(42 / html.SERIES)
 
 
 def test_write_is_atomic(full, monkeypatch):
     folder, _ = full
-    path = report.write(folder)
+    path = page.write(folder)
     before = path.read_bytes()
 
     def full_disk(*_):
@@ -698,7 +698,7 @@ def test_write_is_atomic(full, monkeypatch):
 
     monkeypatch.setattr(files.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        report.write(folder)
+        page.write(folder)
     assert path.read_bytes() == before
     assert [entry.name for entry in folder.path.iterdir() if "report" in entry.name] == [path.name]
 
@@ -709,14 +709,14 @@ def test_columns_are_those_that_the_stages_draw():
     def words_of(strengths):
         return tuple(f"{s:+g}".replace("-", "−") if s else "0" for s in strengths)
 
-    assert report.TEST_COLUMNS == ("photo", "rebuilt", *words_of(evaluate.STRENGTHS))
-    assert report.VALIDATION_COLUMNS == ("photo", *words_of(directions.SHOWN_STRENGTHS))
+    assert page.TEST_COLUMNS == ("photo", "rebuilt", *words_of(evaluate.STRENGTHS))
+    assert page.VALIDATION_COLUMNS == ("photo", *words_of(directions.SHOWN_STRENGTHS))
 
 
 def test_earlier_grids_lie_closer_at_the_start():
-    assert report._spread(list(range(40)), 4) == [0, 4, 17, 39]
-    assert report._spread([5, 6], 4) == [5, 6]
-    assert report._spread(list(range(5)), 4) == [0, 1, 2, 4]
+    assert page._spread(list(range(40)), 4) == [0, 4, 17, 39]
+    assert page._spread([5, 6], 4) == [5, 6]
+    assert page._spread(list(range(5)), 4) == [0, 1, 2, 4]
 
 
 def command(*arguments):
@@ -745,5 +745,5 @@ def test_command(full, tmp_path):
 def test_folder_of_another_format_is_refused(tmp_path):
     write_json(tmp_path / "config.json", {"format": 99})
     with pytest.raises(UserError, match="format 99"):
-        report.write(run_folder.RunFolder(tmp_path))
+        page.write(run_folder.RunFolder(tmp_path))
     assert not (tmp_path / "report.html").exists()

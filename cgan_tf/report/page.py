@@ -19,12 +19,12 @@ from typing import Any
 from absl import flags
 from PIL import Image
 
-from cgan_tf import report_edits
 from cgan_tf.core import cli, run_folder
 from cgan_tf.core.config import FIELDS, NEEDS, STAGES
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_text
-from cgan_tf.page import (
+from cgan_tf.report import edits
+from cgan_tf.report.markup import (
     DASH,
     SERIES,
     Html,
@@ -698,7 +698,7 @@ def _measurements(chain: _Chain) -> list[Html]:
     parts = []
     if chain.evaluation:
         parts += _generation(chain) + _regressor(chain)
-        parts += report_edits.parts(chain.evaluation, chain.attributes)
+        parts += edits.parts(chain.evaluation, chain.attributes)
     else:
         parts.append(chain.missing("evaluate", "measurements"))
     parts += _calibration(chain)

@@ -16,12 +16,12 @@ import pytest
 from face_pictures import picture
 from PIL import Image
 
-from cgan_tf import translate
+from cgan_tf.commands import translate
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import face_detection, images, portraits
 from cgan_tf.editing import backends, description, projection, strengths
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAMES = ("Smiling", "Blond_Hair", "Eyeglasses")
 
 

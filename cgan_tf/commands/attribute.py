@@ -503,8 +503,9 @@ def main() -> int:
         place = find_folder(options.image)
         check_files(labels, tuple(list_images(place)), f"--image={options.image}")
     quiet.import_tensorflow()
-    from cgan_tf import data, report
+    from cgan_tf import data
     from cgan_tf.editing import description, models
+    from cgan_tf.report import page
 
     for name in ("gan", "regressor", "inversion", "directions"):
         models.finished_stage(run, name)
@@ -523,7 +524,7 @@ def main() -> int:
         places = {file: index for index, file in enumerate(dataset.files)}
         pixels = dataset.read([places[file] for file in labels.files])
     add(run, config, dataset, labels, pixels, own_photos=not options.image)
-    print(f"report: {report.write(run)}")
+    print(f"report: {page.write(run)}")
     name = labels.names[0]
     print(
         f"{run.path}: added {', '.join(labels.names)}; try python -m cgan_tf.translate "

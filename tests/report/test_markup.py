@@ -7,20 +7,20 @@ import re
 import pytest
 from PIL import Image
 
-from cgan_tf import page
-from cgan_tf.page import Series
+from cgan_tf.report import markup
+from cgan_tf.report.markup import Series
 
 
 def test_children_are_escaped_and_markup_is_not():
-    inner = page.tag("b", "1 < 2")
+    inner = markup.tag("b", "1 < 2")
     assert inner == "<b>1 &lt; 2</b>"
-    assert page.tag("p", "<i>", inner, None, [7, "&"]) == "<p>&lt;i&gt;<b>1 &lt; 2</b>7&amp;</p>"
+    assert markup.tag("p", "<i>", inner, None, [7, "&"]) == "<p>&lt;i&gt;<b>1 &lt; 2</b>7&amp;</p>"
 
 
 def test_attributes_are_escaped_and_renamed():
-    made = page.tag("div", class_="a", aria_label='"<x>"', id=None)
+    made = markup.tag("div", class_="a", aria_label='"<x>"', id=None)
     assert made == '<div class="a" aria-label="&quot;&lt;x&gt;&quot;"></div>'
-    assert page.tag("img", src="data:,", name="n") == '<img src="data:," name="n"/>'
+    assert markup.tag("img", src="data:,", name="n") == '<img src="data:," name="n"/>'
 
 
 @pytest.mark.parametrize(
@@ -33,29 +33,29 @@ def test_attributes_are_escaped_and_renamed():
     ],
 )  # fmt: skip
 def test_number(value, text):
-    assert page.number(value) == text
+    assert markup.number(value) == text
 
 
 def test_signs():
-    assert page.number(0.625, signed=True) == "+0.625"
-    assert page.fixed(0.625, 2, signed=True) == "+0.62"
-    assert page.fixed(-0.625, 1, signed=True) == "−0.6"
-    assert page.fixed(-0.001, 2, signed=True) == "0.00"
-    assert page.fixed(1234.5, 1) == "1,234.5"
-    assert page.short(1.0, signed=True) == "+1"
-    assert page.short(-0.5) == "−0.5"
-    assert page.short(0.0, signed=True) == "0"
-    assert page.short(2e7) == "20,000,000"
+    assert markup.number(0.625, signed=True) == "+0.625"
+    assert markup.fixed(0.625, 2, signed=True) == "+0.62"
+    assert markup.fixed(-0.625, 1, signed=True) == "−0.6"
+    assert markup.fixed(-0.001, 2, signed=True) == "0.00"
+    assert markup.fixed(1234.5, 1) == "1,234.5"
+    assert markup.short(1.0, signed=True) == "+1"
+    assert markup.short(-0.5) == "−0.5"
+    assert markup.short(0.0, signed=True) == "0"
+    assert markup.short(2e7) == "20,000,000"
 
 
 def test_units():
-    assert page.percent(0.9731) == "97.3\N{NO-BREAK SPACE}%"
-    assert page.percent(None) == "–"
-    assert page.tiny(2.5e-6) == "2.5 × 10⁻⁶"
-    assert page.tiny(0.0) == "0"
-    assert page.size(4_350_000) == "4.35 MB"
-    assert page.size(57_300) == "57.3 kB"
-    assert page.size(None) == "–"
+    assert markup.percent(0.9731) == "97.3\N{NO-BREAK SPACE}%"
+    assert markup.percent(None) == "–"
+    assert markup.tiny(2.5e-6) == "2.5 × 10⁻⁶"
+    assert markup.tiny(0.0) == "0"
+    assert markup.size(4_350_000) == "4.35 MB"
+    assert markup.size(57_300) == "57.3 kB"
+    assert markup.size(None) == "–"
 
 
 @pytest.mark.parametrize(
@@ -66,39 +66,39 @@ def test_units():
     ],
 )  # fmt: skip
 def test_duration(seconds, text):
-    assert page.duration(seconds) == text
+    assert markup.duration(seconds) == text
 
 
 def test_plain_values():
-    assert page.plain([1, 2.5, None]) == "1, 2.5, –"
-    assert page.plain({"a": True, "b": []}) == "a: yes; b: –"
-    assert page.plain(math.nan) == "–"
-    assert page.plain("") == "–"
+    assert markup.plain([1, 2.5, None]) == "1, 2.5, –"
+    assert markup.plain({"a": True, "b": []}) == "a: yes; b: –"
+    assert markup.plain(math.nan) == "–"
+    assert markup.plain("") == "–"
 
 
 def test_raw_json_has_null_for_nan():
-    made = page.raw("r", {"a": [math.nan, 1.5], "b": "<"})
+    made = markup.raw("r", {"a": [math.nan, 1.5], "b": "<"})
     assert "&quot;a&quot;: [\n    null,\n    1.5\n  ]" in made
     assert "&quot;b&quot;: &quot;&lt;&quot;" in made
     assert 'aria-label="r"' in made
 
 
 def test_table_marks_its_headers():
-    made = page.table("Two", ("Name", "Value"), [("a", 1)])
+    made = markup.table("Two", ("Name", "Value"), [("a", 1)])
     assert '<th scope="col" class="words">Name</th><th scope="col" class="figure">Value' in made
     assert '<th scope="row" class="words">a</th><td class="figure">1</td>' in made
     assert "<caption>Two</caption>" in made
     with pytest.raises(ValueError):
-        page.table("Uneven", ("Name", "Value"), [("a",)])
+        markup.table("Uneven", ("Name", "Value"), [("a",)])
 
 
 def test_picture_is_enlarged_by_whole_factors():
-    picture = page.Picture(b"\x89PNG", 96, 48)
-    made = page.figure(picture, "alt text", "below", 300, ("x", "y"))
+    picture = markup.Picture(b"\x89PNG", 96, 48)
+    made = markup.figure(picture, "alt text", "below", 300, ("x", "y"))
     assert 'src="data:image/png;base64,iVBORw=="' in made
     assert 'alt="alt text" width="288" height="144" class="enlarged"' in made
     assert "<span>x</span><span>y</span>" in made
-    assert 'width="96" height="48"/>' in page.figure(picture, "a", None, 95)
+    assert 'width="96" height="48"/>' in markup.figure(picture, "a", None, 95)
 
 
 def test_an_animation_shows_its_frames_and_holds_the_last():
@@ -107,8 +107,8 @@ def test_an_animation_shows_its_frames_and_holds_the_last():
     for color in colors:
         buffer = io.BytesIO()
         Image.new("RGB", (4, 2), color).save(buffer, "PNG")
-        pictures.append(page.Picture(buffer.getvalue(), 4, 2))
-    made = page.animated(pictures, 0.25)
+        pictures.append(markup.Picture(buffer.getvalue(), 4, 2))
+    made = markup.animated(pictures, 0.25)
     assert (made.width, made.height) == (4, 2)
     with Image.open(io.BytesIO(made.content)) as moving:
         assert moving.n_frames == 3 and moving.info["loop"] == 0
@@ -128,20 +128,20 @@ def _path(chart: str) -> list[list[tuple[float, float]]]:
 
 
 def test_chart_maps_the_ends_of_the_data_to_the_ends_of_the_plot():
-    chart = page.line_chart("t", [Series("a", [0, 1, 2], [0, 5, 10])], "kimg", "y", y_range=(0, 10))
+    chart = markup.line_chart("t", [Series("a", [0, 1, 2], [0, 5, 10])], "kimg", "y", y_range=(0, 10))
     assert _path(chart) == [[(58, 194), (223, 103), (388, 12)]]
     assert ">kimg</text>" in chart and ">y</text>" in chart
 
 
 def test_chart_breaks_the_line_where_there_is_no_number():
     line = Series("a", [0, 1, 2, 3, 4], [1.0, None, math.nan, 1.5, 2.0])
-    parts = _path(page.line_chart("t", [line], "x", "y"))
+    parts = _path(markup.line_chart("t", [line], "x", "y"))
     assert [len(part) for part in parts] == [1, 2]
 
 
 def test_chart_names_every_line_with_its_last_value():
     lines = [Series("g_loss", [1, 2], [3.0, 1.25]), Series("<d>", [1, 2], [0.5, math.nan])]
-    chart = page.line_chart("Game", lines, "kimg", "loss", label="gan", note="Why.")
+    chart = markup.line_chart("Game", lines, "kimg", "loss", label="gan", note="Why.")
     assert "<span>g_loss</span><b> 1.25</b>" in chart
     assert "<span>&lt;d&gt;</span><b> 0.500</b>" in chart
     assert "Game: loss over kimg. g_loss goes from 3.00 at 1 to 1.25 at 2;" in chart
@@ -150,26 +150,26 @@ def test_chart_names_every_line_with_its_last_value():
 
 
 def test_chart_takes_a_log_axis_for_values_far_apart():
-    wide = page.line_chart("t", [Series("a", [0, 1], [0.01, 10.0])], "x", "y")
+    wide = markup.line_chart("t", [Series("a", [0, 1], [0.01, 10.0])], "x", "y")
     assert ">y (log scale)</text>" in wide
     for tick in ("0.01", "0.1", "1", "10"):
         assert f">{tick}</text>" in wide
-    near = page.line_chart("t", [Series("a", [0, 1], [1.0, 10.0])], "x", "y")
+    near = markup.line_chart("t", [Series("a", [0, 1], [1.0, 10.0])], "x", "y")
     assert "log scale" not in near
-    negative = page.line_chart("t", [Series("a", [0, 1], [-1.0, 1000.0])], "x", "y")
+    negative = markup.line_chart("t", [Series("a", [0, 1], [-1.0, 1000.0])], "x", "y")
     assert "log scale" not in negative
 
 
 def test_chart_of_constant_single_and_no_points():
-    constant = _path(page.line_chart("t", [Series("a", [5, 6], [0.0, 0.0])], "x", "y"))
+    constant = _path(markup.line_chart("t", [Series("a", [5, 6], [0.0, 0.0])], "x", "y"))
     assert all(math.isfinite(value) for point in constant[0] for value in point)
-    assert len(_path(page.line_chart("t", [Series("a", [5], [3.0])], "x", "y"))[0]) == 1
-    empty = page.line_chart("t", [Series("a", [1], [math.nan])], "x", "y")
+    assert len(_path(markup.line_chart("t", [Series("a", [5], [3.0])], "x", "y"))[0]) == 1
+    empty = markup.line_chart("t", [Series("a", [1], [math.nan])], "x", "y")
     assert "has no figures yet" in empty and "<svg" not in empty
 
 
 def test_markers_show_each_point():
-    chart = page.line_chart(
+    chart = markup.line_chart(
         "t", [Series("a", [-1, 0, 1], [-0.5, 0, 0.75])], "x", "y", markers=True, signed=True
     )
     assert chart.count("<circle") == 3
@@ -177,15 +177,15 @@ def test_markers_show_each_point():
 
 
 def test_chart_refuses_more_lines_than_it_can_tell_apart():
-    lines = [Series(str(index), [0], [1]) for index in range(page.SERIES + 1)]
+    lines = [Series(str(index), [0], [1]) for index in range(markup.SERIES + 1)]
     with pytest.raises(ValueError, match="7 lines"):
-        page.line_chart("t", lines, "x", "y")
-    assert page.line_chart("t", lines[:-1], "x", "y").count("<path") == page.SERIES
+        markup.line_chart("t", lines, "x", "y")
+    assert markup.line_chart("t", lines[:-1], "x", "y").count("<path") == markup.SERIES
 
 
 def test_markers_have_their_intervals():
     line = Series("a", [0, 1, 2], [0.5, 0.6, None], [[0.0, 1.0], None, [0.0, 1.0]])
-    chart = page.line_chart("t", [line], "x", "y", markers=True)
+    chart = markup.line_chart("t", [line], "x", "y", markers=True)
     found = r'<line x1="58.0" x2="58.0" y1="([\d.]+)" y2="([\d.]+)" class="bar s0"/>'
     bars = re.findall(found, chart)
     assert chart.count('class="bar') == len(bars) == 1
@@ -197,16 +197,16 @@ def test_markers_have_their_intervals():
 
 def test_an_interval_is_told_by_half_its_width():
     space = "\N{NO-BREAK SPACE}"
-    assert page.plus_minus(0.6543, [0.62, 0.69], 3, signed=True) == f"+0.654{space}± 0.035"
-    assert page.plus_minus_percent(0.5, [0.4, 0.62]) == f"50.0{space}± 11.0{space}%"
+    assert markup.plus_minus(0.6543, [0.62, 0.69], 3, signed=True) == f"+0.654{space}± 0.035"
+    assert markup.plus_minus_percent(0.5, [0.4, 0.62]) == f"50.0{space}± 11.0{space}%"
     for broken in (None, [0.1], [None, 0.2], 3, ["a", "b"]):
-        assert page.plus_minus(0.5, broken) == "0.50"
-        assert page.plus_minus_percent(0.5, broken) == f"50.0{space}%"
-    assert page.plus_minus(None, [0.1, 0.2]) == page.DASH
+        assert markup.plus_minus(0.5, broken) == "0.50"
+        assert markup.plus_minus_percent(0.5, broken) == f"50.0{space}%"
+    assert markup.plus_minus(None, [0.1, 0.2]) == markup.DASH
 
 
 def test_heat_map_has_a_cell_for_every_number():
-    chart = page.heat_map(
+    chart = markup.heat_map(
         "What moves", ["A", "<B>"], ["A", "C"], [[0.5, -0.25], [None, 0.1]], note="Why."
     )
     boxes = re.findall(r'width="44" .*? class="(\w+)" fill-opacity="([\d.]+)"', chart)
@@ -215,7 +215,7 @@ def test_heat_map_has_a_cell_for_every_number():
     assert "<title>A, C: −0.250</title>" in chart and "&lt;B&gt;" in chart and "<B>" not in chart
     assert "What moves, in hundredths. A: A 50, C −25; &lt;B&gt;: C 10." in chart
     assert "<p>Why.</p>" in chart
-    many = page.heat_map("t", ["A"], [str(number) for number in range(40)], [[0.0] * 40])
+    many = markup.heat_map("t", ["A"], [str(number) for number in range(40)], [[0.0] * 40])
     assert many.count("<rect") == 40 and 'fill-opacity="0.000"' in many
 
 
@@ -229,11 +229,11 @@ def test_heat_map_has_a_cell_for_every_number():
     ],
 )
 def test_ticks_are_round(low, high, ticks):
-    assert page._Axis(low, high, 0, 1, log=False).ticks() == pytest.approx(ticks)
+    assert markup._Axis(low, high, 0, 1, log=False).ticks() == pytest.approx(ticks)
 
 
 def test_log_ticks():
-    axis = page._Axis(0.03, 3.0, 0, 1, log=True)
+    axis = markup._Axis(0.03, 3.0, 0, 1, log=True)
     assert axis.ticks() == pytest.approx([0.05, 0.1, 0.2, 0.5, 1, 2])
     assert axis(0.3) == pytest.approx(0.5)
 
@@ -252,13 +252,13 @@ def _contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_colors_have_contrast(scheme):
-    blocks = re.findall(r":root \{(.*?)\}", page.STYLE, re.DOTALL)
+    blocks = re.findall(r":root \{(.*?)\}", markup.STYLE, re.DOTALL)
     assert len(blocks) == 2
     colors = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", blocks[scheme]))
     assert _contrast("#ffffff", "#000000") == pytest.approx(21)
     for ground in ("ground", "panel"):
         for text in ("ink", "soft", "accent"):
             assert _contrast(colors[text], colors[ground]) >= 4.5, (text, ground)
-        for line in range(page.SERIES):
+        for line in range(markup.SERIES):
             assert _contrast(colors[f"s{line}"], colors[ground]) >= 4.5, (line, ground)
     assert _contrast(colors["ink"], colors["note"]) >= 4.5

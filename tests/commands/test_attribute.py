@@ -12,7 +12,8 @@ import tiny
 from face_pictures import picture
 from PIL import Image
 
-from cgan_tf import attribute, data, label
+from cgan_tf import data
+from cgan_tf.commands import attribute, label
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder

@@ -17,7 +17,7 @@ import pytest
 from face_pictures import picture
 from PIL import Image
 
-from cgan_tf import label
+from cgan_tf.commands import label
 from cgan_tf.core import artifact
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
@@ -27,7 +27,7 @@ from cgan_tf.data.synthetic import drawing
 from cgan_tf.editing import models
 from cgan_tf.networks.vgg import Regressor
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
