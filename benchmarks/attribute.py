@@ -1,4 +1,4 @@
-"""What an own attribute (`cgan_tf.attribute`) is worth: one that the regressor has never seen.
+"""What an own attribute (`cgan attribute`) is worth: one that the regressor has never seen.
 
     python -m benchmarks.attribute --run=runs/celeba64 --hold_out=Wearing_Hat --labels=300 \\
         --work=/tmp/held_out --split=validation --directions=learned,hyperplane

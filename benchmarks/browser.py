@@ -57,7 +57,7 @@ def open_page(folder: Path) -> Iterator["Page"]:
     from playwright.sync_api import sync_playwright
 
     if not (folder / "index.html").exists():
-        raise UserError(f"--export: no page in {folder}; run python -m export --formats=page")
+        raise UserError(f"--export: no page in {folder}; run cgan export --formats=page")
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         raise UserError("the browser's benchmark needs chromium, which is not installed")

@@ -18,7 +18,6 @@ from absl import flags
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.files import write_json, write_text
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.report import html
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run_dir", None, "run folder whose inversion stage has finished")
@@ -111,16 +110,16 @@ def charts(rows: dict[str, dict]) -> str:
     figures = []
     for key, label in (("steps", "steps"), ("seconds_per_image", "seconds per image")):
         series = [
-            html.Series(name, row["curve"][key], row["curve"]["perceptual"])
+            markup.Series(name, row["curve"][key], row["curve"]["perceptual"])
             for name, row in rows.items()
             if "curve" in row
         ]
         longest = max(max(one.x) for one in series)
         level = rows["encoder"]["perceptual"]
-        series.append(html.Series("encoder", [0, longest], [level, level]))
-        figures.append(html.line_chart(
+        series.append(markup.Series("encoder", [0, longest], [level, level]))
+        figures.append(markup.line_chart(
             f"Distance over {label}", series, label, "perceptual distance"))  # fmt: skip
-    return html.document("Inversion", html.tag("h1", "Inversion"), *figures)
+    return markup.document("Inversion", markup.tag("h1", "Inversion"), *figures)
 
 
 def main() -> None:

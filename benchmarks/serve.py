@@ -2,7 +2,7 @@
 
     python -m benchmarks.serve --run_dir=runs/faces --requests=10000 --clients=32
 
-Writes the run's editor as a SavedModel, serves it by `python -m export.serve` on 127.0.0.1, and
+Writes the run's editor as a SavedModel, serves it by `cgan serve` on 127.0.0.1, and
 sends it requests of every kind that it offers, by gRPC and HTTP, some of them broken. Each answer
 is compared with the Keras model's, each broken request's code with the contract's. First one client
 sends one at a time, then all at once; the server's memory is read meanwhile. At the end requests
@@ -322,7 +322,7 @@ class Crowd:
 
 
 class Server:
-    """`python -m export.serve` on free ports.
+    """`cgan serve` on free ports.
 
     Args:
         model: folder of the SavedModel's versions.
@@ -333,7 +333,7 @@ class Server:
 
     def __init__(self, model: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "export.serve", f"--model={model}", "--rest_port=0",
+            [sys.executable, "-m", "cgan_tf", "serve", f"--model={model}", "--rest_port=0",
              "--grpc_port=0", "--max_request_mb=64"],
             cwd=ROOT, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -436,7 +436,7 @@ def prepare(parent: Path) -> tuple[list[Case], list[Case]]:
     import tensorflow as tf
 
     from cgan_tf.editing.network import Translator
-    from export import saved_model
+    from cgan_tf.export import saved_model
 
     translator = Translator.from_run(FLAGS.run_dir, scores=True)
     saved_model.write(translator, parent / "1")

@@ -1,7 +1,7 @@
 """Latency, memory and size of one edited photo, in every form that the editor has.
 
     pip install -r benchmarks/requirements.txt
-    python -m export --run_dir=RUN --formats=saved_model,tflite,page \
+    cgan export --run_dir=RUN --formats=saved_model,tflite,page \
         --quantize=none,float16,dynamic,weight_int8,int8 --output=EXPORT
     python -m benchmarks.translate --run_dir=RUN --export=EXPORT --output=translate.json
 
@@ -55,7 +55,7 @@ def keras(run_dir: str, export: str) -> Callable[[], None]:
 
     from cgan_tf.editing import description
     from cgan_tf.editing.network import Translator
-    from export import saved_model
+    from cgan_tf.export import saved_model
 
     translator = Translator.from_run(run_dir)
     function, specs = saved_model.endpoints(translator, 1, description.SQUARE_CROP)["translate"]
@@ -111,7 +111,7 @@ def _plain_tflite(run_dir: str) -> bytes:
     import tempfile
 
     from cgan_tf.editing.network import Translator
-    from export import saved_model, tflite
+    from cgan_tf.export import saved_model, tflite
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model")
@@ -128,7 +128,7 @@ def _to_onnx(content: bytes) -> bytes:
     import tf2onnx
     from ai_edge_litert import schema_py_generated as schema
 
-    from export import tflite
+    from cgan_tf.export import tflite
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     index = next(
@@ -303,7 +303,7 @@ def table(turns: dict, facts: dict) -> list[str]:
 def main() -> None:
     cli.require("run_dir")
     if not (_export() / "report.json").exists():
-        raise UserError(f"--export={_export()}: holds no export; make it with python -m export")
+        raise UserError(f"--export={_export()}: holds no export; make it with cgan export")
     turns, facts = measure()
     print("\n".join(table(turns, facts)), flush=True)
     missed = []

@@ -1,7 +1,7 @@
 """SavedModel and TFLite files of a finished run, checked against Keras before they are published.
 
 Imports cgan_tf, never the reverse. Importing this package does not import TensorFlow, so that
-`python -m export --help` answers at once and start-up lines can be kept from the user.
+`cgan export --help` answers at once and start-up lines can be kept from the user.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,6 @@ def run(
     say: Callable[[str], None] = print,
 ) -> None:
     """The export stage, into `folder`/export; see `export.stage.run`."""
-    from export import stage
+    from cgan_tf.export import stage
 
     stage.run(config, folder, dataset, say)

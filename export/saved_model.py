@@ -19,7 +19,6 @@ from cgan_tf.core.files import write_json
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.editing.description import ASSETS, DESCRIPTION_NAME, SQUARE_CROP
 from cgan_tf.editing.network import Translator
-from export import encoded
 
 # The first one is also served as `serving_default`.
 DEVICE_SIGNATURES = ("translate", "encode", "generate")
@@ -60,8 +59,8 @@ def endpoints(
         return {"scores": finite(translator.score(finite(image, "image")), "the scores")}
 
     def translate_bytes(image_bytes, strengths):
-        image = encoded.read(image_bytes, side, crop)
-        return {"image_bytes": encoded.write(translated(image, strengths))}
+        image = image_bytes.read(image_bytes, side, crop)
+        return {"image_bytes": image_bytes.write(translated(image, strengths))}
 
     image = spec("image", side, side, 3)
     latent = spec("latent", *translator.generator.latent_shape)

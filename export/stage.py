@@ -26,10 +26,9 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import set_aside, sync_folder, write_json
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.editing.description import DESCRIPTION_NAME
+from cgan_tf.editing.description import DESCRIPTION_NAME, model_hashes
 from cgan_tf.editing.models import finished_stage
-from export import summary, variants
-from export.description import model_hashes
+from cgan_tf.export import summary, variants
 
 REPORT = "report.json"
 _BUILDING = ".building-"

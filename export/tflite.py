@@ -19,8 +19,8 @@ from ai_edge_litert import schema_py_generated as schema
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.editing.description import DESCRIPTION_NAME
-from export import quantization
-from export.saved_model import DEVICE_SIGNATURES
+from cgan_tf.export import quantization
+from cgan_tf.export.saved_model import DEVICE_SIGNATURES
 
 IDENTIFIER = b"TFL3"
 NAMES = {

@@ -20,10 +20,10 @@ from cgan_tf.core.files import write_bytes, write_text
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, images
 from cgan_tf.editing.backends import KerasEditor, SavedModelEditor, TFLiteEditor
+from cgan_tf.editing.description import describe
 from cgan_tf.editing.network import Translator
 from cgan_tf.evaluation import subject
-from export import device, edits, parity, quantization, saved_model, tflite
-from export.description import describe
+from cgan_tf.export import device, gates, parity, quantization, saved_model, tflite
 
 SPLIT = "validation"  # the bounds were chosen on such photos; the test split is for evaluation
 PHOTOS = 200  # of that split, behind the figures
@@ -67,10 +67,10 @@ class Source:
         }
 
     @functools.cached_property
-    def edits(self) -> edits.Edits:
+    def edits(self) -> gates.Edits:
         """What Keras's edits do."""
-        scorer = edits.load_scorer(self.folder, self.translator)
-        return edits.Edits(scorer, self.keras, self.dataset, self.chosen, self.inputs.image)
+        scorer = gates.load_scorer(self.folder, self.translator)
+        return gates.Edits(scorer, self.keras, self.dataset, self.chosen, self.inputs.image)
 
     def samples(self) -> quantization.Samples:
         """What int8 is calibrated with: photos that the models have learned from."""
@@ -163,7 +163,7 @@ def _measure_tflite(
     reason = parity.verdict(compared, bounds)
     if all(figure["finite"] for figure in compared.values()):
         measured["edits"] = source.edits.measure(editor)
-        reason = reason or edits.verdict(measured["edits"])
+        reason = reason or gates.verdict(measured["edits"])
     return measured, reason
 
 
@@ -175,7 +175,7 @@ def build_page(description: Entry, variants: Mapping[str, Entry], output: Path) 
         variants: entries of the TFLite variants, by name; those that passed are in `output`.
         output: the export's folder.
     """
-    from export import page
+    from cgan_tf.export import browser
 
     passed = [kind for kind in PAGE_ORDER if variants.get(tflite.NAMES[kind], {}).get("passed")]
     if not passed:
@@ -185,7 +185,7 @@ def build_page(description: Entry, variants: Mapping[str, Entry], output: Path) 
     folder = output / PAGE
     folder.mkdir()
     try:
-        page.write(folder, model, description, passed[0])
+        browser.write(folder, model, description, passed[0])
     except UserError as error:
         shutil.rmtree(folder)
         return {"passed": False, "reason": str(error), "path": None, "variant": passed[0]}

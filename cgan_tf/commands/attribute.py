@@ -1,13 +1,13 @@
 """Adds attributes of one's own to a finished run: a few hundred labels give a head and a direction.
 
-    python -m cgan_tf.attribute --run_dir=RUN_DIR --labels=hats.csv [--image=FOLDER]
+    cgan attribute --run_dir=RUN_DIR --labels=hats.csv [--image=FOLDER]
         [--attributes=Wearing_Hat] [--directions=hyperplane] [--restart]
 
 The CSV is `file,Attr1,Attr2,...` with 1 and -1 (or 1 and 0), its files those of --image or, without
 it, of the run's own photos. For each attribute logistic regression on what the regressor's head
 sees makes one more output of it: R then scores the attribute as it does its own. From there on it
 is the directions stage once more: the head's opinion labels photos or samples, the direction is
-found and calibrated as the others are, and `cgan_tf.translate`, `cgan_tf.label` and `export` have
+found and calibrated as the others are, and `cgan translate`, `cgan label` and `export` have
 it. The judge does not know it, so the evaluate stage leaves it out.
 
 Leaves attributes/NAME.json (head, direction, calibration) and attributes/NAME.png in the run
@@ -527,12 +527,7 @@ def main() -> int:
     print(f"report: {page.write(run)}")
     name = labels.names[0]
     print(
-        f"{run.path}: added {', '.join(labels.names)}; try python -m cgan_tf.translate "
+        f"{run.path}: added {', '.join(labels.names)}; try cgan translate "
         f"--model={run.path} --image=PHOTO --edit={name}=+1 --output=OUT.png"
     )
     return 0
-
-
-if __name__ == "__main__":
-    define_flags()
-    cli.run(main)

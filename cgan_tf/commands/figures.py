@@ -1,9 +1,9 @@
 """Prints a run's measured figures beside the project's bars.
 
-    python -m cgan_tf.figures --run_dir=RUN_DIR
+    cgan figures --run_dir=RUN_DIR
 
 Reads what the evaluate and export stages left (evaluate/report.json, evaluate/against_NAME.json
-of `python -m cgan_tf.evaluate`, export/report.json) and measures nothing itself. Photos and drawn
+of `cgan evaluate`, export/report.json) and measures nothing itself. Photos and drawn
 faces have bars of their own; a figure without one is printed for information.
 """
 
@@ -318,12 +318,12 @@ def collect(run_dir: Path) -> str:
     return f"{head}\n{table(rows)}\n{barred - missed} of {barred} bars met"
 
 
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("run_dir", None, "run folder to report on")
+
+
 def main() -> None:
     """The command."""
     cli.require("run_dir")
     print(collect(Path(flags.FLAGS.run_dir)))
-
-
-if __name__ == "__main__":
-    flags.DEFINE_string("run_dir", None, "run folder to report on")
-    cli.run(main)

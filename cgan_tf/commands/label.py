@@ -1,12 +1,12 @@
 """Scores the attributes of photos, or of the generator's samples, with a finished model.
 
-    python -m cgan_tf.label --model=RUN_DIR|SAVED_MODEL_DIR --image=PHOTO_OR_FOLDER
+    cgan label --model=RUN_DIR|SAVED_MODEL_DIR --image=PHOTO_OR_FOLDER
         --output=scores.csv [--face=center|N] [--binary] [--overwrite]
-    python -m cgan_tf.label --model=RUN_DIR|SAVED_MODEL_DIR --samples=N [--seed=1]
+    cgan label --model=RUN_DIR|SAVED_MODEL_DIR --samples=N [--seed=1]
         --output=scores.csv [--samples_dir=DIR] [--binary] [--overwrite]
 
 The regressor's scores, from 0 (absent) to 1 (present), as a table `file,Attr1,Attr2,...`. Of a
-photo that is not aligned the largest face is scored, as `cgan_tf.translate` finds and cuts it. A
+photo that is not aligned the largest face is scored, as `cgan translate` finds and cuts it. A
 run folder must hold the finished regressor stage, and the gan stage for samples. With --binary the
 table is labels: named labels.csv and inside the pictures' folder, it is what --data=folder reads.
 """
@@ -119,7 +119,7 @@ class Labeler:
         if scores.shape != (len(pixels), len(self.attributes)):
             raise UserError(
                 f"--model: {len(self.attributes)} attributes have names, but it gives "
-                f"{scores.shape[1]} scores; export it anew with python -m export"
+                f"{scores.shape[1]} scores; export it anew with cgan export"
             )
         if not np.isfinite(scores).all():
             raise UserError("--model: a score is not finite; train the regressor stage anew")
@@ -177,7 +177,7 @@ def _of_saved_model(folder: Path) -> Labeler:
     lacking = [name for name in ("scores", "prior", "z_dim") if name not in facts]
     lacking += [name for name in ("attributes", "sample") if name not in editor.signatures]
     if lacking:
-        raise UserError(f"{folder}: it lacks {lacking[0]!r}; export it with python -m export")
+        raise UserError(f"{folder}: it lacks {lacking[0]!r}; export it with cgan export")
     return Labeler(
         tuple(facts["scores"]),
         editor.resolution,
@@ -352,8 +352,3 @@ def _check_photo(photo: Path) -> None:
         images.decode_file(photo)
     except UserError as error:
         raise UserError(f"--image: {error}; give another photo") from None
-
-
-if __name__ == "__main__":
-    define_flags()
-    cli.run(main)

@@ -1,6 +1,6 @@
 """Edits photos with a finished model.
 
-    python -m cgan_tf.translate --model=RUN_DIR|SAVED_MODEL_DIR|FILE.tflite --image=PHOTO_OR_FOLDER
+    cgan translate --model=RUN_DIR|SAVED_MODEL_DIR|FILE.tflite --image=PHOTO_OR_FOLDER
         --edit=Smiling=+1.0,Blond_Hair=-0.5 --set=Male=0.2 --output=OUT.png|DIR
         [--face=all|center|N] [--keep_detail] [--inversion=encoder|hybrid|optimize] [--steps=100]
         [--mask=FILE|ellipse] [--tune=STEPS] [--crop] [--strip] [--overwrite]
@@ -594,8 +594,3 @@ def main() -> int:
     if is_folder or projector is not None:
         print(f"{table.summary()}; {(time.perf_counter() - start) / table.edited:.2f} s a face")
     return 0
-
-
-if __name__ == "__main__":
-    define_flags()
-    cli.run(main)

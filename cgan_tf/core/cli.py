@@ -1,7 +1,7 @@
 """What every command of the project shares: parse the flags, run, and end in one clear line.
 
-Stands before everything else in the chain: `train_main.py`, `python -m cgan_tf.translate`,
-`python -m cgan_tf.label` and `python -m export` define their absl flags and hand their `main` to
+Stands before everything else in the chain: `train_main.py`, `cgan translate`,
+`cgan label` and `cgan export` define their absl flags and hand their `main` to
 `run`. A mistake of the user is one line `error: ...` on stderr and exit code 2; a bug keeps its
 traceback.
 """
@@ -11,7 +11,7 @@ import errno
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -19,23 +19,42 @@ from absl import app, flags, logging
 from cgan_tf.core.errors import Interrupted, UserError
 
 USER_ERROR_CODE = 2
-_HELP = ("--help", "-help", "-h", "--h", "--helpshort", "--helpfull")
+HELP = ("--help", "-help", "-h", "--h", "--helpshort", "--helpfull")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(
+    main: Callable[[], int | None],
+    define_flags: Callable[[], None] | None = None,
+    doc: str | None = None,
+    arguments: Sequence[str] | None = None,
+) -> None:
     """Parses the flags, calls `main()` and exits the process.
 
     Args:
         main: the command; it reads its flags itself. Its return value is the exit code
             (None: 0).
+        define_flags: defines the command's flags; None if the main module has defined them.
+        doc: what --help shows before the flags; the main module's docstring if not given.
+        arguments: in the place of sys.argv.
 
     Raises:
         SystemExit: always. 0 for success and --help, 2 for a mistake of the user or a full
             disk, 130 for Ctrl-C, 128 + the signal's number for `Interrupted`.
     """
-    app.run(lambda _: _call(main), flags_parser=_parse)
+    if define_flags is None:
+        own = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+    else:
+        others = set(flags.FLAGS)
+        define_flags()
+        own = [flags.FLAGS[name] for name in flags.FLAGS if name not in others]
+    doc = doc or sys.modules["__main__"].__doc__ or ""
+    app.run(
+        lambda _: _call(main),
+        argv=None if arguments is None else list(arguments),
+        flags_parser=lambda argv: _parse(argv, own, doc),
+    )
 
 
 def require(*names: str) -> None:
@@ -106,15 +125,15 @@ def _environment_error(error: Exception) -> str | None:
     return None
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _parse(argv: Sequence[str], own: Sequence[flags.Flag], doc: str) -> list[str]:
     """absl's parser with --help on stdout and exit 0, and one line for a wrong flag."""
-    if any(argument in _HELP for argument in argv[1:]):
-        print(_help_text())
+    if any(argument in HELP for argument in argv[1:]):
+        print(_help_text(own, doc))
         raise SystemExit(0)
     try:
         rest = flags.FLAGS(list(argv), known_only=False)
     except flags.UnrecognizedFlagError as error:
-        raise SystemExit(_fail(_unknown_flag(error.flagname), USER_ERROR_CODE)) from None
+        raise SystemExit(_fail(_unknown_flag(error.flagname, own), USER_ERROR_CODE)) from None
     except flags.Error as error:
         message = str(error).removeprefix("flag ")
         raise SystemExit(_fail(f"{message} (see --help)", USER_ERROR_CODE)) from None
@@ -124,22 +143,22 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-def _unknown_flag(name: str) -> str:
-    near = difflib.get_close_matches(name, [flag.name for flag in _own_flags()], n=1)
+def _unknown_flag(name: str, own: Sequence[flags.Flag]) -> str:
+    near = difflib.get_close_matches(name, [flag.name for flag in own], n=1)
     hint = f"; did you mean --{near[0]}?" if near else ""
     return f"--{name}: unknown flag{hint} (see --help)"
 
 
-def _own_flags() -> list[flags.Flag]:
-    """The flags that the running command defined, not absl's and not other libraries'."""
-    return flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+def closest(name: str, known: Iterable[str]) -> str:
+    """ " (did you mean X?)" for a near miss of a known name, else an empty text."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _help_text() -> str:
+def _help_text(own: Sequence[flags.Flag], doc: str) -> str:
     """The command's docstring, then each flag with its default and its one line."""
-    docstring = (sys.modules["__main__"].__doc__ or "").strip()
-    lines = [docstring, "", "Flags:"]
-    for flag in _own_flags():
+    lines = [doc.strip(), "", "Flags:"]
+    for flag in own:
         default = "" if flag.default is None else f" (default: {flag.default_as_str})"
         lines.append(f"  --{flag.name}{default}")
         lines += textwrap.wrap(

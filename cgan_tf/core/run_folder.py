@@ -8,7 +8,7 @@
         stats.jsonl          one line per tick
         checkpoints/         what resuming needs
         model/               the artifact
-      attributes/            the own attributes (`cgan_tf.attribute`): NAME.json and NAME.png
+      attributes/            the own attributes (`cgan attribute`): NAME.json and NAME.png
       report.html
 
 Every write is atomic: a temporary name beside the target, fsync, rename.
@@ -35,7 +35,7 @@ from cgan_tf.core.files import file_hash, set_aside, write_json, write_text
 
 FORMAT = 1  # of the run folder; a folder of another format is refused
 METADATA = {"stage", "options", "data", "parents"}  # what later commands need of a stage's
-OWN = "attributes"  # folder of what `cgan_tf.attribute` adds
+OWN = "attributes"  # folder of what `cgan attribute` adds
 OWN_NEEDS = ("gan", "regressor", "inversion")  # stages that an own attribute was made from
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "absl-py", "tensorflow-datasets")
 
@@ -360,7 +360,7 @@ class RunFolder:
         )
 
     def own_attributes(self) -> dict[str, Any]:
-        """What `cgan_tf.attribute` has added: the facts about each attribute, by its name."""
+        """What `cgan attribute` has added: the facts about each attribute, by its name."""
         return self.read().get("own_attributes", {})
 
     def own_path(self, name: str) -> Path:
@@ -380,7 +380,7 @@ class RunFolder:
                 digest.update(f"{name} {file_hash(self.own_path(name))}\n".encode())
             except FileNotFoundError:
                 raise UserError(
-                    f"{self.own_path(name)} is missing; python -m cgan_tf.attribute --restart "
+                    f"{self.own_path(name)} is missing; cgan attribute --restart "
                     "makes it anew"
                 ) from None
         return digest.hexdigest() if names else None

@@ -1,6 +1,6 @@
 """Faces in any photo: where they are, and how they get into the training photos' framing and back.
 
-For `cgan_tf.translate`: a photo from a phone shows a face somewhere, at any size and tilt, and the
+For `cgan translate`: a photo from a phone shows a face somewhere, at any size and tilt, and the
 models know faces upright in the middle of CelebA's crop. OpenCV's cascades (Viola & Jones 2001,
 Lienhart & Maydt 2002), which its package brings along, find the face; its eyes tell the tilt.
 """

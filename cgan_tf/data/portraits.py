@@ -1,7 +1,7 @@
 """The photos that a command is given: which files of --image, and the squares that a model sees.
 
-Shared by the commands that take photos of any size and format: `cgan_tf.translate`,
-`cgan_tf.label` and `cgan_tf.attribute`.
+Shared by the commands that take photos of any size and format: `cgan translate`,
+`cgan label` and `cgan attribute`.
 """
 
 import dataclasses

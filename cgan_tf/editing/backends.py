@@ -1,7 +1,7 @@
 """One interface to the three forms of the finished editor: run folder, SavedModel, TFLite file.
 
-Between what the stages and `export` left on disk and its users: `cgan_tf.translate`,
-`cgan_tf.label`, and the exporter's parity check, which calls the same signatures of each form and
+Between what the stages and `export` left on disk and its users: `cgan translate`,
+`cgan label`, and the exporter's parity check, which calls the same signatures of each form and
 compares.
 """
 
@@ -91,7 +91,7 @@ class KerasEditor(Editor):
 
 
 class SavedModelEditor(Editor):
-    """A SavedModel that `python -m export` wrote.
+    """A SavedModel that `cgan export` wrote.
 
     Attributes:
         description: its model.json.
@@ -121,7 +121,7 @@ class SavedModelEditor(Editor):
 
 
 class TFLiteEditor(Editor):
-    """A .tflite file that `python -m export` wrote; its batch is 1, so it runs row by row."""
+    """A .tflite file that `cgan export` wrote; its batch is 1, so it runs row by row."""
 
     def __init__(self, path: Path, content: bytes | None = None) -> None:
         if content is None:

@@ -7,10 +7,15 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.core.files import file_hash
+from cgan_tf.core.run_folder import RunFolder, versions
+from cgan_tf.editing import detail
 from cgan_tf.editing.detail import KeepDetail
+from cgan_tf.editing.models import read_directions
+from cgan_tf.editing.network import Translator
 
 DESCRIPTION_FORMAT = 1  # of model.json
 DESCRIPTION_NAME = "model.json"  # the file's name, the asset's, and the TFLite metadata's
@@ -18,6 +23,21 @@ ASSETS = "assets.extra"  # where a SavedModel keeps files that its graph does no
 
 CELEBA_CROP = "celeba"  # the centered 148 px square of 178 x 218 px, in proportion
 SQUARE_CROP = "center_square"  # the largest centered square
+
+LICENSE_NOTES = {
+    "synthetic": "Trained on faces that cgan_tf draws itself; no third-party photo was used.",
+    "celeba": "Trained on CelebA, which may be used for non-commercial research only; whether that "
+    "binds this model is for its user to judge.",
+    "folder": "Trained on the photos of its maker's own folder; ask the maker what they allow.",
+}
+SIGNATURES = {
+    "translate": {"inputs": ["image", "strengths"], "output": "image"},
+    "encode": {"inputs": ["image"], "output": "latent"},
+    "generate": {"inputs": ["latent", "strengths"], "output": "image"},
+    "sample": {"inputs": ["z"], "output": "image"},
+    "attributes": {"inputs": ["image"], "output": "scores"},
+    "translate_bytes": {"inputs": ["image_bytes", "strengths"], "output": "image_bytes"},
+}
 
 
 def training_crop(config: Config) -> str:
@@ -32,7 +52,7 @@ def usual_psnr(run: RunFolder) -> float | None:
 
 # ---- model.json -------------------------------------------------------------------------------
 
-_REMEDY = "export it with python -m export"
+_REMEDY = "export it with cgan export"
 
 
 def read_description(path: Path, owner: Path) -> dict[str, Any]:
@@ -96,3 +116,48 @@ def _reason(error: Exception) -> str:
     """The first line of a library's error, cut to what one line holds."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:120]
+
+
+# ---- writing ------------------------------------------------------------------------------------
+
+
+def describe(run: RunFolder, config: Config, translator: Translator) -> dict[str, Any]:
+    """The description of a run's editor, as plain JSON values.
+
+    Args:
+        run: the run folder that the translator came from.
+        config: its resolved options.
+        translator: with its regressor.
+    """
+    generator = translator.generator
+    directions = read_directions(run, generator.latent_shape, own=True)
+    source = "celeba" if config.data.startswith("celeba") else config.data
+    return {
+        "format": DESCRIPTION_FORMAT,
+        "attributes": list(translator.attributes),
+        "scores": list(translator.regressor.attribute_names),
+        "calibration": {name: entry.get("calibration", []) for name, entry in directions.items()},
+        "keep_detail": detail.entries(directions),
+        "image": {"layout": "NHWC", "dtype": "float32", "range": [-1.0, 1.0]},
+        "resolution": translator.resolution,
+        "crop": training_crop(config),
+        "usual_psnr": usual_psnr(run),
+        "space": generator.space,
+        "latent_shape": list(generator.latent_shape),
+        "truncation": config.truncation,
+        "z_dim": generator.z_dim,
+        "prior": generator.prior,
+        "signatures": SIGNATURES,
+        "hashes": model_hashes(run),
+        "license": LICENSE_NOTES[source],
+        "data": config_module.to_dict(config)["data"],
+        "versions": versions(),
+    }
+
+
+def model_hashes(run: RunFolder) -> dict[str, str]:
+    """SHA-256 of each artifact that an export is made of, by its path in the run folder."""
+    paths = [run.stage(name).model / "weights.h5" for name in ("gan", "inversion", "regressor")]
+    paths += sorted(run.stage("directions").model.glob("*.json"))
+    paths += [run.own_path(name) for name in run.own_attributes()]
+    return {path.relative_to(run.path).as_posix(): file_hash(path) for path in paths}

@@ -110,7 +110,7 @@ def load_regressor(run: RunFolder, own: Iterable[str] = (), dtype: str = "float3
     return widened(regressor, heads, dtype)
 
 
-_OWN_REMEDY = "make it anew by python -m cgan_tf.attribute --restart"
+_OWN_REMEDY = "make it anew by cgan attribute --restart"
 
 
 def read_directions(

@@ -1,7 +1,7 @@
 """The whole chain as one model: x' = G(E(x) + sum_k eps_k d_k).
 
 Takes what the gan, inversion and directions stages left in a run folder and puts it together;
-`editors` offers it to `cgan_tf.translate`, and `export` writes it as SavedModel and TFLite.
+`editors` offers it to `cgan translate`, and `export` writes it as SavedModel and TFLite.
 """
 
 from collections.abc import Mapping
@@ -97,7 +97,7 @@ class Translator(keras.Model):
         Args:
             path: the run folder.
             scores: load the regressor too.
-            own: with the own attributes (`cgan_tf.attribute`), which the judge does not know.
+            own: with the own attributes (`cgan attribute`), which the judge does not know.
 
         Raises:
             UserError: no run folder, a stage that has not finished (the message has its command),

@@ -1,7 +1,7 @@
 """Inversion by descent: looks for each photo's latent with the generator held fixed.
 
 Between the finished models of a run and who wants a photo kept better than the encoder alone keeps
-it (`cgan_tf.translate`, `cgan_tf.measure`). `optimize` starts from the mean latent and from samples
+it (`cgan translate`, `cgan_tf.measure`). `optimize` starts from the mean latent and from samples
 of the prior (Abdal et al. 2019; Karras et al. 2020, appendix D), `hybrid` from the encoder's answer
 (Zhu et al. 2016).
 

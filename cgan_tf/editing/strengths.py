@@ -1,6 +1,6 @@
 """What --edit and --set ask for, and the search for the strengths that --set stands for.
 
-Between the command line of `cgan_tf.translate` and the editor: `--edit` gives a strength as it is,
+Between the command line of `cgan translate` and the editor: `--edit` gives a strength as it is,
 `--set` a value that the regressor R shall predict, for which each photo needs a strength of its
 own. Pure NumPy: R(G(latent + strengths * directions)) is a function that is handed in, so that a
 run folder, a SavedModel and the evaluate stage are searched alike.

@@ -2,7 +2,7 @@
 
 After Roich et al. 2022. A photo's latent, the pivot, is held, and the generator's weights are
 trained for a moment to draw the photo from it. Beside `projection`, which moves the latent and
-holds the weights; `cgan_tf.translate --tune` uses it, on its own copy in memory.
+holds the weights; `cgan translate --tune` uses it, on its own copy in memory.
 """
 
 import contextlib

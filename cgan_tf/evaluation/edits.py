@@ -1,7 +1,7 @@
 """The evaluate stage's blocks on edits: what a step along a direction does to photos.
 
 Each function `measure_...` makes one block of evaluate/report.json, whose layout is in
-`cgan_tf.evaluate`; `measure` has the models and photos that they all take. The comparison of
+`cgan evaluate`; `measure` has the models and photos that they all take. The comparison of
 families of directions is in `comparison`.
 """
 

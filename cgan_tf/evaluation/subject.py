@@ -1,7 +1,7 @@
 """What the evaluate stage measures with, and its blocks on generator, regressor and inversion.
 
 Each function `measure_...` makes one block of evaluate/report.json; those on edits are in `editing`
-and `comparison`. Between the finished models of a run and `cgan_tf.evaluate`, which calls these
+and `comparison`. Between the finished models of a run and `cgan evaluate`, which calls these
 functions, writes the report and holds its layout. `cgan_tf.metrics` has the formulas. Everything
 runs in batches and draws from a seed; nothing here is trained.
 """

@@ -1,6 +1,6 @@
 """Writes report.html: pictures and figures of the whole chain in one file that opens anywhere.
 
-    python -m cgan_tf.report --run_dir=RUN_DIR
+    cgan report --run_dir=RUN_DIR
 
 Called after every stage, so each part shows what there is, and says what is not there yet and
 which command makes it. Reads only what the stages left in the run folder.
@@ -16,12 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from absl import flags
 from PIL import Image
 
-from cgan_tf.core import cli, run_folder
+from cgan_tf.core import run_folder
 from cgan_tf.core.config import FIELDS, NEEDS, STAGES
-from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_text
 from cgan_tf.report import edits
 from cgan_tf.report.markup import (
@@ -471,14 +469,14 @@ def _edits(chain: _Chain) -> list[Html]:
 
 
 def _validation_edits(chain: _Chain, name: str, picture: Picture) -> list[Html]:
-    """What the directions stage, or `cgan_tf.attribute`, has drawn of one attribute."""
+    """What the directions stage, or `cgan attribute`, has drawn of one attribute."""
     heads = VALIDATION_COLUMNS if chain.columns(picture) == len(VALIDATION_COLUMNS) else ()
     alt = f"Validation photos and edits of {name} at rising strengths"
     return [tag("h3", name), figure(picture, alt, None, 800, heads)]
 
 
 def _own_edits(chain: _Chain) -> list[Html]:
-    """The attributes that `cgan_tf.attribute` has added, on validation photos."""
+    """The attributes that `cgan attribute` has added, on validation photos."""
     parts = []
     for name, path in chain.own.items():
         picture = chain.picture(path.with_suffix(".png"))
@@ -967,17 +965,3 @@ def _brief(seconds: Any) -> str:
 def _date(text: str) -> str:
     """2025-03-31 14:05 UTC of an ISO 8601 time in UTC."""
     return f"{text[:10]} {text[11:16]} UTC" if len(text) >= 16 else text
-
-
-def _main() -> int:
-    if not flags.FLAGS.run_dir:
-        raise UserError("--run_dir: give the run folder whose report is to be written")
-    folder = run_folder.RunFolder(flags.FLAGS.run_dir)
-    folder.load_config()
-    print(write(folder))
-    return 0
-
-
-if __name__ == "__main__":
-    flags.DEFINE_string("run_dir", None, "the run folder; the page is written into it")
-    cli.run(_main)

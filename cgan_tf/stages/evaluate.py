@@ -1,6 +1,6 @@
 """Stage 5: measures the chain on photos that no stage has trained on. Leaves evaluate/report.json.
 
-    python -m cgan_tf.evaluate --judge_run=RUN_DIR --generator_run=OTHER_RUN_DIR
+    cgan evaluate --judge_run=RUN_DIR --generator_run=OTHER_RUN_DIR
 
 judges the generators of two runs, of any resolution, by the judge and the photos of the first,
 and leaves evaluate/against_NAME.json there; of a StyleGAN, also how well z and w separate.

@@ -169,7 +169,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
 def usual_psnr(encoder: Encoder, generator: AnyGenerator, dataset: ImageData) -> float:
     """PSNR in dB that the reconstructions of all but `UNUSUAL` of the validation photos reach.
 
-    A photo that is reconstructed worse is unlike the training photos; `cgan_tf.translate` warns.
+    A photo that is reconstructed worse is unlike the training photos; `cgan translate` warns.
     """
     rows = dataset.splits["validation"][:USUAL_PHOTOS]
     found = [

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 import grpc
 import numpy as np
 
-from export.serving import model as served
-from export.serving.errors import RequestError
-from export.serving.metrics import Metrics
-from export.serving.model import Signature
+from cgan_tf.export.serving import model as served
+from cgan_tf.export.serving.errors import RequestError
+from cgan_tf.export.serving.metrics import Metrics
+from cgan_tf.export.serving.model import Signature
 
 Outputs = dict[str, np.ndarray]
 

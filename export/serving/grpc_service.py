@@ -24,10 +24,10 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from export.serving.batching import Batcher
-from export.serving.errors import RequestError, invalid
-from export.serving.metrics import Metrics
-from export.serving.model import ServedModel, Signature
+from cgan_tf.export.serving.batching import Batcher
+from cgan_tf.export.serving.errors import RequestError, invalid
+from cgan_tf.export.serving.metrics import Metrics
+from cgan_tf.export.serving.model import ServedModel, Signature
 
 _METADATA = "signature_def"  # the only metadata field there is
 

@@ -16,11 +16,11 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.quiet import native_stderr_held
-from export.serving.errors import RequestError, from_tensorflow, invalid
+from cgan_tf.export.serving.errors import RequestError, from_tensorflow, invalid
 
 GRAPH_NAME = "saved_model.pb"
 DEFAULT_SIGNATURE = "serving_default"
-_REMEDY = "give the saved_model folder that python -m export wrote"
+_REMEDY = "give the saved_model folder that cgan export wrote"
 
 
 def find_version(path: str) -> tuple[Path, int]:

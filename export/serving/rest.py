@@ -15,11 +15,11 @@ import grpc
 from aiohttp import web
 from google.protobuf import json_format, message
 
-from export.serving import grpc_service, rest_format
-from export.serving.batching import Batcher
-from export.serving.errors import RequestError
-from export.serving.metrics import Metrics
-from export.serving.model import ServedModel
+from cgan_tf.export.serving import grpc_service, rest_format
+from cgan_tf.export.serving.batching import Batcher
+from cgan_tf.export.serving.errors import RequestError
+from cgan_tf.export.serving.metrics import Metrics
+from cgan_tf.export.serving.model import ServedModel
 
 _MODEL_PATH = re.compile(
     r"/v1/models/(?P<name>[^/:]+)"

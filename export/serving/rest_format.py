@@ -15,8 +15,8 @@ import numpy as np
 import orjson
 import tensorflow as tf
 
-from export.serving.errors import invalid
-from export.serving.model import Signature
+from cgan_tf.export.serving.errors import invalid
+from cgan_tf.export.serving.model import Signature
 
 # What a number of each kind of dtype may be in JSON; a bool is no number.
 _JSON_TYPES = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}

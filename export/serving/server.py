@@ -16,11 +16,11 @@ from aiohttp import web
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from cgan_tf.core.errors import UserError
-from export.serving.batching import Batcher
-from export.serving.grpc_service import ModelService, PredictionService
-from export.serving.metrics import Metrics
-from export.serving.model import ServedModel
-from export.serving.rest import RestService
+from cgan_tf.export.serving.batching import Batcher
+from cgan_tf.export.serving.grpc_service import ModelService, PredictionService
+from cgan_tf.export.serving.metrics import Metrics
+from cgan_tf.export.serving.model import ServedModel
+from cgan_tf.export.serving.rest import RestService
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -186,8 +186,7 @@ def test_the_run_has_the_attribute_and_its_stages_are_as_they_were(added, faces,
 
 
 def test_labels_and_descriptions_have_it(added, faces, slim_vgg):
-    from cgan_tf.editing import backends
-    from export import description
+    from cgan_tf.editing import backends, description
 
     folder, _ = added
     labeler = label.open_labeler(str(folder.path), samples=False)

@@ -316,7 +316,7 @@ def test_a_saved_model_that_cannot_label(forms, tmp_path):
     shutil.copytree(forms["saved_model"] / "1", copy)
     path = copy / "assets.extra" / "model.json"
     path.write_text(path.read_text().replace('"scores":', '"scored":', 1))
-    with pytest.raises(UserError, match="lacks 'scores'; export it with python -m export"):
+    with pytest.raises(UserError, match="lacks 'scores'; export it with cgan export"):
         label.open_labeler(str(copy), samples=False)
 
 
@@ -409,7 +409,7 @@ def test_overwrite_replaces(forms, tmp_path):
 
 def shell(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "cgan_tf.label", *arguments],
+        [sys.executable, "-m", "cgan_tf", "label", *arguments],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
 

@@ -524,7 +524,7 @@ def test_a_damaged_tflite_file(forms, tmp_path, content):
 def without_metadata(path):
     from ai_edge_litert import schema_py_generated as schema
 
-    from export import tflite
+    from cgan_tf.export import tflite
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
     model.metadata = None
@@ -659,7 +659,7 @@ def test_the_encoder_has_neither_steps_nor_mask(photo, tmp_path, flag):
 
 def shell(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "cgan_tf.translate", *map(str, arguments)],
+        [sys.executable, "-m", "cgan_tf", "translate", *map(str, arguments)],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
 

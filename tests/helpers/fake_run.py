@@ -106,7 +106,7 @@ def shared_run() -> run_folder.RunFolder:
 @functools.cache
 def shared_export() -> Path:
     """One export of `shared_run`, of every format, for all tests that only read it."""
-    from export import stage
+    from cgan_tf.export import stage
 
     output = _temporary_folder() / "export"
     stage.export_to(shared_run().load_config(), shared_run(), output, say=lambda line: None)

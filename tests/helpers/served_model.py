@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from cgan_tf.editing.description import SQUARE_CROP
 from cgan_tf.editing.network import Translator
-from export import saved_model
+from cgan_tf.export import saved_model
 
 SIGNATURES = ("translate", "encode", "generate", "sample", "attributes")  # of numbers
 

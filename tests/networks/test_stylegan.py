@@ -13,11 +13,11 @@ from cgan_tf.core import artifact
 from cgan_tf.core.config import Config
 from cgan_tf.editing import models
 from cgan_tf.editing.network import Translator
+from cgan_tf.export import saved_model, tflite
+from cgan_tf.export import stage as export_stage
 from cgan_tf.networks import stylegan
 from cgan_tf.networks.stylegan import StyleConv, StyleGenerator
 from cgan_tf.stages import gan
-from export import saved_model, tflite
-from export import stage as export_stage
 
 
 def normal(*shape, seed=0):

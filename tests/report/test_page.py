@@ -18,7 +18,7 @@ from PIL import Image
 from cgan_tf.core import config, files, run_folder
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_bytes, write_json, write_text
-from cgan_tf.report import markup, page
+from cgan_tf.report import page
 
 SIDE = 32
 NAMES = ("Smiling", "Blond_Hair")
@@ -572,7 +572,7 @@ def test_empty_run_names_every_command(tmp_path, begun):
     commands = {text for text in reader.text["code"] if text.startswith("python")}
     stages = ("gan", "inversion", "directions", "evaluate", "export")
     assert commands == {f"python train_main.py --stage={stage} {place}" for stage in stages} | {
-        f"python -m cgan_tf.report {place}"
+        f"cgan report {place}"
     }
     assert "No curves of gan, regressor, inversion, directions yet" in words(reader)
     assert reader.all("img") == []
@@ -721,7 +721,7 @@ def test_earlier_grids_lie_closer_at_the_start():
 
 def command(*arguments):
     made = subprocess.run(
-        [sys.executable, "-m", "cgan_tf.report", *arguments], capture_output=True, text=True
+        [sys.executable, "-m", "cgan_tf", "report", *arguments], capture_output=True, text=True
     )
     return made.returncode, made.stdout, made.stderr
 

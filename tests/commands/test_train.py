@@ -17,8 +17,8 @@ import tiny
 from absl import flags
 from absl.testing import flagsaver
 
-import export
 import train_main
+from cgan_tf import export
 from cgan_tf.core import cli, config, run_folder
 from cgan_tf.core.config import FIELDS, STAGES
 from cgan_tf.core.files import write_text
@@ -27,7 +27,7 @@ from cgan_tf.report import page
 from cgan_tf.stages import evaluate, gan
 from cgan_tf.training import precision
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "train_main.py"]
 
 

@@ -16,16 +16,15 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-import export
-from cgan_tf import data
+from cgan_tf import data, export
 from cgan_tf.core import run_folder
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash, write_json
 from cgan_tf.editing import backends, description, detail
 from cgan_tf.editing.network import Translator
-from export import parity, saved_model, stage, tflite, variants
+from cgan_tf.export import parity, saved_model, stage, tflite, variants
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAMES = ["Smiling", "Blond_Hair", "Eyeglasses"]
 
 
@@ -607,7 +606,7 @@ def test_a_graph_that_cannot_be_converted_is_a_failed_variant(tmp_path, monkeypa
 
 
 def shell(*arguments):
-    return subprocess.run([sys.executable, "-m", "export", *map(str, arguments)], cwd=ROOT,
+    return subprocess.run([sys.executable, "-m", "cgan_tf", "export", *map(str, arguments)], cwd=ROOT,
                           capture_output=True, text=True)  # fmt: skip
 
 

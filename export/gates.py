@@ -19,9 +19,9 @@ from cgan_tf.data import ImageData
 from cgan_tf.editing.backends import Editor
 from cgan_tf.editing.network import Translator
 from cgan_tf.evaluation import metrics, subject
+from cgan_tf.export import parity
 from cgan_tf.networks.judge import Judge
 from cgan_tf.stages import judge
-from export import parity
 
 KEPT = 0.95  # share of Keras's change of the target that must be left
 CHANGE_SLACK = 1e-3  # of a probability: a change near 0 has no shares worth asking for

@@ -11,9 +11,9 @@ from cgan_tf.core import artifact
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing import backends, description
 from cgan_tf.editing.network import Translator
+from cgan_tf.export import gates
 from cgan_tf.networks.judge import Judge
 from cgan_tf.stages import judge
-from export import edits
 
 LABELS = np.float32([[0, 1, 0], [0, 0, 1], [1, 0, 1]])  # 3 photos of A, B, C
 
@@ -38,12 +38,12 @@ def see(image):
 
 
 def measured(candidate, names=("A", "B", "C"), **reference):
-    scorer = edits.Scorer("judge", ("A", "B", "C"), see)
+    scorer = gates.Scorer("judge", ("A", "B", "C"), see)
     dataset = types.SimpleNamespace(
         attribute_names=names, labels=np.concatenate([np.ones((5, 3), np.float32), LABELS])
     )
     image = np.full((3, 1, 1, 3), 0.3, np.float32)
-    return edits.Edits(scorer, Painter(**reference), dataset, np.arange(5, 8), image).measure(
+    return gates.Edits(scorer, Painter(**reference), dataset, np.arange(5, 8), image).measure(
         candidate
     )
 
@@ -56,7 +56,7 @@ def test_an_equal_editor():
     one = figures["attributes"]["A"]
     assert one["n"] == 2 and one["leakage_added"] == 0.0 and one["kept"] == 1.0
     np.testing.assert_allclose([one["target_change"], one["target_change_keras"]], 0.4, rtol=1e-6)
-    assert edits.verdict(figures) is None
+    assert gates.verdict(figures) is None
 
 
 def test_a_constant_error_is_no_change():
@@ -69,19 +69,19 @@ def test_a_part_of_the_change_is_lost():
     figures = measured(Painter(gain=0.37))
     np.testing.assert_allclose(figures["attributes"]["A"]["kept"], 0.925, rtol=1e-6)
     assert figures["attributes"]["B"]["kept"] == 1.0
-    assert edits.verdict(figures) == (
+    assert gates.verdict(figures) == (
         "A +1 changes its probability by +0.370, Keras's by +0.400 (at least 95% of it)"
     )
-    assert edits.verdict(measured(Painter(gain=0.382))) is None
-    assert edits.verdict(measured(Painter(gain=0.5))) is None  # more is no fault
+    assert gates.verdict(measured(Painter(gain=0.382))) is None
+    assert gates.verdict(measured(Painter(gain=0.5))) is None  # more is no fault
 
 
 def test_a_change_near_0_has_no_share():
     figures = measured(Painter(gain=0.0005), gain=0.001)
     assert figures["attributes"]["A"]["kept"] is None
-    assert edits.verdict(figures) is None
-    assert edits.verdict(measured(Painter(gain=-0.4), gain=-0.4)) is None
-    assert "A +1 changes" in edits.verdict(measured(Painter(gain=-0.45), gain=-0.4))
+    assert gates.verdict(figures) is None
+    assert gates.verdict(measured(Painter(gain=-0.4), gain=-0.4)) is None
+    assert "A +1 changes" in gates.verdict(measured(Painter(gain=-0.45), gain=-0.4))
 
 
 def test_leakage_is_added():
@@ -89,16 +89,16 @@ def test_leakage_is_added():
     one = figures["attributes"]["A"]
     np.testing.assert_allclose(one["leakage"], 0.015, rtol=1e-5)  # the mean of B and C
     np.testing.assert_allclose(one["leakage_added"], 0.015, rtol=1e-5)
-    assert edits.verdict(figures) == (
+    assert gates.verdict(figures) == (
         "A +1 moves the other attributes by 0.015, Keras's by 0.000 (at most 0.01 more)"
     )
-    assert edits.verdict(measured(Painter(leak=0.015))) is None
+    assert gates.verdict(measured(Painter(leak=0.015))) is None
 
 
 def test_predictions_that_change_sides():
     figures = measured(Painter(offset=0.3), offset=0.1)  # 0.3 + offset is on either side of 0.5
     assert figures["agreement"] == 4 / 12  # only the target has crossed on both
-    assert edits.verdict(figures) == (
+    assert gates.verdict(figures) == (
         "33.3% of the attributes of edited photos are seen as on Keras's (at least 98%)"
     )
 
@@ -106,7 +106,7 @@ def test_predictions_that_change_sides():
 @pytest.mark.parametrize("agreement, fault", [(0.9801, False), (0.9799, True), (None, False)])
 def test_two_in_a_hundred_may_change_sides(agreement, fault):
     figures = measured(Painter()) | {"agreement": agreement}
-    assert (edits.verdict(figures) is not None) == fault
+    assert (gates.verdict(figures) is not None) == fault
 
 
 def test_an_attribute_without_labels_is_not_measured():
@@ -126,7 +126,7 @@ def test_the_judge_scores_where_there_is_one(tmp_path, trained):
         model = Judge(names, 32)
         artifact.save_model(model, folder.stage("evaluate").path / judge.FOLDER)
         wanted = model(image, training=False)
-    scorer = edits.load_scorer(folder, translator)
+    scorer = gates.load_scorer(folder, translator)
     assert scorer.name == ("judge" if trained else "regressor")
     assert scorer.attributes == names
     np.testing.assert_allclose(scorer.score(image), wanted, atol=1e-5)

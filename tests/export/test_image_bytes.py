@@ -13,7 +13,7 @@ from PIL import Image
 
 from cgan_tf.data import images, portraits
 from cgan_tf.editing import description
-from export import encoded
+from cgan_tf.export import image_bytes
 
 WIDE, TALL = (30, 20), (17, 29)  # width, height
 RED = (200, 30, 60)
@@ -35,7 +35,7 @@ def encode(picture, form, **options):
 def reader(resolution, crop):
     """`encoded.read` as the graph that it is part of."""
     return tf.function(
-        lambda data: encoded.read(data, resolution, crop),
+        lambda data: image_bytes.read(data, resolution, crop),
         input_signature=[tf.TensorSpec((None,), tf.string)],
     )
 
@@ -111,7 +111,7 @@ def test_pictures_of_several_sizes_make_a_batch():
 )
 def test_formats_are_read_as_python_reads_them(mode, form, bound):
     data = encode(noise(TALL, mode), form)
-    pixels = encoded.decode(tf.constant(data)).numpy()
+    pixels = image_bytes.decode(tf.constant(data)).numpy()
     wanted = images.decode_bytes(data, "it")
     assert pixels.dtype == np.uint8 and pixels.shape == wanted.shape
     assert np.abs(np.int16(pixels) - wanted).max() <= bound
@@ -120,14 +120,14 @@ def test_formats_are_read_as_python_reads_them(mode, form, bound):
 def test_the_first_frame_of_a_gif():
     frames = [Image.new("RGB", WIDE, color) for color in (RED, (0, 0, 255))]
     data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    pixels = encoded.decode(tf.constant(data)).numpy()
+    pixels = image_bytes.decode(tf.constant(data)).numpy()
     assert pixels.shape == (20, 30, 3)
     assert np.abs(np.int16(pixels) - RED).max() <= 8  # the palette's
 
 
 def test_pngs_are_written_as_python_writes_them():
     draw = np.random.default_rng(0).uniform(-1.2, 1.2, (2, 8, 8, 3)).astype(np.float32)
-    for row, png in zip(draw, encoded.write(tf.constant(draw)).numpy(), strict=True):
+    for row, png in zip(draw, image_bytes.write(tf.constant(draw)).numpy(), strict=True):
         assert png.startswith(b"\x89PNG")
         np.testing.assert_array_equal(images.decode_bytes(png, "it"), images.to_uint8(row))
 
@@ -182,11 +182,11 @@ def test_what_is_no_picture_fails_the_request(data, message):
 
 
 def test_the_largest_picture(monkeypatch):
-    monkeypatch.setattr(encoded, "MAX_PIXELS", 600)
-    assert encoded.decode(tf.constant(encode(noise((30, 20)), "PNG"))).shape == (20, 30, 3)
+    monkeypatch.setattr(image_bytes, "MAX_PIXELS", 600)
+    assert image_bytes.decode(tf.constant(encode(noise((30, 20)), "PNG"))).shape == (20, 30, 3)
     for size in ((31, 20), (30, 21)):
         with pytest.raises(tf.errors.InvalidArgumentError, match="pixels of a picture"):
-            encoded.decode(tf.constant(encode(noise(size), "PNG")))
+            image_bytes.decode(tf.constant(encode(noise(size), "PNG")))
 
 
 # ---- the signature -----------------------------------------------------------------------------

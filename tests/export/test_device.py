@@ -7,10 +7,10 @@ import tensorflow as tf
 from keras import layers
 
 from cgan_tf.editing.network import Translator
+from cgan_tf.export import device, saved_model, tflite
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.stylegan import StyleGenerator
-from export import device, saved_model, tflite
 
 
 def settled(generator: keras.Model) -> keras.Model:

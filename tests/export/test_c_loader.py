@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from cgan_tf.editing.network import Translator
-from export import saved_model
-from export.serving.model import serving_graph
+from cgan_tf.export import saved_model
+from cgan_tf.export.serving.model import serving_graph
 
 COMPILER = shutil.which("gcc")
 SOURCE = Path(__file__).parent / "helpers" / "c_loader.c"

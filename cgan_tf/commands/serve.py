@@ -1,6 +1,6 @@
 """Serves an exported editor by gRPC and HTTP, for development.
 
-    python -m export.serve --model=runs/faces/export/saved_model
+    cgan serve --model=runs/faces/export/saved_model
         [--rest_port=8501] [--grpc_port=8500] [--model_name=translator]
 
 It stands in for TensorFlow Serving: the same requests, answers and error codes, so that a client
@@ -59,7 +59,7 @@ def main() -> int:
     if not re.fullmatch("[^/:]+", options.model_name):
         raise UserError(f"--model_name={options.model_name}: must be without / and :")
     quiet.import_tensorflow()
-    from export.serving import model, server
+    from cgan_tf.export.serving import model, server
 
     folder, version = model.find_version(options.model)
     rest_socket = server.listen("--rest_port", options.host, options.rest_port)
@@ -81,8 +81,3 @@ def main() -> int:
         say=lambda line: print(line, flush=True),
     )
     return 0
-
-
-if __name__ == "__main__":
-    define_flags()
-    cli.run(main)

@@ -13,10 +13,10 @@ import pytest
 import tensorflow as tf
 from aiohttp.test_utils import TestClient, TestServer
 
+from cgan_tf.commands import serve
 from cgan_tf.core.errors import UserError
-from export import serve
-from export.serving import batching, errors, grpc_service, model, rest, server
-from export.serving.metrics import Metrics
+from cgan_tf.export.serving import batching, errors, grpc_service, model, rest, server
+from cgan_tf.export.serving.metrics import Metrics
 
 # ---- which version -----------------------------------------------------------------------------
 
@@ -40,7 +40,7 @@ def test_the_highest_version_is_served(tmp_path):
         (["1/variables/x", "0/saved_model.pb"], "its highest version 1 holds no saved_model.pb"),
         (["config.json"], "neither saved_model.pb nor version folders such as 1/saved_model.pb"),
         (["saved_model/1/saved_model.pb"], "did you mean "),
-        ([], "give the saved_model folder that python -m export wrote"),
+        ([], "give the saved_model folder that cgan export wrote"),
     ],
 )
 def test_a_folder_without_a_model(tmp_path, files, words):

@@ -20,10 +20,9 @@ from programs import find
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import face_detection, images
+from cgan_tf.editing import description
 from cgan_tf.editing.network import Translator
-from export import description as description_module
-from export import page as device_page
-from export import saved_model, tflite
+from cgan_tf.export import browser, saved_model, tflite
 
 ATTRIBUTES = list(fake_run.ATTRIBUTES)
 FILES = [
@@ -46,7 +45,7 @@ def model(tmp_path_factory):
     """The tiny model's .tflite file and its description."""
     run = fake_run.shared_run()
     translator = Translator.from_run(run.path, scores=True)
-    described = description_module.describe(run, run.load_config(), translator)
+    described = description.describe(run, run.load_config(), translator)
     folder = tmp_path_factory.mktemp("model") / "batch1"
     saved_model.write(translator, folder, saved_model.DEVICE_SIGNATURES, batch=1)
     return tflite.convert(folder, "none", json.dumps(described)), described
@@ -57,7 +56,7 @@ def site(tmp_path_factory, model):
     """The page's folder; no test may write to it."""
     find("npm")
     folder = tmp_path_factory.mktemp("site")
-    device_page.write(folder, *model, "none")
+    browser.write(folder, *model, "none")
     return folder
 
 
@@ -146,10 +145,10 @@ def test_the_version_is_that_of_every_file(site, tmp_path):
         if name != "offline.js":
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).symlink_to(site / name)
-    assert device_page._digest(tmp_path) == version
+    assert browser._digest(tmp_path) == version
     (tmp_path / "style.css").unlink()
     (tmp_path / "style.css").write_bytes(b"")
-    assert device_page._digest(tmp_path) != version
+    assert browser._digest(tmp_path) != version
 
 
 def test_the_service_worker_keeps_every_small_file(site):
@@ -160,8 +159,8 @@ def test_the_service_worker_keeps_every_small_file(site):
 
 
 def test_the_lock_file_pins_content_and_names_no_host():
-    package = json.loads((device_page.SOURCES / "package.json").read_text())
-    text = (device_page.SOURCES / "package-lock.json").read_text()
+    package = json.loads((browser.SOURCES / "package.json").read_text())
+    text = (browser.SOURCES / "package-lock.json").read_text()
     assert "://" not in text
     packages = json.loads(text)["packages"]
     own = packages.pop("")
@@ -178,7 +177,7 @@ def test_the_lock_file_pins_content_and_names_no_host():
 def test_without_npm_there_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError) as caught:
-        device_page.install(tmp_path)
+        browser.install(tmp_path)
     assert str(caught.value) == (
         "--formats=page: npm, which gets the page's runtime, is missing; install Node.js, or leave "
         "page out of --formats"
@@ -192,7 +191,7 @@ def test_when_npm_fails_its_reason_is_in_one_clear_line(tmp_path, monkeypatch):
     npm.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(UserError) as caught:
-        device_page.install(tmp_path)
+        browser.install(tmp_path)
     assert str(caught.value) == (
         "--formats=page: npm cannot get the page's runtime (request failed: it); it needs the npm "
         "registry once, then has it in its cache: connect, or leave page out of --formats"
@@ -654,7 +653,7 @@ def test_a_camera_that_is_not_allowed_is_one_clear_line(tab):
 @pytest.fixture(scope="module")
 def guide(tmp_path_factory, site, model):
     """The guide's snippets by language, and a folder with the files that they name."""
-    text = (device_page.SOURCES.parent / "GUIDE.md").read_text()
+    text = (browser.SOURCES.parent / "GUIDE.md").read_text()
     snippets = dict(re.findall(r"```(\w+)\n(.*?)```", text, re.S))
     content, described = model
     folder = tmp_path_factory.mktemp("guide")
@@ -712,7 +711,7 @@ def test_the_benchmark_times_slider_moves(site, tmp_path):
         command = [sys.executable, "-m", "benchmarks.browser", f"--export={export}", "--moves=6"]
         return subprocess.run(
             [*command, f"--output={tmp_path}/times.json"],
-            cwd=device_page.SOURCES.parent.parent, capture_output=True, text=True,
+            cwd=browser.SOURCES.parent.parent, capture_output=True, text=True,
         )  # fmt: skip
 
     done = run(tmp_path)
@@ -722,7 +721,7 @@ def test_the_benchmark_times_slider_moves(site, tmp_path):
     done = run(site)
     assert done.returncode == 2
     assert done.stderr == (
-        f"error: --export: no page in {site}/page; run python -m export --formats=page\n"
+        f"error: --export: no page in {site}/page; run cgan export --formats=page\n"
     )
 
 
@@ -810,7 +809,7 @@ def fulfill(answer, route):
     route.fulfill(**answer)
 
 
-REMEDY = "; export the page again with python -m export --formats=page"
+REMEDY = "; export the page again with cgan export --formats=page"
 
 
 @pytest.mark.parametrize(
@@ -828,15 +827,15 @@ REMEDY = "; export the page again with python -m export --formats=page"
          r"model\.tflite is damaged or no TFLite model .*"),
         ({"model.tflite": lambda content, _: b"<html>not found</html>"},
          r"model\.tflite is damaged or no TFLite model; export the page again with "
-         r"python -m export"),
+         r"cgan export"),
         ({"model.json": lambda _, described: json.dumps(described)[:-20]},
-         r"model\.json is damaged; export the page again with python -m export"),
+         r"model\.json is damaged; export the page again with cgan export"),
         ({"model.json": None}, r"model\.json cannot be loaded \(404\); serve the whole folder"),
         ({"litert/litert_wasm_internal.wasm": None},
          r"litert/litert_wasm_internal\.wasm cannot be loaded \(404\); serve the whole folder"),
         ({"litert/litert_wasm_internal.js": None}, r"this browser cannot run the model \(.*\)"),
         ({"model.json": lambda *_: '{"attributes": 3}'},
-         r"model\.json is damaged; export the page again with python -m export"),
+         r"model\.json is damaged; export the page again with cgan export"),
     ],
     ids=["other tool", "other name", "other shape", "truncated", "text", "damaged description",
          "no description", "no runtime", "no loader", "other description"],
@@ -880,7 +879,7 @@ def test_without_webassembly_there_is_one_clear_line(chromium, server):
 def axe(tmp_path_factory):
     """The accessibility check's script."""
     find("npm")
-    packages = device_page.install(tmp_path_factory.mktemp("axe"), tests=True)
+    packages = browser.install(tmp_path_factory.mktemp("axe"), tests=True)
     return (packages / "axe-core" / "axe.min.js").read_text()
 
 

@@ -11,10 +11,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-import export
+from cgan_tf import export
 from cgan_tf.core.errors import UserError
 from cgan_tf.editing import description
-from export import edits, parity, quantization, stage, summary, tflite, variants
+from cgan_tf.export import gates, parity, quantization, stage, summary, tflite, variants
 
 KINDS = ("dynamic", "weight_int8", "int8")
 FLOAT32, INT8 = schema.TensorType.FLOAT32, schema.TensorType.INT8
@@ -43,8 +43,8 @@ def exported(tmp_path_factory):
         # An untrained network's images are noise, that any rounding changes.
         for kind in KINDS:
             patch.setitem(variants.BOUNDS, kind, parity.Bounds(psnr=1.0))
-        patch.setattr(edits, "AGREEMENT", 0.0)
-        patch.setattr(edits, "CHANGE_SLACK", 1.0)
+        patch.setattr(gates, "AGREEMENT", 0.0)
+        patch.setattr(gates, "CHANGE_SLACK", 1.0)
         stage.export_to(config, fake_run.shared_run(), output, say=lines.append)
     return output, lines, pages
 

@@ -41,7 +41,7 @@ from tensorflow_serving.apis import (
 
 from cgan_tf.data import images
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 ADDRESSES = [os.environ.get(f"CGAN_SERVE_{name}") for name in ("REST", "GRPC")]
 MODEL = "translator"
 PREDICT = f"/v1/models/{MODEL}:predict"
@@ -60,11 +60,11 @@ class Server(NamedTuple):
 
 
 def start(model, *flags):
-    """`python -m export.serve` on free ports."""
+    """`cgan serve` on free ports."""
     errors = model / "stderr.txt"
     with errors.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "export.serve", f"--model={model}", "--rest_port=0",
+            [sys.executable, "-m", "cgan_tf", "serve", f"--model={model}", "--rest_port=0",
              "--grpc_port=0", f"--max_request_mb={LIMIT // MIB}", *flags],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=file, text=True,
         )  # fmt: skip
