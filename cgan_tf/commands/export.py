@@ -1,9 +1,9 @@
-"""Exports a finished run for servers and devices.
+"""Exports a finished run for servers, devices and browsers.
 
     cgan export --run_dir=runs/faces [--formats=saved_model,tflite,page]
         [--quantize=none,float16,dynamic,weight_int8,int8] [--output=DIR] [--restart]
 
-Without --output this is the export stage of the run: `train_main.py --stage=export`.
+Without --output this is the run's export stage, the same as `train_main.py --stage=export`.
 """
 
 from pathlib import Path
@@ -11,34 +11,38 @@ from pathlib import Path
 from absl import flags
 
 from cgan_tf.core import cli, quiet
-from cgan_tf.core import config as config_module
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.options import make, parse
 from cgan_tf.core.run_folder import RunFolder
 
 
 def define_flags() -> None:
-    """The command's flags; defaults of the options are the run's own."""
-    flags.DEFINE_string("run_dir", None, "run folder whose stages up to directions have finished")
+    """The command's flags; options that are not given keep the run's own values."""
+    flags.DEFINE_string("run_dir", None, "run folder whose stages up to directions are finished")
     for name in ("formats", "quantize"):
         field = config_module.FIELDS[name]
         flags.DEFINE_string(
-            name, None, f"{field.metadata['help']}; by default {','.join(field.default)}"
+            name, None, f"{field.metadata['help']}; default: {','.join(field.default)}"
         )
-    flags.DEFINE_string("output", None, "folder to write; by default RUN_DIR/export")
-    flags.DEFINE_bool("restart", False, "move an export that is already there aside")
+    flags.DEFINE_string("output", None, "folder to write; default: RUN_DIR/export")
+    flags.DEFINE_bool("restart", False, "move an existing export aside first")
 
 
 def main() -> int:
-    """The command behind the flags; returns the exit code."""
+    """Runs the command; returns the exit code."""
     options = flags.FLAGS
     cli.require("run_dir")
     run = RunFolder(options.run_dir)
     stored = run.load_config()
     given = {
-        name: config_module.parse(name, options[name].value)
+        f"export_{name}": parse(f"export_{name}", options[name].value)
         for name in ("formats", "quantize")
         if options[name].value is not None
     }
-    config = config_module.make(None, given, stored)
+    try:
+        config = make(None, given, stored)
+    except UserError as error:  # this command's flags have no prefix
+        raise UserError(str(error).replace("--export_", "--")) from None
     output = Path(options.output).expanduser() if options.output else run.path / "export"
 
     quiet.import_tensorflow()

@@ -1,17 +1,18 @@
-"""Serves an exported editor by gRPC and HTTP, for development.
+"""Serves an exported editor over gRPC and HTTP, for development.
 
     cgan serve --model=runs/faces/export/saved_model
         [--rest_port=8501] [--grpc_port=8500] [--model_name=translator]
 
-It stands in for TensorFlow Serving: the same requests, answers and error codes, so that a client
-which works here works there. It serves the highest version in the folder, on the CPU. For
-production use the real server, which takes the same folder:
+It stands in for TensorFlow Serving: requests, answers and error codes are the same, so a client
+that works here works there. It serves the highest version in the folder, on the CPU. For production
+use TensorFlow Serving itself, which takes the same folder:
 
     docker run -p 8500:8500 -p 8501:8501 -v "$PWD/runs/faces/export/saved_model:/models/translator"
         tensorflow/serving:2.21.0 --model_name=translator --model_base_path=/models/translator
 
-export/serving/kubernetes.yaml does the same in a cluster. SIGTERM and Ctrl-C finish what is in
-flight; a second one ends at once. GET /healthz, /readyz and /metrics tell how it is.
+kubernetes.yaml in cgan_tf/export/serving does the same in a cluster. SIGTERM and Ctrl-C finish the
+requests in flight; a second signal ends at once. GET /healthz, /readyz and /metrics give the
+server's state.
 """
 
 import re
@@ -25,59 +26,70 @@ from cgan_tf.core.errors import UserError
 def define_flags() -> None:
     """The command's flags."""
     flags.DEFINE_string("model", None, "folder of version folders (1/, 2/, ...), or one of them")
-    flags.DEFINE_string("model_name", "translator", "what clients call the model")
+    flags.DEFINE_string("model_name", "translator", "the model's name in requests")
     flags.DEFINE_string("host", "127.0.0.1", "address to listen on; 0.0.0.0 for all, ::1 for IPv6")
     for name, port in (("rest_port", 8501), ("grpc_port", 8500)):
         flags.DEFINE_integer(
             name, port, "TCP port; 0 for any free one", lower_bound=0, upper_bound=65535
         )
     flags.DEFINE_integer(
-        "max_batch_size", 32, "most rows of a request, and of requests run together", lower_bound=1
+        "max_batch_size", 32, "maximum rows of one request, and of one batch", lower_bound=1
     )
     flags.DEFINE_float(
-        "batch_timeout_ms", 0, "ms that a request may wait for its batch to fill while the model "
-        "is free; 0 runs at once what waits", lower_bound=0,
-    )  # fmt: skip
+        "batch_timeout_ms",
+        0,
+        "ms that a request may wait for its batch to fill while the model is free; 0 runs waiting "
+        "requests at once",
+        lower_bound=0,
+    )
     flags.DEFINE_integer(
-        "max_queue", 256, "requests that may wait; more are refused (UNAVAILABLE, 503)",
+        "max_queue",
+        256,
+        "maximum number of waiting requests; further ones are refused (UNAVAILABLE, 503)",
         lower_bound=1,
-    )  # fmt: skip
-    flags.DEFINE_integer("max_request_mb", 16, "MiB of one request", lower_bound=1)
+    )
+    flags.DEFINE_integer("max_request_mb", 16, "maximum size of one request, MiB", lower_bound=1)
     flags.DEFINE_float(
-        "timeout_s", 30, "seconds that a request may take (DEADLINE_EXCEEDED, 504)",
+        "timeout_s",
+        30,
+        "maximum time for one request, seconds (DEADLINE_EXCEEDED, 504)",
         lower_bound=0.001,
-    )  # fmt: skip
+    )
     flags.DEFINE_float(
-        "grace_s", 30, "seconds that requests in flight get to finish after SIGTERM", lower_bound=0
+        "grace_s",
+        30,
+        "time for requests in flight to finish after SIGTERM, seconds",
+        lower_bound=0,
     )
 
 
 def main() -> int:
-    """The command behind the flags; returns the exit code."""
+    """Runs the command; returns the exit code."""
     options = flags.FLAGS
     cli.require("model", "model_name")
     if not re.fullmatch("[^/:]+", options.model_name):
-        raise UserError(f"--model_name={options.model_name}: must be without / and :")
+        raise UserError(f"--model_name={options.model_name}: must not contain / or :")
     quiet.import_tensorflow()
     from cgan_tf.export.serving import model, server
 
     folder, version = model.find_version(options.model)
-    rest_socket = server.listen("--rest_port", options.host, options.rest_port)
-    server.listen("--grpc_port", options.host, options.grpc_port).close()
-    served = model.ServedModel(folder, options.model_name, version, options.max_batch_size)
-    server.run(
-        served,
-        server.Options(
-            host=options.host,
-            grpc_port=options.grpc_port,
-            max_batch_size=options.max_batch_size,
-            batch_timeout_ms=options.batch_timeout_ms,
-            max_queue=options.max_queue,
-            max_request_mb=options.max_request_mb,
-            timeout_s=options.timeout_s,
-            grace_s=options.grace_s,
-        ),
-        rest_socket,
-        say=lambda line: print(line, flush=True),
-    )
+    with server.listen("--rest_port", options.host, options.rest_port) as rest_socket:
+        # Found out before the model is loaded, which takes seconds.
+        server.listen("--grpc_port", options.host, options.grpc_port).close()
+        served = model.ServedModel(folder, options.model_name, version, options.max_batch_size)
+        server.run(
+            served,
+            server.Options(
+                host=options.host,
+                grpc_port=options.grpc_port,
+                max_batch_size=options.max_batch_size,
+                batch_timeout_ms=options.batch_timeout_ms,
+                max_queue=options.max_queue,
+                max_request_mb=options.max_request_mb,
+                timeout_s=options.timeout_s,
+                grace_s=options.grace_s,
+            ),
+            rest_socket,
+            say=lambda line: print(line, flush=True),
+        )
     return 0

@@ -1,14 +1,19 @@
-"""A small server that speaks TensorFlow Serving's contract; its command is `export.serve`.
+"""A small server with TensorFlow Serving's interface, for development; `cgan serve` starts it.
 
-    model          the SavedModel: which version, what its signatures take, one run
-    batching       joins concurrent requests into one run
+    model          the SavedModel: which version, what its signatures take, running them
+    batching       joins concurrent requests into one batch
+    engine         what both protocols share
     grpc_service   PredictionService and ModelService on the official stubs
-    rest           /v1/models/..., health and metrics by HTTP
+    rest           /v1/models/..., health and metrics over HTTP
     rest_format    its JSON
-    metrics        what both count
+    errors         gRPC codes and their HTTP status
+    metrics        the Prometheus counters
     server         both ports, from start to graceful stop
 
-Stands in for TensorFlow Serving in development: the requests, the answers and the error codes are
-the same, so that a client that works here works there. It serves one version of one model, on the
-CPU. For production use the real server; `kubernetes.yaml` here is an example.
+Requests, answers and error codes are TensorFlow Serving's, so that a client that works here works
+there. It serves one version of one model, on the CPU. For production use TensorFlow Serving itself;
+`kubernetes.yaml` here is an example.
+
+Nothing here knows what an image or an attribute is: any SavedModel can be served. What is specific
+to the editor belongs in `export`, command-line flags in `cgan_tf.commands.serve`.
 """

@@ -1,8 +1,8 @@
-"""Joins concurrent requests of one signature into one run of the model.
+"""Joins concurrent requests for one signature into one batch for the model.
 
 Between the protocols and the model. The protocols' event loop puts checked requests into a queue;
-one thread runs the model, and takes what waits as soon as it is free. So a request that comes
-alone runs at once, and under load the batches grow by themselves.
+one thread runs the model, and takes the next batch as soon as it is free. So a single request runs
+at once, and the batches grow with the load.
 """
 
 import asyncio
@@ -28,19 +28,19 @@ class _Request:
     inputs: Mapping[str, np.ndarray]
     rows: int
     answer: asyncio.Future
-    came: float
+    received: float  # by the loop's clock
 
 
 class Batcher:
-    """The queue in front of the model, and the thread that runs it.
+    """The queue in front of the model, and the thread that runs the model.
 
-    Must be made and used on one event loop.
+    Must be created and used on one event loop.
 
     Args:
-        max_rows: of a batch.
-        wait_s: how long the oldest request may wait for its batch to fill; 0: not at all.
-        max_queue: requests that may wait; more are refused.
-        metrics: told of batches and of the queue's length.
+        max_rows: maximum number of rows in a batch.
+        wait_s: how long a request may wait for its batch to fill, in seconds; 0: not at all.
+        max_queue: maximum number of waiting requests; further ones are refused.
+        metrics: counts the batches and the length of the queue.
     """
 
     def __init__(self, max_rows: int, wait_s: float, max_queue: int, metrics: Metrics) -> None:
@@ -49,7 +49,8 @@ class Batcher:
         self._max_queue = max_queue
         self._metrics = metrics
         self._queue: collections.deque[_Request] = collections.deque()
-        self._came = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._closed = False
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "model")
         self._worker = asyncio.get_running_loop().create_task(self._work())
 
@@ -59,10 +60,12 @@ class Batcher:
         """The outputs for one request's inputs.
 
         Raises:
-            RequestError: inputs that do not fit, a full queue (UNAVAILABLE), no result within
-                `timeout_s` (DEADLINE_EXCEEDED), or the graph's own error.
+            RequestError: inputs that do not fit, a full queue or a stopped server (UNAVAILABLE),
+                no result within `timeout_s` (DEADLINE_EXCEEDED), or the graph's own error.
         """
         rows = signature.check(inputs)
+        if self._closed:
+            raise _stopped()
         if len(self._queue) >= self._max_queue:
             raise RequestError(
                 grpc.StatusCode.UNAVAILABLE,
@@ -71,29 +74,47 @@ class Batcher:
         loop = asyncio.get_running_loop()
         request = _Request(signature, inputs, rows, loop.create_future(), loop.time())
         self._queue.append(request)
-        self._metrics.queued(len(self._queue))
-        self._came.set()
+        self._queue_changed()
         try:
             return await asyncio.wait_for(request.answer, timeout_s)
         except asyncio.TimeoutError:
             raise RequestError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"no result within {timeout_s:.3g} s; send less at a time, or allow more",
+                f"no result within {timeout_s:.3g} s; send smaller requests, or allow more time",
             ) from None
+        finally:
+            # Without a client it must neither run nor take a place in the queue.
+            if request in self._queue:
+                self._queue.remove(request)
+                self._queue_changed()
+
+    def drain(self) -> None:
+        """From now on batches are not kept waiting to fill: no new requests will come."""
+        self._wait_s = 0.0
+        self._changed.set()
 
     async def close(self) -> None:
-        """Ends the thread after its run; requests that still wait are cancelled."""
-        self._worker.cancel()
+        """Answers the running batch, refuses the waiting requests (UNAVAILABLE), ends the thread.
+
+        So does `predict` from now on.
+        """
+        self._closed = True
         for request in self._queue:
-            request.answer.cancel()
+            if not request.answer.done():
+                request.answer.set_exception(_stopped())
+        self._queue.clear()
+        self._queue_changed()
+        await self._worker
         self._thread.shutdown()
+
+    def _queue_changed(self) -> None:
+        self._metrics.queue_length(len(self._queue))
+        self._changed.set()
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            await self._came.wait()
-            await self._fill()
-            batch = self._take()
+        while (signature := await self._due()) is not None:
+            batch = self._take(signature)
             if not batch:
                 continue
             self._metrics.batch(sum(request.rows for request in batch))
@@ -106,50 +127,66 @@ class Batcher:
                 else:
                     request.answer.set_result(result)
 
-    async def _fill(self) -> None:
-        """Waits until the first request's batch is full or it has waited long enough."""
-        end = self._queue[0].came + self._wait_s
-        while self._queue_rows() < self._max_rows:
-            left = end - asyncio.get_running_loop().time()
-            if left <= 0:
-                return
-            self._came.clear()
+    async def _due(self) -> Signature | None:
+        """Waits until a batch is due; its signature, or None once the batcher is closed.
+
+        Decided again from the queue itself after every change: the event only wakes the worker, so
+        requests that the last batch left behind need no event of their own.
+        """
+        loop = asyncio.get_running_loop()
+        while not self._closed:
+            self._changed.clear()
+            now, left = loop.time(), None
+            if self._queue:
+                left = self._queue[0].received + self._wait_s - now
+                signature = self._queue[0].signature if left <= 0 else self._full()
+                if signature is not None:
+                    return signature
             try:
-                await asyncio.wait_for(self._came.wait(), left)
+                await asyncio.wait_for(self._changed.wait(), left)
             except asyncio.TimeoutError:
-                return
+                pass
+        return None
 
-    def _queue_rows(self) -> int:
-        return sum(request.rows for request in self._queue)
+    def _full(self) -> Signature | None:
+        """The first signature whose waiting requests fill a batch."""
+        rows: collections.Counter[Signature] = collections.Counter()
+        for request in self._queue:
+            rows[request.signature] += request.rows
+            if not request.signature.batched or rows[request.signature] >= self._max_rows:
+                return request.signature
+        return None
 
-    def _take(self) -> list[_Request]:
-        """The first request and those of its signature behind it, in order, while rows fit."""
+    def _take(self, signature: Signature) -> list[_Request]:
+        """The oldest requests for a signature, in order, while their rows fit into a batch."""
         batch: list[_Request] = []
         left: collections.deque[_Request] = collections.deque()
         rows, full = 0, False
         for request in self._queue:
             if request.answer.done():  # timed out, or its client has gone
                 continue
-            if batch and (full or request.signature is not batch[0].signature):
+            if request.signature is not signature or full:
                 left.append(request)
-            elif batch and not (
-                request.signature.batched and rows + request.rows <= self._max_rows
-            ):
+            elif batch and not (signature.batched and rows + request.rows <= self._max_rows):
                 full = True  # a later, smaller one must not overtake it
                 left.append(request)
             else:
                 batch.append(request)
                 rows += request.rows
         self._queue = left
-        self._metrics.queued(len(left))
-        if not left:
-            self._came.clear()
+        self._queue_changed()
         return batch
 
 
+def _stopped() -> RequestError:
+    return RequestError(grpc.StatusCode.UNAVAILABLE, "the server is stopping; try again later")
+
+
 def _run(batch: list[_Request]) -> list[Outputs | Exception]:
-    """The result of each request. A batch that the graph refuses is halved until the culprit
-    is alone, so that nobody fails for another's input.
+    """The result of each request.
+
+    A batch that the graph refuses is halved until the invalid request is alone, so that no request
+    fails because of another's inputs.
     """
     try:
         return _run_together(batch)

@@ -1,8 +1,8 @@
-"""The one error of the service: a gRPC code, its HTTP status and one clear line."""
+"""The service's only exception: a gRPC code, its HTTP status and a one-line message."""
 
 import grpc
 
-_LONGEST = 300  # characters of a message; a gRPC status must fit into a header
+_MAX_MESSAGE = 300  # characters; a gRPC status must fit into a header
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 # TensorFlow Serving's own table (model_servers/http_server.cc).
@@ -24,28 +24,26 @@ _HTTP = {
 
 
 class RequestError(Exception):
-    """A request that gets an error instead of an answer; the server goes on.
+    """A request that gets an error instead of an answer; the server keeps running.
 
     Args:
         code: the gRPC status.
-        message: what is wrong and what would be right; made one line of at most 300 characters.
-        http_status: where HTTP has a status of its own for it, such as 413.
+        message: what is wrong and how to fix it; shortened to one line of at most 300 characters.
+        http_status: if HTTP has a more specific status, such as 413.
     """
 
-    def __init__(
-        self, code: grpc.StatusCode, message: str, http_status: int | None = None
-    ) -> None:
+    def __init__(self, code: grpc.StatusCode, message: str, http_status: int | None = None) -> None:
         self.code = code
         self.http_status = http_status or _HTTP.get(code, 500)
         line = " ".join(message.split())
-        super().__init__(line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "...")
+        super().__init__(line if len(line) <= _MAX_MESSAGE else line[: _MAX_MESSAGE - 3] + "...")
 
 
 def invalid(message: str) -> RequestError:
-    """INVALID_ARGUMENT, 400: the client's mistake."""
+    """The client's mistake: INVALID_ARGUMENT, HTTP 400."""
     return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def from_tensorflow(number: int, message: str) -> RequestError:
-    """The error of a graph: TensorFlow's codes are gRPC's, by number."""
+    """An error raised by the graph: TensorFlow's numeric codes are gRPC's."""
     return RequestError(_CODES.get(number, grpc.StatusCode.UNKNOWN), message)

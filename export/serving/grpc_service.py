@@ -1,7 +1,7 @@
 """TensorFlow Serving's gRPC services, on its official stubs.
 
-PredictionService: Predict and GetModelMetadata. ModelService: GetModelStatus. What needs a model
-of another kind, or would change what is served, is UNIMPLEMENTED and says so.
+PredictionService: Predict and GetModelMetadata. ModelService: GetModelStatus. Calls that need
+another kind of model, or would change what is served, are answered with UNIMPLEMENTED.
 """
 
 import functools
@@ -24,22 +24,22 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from cgan_tf.export.serving.batching import Batcher
+from cgan_tf.export.serving.engine import Engine
 from cgan_tf.export.serving.errors import RequestError, invalid
-from cgan_tf.export.serving.metrics import Metrics
 from cgan_tf.export.serving.model import ServedModel, Signature
 
-_METADATA = "signature_def"  # the only metadata field there is
+_METADATA = "signature_def"  # the only metadata field
 
 
 def _call(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Counts the calls of a servicer's method, and turns its errors into gRPC's."""
+    """Counts the calls of a servicer's method, and turns its exceptions into gRPC errors."""
 
     @functools.wraps(method)
     async def call(self, request, context):
         start = time.perf_counter()
-        self._metrics.came("grpc")
-        code, details = grpc.StatusCode.CANCELLED, ""  # unless it comes to an end
+        metrics = self._engine.metrics
+        metrics.received("grpc")
+        code, details = grpc.StatusCode.CANCELLED, ""  # unless it finishes
         try:
             answer = await method(self, request, context)
             code = grpc.StatusCode.OK
@@ -47,10 +47,10 @@ def _call(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]
             code, details = error.code, str(error)
         except Exception:
             logging.exception("%s failed", method.__name__)
-            code, details = grpc.StatusCode.INTERNAL, "a fault of the server; see its log"
+            code, details = grpc.StatusCode.INTERNAL, "internal error; see the server's log"
         finally:
             seconds = time.perf_counter() - start
-            self._metrics.answered("grpc", method.__name__, code.name, seconds)
+            metrics.answered("grpc", method.__name__, code.name, seconds)
         if code != grpc.StatusCode.OK:
             await context.abort(code, details)
         return answer
@@ -67,48 +67,31 @@ def _unimplemented(name: str, remedy: str) -> Callable[..., Awaitable[Any]]:
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Runs the model and describes it.
+    """Runs the model and describes its signatures."""
 
-    Args:
-        model: what is served.
-        batcher: its queue.
-        metrics: told of every call.
-        timeout_s: the longest that a call may take; a client's own deadline may be shorter.
-        max_bytes: of one input's tensor.
-    """
-
-    def __init__(
-        self,
-        model: ServedModel,
-        batcher: Batcher,
-        metrics: Metrics,
-        timeout_s: float,
-        max_bytes: int,
-    ) -> None:
-        self._model = model
-        self._batcher = batcher
-        self._metrics = metrics
-        self._timeout_s = timeout_s
-        self._max_bytes = max_bytes
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     @_call
     async def Predict(
         self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
     ) -> predict_pb2.PredictResponse:
-        _check_spec(self._model, request.model_spec)
-        signature = self._model.signature(
+        model = self._engine.model
+        _check_spec(model, request.model_spec)
+        signature = model.signature(
             request.model_spec.signature_name, grpc.StatusCode.FAILED_PRECONDITION
         )
-        names = _filtered(signature, request.output_filter)
+        names = _wanted_outputs(signature, request.output_filter)
         signature.check_names(request.inputs)
         inputs = {
-            name: to_array(signature, name, proto, self._max_bytes)
+            name: to_array(signature, name, proto, self._engine.max_bytes)
             for name, proto in request.inputs.items()
         }
-        left = context.time_remaining()
-        timeout_s = self._timeout_s if left is None else min(left, self._timeout_s)
-        outputs = await self._batcher.predict(signature, inputs, timeout_s)
-        response = predict_pb2.PredictResponse(model_spec=_spec(self._model, signature.name))
+        timeout_s, left = self._engine.timeout_s, context.time_remaining()
+        if left is not None:
+            timeout_s = min(timeout_s, left)
+        outputs = await self._engine.batcher.predict(signature, inputs, timeout_s)
+        response = predict_pb2.PredictResponse(model_spec=_spec(model, signature.name))
         for name in names:
             response.outputs[name].CopyFrom(
                 tf.make_tensor_proto(outputs[name], signature.outputs[name].dtype)
@@ -121,8 +104,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         request: get_model_metadata_pb2.GetModelMetadataRequest,
         context: grpc.aio.ServicerContext,
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        _check_spec(self._model, request.model_spec)
-        return metadata(self._model, list(request.metadata_field))
+        _check_spec(self._engine.model, request.model_spec)
+        return metadata(self._engine.model, list(request.metadata_field))
 
     Classify = _unimplemented("Classify", "call Predict with the signature attributes")
     Regress = _unimplemented("Regress", "call Predict")
@@ -130,16 +113,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """Tells that the model is there.
+    """Gives the state of the model, which is always available."""
 
-    Args:
-        model: what is served.
-        metrics: told of every call.
-    """
-
-    def __init__(self, model: ServedModel, metrics: Metrics) -> None:
-        self._model = model
-        self._metrics = metrics
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     @_call
     async def GetModelStatus(
@@ -147,22 +124,22 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         request: get_model_status_pb2.GetModelStatusRequest,
         context: grpc.aio.ServicerContext,
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        _check_spec(self._model, request.model_spec)
-        return status(self._model)
+        _check_spec(self._engine.model, request.model_spec)
+        return status(self._engine.model)
 
     HandleReloadConfigRequest = _unimplemented(
-        "HandleReloadConfigRequest", "start the server anew with another --model"
+        "HandleReloadConfigRequest", "restart the server with another --model"
     )
 
 
 def to_array(
     signature: Signature, name: str, proto: tensor_pb2.TensorProto, max_bytes: int
 ) -> np.ndarray:
-    """The array of an input's tensor, whose claims are checked before memory is given to it.
+    """The array of an input's tensor, whose claimed size is checked before memory is allocated.
 
     Raises:
-        RequestError: another dtype or shape than the signature's, more than `max_bytes`, or
-            values that do not fill it.
+        RequestError: dtype or shape differ from the signature's, the tensor is larger than
+            `max_bytes`, or its values do not fill its shape.
     """
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     try:
@@ -188,17 +165,17 @@ def status(model: ServedModel) -> get_model_status_pb2.GetModelStatusResponse:
     version = response.model_version_status.add()
     version.version = model.version
     version.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
-    version.status.error_code = 0  # OK; set, so that it is there in JSON too
+    version.status.error_code = 0  # OK; set explicitly, so that it appears in the JSON too
     return response
 
 
 def metadata(
     model: ServedModel, fields: list[str]
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """The model's signatures as its file has them.
+    """The model's signatures, as in its file.
 
     Raises:
-        RequestError: fields that are not `signature_def`.
+        RequestError: a field other than `signature_def`.
     """
     if fields != [_METADATA]:
         raise invalid(f"metadata_field must be {_METADATA!r}, not {', '.join(fields) or 'nothing'}")
@@ -221,8 +198,8 @@ def _check_spec(model: ServedModel, spec: model_pb2.ModelSpec) -> None:
     model.check_spec(spec.name, version, spec.version_label or None)
 
 
-def _filtered(signature: Signature, names: Any) -> list[str]:
-    """The outputs that a request wants: those that it names, or all."""
+def _wanted_outputs(signature: Signature, names: Any) -> list[str]:
+    """The outputs named in a request's filter, or all of them."""
     unknown = sorted(set(names) - signature.outputs.keys())
     if unknown or len(set(names)) < len(names):
         raise invalid(

@@ -1,7 +1,7 @@
-"""The SavedModel behind the service: which version is served, what a signature takes, one run.
+"""The SavedModel behind the service: which version is served, what a signature takes, running it.
 
-First in the chain of the service. What a signature takes is read from the file's SignatureDefs,
-which is also what the clients are told; nothing here knows of images or attributes.
+What a signature takes is read from the file's SignatureDefs, which are also what clients are given;
+nothing here knows about images or attributes.
 """
 
 import dataclasses
@@ -24,14 +24,14 @@ _REMEDY = "give the saved_model folder that cgan export wrote"
 
 
 def find_version(path: str) -> tuple[Path, int]:
-    """The folder of the version that is served, and its number.
+    """The folder of the served version, and its number.
 
     Args:
-        path: --model: a folder with numbered version folders, of which the highest is taken, or
-            one version's folder (number 1 if its name is not a number).
+        path: value of --model: a folder of numbered version folders, of which the highest is
+            served, or one version's folder (version 1 if its name is not a number).
 
     Raises:
-        UserError: it is neither.
+        UserError: it is neither, or the highest version is incomplete.
     """
     base = Path(path).expanduser()
     if not base.is_dir():
@@ -66,11 +66,11 @@ class Signature:
     """One function of the model.
 
     Attributes:
-        name: such as `translate`.
+        name: for example `translate`.
         inputs: shape (None: any) and dtype of each input, by name.
-        outputs: likewise.
-        max_rows: the most rows of one request.
-        function: the concrete function, tensors by name in and out.
+        outputs: shape and dtype of each output, by name.
+        max_rows: maximum number of rows in one request.
+        function: the concrete function; takes and returns tensors by name.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Signature:
 
     @property
     def batched(self) -> bool:
-        """Whether requests can be joined: the first dimension of everything is free."""
+        """Whether requests can be joined: the first dimension of every tensor is free."""
         specs = [*self.inputs.values(), *self.outputs.values()]
         return all(spec.shape.rank and spec.shape[0] is None for spec in specs)
 
@@ -106,11 +106,11 @@ class Signature:
         if self.batched and not 1 <= shape[0] <= self.max_rows:
             raise invalid(
                 f"{self.name}: {name} has {shape[0]} rows; a request must have 1 to "
-                f"{self.max_rows} (--max_batch_size); send them in several"
+                f"{self.max_rows} (--max_batch_size); send several requests"
             )
 
     def check(self, inputs: Mapping[str, np.ndarray]) -> int:
-        """The number of rows of a request's inputs (1 where rows mean nothing).
+        """The number of rows of a request's inputs (1 for a signature that is not batched).
 
         Raises:
             RequestError: names, dtypes, shapes or row counts that do not fit, or values that are
@@ -134,14 +134,14 @@ class ServedModel:
     """One loaded version of the model.
 
     Args:
-        folder: of the version.
-        name: what clients call it.
+        folder: folder of the version.
+        name: the model's name in requests.
         version: its number.
-        max_rows: the most rows of one request.
+        max_rows: maximum number of rows in one request.
 
     Attributes:
         signatures: by name.
-        signature_defs: the same as the file has them, for the clients.
+        signature_defs: the same, as in the file, for clients.
 
     Raises:
         UserError: a damaged SavedModel, or one without the tag `serve` or without signatures.
@@ -154,7 +154,7 @@ class ServedModel:
         try:
             with native_stderr_held(), tf.device("CPU:0"):
                 self._model = tf.saved_model.load(str(folder), tags=["serve"])
-        except Exception as error:  # TensorFlow raises whatever a damaged file makes it trip on
+        except Exception as error:  # a damaged file can raise any exception
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
             raise UserError(f"{folder}: damaged SavedModel ({reason})") from None
         self.signatures = {
@@ -171,12 +171,12 @@ class ServedModel:
             raise UserError(f"{folder}: a SavedModel without signatures; {_REMEDY}")
 
     def check_spec(self, name: str, version: int | None, label: str | None) -> None:
-        """Raises a RequestError unless this model is the one that is asked for.
+        """Raises a RequestError unless this model is the requested one.
 
         Args:
-            name: of the model.
+            name: the model's name.
             version: None for the latest.
-            label: None for no label; there are none here.
+            label: None for no label; labels are not supported.
         """
         if not name:
             raise invalid("no model name in the request")
@@ -186,24 +186,24 @@ class ServedModel:
                 f"version {self.version}"
             )
         if name != self.name or version not in (None, self.version):
-            asked = f"{name!r}" + ("" if version is None else f" version {version}")
+            requested = f"{name!r}" + ("" if version is None else f" version {version}")
             raise RequestError(
                 grpc.StatusCode.NOT_FOUND,
-                f"model {asked} is not served here, only {self.name!r} version {self.version}",
+                f"model {requested} is not served here, only {self.name!r} version {self.version}",
             )
 
     def signature(self, name: str, missing: grpc.StatusCode) -> Signature:
         """A signature by name, the default one for an empty name.
 
         Args:
-            name: as asked for.
-            missing: the code of the error if there is none; the two protocols' differ.
+            name: as requested.
+            missing: error code if there is none; the two protocols use different ones.
         """
         found = self.signatures.get(name or DEFAULT_SIGNATURE)
         if found is None:
             known = ", ".join(sorted(self.signatures))
             raise RequestError(
-                missing, f"no signature {name or DEFAULT_SIGNATURE!r}; there are {known}"
+                missing, f"no signature {name or DEFAULT_SIGNATURE!r}; the model has {known}"
             )
         return found
 
@@ -212,21 +212,23 @@ def serving_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
     """The meta graph with the tag `serve`.
 
     Raises:
-        UserError: there is none, or the file is damaged.
+        UserError: it has none, or the file is damaged.
     """
     saved = saved_model_pb2.SavedModel()
     try:
         saved.ParseFromString((folder / GRAPH_NAME).read_bytes())
         return next(g for g in saved.meta_graphs if list(g.meta_info_def.tags) == ["serve"])
     except (StopIteration, message.DecodeError):
-        raise UserError(f"{folder}: damaged SavedModel, or none for serving; {_REMEDY}") from None
+        raise UserError(
+            f"{folder}: damaged SavedModel, or not one for serving; {_REMEDY}"
+        ) from None
 
 
 def run(signature: Signature, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs of a signature for checked inputs, on the CPU.
 
     Raises:
-        RequestError: the graph refuses them, with its own code and reason.
+        RequestError: the graph refuses them; has the graph's code and reason.
     """
     try:
         with tf.device("CPU:0"):
@@ -243,7 +245,7 @@ def run(signature: Signature, inputs: Mapping[str, np.ndarray]) -> dict[str, np.
 
 
 def check_finite(signature: Signature, outputs: Mapping[str, np.ndarray]) -> None:
-    """Raises a RequestError if a result is not finite, as it is for inputs beyond all bounds."""
+    """Raises a RequestError if a result is not finite, as happens for extremely large inputs."""
     for name, value in outputs.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise invalid(
@@ -259,16 +261,17 @@ def _specs(infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, tf.Tenso
 
 
 def _text(shape: tf.TensorShape) -> str:
-    """A shape as [N, 64, 64, 3], N for what is free."""
+    """A shape such as [N, 64, 64, 3], with N for a free dimension."""
     if shape.rank is None:
         return "[...]"
     return f"[{', '.join('N' if size is None else str(size) for size in shape)}]"
 
 
 def _graph_reason(error: tf.errors.OpError) -> str:
-    """The line of a graph's error that says what is wrong, without nodes and stack traces."""
-    lines = [line.split(" [[{{")[0].split(" [Op:")[0].strip() for line in
-             error.message.splitlines()]  # fmt: skip
+    """The line of a graph's error that explains it, without nodes and stack traces."""
+    lines = [
+        line.split(" [[{{")[0].split(" [Op:")[0].strip() for line in error.message.splitlines()
+    ]
     noise = ("Graph execution error", "Detected at node", "<stack traces", "[[", "Detected at")
-    said = [line for line in lines if line and not line.startswith(noise)]
-    return said[-1] if said else "the graph failed"
+    reasons = [line for line in lines if line and not line.startswith(noise)]
+    return reasons[-1] if reasons else "the graph failed"

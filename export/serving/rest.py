@@ -1,7 +1,7 @@
-"""The service by HTTP: TensorFlow Serving's /v1/models/... API, health and metrics.
+"""The service over HTTP: TensorFlow Serving's /v1/models/... API, health and metrics.
 
-aiohttp carries keep-alive, chunked and compressed bodies and bad HTTP; what is here maps paths to
-the model and every error to {"error": "..."} with TensorFlow Serving's status.
+aiohttp handles keep-alive, chunked and compressed bodies and malformed HTTP. This module maps paths
+to the model, and every error to {"error": "..."} with TensorFlow Serving's status.
 """
 
 import asyncio
@@ -16,20 +16,18 @@ from aiohttp import web
 from google.protobuf import json_format, message
 
 from cgan_tf.export.serving import grpc_service, rest_format
-from cgan_tf.export.serving.batching import Batcher
+from cgan_tf.export.serving.engine import Engine
 from cgan_tf.export.serving.errors import RequestError
-from cgan_tf.export.serving.metrics import Metrics
-from cgan_tf.export.serving.model import ServedModel
 
 _MODEL_PATH = re.compile(
     r"/v1/models/(?P<name>[^/:]+)"
     r"(?:/versions/(?P<version>[0-9]{1,18})|/labels/(?P<label>[^/:]+))?"
     r"(?:/(?P<resource>metadata)|:(?P<verb>predict|classify|regress))?"
 )
-_LINGER_S = 5.0  # how long a refused upload is read on, so that its sender gets to see the answer
+_LINGER_S = 5.0  # how long a refused upload is still read, so that its sender sees the answer
 _JSON = "application/json"
 
-# aiohttp would log what it cannot parse as HTTP, all of it. Our own faults are logged below.
+# aiohttp would log everything that it cannot parse as HTTP. Internal errors are logged below.
 _SILENT = logging.getLogger(f"{__name__}.http")
 _SILENT.disabled = True
 
@@ -37,39 +35,21 @@ _SILENT.disabled = True
 class RestService:
     """The handlers of one server.
 
-    Args:
-        model: what is served.
-        batcher: its queue.
-        metrics: told of every request.
-        timeout_s: the longest that reading a body may take, and again the longest that answering
-            it may.
-        max_bytes: of a request's body, decompressed.
-
     Attributes:
-        ready: what /readyz says; cleared when the server begins to stop.
+        ready: the state that /readyz reports; cleared when the server begins to stop.
     """
 
-    def __init__(
-        self,
-        model: ServedModel,
-        batcher: Batcher,
-        metrics: Metrics,
-        timeout_s: float,
-        max_bytes: int,
-    ) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.ready = True
-        self._model = model
-        self._batcher = batcher
-        self._metrics = metrics
-        self._timeout_s = timeout_s
-        self._max_bytes = max_bytes
-        # Numbers in JSON take milliseconds, and a gRPC call several turns of the event loop: on
-        # the loop, a few HTTP clients would keep all others waiting.
+        self._engine = engine
+        # Parsing an image's JSON takes milliseconds, and a gRPC call several turns of the event
+        # loop: on the loop, a few HTTP clients would delay everyone else.
         self._json = concurrent.futures.ThreadPoolExecutor(1, "json")
 
     def runner(self, grace_s: float) -> web.AppRunner:
-        """What runs the handlers; its cleanup gives running requests `grace_s` to finish."""
-        app = web.Application(client_max_size=self._max_bytes, middlewares=[self._answer])
+        """Runs the handlers; its cleanup gives running requests `grace_s` seconds to finish."""
+        app = web.Application(client_max_size=self._engine.max_bytes, middlewares=[self._answer])
+        app.on_cleanup.append(self._end_json)
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/readyz", self._readiness)
         for path in ("/metrics", "/monitoring/prometheus/metrics"):
@@ -80,18 +60,21 @@ class RestService:
             access_log=None,
             logger=_SILENT,
             handle_signals=False,
-            handler_cancellation=True,  # nobody waits for the answer to a client that has gone
+            handler_cancellation=True,  # the request of a client that has gone need not run
             shutdown_timeout=grace_s,
             lingering_time=_LINGER_S,
         )
+
+    async def _end_json(self, app: web.Application) -> None:
+        self._json.shutdown()
 
     @web.middleware
     async def _answer(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.Response]]
     ) -> web.Response:
-        """Counts the request, and turns its error into JSON."""
+        """Counts the request, and turns its exception into JSON."""
         start = time.perf_counter()
-        self._metrics.came("rest")
+        self._engine.metrics.received("rest")
         code = 499  # the client has gone
         try:
             response = await handler(request)
@@ -105,10 +88,10 @@ class RestService:
         except Exception:
             logging.exception("%s %s failed", request.method, request.path)
             code = 500
-            response = _error(code, "a fault of the server; see its log")
+            response = _error(code, "internal error; see the server's log")
         finally:
             seconds = time.perf_counter() - start
-            self._metrics.answered("rest", request.method, str(code), seconds)
+            self._engine.metrics.answered("rest", request.method, str(code), seconds)
         return response
 
     async def _health(self, request: web.Request) -> web.Response:
@@ -121,7 +104,7 @@ class RestService:
 
     async def _counters(self, request: web.Request) -> web.Response:
         return web.Response(
-            body=self._metrics.text(),
+            body=self._engine.metrics.text(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
@@ -132,10 +115,10 @@ class RestService:
             raise RequestError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"malformed request: {request.method} {request.path[:200]}; see /v1/models/"
-                f"{self._model.name}",
+                f"{self._engine.model.name}",
             )
         version = int(parts["version"]) if parts["version"] else None
-        self._model.check_spec(parts["name"], version, parts["label"])
+        self._engine.model.check_spec(parts["name"], version, parts["label"])
         if parts["verb"] == "predict":
             return await self._predict(request)
         if parts["verb"]:
@@ -143,39 +126,39 @@ class RestService:
                 grpc.StatusCode.UNIMPLEMENTED, f":{parts['verb']} is not served here; use :predict"
             )
         if parts["resource"]:
-            return _message(grpc_service.metadata(self._model, ["signature_def"]))
-        return _message(grpc_service.status(self._model))
+            return _message(grpc_service.metadata(self._engine.model, ["signature_def"]))
+        return _message(grpc_service.status(self._engine.model))
 
     async def _predict(self, request: web.Request) -> web.Response:
-        loop = asyncio.get_running_loop()
+        engine, loop = self._engine, asyncio.get_running_loop()
         signature, inputs, by_rows = await loop.run_in_executor(
             self._json,
             rest_format.decode,
             await self._body(request),
-            lambda name: self._model.signature(name, grpc.StatusCode.INVALID_ARGUMENT),
+            lambda name: engine.model.signature(name, grpc.StatusCode.INVALID_ARGUMENT),
         )
-        outputs = await self._batcher.predict(signature, inputs, self._timeout_s)
+        outputs = await engine.batcher.predict(signature, inputs, engine.timeout_s)
         body = await loop.run_in_executor(
             self._json, rest_format.encode, signature, outputs, by_rows
         )
         return web.Response(body=body, content_type=_JSON)
 
     async def _body(self, request: web.Request) -> bytes:
-        """The request's body, refused unread if it says that it is too large."""
-        if (request.content_length or 0) > self._max_bytes:
+        """The request's body; refused unread if its header gives too large a size."""
+        if (request.content_length or 0) > self._engine.max_bytes:
             raise self._too_large()
         try:
-            return await asyncio.wait_for(request.read(), self._timeout_s)
-        except web.HTTPRequestEntityTooLarge:  # it did not say so, or is so when decompressed
+            return await asyncio.wait_for(request.read(), self._engine.timeout_s)
+        except web.HTTPRequestEntityTooLarge:  # sent without a size, or too large once decompressed
             raise self._too_large() from None
         except asyncio.TimeoutError:
             raise RequestError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"the body did not arrive within {self._timeout_s:g} s",
+                f"the body did not arrive within {self._engine.timeout_s:g} s",
                 http_status=408,
             ) from None
         except ConnectionError:
-            raise RequestError(grpc.StatusCode.CANCELLED, "the upload broke off") from None
+            raise RequestError(grpc.StatusCode.CANCELLED, "the upload was interrupted") from None
         except web.RequestPayloadError as error:
             raise RequestError(
                 grpc.StatusCode.INVALID_ARGUMENT, f"the body is damaged: {error}"
@@ -184,7 +167,7 @@ class RestService:
     def _too_large(self) -> RequestError:
         return RequestError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"the body is larger than {self._max_bytes // 2**20} MiB (--max_request_mb)",
+            f"the body is larger than {self._engine.max_bytes // 2**20} MiB (--max_request_mb)",
             http_status=413,
         )
 
@@ -194,7 +177,7 @@ def _error(status: int, text: str) -> web.Response:
 
 
 def _message(content: message.Message) -> web.Response:
-    """A protocol buffer as TensorFlow Serving writes it: the proto's own names, every field."""
+    """A protocol buffer as TensorFlow Serving writes it: original field names, every field."""
     text = json_format.MessageToJson(
         content, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )

@@ -1,8 +1,8 @@
-"""TensorFlow Serving's JSON of the predict API: rows ("instances") and columns ("inputs").
+"""The JSON of TensorFlow Serving's predict API: rows ("instances") or columns ("inputs").
 
-Between `rest`, which has the bytes, and `batching`, which wants arrays. A string is given as text
-or as {"b64": "..."}; an output whose name ends in `_bytes` comes back in the second form. Source:
-the RESTful API page of TensorFlow Serving's documentation.
+Converts between the bytes of `rest` and the arrays of `batching`. A string is given as text or as
+{"b64": "..."}; an output whose name ends in `_bytes` is returned in the second form. Source: the
+RESTful API page of TensorFlow Serving's documentation.
 """
 
 import base64
@@ -18,21 +18,21 @@ import tensorflow as tf
 from cgan_tf.export.serving.errors import invalid
 from cgan_tf.export.serving.model import Signature
 
-# What a number of each kind of dtype may be in JSON; a bool is no number.
+# The JSON types allowed for each kind of dtype; a bool is not a number.
 _JSON_TYPES = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}
 
 
 def decode(
     body: bytes, find: Callable[[str], Signature]
 ) -> tuple[Signature, dict[str, np.ndarray], bool]:
-    """The signature that a body asks for, its inputs, and whether the answer goes by rows.
+    """The signature that a body requests, its inputs, and whether the answer is by rows.
 
     Args:
         body: JSON.
-        find: gives the signature of a name, "" for the default.
+        find: returns the signature of a name, "" for the default.
 
     Raises:
-        RequestError: no JSON, not of this form, or values of the wrong type or of ragged shape.
+        RequestError: not JSON, not in this form, or values of the wrong type or of ragged shape.
     """
     try:
         content = orjson.loads(body)
@@ -56,15 +56,13 @@ def decode(
 
 
 def encode(signature: Signature, outputs: Mapping[str, np.ndarray], by_rows: bool) -> bytes:
-    """The body of the answer; the name of an only output is left out."""
+    """The body of the answer; the name of a single output is omitted."""
     values = {key: _jsonable(key, value) for key, value in outputs.items()}
     if not by_rows:
         content = {"outputs": _unwrapped(values)}
     elif signature.batched:
         rows = zip(*values.values(), strict=True)
-        content = {
-            "predictions": [_unwrapped(dict(zip(values, row, strict=True))) for row in rows]
-        }
+        content = {"predictions": [_unwrapped(dict(zip(values, row, strict=True))) for row in rows]}
     else:
         raise invalid(f'{signature.name}: its outputs have no rows; send "inputs" instead')
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -75,7 +73,7 @@ def _unwrapped(values: dict[str, Any]) -> Any:
 
 
 def _columns(instances: Any, signature: Signature) -> dict[str, Any]:
-    """Lists of all rows' values by input."""
+    """The values of all rows, as one list per input."""
     if not isinstance(instances, list) or not instances:
         raise invalid('"instances" must be a list with at least one row')
     rows = [_named(row, signature) for row in instances]
@@ -85,7 +83,7 @@ def _columns(instances: Any, signature: Signature) -> dict[str, Any]:
 
 
 def _named(value: Any, signature: Signature) -> dict[str, Any]:
-    """Values by input; the name of an only input may be left out."""
+    """Values by input; the name of a single input may be omitted."""
     if isinstance(value, dict) and value.keys() != {"b64"}:
         return value
     if len(signature.inputs) > 1:
@@ -94,8 +92,10 @@ def _named(value: Any, signature: Signature) -> dict[str, Any]:
 
 
 def _array(name: str, value: Any, signature: Signature) -> np.ndarray:
-    """An input's array. Nested lists are flattened level by level: several times faster than
-    NumPy's own search for their shape and type, and exact about both.
+    """An input's array.
+
+    Nested lists are flattened level by level: several times faster than NumPy's own inference of
+    their shape and type, and strict about both.
     """
     dtype = signature.inputs[name].dtype
     shape, level = [], [value]
@@ -114,7 +114,7 @@ def _array(name: str, value: Any, signature: Signature) -> np.ndarray:
         kinds = ", ".join(sorted(kind.__name__ for kind in found - (allowed or set())))
         raise invalid(f"{signature.name}: {name} must be {dtype.name}, not {kinds}")
     try:
-        with np.errstate(over="ignore"):  # to infinity, which is refused later
+        with np.errstate(over="ignore"):  # becomes infinity, which is refused later
             return np.array(level, dtype.as_numpy_dtype).reshape(shape)
     except OverflowError:
         raise invalid(f"{signature.name}: {name} holds a number beyond {dtype.name}") from None
@@ -132,7 +132,7 @@ def _string(name: str, item: Any, signature: Signature) -> bytes:
 
 
 def _jsonable(name: str, value: np.ndarray) -> Any:
-    """What orjson writes for an output: numbers as they are, strings as text or base64."""
+    """An output in a form that orjson writes: numbers as they are, strings as text or base64."""
     if value.dtype != object:
         return np.ascontiguousarray(value)
     if name.endswith("_bytes"):

@@ -1,6 +1,6 @@
 """Both ports of the service, from start to graceful stop.
 
-Last in the chain of the service: puts model, queue and protocols together on one event loop.
+Puts the model, its queue and both protocols together on one event loop.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.export.serving.batching import Batcher
+from cgan_tf.export.serving.engine import Engine
 from cgan_tf.export.serving.grpc_service import ModelService, PredictionService
 from cgan_tf.export.serving.metrics import Metrics
 from cgan_tf.export.serving.model import ServedModel
@@ -27,7 +28,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Limits of the service; the command's flags explain them."""
+    """Limits of the service; the flags of `cgan serve` explain them."""
 
     host: str
     grpc_port: int
@@ -43,12 +44,12 @@ def listen(option: str, host: str, port: int) -> socket.socket:
     """A listening TCP socket.
 
     Args:
-        option: the flag of the port, for the error.
+        option: name of the port's flag, for the error message.
         host: name or address; IPv6 without brackets.
-        port: 0 for any free one.
+        port: 0 for any free port.
 
     Raises:
-        UserError: the port is taken, forbidden, or the host is none of this machine's.
+        UserError: the port is taken or forbidden, or the host is not this machine.
     """
     try:
         family, *_, address = socket.getaddrinfo(
@@ -56,7 +57,7 @@ def listen(option: str, host: str, port: int) -> socket.socket:
         )[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        # gaierror's numbers are its own.
+        # gaierror has its own numbers.
         known = (error.errno or 0) > 0 and not isinstance(error, socket.gaierror)
         reason = os.strerror(error.errno) if known else str(error.strerror or error)
         raise UserError(
@@ -68,26 +69,28 @@ def listen(option: str, host: str, port: int) -> socket.socket:
 def run(
     model: ServedModel, options: Options, rest_socket: socket.socket, say: Callable[[str], None]
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes what is in flight; a second one ends at once.
+    """Serves until SIGTERM or SIGINT, then finishes the requests in flight.
+
+    A second signal ends the process at once.
 
     Args:
-        model: what is served.
+        model: the served model.
         options: limits.
-        rest_socket: listening already.
-        say: where the two lines for the user go.
+        rest_socket: already listening.
+        say: prints a line for the user.
 
     Raises:
-        UserError: the gRPC port cannot be had.
+        UserError: the gRPC port is not available.
     """
-    # TensorFlow's objects stay until the end. If each pass of the garbage collector looked at them
-    # again, decoding the thousands of lists of one photo in JSON would take six times as long.
+    # TensorFlow's objects live until the end. If every pass of the garbage collector visited them,
+    # decoding the thousands of lists of one photo in JSON would take six times as long.
     gc.collect()
     gc.freeze()
     asyncio.run(_serve(model, options, rest_socket, say))
 
 
 def stop_event() -> asyncio.Event:
-    """Set by the first signal; the second ends the process there and then."""
+    """Set by the first signal; the second one ends the process at once."""
     stop = asyncio.Event()
 
     def on_signal(number: int) -> None:
@@ -108,14 +111,10 @@ async def _serve(
     batcher = Batcher(
         options.max_batch_size, options.batch_timeout_ms / 1000, options.max_queue, metrics
     )
-    limits = (options.timeout_s, options.max_request_mb * 2**20)
-    rest = RestService(model, batcher, metrics, *limits)
+    engine = Engine(model, batcher, metrics, options.timeout_s, options.max_request_mb * 2**20)
+    rest = RestService(engine)
     runner = rest.runner(options.grace_s)
-    rpc, rpc_port = _rpc_server(
-        options,
-        PredictionService(model, batcher, metrics, *limits),
-        ModelService(model, metrics),
-    )
+    rpc, rpc_port = _rpc_server(options, PredictionService(engine), ModelService(engine))
     await rpc.start()
     await runner.setup()
     await web.SockSite(runner, rest_socket).start()
@@ -127,6 +126,7 @@ async def _serve(
     )
     await stop.wait()
     rest.ready = False
+    batcher.drain()
     await asyncio.gather(rpc.stop(options.grace_s), runner.cleanup())
     await batcher.close()
     say("stopped")
@@ -138,7 +138,7 @@ def _rpc_server(
     """The gRPC server, not started, and its port."""
     server = grpc.aio.server(
         options=[
-            ("grpc.so_reuseport", 0),  # or a second server would take half of the calls
+            ("grpc.so_reuseport", 0),  # a second server would take half of the calls
             ("grpc.max_receive_message_length", options.max_request_mb * 2**20),
             ("grpc.max_send_message_length", -1),
         ]
@@ -146,7 +146,7 @@ def _rpc_server(
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(status, server)
     host = f"[{options.host}]" if ":" in options.host else options.host
-    listen("--grpc_port", options.host, options.grpc_port).close()  # gRPC does not say why
+    listen("--grpc_port", options.host, options.grpc_port).close()  # gRPC would not give the reason
     try:
         return server, server.add_insecure_port(f"{host}:{options.grpc_port}")
     except RuntimeError:

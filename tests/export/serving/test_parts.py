@@ -1,4 +1,4 @@
-"""The service's parts without a process: its folder and ports, its queue, its limits of time."""
+"""The service's parts without a server process: model folder, ports, queue, time limits."""
 
 import asyncio
 import os
@@ -16,9 +16,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from cgan_tf.commands import serve
 from cgan_tf.core.errors import UserError
 from cgan_tf.export.serving import batching, errors, grpc_service, model, rest, server
+from cgan_tf.export.serving.engine import Engine
 from cgan_tf.export.serving.metrics import Metrics
 
-# ---- which version -----------------------------------------------------------------------------
+# ---- the model folder --------------------------------------------------------------------------
 
 
 def touch(*paths):
@@ -53,7 +54,7 @@ def test_a_folder_without_a_model(tmp_path, files, words):
 def test_a_damaged_model(tmp_path):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"\xff" * 100)
-    with pytest.raises(UserError, match="damaged SavedModel, or none for serving"):
+    with pytest.raises(UserError, match="damaged SavedModel, or not one for serving"):
         run_command(f"--model={tmp_path}")
 
 
@@ -89,7 +90,7 @@ def test_two_servers_on_one_port(tmp_path, flag):
     )
 
 
-def test_another_machines_address(tmp_path):
+def test_an_address_of_another_machine(tmp_path):
     touch(tmp_path / "1" / "saved_model.pb")
     with pytest.raises(UserError, match="^--rest_port=0: cannot listen on 192.0.2.1: "):
         run_command(f"--model={tmp_path}", "--host=192.0.2.1")
@@ -148,7 +149,10 @@ def make_signature(graph, size=None, max_rows=4):
 
 
 def in_a_queue(work, wait_s=0.0, max_queue=100):
-    """Runs `work(ask, graph)`; `ask(*values)` starts a request and gives its task."""
+    """Runs `work(ask, graph)`; `ask(*values)` starts a request and returns its task.
+
+    `ask.batcher` is the batcher. Returns the inputs of each run of the model.
+    """
     graph = Graph()
 
     async def everything():
@@ -165,6 +169,7 @@ def in_a_queue(work, wait_s=0.0, max_queue=100):
                 )
             )
 
+        ask.batcher = batcher
         try:
             await work(ask, graph)
         finally:
@@ -176,7 +181,7 @@ def in_a_queue(work, wait_s=0.0, max_queue=100):
 
 
 async def hold(ask, graph):
-    """A request that keeps the model busy until `graph.free` is set."""
+    """Sends a request that keeps the model busy until `graph.free` is set."""
     graph.free.clear()
     first = ask(100)
     await asyncio.to_thread(graph.begun.wait, 30)
@@ -184,24 +189,25 @@ async def hold(ask, graph):
 
 
 async def answers(*tasks):
-    """What each got: a list of values, or the code of its error."""
+    """Each task's answer: a list of values, or the code of its error."""
     done = await asyncio.gather(*tasks, return_exceptions=True)
-    return [one.code.name if isinstance(one, errors.RequestError) else one["y"].tolist()
-            for one in done]  # fmt: skip
+    return [
+        one.code.name if isinstance(one, errors.RequestError) else one["y"].tolist() for one in done
+    ]
 
 
-def test_what_waits_runs_together_in_order():
+def test_waiting_requests_run_together_in_order():
     async def work(ask, graph):
         tasks = [await hold(ask, graph), ask(1), ask(2, 3), ask(4, 5), ask(6)]
         await asyncio.sleep(0)
         graph.free.set()
         assert await answers(*tasks) == [[200], [2], [4, 6], [8, 10], [12]]
 
-    # 4, 5 do not fit; 6 would, but must not overtake them.
+    # (4, 5) does not fit any more; 6 would, but must not overtake it.
     assert in_a_queue(work) == [[100], [1, 2, 3], [4, 5, 6]]
 
 
-def test_other_signatures_wait_for_their_own_run():
+def test_other_signatures_wait_for_their_own_batch():
     async def work(ask, graph):
         tasks = [await hold(ask, graph), ask(1), ask(2, other_signature=True), ask(3)]
         await asyncio.sleep(0)
@@ -211,7 +217,7 @@ def test_other_signatures_wait_for_their_own_run():
     assert in_a_queue(work) == [[100], [1, 3], [2]]
 
 
-def test_a_refused_batch_is_halved_until_the_culprit_is_alone():
+def test_a_refused_batch_is_halved_until_the_invalid_request_is_alone():
     async def work(ask, graph):
         tasks = [await hold(ask, graph), ask(1), ask(2), ask(-3), ask(4)]
         await asyncio.sleep(0)
@@ -222,7 +228,7 @@ def test_a_refused_batch_is_halved_until_the_culprit_is_alone():
     assert in_a_queue(work) == [[100], [1, 2, -3, 4], [1, 2], [-3, 4], [-3], [4]]
 
 
-def test_a_result_that_is_not_finite_is_its_owners_error():
+def test_a_result_that_is_not_finite_fails_only_its_own_request():
     async def work(ask, graph):
         tasks = [await hold(ask, graph), ask(1), ask(3e38), ask(4)]
         await asyncio.sleep(0)
@@ -246,7 +252,7 @@ def test_a_full_queue_refuses():
     assert in_a_queue(work, max_queue=2) == [[100], [1, 2]]
 
 
-def test_who_has_waited_too_long_is_not_run():
+def test_timed_out_and_cancelled_requests_do_not_run():
     async def work(ask, graph):
         first = await hold(ask, graph)
         late, gone, patient = ask(1, timeout_s=0.01), ask(2), ask(3)
@@ -270,6 +276,109 @@ def test_a_batch_may_wait_to_fill():
     assert in_a_queue(work, wait_s=30) == [[1, 2, 3, 4]]
 
 
+def test_other_signatures_do_not_wait_for_new_traffic():
+    """A batch leaves a request for another signature behind, and nothing else comes."""
+
+    async def work(ask, graph):
+        tasks = [ask(1, timeout_s=5), ask(2, other_signature=True, timeout_s=5)]
+        assert await answers(*tasks) == [[2], [4]]
+
+    assert in_a_queue(work, wait_s=0.05) == [[1], [2]]
+
+
+def test_what_does_not_fit_into_a_batch_does_not_wait_for_new_traffic():
+    async def work(ask, graph):
+        tasks = [ask(1, 2, 3, timeout_s=5), ask(4, 5, timeout_s=5)]
+        assert await answers(*tasks) == [[2, 4, 6], [8, 10]]
+
+    assert in_a_queue(work, wait_s=0.05) == [[1, 2, 3], [4, 5]]
+
+
+def test_each_request_has_its_own_waiting_time():
+    """The time a request may wait starts when it comes, not when the batch before it ends."""
+
+    async def work(ask, graph):
+        loop = asyncio.get_running_loop()
+        first = await hold(ask, graph)  # runs once it has waited alone
+        waited = ask(1, timeout_s=5)
+        await asyncio.sleep(0.25)
+        late, start = ask(2, other_signature=True, timeout_s=5), loop.time()
+        await asyncio.sleep(0)
+        graph.free.set()
+        assert await answers(first, waited) == [[200], [2]]
+        assert await answers(late) == [[4]]
+        assert loop.time() - start > 0.19
+
+    assert in_a_queue(work, wait_s=0.2) == [[100], [1], [2]]
+
+
+def test_a_full_batch_does_not_wait_behind_another_signature():
+    async def work(ask, graph):
+        one, full = ask(1), ask(2, 3, 4, 5, other_signature=True, timeout_s=5)
+        assert await answers(full) == [[4, 6, 8, 10]]
+        assert not one.done()
+        assert await answers(one, ask(6, 7, 8)) == [[2], [12, 14, 16]]
+
+    assert in_a_queue(work, wait_s=30) == [[2, 3, 4, 5], [1, 6, 7, 8]]
+
+
+def test_a_cancelled_request_leaves_its_waiting_time_to_nobody():
+    async def work(ask, graph):
+        loop = asyncio.get_running_loop()
+        gone = ask(1)
+        await asyncio.sleep(0.15)
+        other, start = ask(2, timeout_s=5), loop.time()
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert await answers(other) == [[4]]
+        assert loop.time() - start > 0.19
+        late = ask(3, timeout_s=5)  # the queue has been empty
+        assert await answers(late) == [[6]]
+
+    assert in_a_queue(work, wait_s=0.2) == [[2], [3]]
+
+
+def test_cancelled_and_timed_out_requests_take_no_place_in_the_queue():
+    async def work(ask, graph):
+        first = await hold(ask, graph)
+        late, gone = ask(1, timeout_s=0.01), ask(2)
+        assert await answers(late) == ["DEADLINE_EXCEEDED"]
+        gone.cancel()
+        await asyncio.wait([gone])
+        tasks = [first, ask(3), ask(4)]
+        await asyncio.sleep(0)
+        graph.free.set()
+        assert await answers(*tasks) == [[200], [6], [8]]
+
+    assert in_a_queue(work, max_queue=2) == [[100], [3, 4]]
+
+
+def test_batches_do_not_wait_to_fill_while_the_server_stops():
+    async def work(ask, graph):
+        one = ask(1, timeout_s=5)
+        await asyncio.sleep(0.01)
+        assert graph.runs == []
+        ask.batcher.drain()
+        assert await answers(one) == [[2]]
+        assert await answers(ask(2, timeout_s=5)) == [[4]]
+
+    assert in_a_queue(work, wait_s=30) == [[1], [2]]
+
+
+def test_closing_answers_the_running_batch_and_refuses_the_rest():
+    async def work(ask, graph):
+        running, waiting = await hold(ask, graph), ask(1)
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(ask.batcher.close())
+        assert await answers(waiting, ask(2)) == ["UNAVAILABLE", "UNAVAILABLE"]
+        assert str(waiting.exception()) == "the server is stopping; try again later"
+        graph.free.set()
+        assert await answers(running) == [[200]]
+        await closing
+
+    assert in_a_queue(work) == [[100]]
+
+
 def test_requests_without_rows_are_not_joined():
     fixed = make_signature(Graph(), size=2)
     assert not fixed.batched and make_signature(Graph()).batched
@@ -279,7 +388,7 @@ def test_requests_without_rows_are_not_joined():
 
 
 def test_a_tensor_that_claims_to_be_large():
-    """One value may stand for all of a tensor, but not for a gigabyte."""
+    """One value may fill a tensor, but not one of a gigabyte."""
     spec = {name: tf.TensorSpec((None, None), tf.float32, name) for name in "xy"}
     signature = model.Signature("wide", {"x": spec["x"]}, {"y": spec["y"]}, 4, Graph())
     proto = tf.make_tensor_proto([[1.5]])
@@ -301,11 +410,11 @@ def test_a_long_message_becomes_one_short_line():
     assert errors.from_tensorflow(13, "x").http_status == 500
 
 
-# ---- limits of time by HTTP --------------------------------------------------------------------
+# ---- time limits over HTTP ---------------------------------------------------------------------
 
 
 class Model:
-    """As much of a ServedModel as `rest` needs."""
+    """The part of ServedModel that `rest` needs."""
 
     name, version = "double", 1
 
@@ -325,7 +434,7 @@ def by_http(work, timeout_s):
     async def everything():
         graph, metrics = Graph(), Metrics()
         batcher = batching.Batcher(4, 0, 10, metrics)
-        service = rest.RestService(Model(graph), batcher, metrics, timeout_s, 1000)
+        service = rest.RestService(Engine(Model(graph), batcher, metrics, timeout_s, 1000))
         async with TestClient(TestServer(service.runner(1).app)) as client:
             await work(client, graph, service)
             graph.free.set()
@@ -360,12 +469,12 @@ def test_a_slow_model_is_a_504():
     by_http(work, 0.05)
 
 
-def test_a_fault_of_ours_is_a_500(caplog):
+def test_an_internal_error_is_a_500(caplog):
     async def work(client, graph, service):
-        graph.free = None  # what the run trips over
+        graph.free = None  # breaks the run
         response = await client.post(PREDICT, json={"instances": [1]})
         assert response.status == 500
-        assert await response.json() == {"error": "a fault of the server; see its log"}
+        assert await response.json() == {"error": "internal error; see the server's log"}
         graph.free = threading.Event()
         graph.free.set()
         assert (await client.post(PREDICT, json={"instances": [1]})).status == 200
