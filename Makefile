@@ -10,7 +10,7 @@ DEMO := runs/demo
 
 demo: $(VENV)/installed
 	$(RUN) train_main.py --stage=all --preset=demo --run_dir=$(DEMO)
-	$(RUN) -c "from cgan_tf.data import images; from cgan_tf.data.synthetic import drawing as synthetic; \
+	$(RUN) -c "from cgan_tf.data import images, synthetic; \
 	    images.save_png('$(DEMO)/face.png', synthetic.render(synthetic.sample_face(7, 3), 256))"
 	$(RUN) -m cgan_tf.translate --model=$(DEMO) --image=$(DEMO)/face.png --overwrite \
 	    --edit=Eyeglasses=+1,Bangs=+1 --strip --output=$(DEMO)/strip.png

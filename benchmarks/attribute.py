@@ -24,7 +24,8 @@ import numpy as np
 from absl import flags
 
 from cgan_tf.core import cli, quiet
-from cgan_tf.core.config import FAMILIES, closest
+from cgan_tf.core.cli import closest
+from cgan_tf.core.config import DIRECTION_FAMILIES
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder
@@ -37,7 +38,7 @@ flags.DEFINE_enum("choice", "balanced", ["balanced", "random"], "How the photos 
 flags.DEFINE_integer("seed", 1, "Seed of the choice.", lower_bound=0)
 flags.DEFINE_string("work", None, "Folder of the run without the attribute.")
 flags.DEFINE_float("regressor_kimg", None, "Length of the regressor's training, in kimg.", 0.001)
-flags.DEFINE_list("directions", ["learned"], f"Families to compare, of {', '.join(FAMILIES)}.")
+flags.DEFINE_list("directions", ["learned"], f"Families to compare, of {', '.join(DIRECTION_FAMILIES)}.")
 flags.DEFINE_enum("split", "validation", ["validation", "test"], "Photos that are edited.")
 flags.DEFINE_integer("photos", 1000, "Photos of the split at most.", lower_bound=10)
 flags.DEFINE_string("output", None, "JSON file of the figures.")
@@ -110,8 +111,8 @@ def main() -> None:
     run, work, name = RunFolder(FLAGS.run), RunFolder(FLAGS.work), FLAGS.hold_out
     config = run.load_config()
     for family in FLAGS.directions:
-        if family not in FAMILIES:
-            raise UserError(f"--directions={family}: one of {', '.join(FAMILIES)}")
+        if family not in DIRECTION_FAMILIES:
+            raise UserError(f"--directions={family}: one of {', '.join(DIRECTION_FAMILIES)}")
     quiet.import_tensorflow()
     from cgan_tf import data
     from cgan_tf.commands import attribute
@@ -130,14 +131,14 @@ def main() -> None:
         near = closest(name, judge.attribute_names)
         raise UserError(f"--hold_out={name}: the run has no such attribute{near}")
     dataset = data.open_data(config)
-    config = dataclasses.replace(
+    config = config_module.replace(
         config,
         attributes=tuple(other for other in config.attributes if other != name),
-        regressor_kimg=FLAGS.regressor_kimg or config.regressor_kimg,
+        regressor_kimg=FLAGS.regressor_kimg or config.regressor.kimg,
     )
     held = without(dataset, name)
     make_work(run, work, config, held)
-    generator = models.load_generator(run.stage("gan").model, config_module.space(config))
+    generator = models.load_generator(run.stage("gan").model, config.inversion.space)
     encoder = artifact.load_model(Encoder, run.stage("inversion").model)
 
     rows = choose(dataset, name)
@@ -149,10 +150,10 @@ def main() -> None:
         csv.writer(file).writerows([["file", name], *zip(files, values, strict=True)])
     photos, entries = None, {}
     for family in FLAGS.directions:
-        chosen = dataclasses.replace(config, directions=family)
+        chosen = config_module.replace(config, directions_family=family)
         labels = attribute.read_labels(str(table), (), work, restart=True)
         attribute.add(work, chosen, held, labels, dataset.read(rows), own_photos=True)
-        entry = json.loads(work.own_path(name).read_text())
+        entry = json.loads(work.custom_path(name).read_text())
         editor = network.Translator(
             generator, encoder, {name: entry["vector"]},
             ordered(models.load_regressor(work, [name]), judge.attribute_names),
@@ -164,7 +165,7 @@ def main() -> None:
         column = judge.attribute_names.index(name)
         accuracy = metrics.balanced_accuracy(scores, photos.labels)[column]
         entries[family] = figures | {
-            "head": work.own_attributes()[name],
+            "head": work.custom_attributes()[name],
             "head_balanced_accuracy": statistics.number(accuracy),
             "found": entry["found"],
         }
@@ -180,8 +181,8 @@ def main() -> None:
         print(f"{family:12s}" + "".join(f"{figures[key]:24.3f}" for key in keys))
     if FLAGS.output:
         report = {"run": FLAGS.run, "hold_out": name, "choice": FLAGS.choice, "seed": FLAGS.seed,
-                  "regressor_kimg": config.regressor_kimg, "split": FLAGS.split,
-                  "directions": entries}  # fmt: skip
+                  "regressor_kimg": config.regressor.kimg, "split": FLAGS.split,
+                  "directions_family": entries}  # fmt: skip
         write_json(Path(FLAGS.output), report)
         print(f"written: {FLAGS.output}")
 

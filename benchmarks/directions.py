@@ -21,8 +21,7 @@ from pathlib import Path
 from absl import flags
 
 from cgan_tf.core import cli, quiet
-from cgan_tf.core import config as config_module
-from cgan_tf.core.config import closest
+from cgan_tf.core.cli import closest
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder
@@ -121,7 +120,7 @@ def main() -> None:
     photos = subject.Photos(chain, dataset, FLAGS.photos, config.seed, FLAGS.split)
     policy = precision.compute_policy(config)
     networks = (
-        models.load_generator(run.stage("gan").model, config_module.space(config), policy),
+        models.load_generator(run.stage("gan").model, config.inversion.space, policy),
         artifact.load_model(Regressor, run.stage("regressor").model, policy),
     )
     samples = families.label(*networks, FLAGS.samples, config.seed)

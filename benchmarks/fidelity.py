@@ -31,7 +31,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     """The rows by name: seconds a photo, identity and change, overall and by attribute."""
     from cgan_tf import data
     from cgan_tf.core import artifact
-    from cgan_tf.data import face_detection
+    from cgan_tf.data import face_crop
     from cgan_tf.data.images import to_float, to_uint8
     from cgan_tf.editing import backends, projection, tuning
     from cgan_tf.editing.models import finished_stage
@@ -57,7 +57,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     features, probabilities = subject.batched(see, to_float(crops))
     projector = projection.of_run(run.path, translator)
     tuner = tuning.Tuner.of(projector)
-    whole = face_detection.Face(config.resolution / 2, config.resolution / 2, config.resolution)
+    whole = face_crop.FaceBox(config.resolution / 2, config.resolution / 2, config.resolution)
     strengths = np.eye(len(columns), dtype=np.float32)
 
     def edits(index: int, latent: np.ndarray) -> dict[str, list[np.ndarray]]:
@@ -72,7 +72,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
                 pictures[means] = [to_uint8(image) for image in drawn[1:]]
                 continue
             pictures[means] = [
-                face_detection.paste_face(crops[index], image, whole, drawn[0])
+                face_crop.paste_face(crops[index], image, whole, drawn[0])
                 for image in keep.confine(drawn[1:], drawn[:1], rows[1:])
             ]
         return pictures

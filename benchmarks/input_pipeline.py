@@ -20,6 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from cgan_tf.core import cli, quiet
+from cgan_tf.core import config as config_module
 from cgan_tf.core.config import PRESETS, Config
 from cgan_tf.core.files import write_json
 
@@ -44,7 +45,7 @@ def make_step(config: Config):
 
     precision.seed_everything(config)
     trainer = gan.GAN(config, precision.compute_policy(config))
-    shape = (config.batch_size, config.resolution, config.resolution, 3)
+    shape = (config.gan.batch_size, config.resolution, config.resolution, 3)
     reals = tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0)
     train_step = tf.function(trainer.train_step, autograph=False)
     return lambda: [float(value) for value in train_step(reals).values()]
@@ -89,12 +90,12 @@ def measure(config: Config, parent: Path) -> tuple[dict, list]:
     rates: dict[str, list[float]] = {name: [] for name in sources}
     eaten = []
     for _ in range(FLAGS.rounds):
-        eaten.append(_rate(config.batch_size, FLAGS.steps, step))
+        eaten.append(_rate(config.gan.batch_size, FLAGS.steps, step))
         for name, batches in sources.items():
             count = FLAGS.batches if "not" not in name else max(1, FLAGS.batches // 8)
             for _ in itertools.islice(batches, 5):  # what was prefetched meanwhile
                 pass
-            rates[name].append(_rate(config.batch_size, count, lambda b=batches: next(b)))
+            rates[name].append(_rate(config.gan.batch_size, count, lambda b=batches: next(b)))
     return rates, eaten
 
 
@@ -107,7 +108,7 @@ def _rate(batch_size: int, count: int, call) -> float:
 
 def main() -> None:
     quiet.import_tensorflow()
-    config = Config(seed=1, width=PRESETS[PRESET]["width"])
+    config = config_module.replace(Config(), seed=1, gan_width=PRESETS[PRESET]["width"])
     with tempfile.TemporaryDirectory(prefix="input_pipeline-") as parent:
         rates, eaten = measure(config, Path(parent))
     ratios = {
@@ -118,7 +119,7 @@ def main() -> None:
     print(f"{f'step, {PRESET}':26}{statistics.median(eaten):10.0f}{1:9.1f}")
     for name, row in rates.items():
         print(f"{name:26}{statistics.median(row):10.0f}{ratios[name]:9.1f}")
-    content = {"width": config.width, "step": eaten, "sources": rates, "ratios": ratios}
+    content = {"gan_width": config.gan.width, "step": eaten, "sources": rates, "ratios": ratios}
     write_json(Path(FLAGS.output), content)
     print(f"written: {FLAGS.output}")
     slow = [name for name, ratio in ratios.items() if "not" not in name and ratio < BAR]

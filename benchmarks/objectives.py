@@ -9,7 +9,6 @@ distance; minimax is excused, and the size of its generator's gradient, by which
 beside the non-saturating game's on the same logits.
 """
 
-import dataclasses
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from absl import flags
 
 from cgan_tf.core import cli, quiet
+from cgan_tf.core import config as config_module
 from cgan_tf.core.config import OBJECTIVES, Config, penalty
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
@@ -26,8 +26,8 @@ from cgan_tf.core.run_folder import RunFolder
 EARLY = 5.0  # kimg
 BETWEEN = 4  # times EARLY between two measurements
 FAKES = 2000
-BASE = Config(
-    seed=1, resolution=32, synthetic_size=8000, batch_size=64, width=32, judge_kimg=20.0,
+BASE = config_module.replace(Config(), 
+    seed=1, resolution=32, synthetic_size=8000, gan_batch_size=64, gan_width=32, evaluate_judge_kimg=20.0,
     grid_kimg=EARLY,
 )  # fmt: skip
 # What each game needs beside the defaults; each holds only what differs.
@@ -35,7 +35,7 @@ RECIPES = {
     "minimax": {},
     "non_saturating": {},
     "lsgan": {},
-    "wgan": {"d_norm": "batch", "d_lr": 2e-4, "g_lr": 2e-4, "minibatch_std": False},
+    "wgan": {"gan_d_norm": "batch", "gan_d_lr": 2e-4, "gan_g_lr": 2e-4, "gan_minibatch_std": False},
     "wgan_gp": {},
     "hinge": {},
     "ragan": {},
@@ -56,18 +56,18 @@ def train(objective: str, config: Config, dataset, judge, folder: RunFolder) -> 
     from cgan_tf.stages import gan
     from cgan_tf.training import loop, precision
 
-    config = dataclasses.replace(config, objective=objective, **RECIPES[objective])
+    config = config_module.replace(config, gan_objective=objective, **RECIPES[objective])
     precision.seed_everything(config)
     trainer = gan.GAN(config, precision.compute_policy(config))
     distances: dict[float, float] = {}
 
     def measure_now(seen: int) -> None:
         number = round(seen / 1000 / EARLY)
-        if number == 1 or number and number % BETWEEN == 0 or seen >= 1000 * config.kimg:
+        if number == 1 or number and number % BETWEEN == 0 or seen >= 1000 * config.gan.kimg:
             block = generation.measure_generator(trainer.average, judge, dataset, FAKES, config.seed)
             distances[seen / 1000] = block["fd"]
 
-    reals = config.batch_size * config.d_steps
+    reals = config.gan.batch_size * config.gan.d_steps
     start, stopped = time.perf_counter(), None
     try:
         loop.train(
@@ -75,13 +75,13 @@ def train(objective: str, config: Config, dataset, judge, folder: RunFolder) -> 
             lambda seen, _: pipeline.training_batches(
                 dataset, "train", reals, config.seed, start=seen, flip=config.flip
             ),
-            config.kimg, reals, folder.stage("gan"), config,
+            config.gan.kimg, reals, folder.stage("gan"), config,
             picture=measure_now, picture_kimg=EARLY, say=lambda _: None,
         )  # fmt: skip
     except UserError as error:
         stopped = str(error)
     return {
-        "penalty": "+".join(penalty(config)) or ("clipping" if objective == "wgan" else "none"),
+        "gan_penalty": "+".join(penalty(config)) or ("clipping" if objective == "wgan" else "none"),
         "recipe": RECIPES[objective],
         "fd": distances,
         "stopped": stopped,
@@ -96,7 +96,7 @@ def generator_gradient(trainer, config: Config) -> dict[str, float]:
 
     from cgan_tf.training import losses
 
-    z = trainer.generator.sample_prior(config.batch_size, seed=config.seed)
+    z = trainer.generator.sample_prior(config.gan.batch_size, seed=config.seed)
     logits = trainer.discriminator(trainer.generator(z, training=False), training=False)
     sizes = {}
     for name in ("minimax", "non_saturating"):
@@ -118,7 +118,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         cache = FLAGS.cache_dir or str(Path(temporary) / "cache")
-        config = dataclasses.replace(BASE, kimg=FLAGS.kimg, cache_dir=cache)
+        config = config_module.replace(BASE, gan_kimg=FLAGS.kimg, cache_dir=cache)
         dataset = data.open_data(config)
         precision.seed_everything(config)
         stage = RunFolder(Path(temporary) / "judge").stage("evaluate")
@@ -148,7 +148,7 @@ def main() -> None:
                 f"non_saturating {sizes['non_saturating']:.3g}"
             )
     if FLAGS.output:
-        write_json(Path(FLAGS.output), {"kimg": FLAGS.kimg, "rows": rows})
+        write_json(Path(FLAGS.output), {"gan_kimg": FLAGS.kimg, "rows": rows})
         print(f"written: {FLAGS.output}")
     failed = [
         name for name, row in rows.items()

@@ -102,9 +102,9 @@ def train(name: str, config: Config, dataset, photos, judge) -> list[dict]:
             trainer,
             lambda seen, size: pipeline.training_batches(
                 dataset, "train", size, config.seed, start=seen, flip=config.flip,
-                passes=config.d_steps,
+                passes=config.gan.d_steps,
             ),
-            config.kimg, config.batch_size * config.d_steps, stage, config,
+            config.gan.kimg, config.gan.batch_size * config.gan.d_steps, stage, config,
             picture=measure_now, picture_kimg=FLAGS.kimg / FLAGS.measurements,
             say=lambda _: None,
         )  # fmt: skip

@@ -68,7 +68,7 @@ def train(pipe, folder: Path, cache: Path, batches: int, steps: int) -> None:
     config = Config(seed=1, data="folder", data_dir=str(folder), cache_dir=str(cache))
     dataset = data.open_data(config, say=lambda _: None)
     opened = time.perf_counter() - start
-    endless = iter(pipeline.training_batches(dataset, "train", config.batch_size, config.seed))
+    endless = iter(pipeline.training_batches(dataset, "train", config.gan.batch_size, config.seed))
     next(endless)
     start = time.perf_counter()
     for _ in range(batches):
@@ -90,8 +90,8 @@ def train(pipe, folder: Path, cache: Path, batches: int, steps: int) -> None:
             "peak_data_mib": with_data,
             "peak_mib": peak_mib(),
             "seconds_to_open": opened,
-            "images_per_second_read": batches * config.batch_size / read,
-            "images_per_second_trained": steps * config.batch_size / trained,
+            "images_per_second_read": batches * config.gan.batch_size / read,
+            "images_per_second_trained": steps * config.gan.batch_size / trained,
         }
     )
 
@@ -121,7 +121,7 @@ def train_on(pipe, replicas: int, steps: int) -> None:
     with replicas.scope():
         trainer = gan.GAN(config, precision.compute_policy(config))
     strategy = replicas.strategy()
-    shape = (config.batch_size // replicas, RESOLUTION, RESOLUTION, 3)
+    shape = (config.gan.batch_size // replicas, RESOLUTION, RESOLUTION, 3)
     reals = strategy.experimental_distribute_values_from_function(
         lambda context: tf.random.stateless_uniform(
             shape, (context.replica_id_in_sync_group, 0), -1.0, 1.0
@@ -133,7 +133,7 @@ def train_on(pipe, replicas: int, steps: int) -> None:
             begun = time.perf_counter()
         for value in step(reals).values():
             float(value)
-    pipe.send(steps * config.batch_size / (time.perf_counter() - begun))
+    pipe.send(steps * config.gan.batch_size / (time.perf_counter() - begun))
 
 
 def measure(count: int, parent: Path) -> dict:

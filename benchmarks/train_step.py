@@ -29,6 +29,7 @@ from pathlib import Path
 from absl import flags
 
 from cgan_tf.core import cli, quiet
+from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
@@ -40,7 +41,7 @@ PRODUCTS = ("tf_product", "pytorch_product")
 # channels_last then; own_r1 has the default lazy penalty, the others none.
 SUBJECTS = {
     "own": ("own", {"policy": "mixed_bfloat16"}),
-    "own_r1": ("own", {"policy": "mixed_bfloat16", "penalty": "r1"}),
+    "own_r1": ("own", {"policy": "mixed_bfloat16", "gan_penalty": "r1"}),
     "own_float32": ("own", {"policy": "float32"}),
     "textbook": ("textbook", {"policy": "mixed_bfloat16"}),
     "textbook_float32": ("textbook", {"policy": "float32"}),
@@ -62,8 +63,8 @@ flags.DEFINE_string("output", "runs/train_step.json", "JSON file of the figures.
 
 def make_config(width: int, penalty: str) -> Config:
     """The default options at the benchmark's size."""
-    return Config(
-        seed=1, resolution=RESOLUTION, batch_size=BATCH, width=width, penalty=penalty
+    return config_module.replace(Config(), 
+        seed=1, resolution=RESOLUTION, gan_batch_size=BATCH, gan_width=width, gan_penalty=penalty
     )  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def flops(width: int, own: bool) -> float:
     config = make_config(width, "none")
     widths = [width * 2**level for level in reversed(range(4))]
     taps = 16  # of a 4 px kernel
-    dense = config.z_dim * 16 * widths[0]
+    dense = config.gan.z_dim * 16 * widths[0]
     coarse = zip(widths, [*widths[1:], 3], (4, 8, 16, 32), strict=True)
     # A convolution multiplies each place of its smaller map with all taps.
     convolutions = [one * two * taps * side * side for one, two, side in coarse]
@@ -198,9 +199,9 @@ def pytorch(width: int, best: bool, compiled: bool = False) -> tuple[Callable, d
 
     config = make_config(width, "none")
     widths = [width * 2**level for level in reversed(range(4))]
-    rates = (config.g_lr, config.d_lr, config.beta1, config.beta2)
+    rates = (config.gan.g_lr, config.gan.d_lr, config.gan.betas[0], config.gan.betas[1])
     step, weights = torch_step.textbook_step(
-        RESOLUTION, config.z_dim, widths, BATCH, rates, best, compiled
+        RESOLUTION, config.gan.z_dim, widths, BATCH, rates, best, compiled
     )
     return step, {"weights": list(weights)}
 

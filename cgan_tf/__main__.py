@@ -56,7 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(cli.USER_ERROR_CODE)
     command = importlib.import_module(f"cgan_tf.commands.{verb}")
     cli.run(
-        command.main, command.define_flags, command.__doc__, [f"cgan {verb}", *arguments[1:]]
+        command.main,
+        command.define_flags,
+        command.__doc__,
+        [f"cgan {verb}", *arguments[1:]],
+        getattr(command, "FLAG_GROUPS", None),
+        getattr(command, "HELP_EPILOGUE", ""),
     )
 
 

@@ -1,7 +1,7 @@
 """Adds attributes of one's own to a finished run: a few hundred labels give a head and a direction.
 
     cgan attribute --run_dir=RUN_DIR --labels=hats.csv [--image=FOLDER]
-        [--attributes=Wearing_Hat] [--directions=hyperplane] [--restart]
+        [--attributes=Wearing_Hat] [--directions_family=hyperplane] [--restart]
 
 The CSV is `file,Attr1,Attr2,...` with 1 and -1 (or 1 and 0), its files those of --image or, without
 it, of the run's own photos. For each attribute logistic regression on what the regressor's head
@@ -26,11 +26,12 @@ import numpy as np
 from absl import flags
 
 from cgan_tf.core import cli, quiet
-from cgan_tf.core import config as config_module
-from cgan_tf.core.config import Config, closest
+from cgan_tf.core.options import make, parse
+from cgan_tf.core.cli import closest
+from cgan_tf.core.config import OPTIONS, Config
 from cgan_tf.core.errors import Interrupted, UserError
 from cgan_tf.core.files import file_hash, place_aside, write_json
-from cgan_tf.core.run_folder import OWN, RunFolder
+from cgan_tf.core.run_folder import CUSTOM, RunFolder
 from cgan_tf.data import folder as folder_data
 from cgan_tf.data import images
 from cgan_tf.data.portraits import NoFaceError, choose_face, portraits
@@ -45,8 +46,8 @@ if TYPE_CHECKING:  # at run time they would import TensorFlow, with its start-up
 LEAST = 20  # labels that an attribute needs
 FOLDS = 5  # of the cross-validation; each must hold both classes
 STRENGTHS = 10.0 ** np.arange(-6, 1)  # of the head: C, the inverse of the L2 penalty's weight
-FORBIDDEN = set("/\\,=:+")  # in a name: it is a file's, and a word of --edit, --hold, --attributes
-FOUND_BY = ("directions", "hyperplane_samples")  # options of the run that a flag may replace
+FORBIDDEN = set("/\\,=:+")  # in a name: it is a file's, and a word of --edit, --directions_condition, --attributes
+FOUND_BY = ("directions_family", "directions_samples")  # options of the run that a flag may replace
 BATCH = 50  # photos in one pass of R
 
 
@@ -114,7 +115,7 @@ def _check_name(name: str, path: str, known: Sequence[str], run: RunFolder, rest
         raise UserError(
             f"--labels={path}: {name!r} cannot be an attribute's name; take letters, digits and _"
         )
-    if name in run.own_attributes() and not restart:
+    if name in run.custom_attributes() and not restart:
         raise UserError(
             f"--labels={path}: {run.path} has an own attribute {name} already; --restart moves "
             "the old one aside"
@@ -367,7 +368,7 @@ def add(
 
     precision.seed_everything(config)
     policy = precision.compute_policy(config)
-    kept = [name for name in run.own_attributes() if name not in labels.names]
+    kept = [name for name in run.custom_attributes() if name not in labels.names]
     base = models.load_regressor(run, kept, policy)
     features = pooled(base, pixels)
     heads = {}
@@ -384,16 +385,16 @@ def add(
 
     # The directions stage, for these attributes alone.
     share = len(labels.names) / max(1, len(config.attributes))
-    config = dataclasses.replace(config, hold=(), directions_kimg=config.directions_kimg * share)
+    config = dataclasses.replace(config, hold=(), directions_kimg=config.directions.kimg * share)
     trainer = directions.DirectionsTrainer(
         labels.names, **directions.load_networks(run, config, regressor), config=config
     )
-    building = run.path / OWN / ".building"
+    building = run.path / CUSTOM / ".building"
     shutil.rmtree(building, ignore_errors=True)  # of a process that was killed
     building.mkdir(parents=True)
     try:
-        if config.directions == "learned":
-            stage = run.stage(f"{OWN}/{building.name}")
+        if config.directions.family == "learned":
+            stage = run.stage(f"{CUSTOM}/{building.name}")
             stage.name = "attribute"
             directions.learn(trainer, known, stage, config)
         origins = directions.find_directions(trainer, labels.names, config)
@@ -446,10 +447,10 @@ def publish(
     """
     facts = {}
     for name, entry in entries.items():
-        path = run.own_path(name)
+        path = run.custom_path(name)
         picture = path.with_suffix(".png")
         for old in (path, picture):
-            if name in run.own_attributes() and old.exists():
+            if name in run.custom_attributes() and old.exists():
                 shutil.copy2(old, place_aside(old))
         head = heads[name]
         facts[name] = head.facts | {"table": labels.path.name, "sha256": file_hash(labels.path)}
@@ -463,7 +464,7 @@ def publish(
                 "head": {"kernel": head.kernel.tolist(), "bias": head.bias},
             },
         )
-    run.record_own(facts)
+    run.record_custom(facts)
 
 
 # ---- the command -------------------------------------------------------------------------------
@@ -481,7 +482,7 @@ def define_flags() -> None:
     flags.DEFINE_list("attributes", [], "columns of the CSV to add; by default all")
     for name in FOUND_BY:
         flags.DEFINE_string(
-            name, None, f"{config_module.FIELDS[name].metadata['help']}; by default the run's"
+            name, None, f"{OPTIONS[name].metadata['help']}; by default the run's"
         )
     flags.DEFINE_bool("restart", False, "move own attributes of these names aside")
 
@@ -493,11 +494,11 @@ def main() -> int:
     run = RunFolder(options.run_dir)
     stored = run.load_config()
     given = {
-        name: config_module.parse(name, options[name].value)
+        name: parse(name, options[name].value)
         for name in FOUND_BY
         if options[name].value is not None
     }
-    config = config_module.make(None, given, stored)
+    config = make(None, given, stored)
     labels = read_labels(options.labels, options.attributes, run, options.restart)
     if options.image:
         place = find_folder(options.image)

@@ -47,7 +47,7 @@ def compare(judge_run: Path, generator_run: Path) -> "Numbers":
             "evaluated on; put them back, or evaluate anew with --restart"
         )
     blocks = [
-        generation.measure_generator(generator, judge_model, dataset, config.eval_fakes, config.seed)
+        generation.measure_generator(generator, judge_model, dataset, config.evaluate.samples, config.seed)
         for generator in loaded
     ]
     result = {"run": blocks[0], "other": blocks[1], "other_run": str(generator_run)}

@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import flags
 
 from cgan_tf.core import cli, quiet
+from cgan_tf.core.config import OPTIONS
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.options import make, parse
 from cgan_tf.core.run_folder import RunFolder
@@ -20,9 +21,9 @@ def define_flags() -> None:
     """The command's flags; options that are not given keep the run's own values."""
     flags.DEFINE_string("run_dir", None, "run folder whose stages up to directions are finished")
     for name in ("formats", "quantize"):
-        field = config_module.FIELDS[name]
+        option = OPTIONS[f"export_{name}"]
         flags.DEFINE_string(
-            name, None, f"{field.metadata['help']}; default: {','.join(field.default)}"
+            name, None, f"{option.metadata['help']}; default: {','.join(option.default)}"
         )
     flags.DEFINE_string("output", None, "folder to write; default: RUN_DIR/export")
     flags.DEFINE_bool("restart", False, "move an existing export aside first")

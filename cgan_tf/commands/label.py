@@ -154,17 +154,17 @@ def _of_run(run: RunFolder, samples: bool) -> Labeler:
     config = run.load_config()
     names = ("regressor", "gan") if samples else ("regressor",)
     stages = {name: models.finished_stage(run, name) for name in names}
-    regressor = models.load_regressor(run, run.own_attributes())
+    regressor = models.load_regressor(run, run.custom_attributes())
     functions = {"attributes": lambda image: regressor(image, training=False)}
     if samples:
         generator = models.load_generator(stages["gan"].model)
-        functions["sample"] = lambda z: network.sample(generator, z, config.truncation)
+        functions["sample"] = lambda z: network.sample(generator, z, config.export.truncation)
     return Labeler(
         regressor.attribute_names,
         regressor.resolution,
         description.training_crop(config) == description.CELEBA_CROP,
-        config.prior,
-        config.z_dim,
+        config.gan.prior,
+        config.gan.z_dim,
         lambda signature, **inputs: backends.run_on_cpu(functions[signature], **inputs),
     )
 

@@ -34,7 +34,7 @@ from tqdm import tqdm
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_bytes
-from cgan_tf.data import images
+from cgan_tf.data import face_crop, images
 from cgan_tf.data.portraits import Portrait, choose_face, find_photos, parse_face, portraits
 from cgan_tf.data.source import IMAGE_SUFFIXES
 from cgan_tf.editing import strengths
@@ -155,8 +155,6 @@ class Drawer:
             portrait: the face.
             latent: its latent, float32 `[*latent_shape]`.
         """
-        from cgan_tf.data import face_detection
-
         before = functools.cache(lambda: self.before(latent))  # the same at every look
         crop = images.to_float(portrait.crop)[None]
 
@@ -165,7 +163,7 @@ class Drawer:
             drawn = np.stack([self.edit(row, step, before()) for row, step in rows])
             if not self.keep_detail:
                 return drawn
-            return face_detection.add_difference(crop, drawn, before()[None])
+            return face_crop.add_difference(crop, drawn, before()[None])
 
         return see
 
@@ -180,12 +178,10 @@ class Drawer:
             latent: its latent, float32 `[*latent_shape]`.
             strengths: float32 `[K]`.
         """
-        from cgan_tf.data import face_detection
-
         before = self.before(latent)
         if not self.alone:
             image = self.edit(latent, strengths, before)
-            return face_detection.paste_face(picture, image, portrait.face, before)
+            return face_crop.paste_face(picture, image, portrait.face, before)
         tiles = []
         for factor in np.float32(STRIP_FACTORS if self.strip else (1.0,)):
             image = self.edit(latent, strengths * factor, before)
@@ -193,8 +189,8 @@ class Drawer:
                 tiles.append(images.to_uint8(image))
             else:
                 side = len(image)
-                whole = face_detection.Face(side / 2, side / 2, side)
-                tiles.append(face_detection.paste_face(portrait.crop, image, whole, before))
+                whole = face_crop.FaceBox(side / 2, side / 2, side)
+                tiles.append(face_crop.paste_face(portrait.crop, image, whole, before))
         if not self.strip:
             return tiles[0]
         labels = ["input", *(f"{factor:+g}x" if factor else "0" for factor in STRIP_FACTORS)]
@@ -444,7 +440,7 @@ def edit_group(
                 alone.append(drawn)
             else:
                 picture = drawn
-            unlike = unlike_training(near, editor.usual_psnr)
+            unlike = unlike_training(near, editor.psnr_p5)
             if unlike:
                 tqdm.write(f"warning: {photo.path} ({portrait.words}): {unlike}", file=sys.stderr)
             rows.append(

@@ -11,7 +11,7 @@ import errno
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -29,6 +29,8 @@ def run(
     define_flags: Callable[[], None] | None = None,
     doc: str | None = None,
     arguments: Sequence[str] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    epilogue: str = "",
 ) -> None:
     """Parses the flags, calls `main()` and exits the process.
 
@@ -38,6 +40,8 @@ def run(
         define_flags: defines the command's flags; None if the main module has defined them.
         doc: what --help shows before the flags; the main module's docstring if not given.
         arguments: in the place of sys.argv.
+        groups: flags by the heading under which --help shows them; the others come first.
+        epilogue: what --help shows at the end.
 
     Raises:
         SystemExit: always. 0 for success and --help, 2 for a mistake of the user or a full
@@ -53,7 +57,7 @@ def run(
     app.run(
         lambda _: _call(main),
         argv=None if arguments is None else list(arguments),
-        flags_parser=lambda argv: _parse(argv, own, doc),
+        flags_parser=lambda argv: _parse(argv, own, lambda: _help_text(own, doc, groups, epilogue)),
     )
 
 
@@ -125,10 +129,15 @@ def _environment_error(error: Exception) -> str | None:
     return None
 
 
-def _parse(argv: Sequence[str], own: Sequence[flags.Flag], doc: str) -> list[str]:
+def _parse(
+    argv: Sequence[str], own: Sequence[flags.Flag], help_text: Callable[[], str]
+) -> list[str]:
     """absl's parser with --help on stdout and exit 0, and one line for a wrong flag."""
     if any(argument in HELP for argument in argv[1:]):
-        print(_help_text(own, doc))
+        try:
+            print(help_text(), flush=True)
+        except BrokenPipeError:  # `--help | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0)
     try:
         rest = flags.FLAGS(list(argv), known_only=False)
@@ -155,13 +164,23 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _help_text(own: Sequence[flags.Flag], doc: str) -> str:
+def _help_text(
+    own: Sequence[flags.Flag],
+    doc: str,
+    groups: Mapping[str, Sequence[str]] | None,
+    epilogue: str,
+) -> str:
     """The command's docstring, then each flag with its default and its one line."""
-    lines = [doc.strip(), "", "Flags:"]
-    for flag in own:
-        default = "" if flag.default is None else f" (default: {flag.default_as_str})"
-        lines.append(f"  --{flag.name}{default}")
-        lines += textwrap.wrap(
-            flag.help or "", 96, initial_indent=" " * 6, subsequent_indent=" " * 6
-        )
-    return "\n".join(lines)
+    grouped = {name for names in (groups or {}).values() for name in names}
+    sections = {"Flags": [flag.name for flag in own if flag.name not in grouped], **(groups or {})}
+    known = {flag.name: flag for flag in own}
+    lines = [doc.strip()]
+    for heading, names in sections.items():
+        lines += ["", f"{heading}:"]
+        for flag in (known[name] for name in names):
+            default = "" if flag.default is None else f" (default: {flag.default_as_str})"
+            lines.append(f"  --{flag.name}{default}")
+            lines += textwrap.wrap(
+                flag.help or "", 96, initial_indent=" " * 6, subsequent_indent=" " * 6
+            )
+    return "\n".join([*lines, *(["", epilogue] if epilogue else [])])

@@ -29,22 +29,31 @@ from typing import Any
 
 from cgan_tf import __version__
 from cgan_tf.core import config as config_module
+from cgan_tf.core import rules
 from cgan_tf.core.config import NEEDS, Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash, set_aside, write_json, write_text
 
-FORMAT = 1  # of the run folder; a folder of another format is refused
-METADATA = {"stage", "options", "data", "parents"}  # what later commands need of a stage's
-OWN = "attributes"  # folder of what `cgan attribute` adds
-OWN_NEEDS = ("gan", "regressor", "inversion")  # stages that an own attribute was made from
+FORMAT = 2  # of the run folder; a folder of another format is refused
+METADATA = {"stage", "options", "data", "parents"}  # what later commands need
+CUSTOM = "custom_attributes"  # folder of what `cgan attribute` adds
+CUSTOM_NEEDS = ("gan", "regressor", "inversion")  # stages that an own attribute was made from
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "absl-py", "tensorflow-datasets")
 
 
 def versions() -> dict[str, str]:
     """Python's, this library's and its packages' versions."""
     return {"python": platform.python_version(), "cgan_tf": __version__} | {
-        name: importlib.metadata.version(name) for name in PACKAGES
+        name: _version(name) for name in PACKAGES
     }
+
+
+def _version(package: str) -> str:
+    """A package's version; "unknown" if it was installed without metadata."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def now() -> str:
@@ -150,7 +159,7 @@ class StageFolder:
         """
         self.run.check_order((self.name,))
         parents = {name: self.run.stage(name).artifact_hash() for name in NEEDS[self.name]}
-        own = self.run.own_hash() if self.name == "export" else None
+        own = self.run.custom_hash() if self.name == "export" else None
         old = self.read_metadata()
         if old and self.has_work():
             changed = self.changed_options(config)
@@ -161,7 +170,7 @@ class StageFolder:
                 for parent in parents
                 if parents[parent] != old["parents"].get(parent)
             ]
-            if own != old.get("own_attributes"):
+            if own != old.get("custom_attributes"):
                 changed.append("the own attributes (others since)")
             self.refuse(changed)
             if old.get("ended"):
@@ -186,13 +195,12 @@ class StageFolder:
                 "data": data_digest,
                 "parents": parents,
             }
-            | ({"own_attributes": own} if own else {}),
+            | ({"custom_attributes": own} if own else {}),
         )
         return True
 
     def _options(self, config: Config) -> dict[str, Any]:
-        options = config_module.to_dict(config)
-        return {name: options[name] for name in config_module.stage_fields(self.name)}
+        return config_module.stage_options(config, self.name)
 
     def changed_options(self, config: Config) -> list[str]:
         """This stage's options that changed since it began, each as "--name=new (was old)"."""
@@ -277,19 +285,20 @@ class RunFolder:
             raise _damaged(path) from None
         if content.get("format") != FORMAT:
             raise UserError(
-                f"--run_dir={self.path}: a run folder of format {content.get('format')}, "
-                f"this version reads format {FORMAT}; take another --run_dir or the version "
-                f"that made it ({content.get('version', 'unknown')})"
+                f"--run_dir={self.path}: a run folder of format {content.get('format')}, but this "
+                f"version reads format {FORMAT}; use another --run_dir, or the version that made "
+                f"it ({content.get('version', 'unknown')})"
             )
         options = content.get("options")
-        others = (content.get("substitutions"), content.get("own_attributes", {}))
+        others = (
+            content.get("requested"),
+            content.get("substitutions"),
+            content.get("custom_attributes", {}),
+        )
         if not all(isinstance(part, dict) for part in (options, *others)):
             raise _damaged(path)
-        unknown = sorted(set(options) - set(config_module.FIELDS))
-        if unknown:
-            raise UserError(f"{path}: unknown option {unknown[0]}; take the version that made it")
         try:
-            config_module.check(config_module.from_dict(options))
+            rules.check(config_module.from_dict(options))
         except TypeError:
             raise _damaged(path) from None
         return content
@@ -314,14 +323,14 @@ class RunFolder:
         if path.exists():
             say(f"{name}: the old stage is now {set_aside(path)}")
 
-    def restart_own(self, say: Callable[[str], None] = print) -> None:
+    def restart_custom(self, say: Callable[[str], None] = print) -> None:
         """Moves the own attributes aside, if there are any."""
-        names = self.own_attributes()
+        names = self.custom_attributes()
         for name in names:
             self.retract(f"calibration of {name}")
         if names:
-            self.record_own(None)
-        self.restart(OWN, say)
+            self.record_custom(None)
+        self.restart(CUSTOM, say)
 
     def check_order(self, stages: Sequence[str]) -> None:
         """Raises a UserError if one of the stages needs one that has not finished before it."""
@@ -345,52 +354,62 @@ class RunFolder:
                 stage = self.stage(name)
                 stage.refuse(stage.changed_options(config))
 
-    def save_config(self, config: Config, data: dict[str, Any]) -> None:
-        """Writes the options and what is known of the data; keeps the substitutions."""
+    def save_config(
+        self, config: Config, data: dict[str, Any], requested: dict[str, Any] | None = None
+    ) -> None:
+        """Writes the options and what is known of the data; keeps the substitutions.
+
+        Args:
+            config: the resolved options.
+            data: the data set's name, size and hash.
+            requested: what was given by flags; what is already recorded if None.
+        """
+        old = self.read()
         write_json(
             self.path / "config.json",
             {
                 "format": FORMAT,
                 "version": __version__,
                 "options": config_module.to_dict(config),
+                "requested": old.get("requested", {}) if requested is None else requested,
                 "data": data,
-                "substitutions": self.read().get("substitutions", {}),
+                "substitutions": old.get("substitutions", {}),
             }
-            | ({"own_attributes": own} if (own := self.own_attributes()) else {}),
+            | ({"custom_attributes": own} if (own := self.custom_attributes()) else {}),
         )
 
-    def own_attributes(self) -> dict[str, Any]:
+    def custom_attributes(self) -> dict[str, Any]:
         """What `cgan attribute` has added: the facts about each attribute, by its name."""
-        return self.read().get("own_attributes", {})
+        return self.read().get("custom_attributes", {})
 
-    def own_path(self, name: str) -> Path:
+    def custom_path(self, name: str) -> Path:
         """The file of an own attribute: its head and its direction."""
-        return self.path / OWN / f"{name}.json"
+        return self.path / CUSTOM / f"{name}.json"
 
-    def own_hash(self) -> str | None:
+    def custom_hash(self) -> str | None:
         """SHA-256 over the files of the own attributes; None without any.
 
         Raises:
             UserError: one is gone.
         """
         digest = hashlib.sha256()
-        names = self.own_attributes()
+        names = self.custom_attributes()
         for name in names:
             try:
-                digest.update(f"{name} {file_hash(self.own_path(name))}\n".encode())
+                digest.update(f"{name} {file_hash(self.custom_path(name))}\n".encode())
             except FileNotFoundError:
                 raise UserError(
-                    f"{self.own_path(name)} is missing; cgan attribute --restart "
+                    f"{self.custom_path(name)} is missing; cgan attribute --restart "
                     "makes it anew"
                 ) from None
         return digest.hexdigest() if names else None
 
-    def record_own(self, facts: dict[str, Any] | None) -> None:
+    def record_custom(self, facts: dict[str, Any] | None) -> None:
         """Adds own attributes to config.json, which makes them the run's; None takes all out."""
         content = self.read()
-        own = content.pop("own_attributes", {})
+        own = content.pop("custom_attributes", {})
         if facts is not None:
-            content["own_attributes"] = own | facts
+            content["custom_attributes"] = own | facts
         write_json(self.path / "config.json", content)
 
     def substitute(self, name: str, text: str, say: Callable[[str], None] = print) -> None:

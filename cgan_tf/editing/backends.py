@@ -31,7 +31,7 @@ class Editor(abc.ABC):
         resolution: side of the images in px.
         aligned: it has learned from CelebA's aligned photos and their crop, not from the largest
             centered square.
-        usual_psnr: dB that the reconstructions of nearly all validation photos have; None where an
+        psnr_p5: dB that the reconstructions of nearly all validation photos have; None where an
             older run or export does not tell.
         keep_detail: for photos that get only the difference that an edit makes; None likewise.
         score_names: what the signature `attributes` scores, in order; nothing without a regressor.
@@ -44,13 +44,13 @@ class Editor(abc.ABC):
         attributes: tuple[str, ...],
         resolution: int,
         crop: str,
-        usual_psnr: float | None = None,
+        psnr_p5: float | None = None,
         keep_detail: KeepDetail | None = None,
     ) -> None:
         self.attributes = attributes
         self.resolution = resolution
         self.aligned = crop == CELEBA_CROP
-        self.usual_psnr = description.usual_psnr
+        self.psnr_p5 = description.psnr_p5
         self.keep_detail = keep_detail
 
     @abc.abstractmethod
@@ -69,11 +69,11 @@ class KerasEditor(Editor):
         self,
         translator: Translator,
         crop: str,
-        usual_psnr: float | None = None,
+        psnr_p5: float | None = None,
         keep_detail: KeepDetail | None = None,
     ) -> None:
         super().__init__(
-            translator.attributes, translator.resolution, crop, description.usual_psnr, keep_detail
+            translator.attributes, translator.resolution, crop, description.psnr_p5, keep_detail
         )
         self.translator = translator
         if translator.regressor is not None:
@@ -199,7 +199,7 @@ def open_editor(path: str, scores: bool = False) -> Editor:
     keep = KeepDetail.of(
         detail.entries(directions), translator.attributes, translator.resolution, place
     )
-    return KerasEditor(translator, crop, description.usual_psnr(run), keep)
+    return KerasEditor(translator, crop, description.psnr_p5(run), keep)
 
 
 def find_model(path: str) -> tuple[str, Path]:

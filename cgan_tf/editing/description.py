@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
@@ -45,9 +44,9 @@ def training_crop(config: Config) -> str:
     return CELEBA_CROP if config.data in ("celeba", "celeba_dir") else SQUARE_CROP
 
 
-def usual_psnr(run: RunFolder) -> float | None:
+def psnr_p5(run: RunFolder) -> float | None:
     """What the inversion stage has found that nearly all validation photos reach, dB."""
-    return run.stage("inversion").read_metadata().get("usual_psnr")
+    return run.stage("inversion").read_metadata().get("psnr_p5")
 
 
 # ---- model.json -------------------------------------------------------------------------------
@@ -109,7 +108,7 @@ def _essentials(
     ):
         raise UserError(f"{path}: damaged description of the model; {_REMEDY}")
     keep = KeepDetail.of(description.get("keep_detail"), names, resolution, path)
-    return tuple(names), resolution, crop, description.get("usual_psnr"), keep
+    return tuple(names), resolution, crop, description.get("psnr_p5"), keep
 
 
 def _reason(error: Exception) -> str:
@@ -141,16 +140,16 @@ def describe(run: RunFolder, config: Config, translator: Translator) -> dict[str
         "image": {"layout": "NHWC", "dtype": "float32", "range": [-1.0, 1.0]},
         "resolution": translator.resolution,
         "crop": training_crop(config),
-        "usual_psnr": usual_psnr(run),
+        "psnr_p5": psnr_p5(run),
         "space": generator.space,
         "latent_shape": list(generator.latent_shape),
-        "truncation": config.truncation,
+        "truncation": config.export.truncation,
         "z_dim": generator.z_dim,
         "prior": generator.prior,
         "signatures": SIGNATURES,
         "hashes": model_hashes(run),
         "license": LICENSE_NOTES[source],
-        "data": config_module.to_dict(config)["data"],
+        "data": config.data,
         "versions": versions(),
     }
 
@@ -159,5 +158,5 @@ def model_hashes(run: RunFolder) -> dict[str, str]:
     """SHA-256 of each artifact that an export is made of, by its path in the run folder."""
     paths = [run.stage(name).model / "weights.h5" for name in ("gan", "inversion", "regressor")]
     paths += sorted(run.stage("directions").model.glob("*.json"))
-    paths += [run.own_path(name) for name in run.own_attributes()]
+    paths += [run.custom_path(name) for name in run.custom_attributes()]
     return {path.relative_to(run.path).as_posix(): file_hash(path) for path in paths}

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from cgan_tf.core.errors import UserError
@@ -39,7 +38,7 @@ def footprint(
         shares: of the energy, the second larger than the first.
     """
     energy = np.square(np.float32(after) - before).mean(axis=(0, 3))
-    energy = cv2.GaussianBlur(energy, (0, 0), BLUR * len(energy))
+    energy = gaussian_blur(energy, BLUR * len(energy))
     falling = np.sort(energy, axis=None)[::-1].astype(np.float64)
     if falling[0] <= 0:  # nothing moves: no place is better than another
         return np.ones_like(energy)
@@ -48,6 +47,25 @@ def footprint(
     span = max(whole - none, 1e-3 * whole)  # an edit that is the same everywhere acts everywhere
     rise = np.clip(1.0 - (whole - np.sqrt(energy)) / span, 0.0, 1.0)
     return (rise * rise * (3.0 - 2.0 * rise)).astype(np.float32)
+
+
+def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur of a gray image, float32 `[H, W]`.
+
+    As `cv2.GaussianBlur` without a kernel size: the kernel has round(8 sigma + 1) | 1 taps, and the
+    image is reflected at its borders without repeating the border pixels.
+
+    Args:
+        image: `[H, W]`, larger than half of the kernel.
+        sigma: standard deviation, px.
+    """
+    radius = (round(8 * sigma + 1) | 1) // 2
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    padded = np.pad(image.astype(np.float64), radius, mode="reflect")
+    for axis in (0, 1):
+        padded = np.lib.stride_tricks.sliding_window_view(padded, len(kernel), axis) @ kernel
+    return padded.astype(np.float32)
 
 
 def choose_footprint(

@@ -32,13 +32,13 @@ def finished_stage(run: RunFolder, name: str) -> StageFolder:
 
 def build_generator(config: Config, dtype: str = "float32", name: str = "generator") -> AnyGenerator:
     """The generator that the options describe, with fresh weights, in the space z."""
-    if config.arch == "stylegan":
+    if config.gan.arch == "stylegan":
         return StyleGenerator(
-            config.resolution, config.z_dim, config.width, config.style, dtype=dtype, name=name
+            config.resolution, config.gan.z_dim, config.gan.width, config.gan.style, dtype=dtype, name=name
         )
     return Generator(
-        config.resolution, config.z_dim, config.width, config.prior, config.g_norm,
-        config.equalized_lr, dtype=dtype, name=name,
+        config.resolution, config.gan.z_dim, config.gan.width, config.gan.prior, config.gan.g_norm,
+        config.gan.equalized_lr, dtype=dtype, name=name,
     )  # fmt: skip
 
 
@@ -58,18 +58,24 @@ def load_generator(folder: Path, space: str = "z", dtype: str = "float32") -> An
     return generator
 
 
+def check_perceptual(config: Config) -> None:
+    """Raises a UserError if the perceptual loss needs ImageNet weights that are not available."""
+    if config.inversion.perceptual == "imagenet":
+        load_imagenet(build_backbone(), "--inversion_perceptual")
+
+
 def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
-    """The perceptual distance that --perceptual names.
+    """The perceptual distance that --inversion_perceptual names.
 
     Raises:
         UserError: ImageNet's features are asked for and cannot be had.
     """
     backbone = None
-    if config.perceptual == "imagenet":
+    if config.inversion.perceptual == "imagenet":
         backbone = build_backbone(precision.compute_policy(config))
-        load_imagenet(backbone, "--perceptual")
+        load_imagenet(backbone, "--inversion_perceptual")
         backbone.trainable = False
-    return Perceptual(regressor, backbone, config.perceptual_weights)
+    return Perceptual(regressor, backbone)
 
 
 def load_regressor(run: RunFolder, own: Iterable[str] = (), dtype: str = "float32") -> Regressor:
@@ -91,26 +97,26 @@ def load_regressor(run: RunFolder, own: Iterable[str] = (), dtype: str = "float3
     size = regressor.head.kernel.shape[0]
     heads = {}
     for name in names:
-        path = run.own_path(name)
-        entry = _read_entry(path, _OWN_REMEDY)
+        path = run.custom_path(name)
+        entry = _read_entry(path, _CUSTOM_REMEDY)
         try:
             kernel = np.asarray(entry["head"]["kernel"], np.float32)
             bias, owner = float(entry["head"]["bias"]), entry["regressor"]
         except (KeyError, TypeError, ValueError):
-            raise UserError(f"{path} is damaged; {_OWN_REMEDY}") from None
+            raise UserError(f"{path} is damaged; {_CUSTOM_REMEDY}") from None
         if owner != weights:
             raise UserError(
-                f"{path} belongs to another regressor than {run.path}/regressor; {_OWN_REMEDY}"
+                f"{path} belongs to another regressor than {run.path}/regressor; {_CUSTOM_REMEDY}"
             )
         if kernel.shape != (size,) or not np.isfinite([*kernel, bias]).all():
             raise UserError(
-                f"{path} is damaged (its head is not {size} finite numbers); {_OWN_REMEDY}"
+                f"{path} is damaged (its head is not {size} finite numbers); {_CUSTOM_REMEDY}"
             )
         heads[name] = kernel, bias
     return widened(regressor, heads, dtype)
 
 
-_OWN_REMEDY = "make it anew by cgan attribute --restart"
+_CUSTOM_REMEDY = "make it anew by cgan attribute --restart"
 
 
 def read_directions(
@@ -135,7 +141,7 @@ def read_directions(
         raise UserError(f"{folder}: no directions there; {remedy}")
     places = {name: (folder / f"{name}.json", remedy) for name in names}
     if own:
-        places |= {name: (run.own_path(name), _OWN_REMEDY) for name in run.own_attributes()}
+        places |= {name: (run.custom_path(name), _CUSTOM_REMEDY) for name in run.custom_attributes()}
     directions = {}
     for name, (path, remedy) in places.items():
         directions[name] = entry = _read_entry(path, remedy)

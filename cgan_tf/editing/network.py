@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from cgan_tf.core import artifact
-from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing import models
@@ -113,14 +112,14 @@ class Translator(keras.Model):
                     f"{run.path}: the {name} stage belongs to another generator than the gan stage "
                     f"left; run python train_main.py --stage={name} --restart --run_dir={run.path}"
                 )
-        generator = models.load_generator(stages["gan"].model, config_module.space(config))
+        generator = models.load_generator(stages["gan"].model, config.inversion.space)
         directions = models.read_directions(run, generator.latent_shape, own)
         return cls(
             generator,
             artifact.load_model(Encoder, stages["inversion"].model),
             {name: entry["vector"] for name, entry in directions.items()},
-            models.load_regressor(run, run.own_attributes() if own else ()) if scores else None,
-            config.truncation,
+            models.load_regressor(run, run.custom_attributes() if own else ()) if scores else None,
+            config.export.truncation,
         )
 
 

@@ -48,26 +48,24 @@ CENTER, AXES = (0.5, 0.54), (0.36, 0.46)  # of the ellipse: across, down; shares
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to descend; the options --projection_... and --hybrid_steps of the run."""
+    """How to descend; --evaluate_optimize_steps and --evaluate_hybrid_steps set the steps."""
 
-    steps: int  # of each start
-    learning_rate: float
-    starts: int  # of `optimize`
-    patience: int  # steps without improvement before a photo stops; 0 never stops
-    pixel_weight: float
-    feature_weight: float
-    offset_weight: float
+    steps: int  # per start
     seed: int
+    learning_rate: float = 0.1  # initial, on the latent
+    starts: int = 2  # of `optimize`: the mean latent, then random samples
+    patience: int = 30  # early-stopping patience per photo, in steps; 0: no early stopping
+    pixel_weight: float = 1.0
+    feature_weight: float = 1.0  # of the perceptual distance
+    offset_weight: float = 0.0  # of the latent's L1 distance from the mean latent
 
     @classmethod
     def of(cls, config: Config, mode: str) -> "Settings":
         """Those of a run, for "hybrid" or "optimize"."""
         return cls(
-            config.hybrid_steps if mode == "hybrid" else config.projection_steps,
-            config.projection_lr, config.projection_starts,
-            config.projection_patience, config.projection_pixels, config.projection_features,
-            config.projection_offset, config.seed or 0,
-        )  # fmt: skip
+            config.evaluate.hybrid_steps if mode == "hybrid" else config.evaluate.optimize_steps,
+            config.seed,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

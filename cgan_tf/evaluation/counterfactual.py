@@ -4,9 +4,8 @@ import os
 
 import numpy as np
 
+from cgan_tf.data import synthetic
 from cgan_tf.data.images import to_float
-from cgan_tf.data.synthetic import drawing
-from cgan_tf.data.synthetic import source as synthetic_source
 from cgan_tf.evaluation import edits, metrics
 from cgan_tf.evaluation.edits import VGG_PHOTOS
 from cgan_tf.evaluation.statistics import Numbers, mean
@@ -24,12 +23,12 @@ def measure_counterfactual(chain: Chain, photos: Photos) -> Numbers:
     """
     rows = {name: edits.rows_without(chain, photos, name) for name in chain.attributes}
     faces = [
-        drawing.counterfactual(synthetic_source.face(photos.indices[row]), name, True)
+        synthetic.counterfactual(synthetic.dataset_face(photos.indices[row]), name, True)
         for name in chain.attributes
         for row in rows[name]
     ]
     side = chain.judge_model.resolution
-    drawn = drawing.render_many(faces, side, os.cpu_count() or 1)
+    drawn = synthetic.render_many(faces, side, os.cpu_count() or 1)
     block, start = {}, 0
     for name in chain.attributes:
         truth = to_float(drawn[start : start + len(rows[name])])

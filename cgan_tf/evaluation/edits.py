@@ -7,7 +7,7 @@ families of directions is in `comparison`.
 
 import numpy as np
 
-from cgan_tf.data import face_detection
+from cgan_tf.data import face_crop
 from cgan_tf.editing import strengths
 from cgan_tf.evaluation import metrics
 from cgan_tf.evaluation.statistics import Numbers, estimate, mean, ratio
@@ -117,7 +117,7 @@ def keep_detail(chain: Chain, photos: Photos, name: str, rows: np.ndarray) -> np
     before = photos.reconstructions[rows]
     drawn = batched(chain.generate, photos.latents[rows] + steps)
     drawn = chain.keep_detail.confine(drawn, before, strengths)
-    return face_detection.add_difference(photos.images[rows], drawn, before)
+    return face_crop.add_difference(photos.images[rows], drawn, before)
 
 
 def rows_without(chain: Chain, photos: Photos, name: str) -> np.ndarray:

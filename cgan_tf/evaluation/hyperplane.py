@@ -72,7 +72,7 @@ def hyperplane(samples: Samples, column: int, name: str) -> tuple[np.ndarray, di
     if fewest < LEAST:
         few = "without" if len(negative) < LEAST else "with"
         raise UserError(
-            f"--hyperplane_samples={len(samples.scores)}: only "
+            f"--directions_samples={len(samples.scores)}: only "
             f"{fewest} are {few} {name} by the regressor, its "
             f"hyperplane needs {LEAST}; raise the number, or leave {name} out"
         )
@@ -118,7 +118,7 @@ def project_out(name: str, vector: np.ndarray, held: Mapping[str, np.ndarray]) -
     length = np.linalg.norm(flat)
     if np.linalg.norm(rest) <= SPANNED * length:
         raise UserError(
-            f"--hold={name}:{'+'.join(held)}: nothing of the direction is left when they are held; "
+            f"--directions_condition={name}:{'+'.join(held)}: nothing of the direction is left when they are held; "
             "hold fewer"
         )
     rest *= length / np.linalg.norm(rest)

@@ -84,7 +84,7 @@ def measure_projections(chain: Chain, photos: Photos, config: Config) -> Numbers
         photos: the test photos; `eval_projections` of them are used, a choice by their seed.
         config: the run's options.
     """
-    rows = subject.choose(np.arange(len(photos.images)), config.eval_projections, photos.seed)
+    rows = subject.choose(np.arange(len(photos.images)), config.evaluate.projections, photos.seed)
     targets = photos.images[rows]
     perceptual = models.load_perceptual(config, chain.translator.regressor)
     encoder = statistics.mean(subject.batched(chain.distance, targets, photos.reconstructions[rows]))

@@ -30,13 +30,6 @@ def _convolution(x: tf.Tensor, channels: int, side: int, strides: int, dtype: st
     return BatchNormalization(momentum=0.95, dtype=dtype)(x)
 
 
-def _residual(x: tf.Tensor, channels: int, dtype: str) -> tf.Tensor:
-    """Two convolutions to half the side, and a shortcut, without the last activation."""
-    shortcut = _convolution(layers.AveragePooling2D(2, dtype=dtype)(x), channels, 1, 1, dtype)
-    x = layers.LeakyReLU(SLOPE, dtype=dtype)(_convolution(x, channels, 4, 2, dtype))
-    return layers.Add(dtype=dtype)([_convolution(x, channels, 3, 1, dtype), shortcut])
-
-
 class Encoder(keras.Model):
     """Strided convolutions with batch norm down to 4 px, then two dense layers.
 
@@ -44,8 +37,6 @@ class Encoder(keras.Model):
         resolution: side of the image in px.
         latent_shape: of one latent.
         width: channels at half the resolution.
-        residual: two convolutions at each level beside a projected shortcut (He et al. 2016), in
-            the place of one convolution.
         dtype: dtype policy of the computation; the latent is float32 in any case.
 
     Call arguments:
@@ -60,17 +51,13 @@ class Encoder(keras.Model):
         resolution: int,
         latent_shape: Sequence[int],
         width: int,
-        residual: bool = False,
         dtype: str = "float32",
         name: str = "encoder",
     ) -> None:
         image = keras.Input((resolution, resolution, 3), name="image")
         x = image
         for channels in reversed(level_widths(resolution, width)):
-            if residual:
-                x = _residual(x, channels, dtype)
-            else:
-                x = _convolution(x, channels, 4, 2, dtype)
+            x = _convolution(x, channels, 4, 2, dtype)
             x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
         x = layers.Flatten(dtype=dtype)(x)  # [N, 4 * 4 * C]
         # Four times a vector of the latent, one in all where it has several.
@@ -85,12 +72,10 @@ class Encoder(keras.Model):
         self.resolution = resolution
         self.latent_shape = tuple(latent_shape)
         self.width = width
-        self.residual = residual
 
     def get_config(self) -> dict:
         return {
             "resolution": self.resolution,
             "latent_shape": list(self.latent_shape),
             "width": self.width,
-            "residual": self.residual,
         }

@@ -1,4 +1,4 @@
-"""The generators by `--arch`: what the GAN stage builds, and the later stages load.
+"""The generators by `--gan_arch`: what the GAN stage builds, and the later stages load.
 
 All have `sample_prior(count, seed)`, z from the prior; `space` and `latent_shape`, what they are
 called with; `sample_latent(count, seed)` and `to_space(z)`, latents of that space; `from_prior(z)`,

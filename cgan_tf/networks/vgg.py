@@ -27,8 +27,8 @@ HEAD_SCALE = 1 / 8  # of those maps: Adam moves every weight alike, and they are
 EPSILON = 1e-8
 # In the place of ImageNet's weights, by the flag that asks for them.
 IMAGENET_REMEDIES = {
-    "--vgg_weights": "give a file, or none",
-    "--perceptual": "take --perceptual=regressor",
+    "--regressor_vgg_weights": "give a file, or none",
+    "--inversion_perceptual": "take --inversion_perceptual=regressor",
 }
 
 
@@ -91,7 +91,7 @@ def load_file(backbone: keras.Model, path: str) -> None:
         source.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"--vgg_weights={path}: no VGG16 weights without top "
+            f"--regressor_vgg_weights={path}: no VGG16 weights without top "
             f"({' '.join(str(error).split())[:120]}); "
             "give auto, imagenet, none or such a file"
         ) from None
@@ -220,35 +220,32 @@ def widened(
 class Perceptual:
     """Distance between images in VGG16's features, as LPIPS (Zhang et al. 2018) without its fit.
 
-    d(x, y) = sum over layers l of w_l * mean over positions of |f_l(x) - f_l(y)|^2, where the
+    d(x, y) = sum over layers l of the mean over positions of |f_l(x) - f_l(y)|^2, where the
     channels of f_l are normalized to unit length at each position.
 
     Args:
         regressor: its `backbone_input` and backbone are used, unless `backbone` is given.
         backbone: another VGG16 backbone, with ImageNet's weights, as `build_backbone` makes it.
-        weights: w_l, one per layer of `FEATURE_LAYERS`.
     """
 
     def __init__(
         self,
         regressor: Regressor,
         backbone: keras.Model | None = None,
-        weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
     ) -> None:
         self.regressor = regressor
         self.backbone = backbone
-        self.weights = tuple(weights)
         # Without the last block, which no map needs.
         whole = backbone or regressor.backbone
         self.network = keras.Model(whole.input, whole.outputs[:-1])
 
     def normalize(self, maps: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Maps to unit channels times sqrt(w_l): the distance is then a plain squared one."""
+        """Maps with unit channel vectors: the distance is then a plain squared one."""
         normalized = []
-        for features, weight in zip(maps, self.weights, strict=True):
+        for features in maps:
             features = tf.cast(features, tf.float32)
             norm = tf.sqrt(tf.reduce_sum(tf.square(features), axis=-1, keepdims=True) + EPSILON)
-            normalized.append(features / norm * weight**0.5)
+            normalized.append(features / norm)
         return normalized
 
     def features(self, images: tf.Tensor) -> list[tf.Tensor]:

@@ -11,7 +11,7 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.data import ImageData, face_detection, pipeline
+from cgan_tf.data import ImageData, face_crop, pipeline
 from cgan_tf.editing import detail
 from cgan_tf.stages import families
 
@@ -138,7 +138,7 @@ class Calibration:
 
         def change(drawn: np.ndarray, text: str) -> float:
             kept = detail.KeepDetail(np.ones(1), detail.decode(text, before.shape[1])[None])
-            edited = face_detection.add_difference(photos, kept.confine(drawn, before, strengths), before)
+            edited = face_crop.add_difference(photos, kept.confine(drawn, before, strengths), before)
             return float(np.mean(run(see, edited)[:, column] - scores))
 
         text = detail.choose_footprint(before, after, functools.partial(change, after))
@@ -196,15 +196,15 @@ def calibrate(
     generator = file_hash(folder.stage("gan").model / "weights.h5")
     entries = {}
     for index, name in enumerate(attributes):
-        vector = calibration.scale(index, config.calibrated_change)
+        vector = calibration.scale(index, config.directions.calibrated_change)
         table = calibration.table(index, vector)
         reached = next(line["change"] for line in table if line["strength"] == 1.0)
         print(f"directions: {name} +1 changes R's mean prediction by {reached:+.2f}")
-        if reached < 0.9 * config.calibrated_change:
+        if reached < 0.9 * config.directions.calibrated_change:
             folder.substitute(
                 f"calibration of {name}",
-                f"{name} +1 stands for {reached:+.2f}, not --calibrated_change="
-                f"{config.calibrated_change:g}, which the direction does not reach",
+                f"{name} +1 stands for {reached:+.2f}, not --directions_calibrated_change="
+                f"{config.directions.calibrated_change:g}, which the direction does not reach",
             )
         kept = calibration.keep_detail(index, vector, reached)
         if kept["change"] < 0.9 * reached:

@@ -1,8 +1,8 @@
 """Stage 4: one calibrated latent direction per attribute. Leaves directions/model/NAME.json.
 
-`--directions=learned` is "Enjoy Your Editing" (Zhuang et al. 2021): latent' = latent + eps * d_k,
+`--directions_family=learned` is "Enjoy Your Editing" (Zhuang et al. 2021): latent' = latent + eps * d_k,
 and R must see the target attribute move by eps while the other attributes, the content and the
-realism stay. The other families are in `families`; all are held (`--hold`) and calibrated alike.
+realism stay. The other families are in `families`; all are held (`--directions_condition`) and calibrated alike.
 """
 
 import os
@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf.core import artifact, replicas
+from cgan_tf.core import artifact, replicas, rules
 from cgan_tf.core import config as config_module
-from cgan_tf.core.config import Config, closest
+from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import sync_folder, write_json
 from cgan_tf.core.run_folder import RunFolder, StageFolder
@@ -32,6 +32,9 @@ from cgan_tf.stages import families
 from cgan_tf.stages.calibration import BATCH, CALIBRATION_PHOTOS, Calibration
 from cgan_tf.training import cluster, loop, losses, optimizers, precision
 
+CONTENT_WEIGHT = 0.5  # of the perceptual term
+ADVERSARIAL_WEIGHT = 0.02  # of D's score of the edit
+ATTRIBUTE_WEIGHT = 10.0  # of |alpha + eps - alpha'|, the target attribute
 STARTING_PHOTOS = 2000  # training photos behind the start of the directions
 STARTING_CHANGE = 0.85  # of R's mean prediction that +1 starts at, if it can be reached
 STARTING_CALIBRATION = 50  # training photos that its length is measured on, per direction
@@ -48,7 +51,7 @@ def choose_attributes(config: Config, dataset: ImageData) -> tuple[str, ...]:
     """The attributes to edit: --attributes, or the data set's defaults.
 
     Raises:
-        UserError: an attribute that the data set does not have, or none where there is no default.
+        UserError: none given where there is no default.
     """
     chosen = config.attributes or DEFAULTS.get(dataset.name, ())
     if not chosen:
@@ -56,38 +59,7 @@ def choose_attributes(config: Config, dataset: ImageData) -> tuple[str, ...]:
             "--attributes: name the attributes to edit; the data has "
             f"{', '.join(dataset.attribute_names) or 'none: add its CSV'}"
         )
-    for name in chosen:
-        if name not in dataset.attribute_names:
-            raise UserError(
-                f"--attributes={name}: the data has no such attribute"
-                f"{closest(name, dataset.attribute_names)}; "
-                f"it has {', '.join(dataset.attribute_names)}"
-            )
-    if len(set(chosen)) < len(chosen):
-        raise UserError(f"--attributes={','.join(chosen)}: an attribute is named twice")
     return chosen
-
-
-def check_hold(config: Config, attributes: Sequence[str], dataset: ImageData) -> None:
-    """Refuses a --hold that does not fit the edited attributes or the data.
-
-    Raises:
-        UserError: an attribute that is not edited, or a held one that the data does not have.
-    """
-    for name, others in config_module.held(config).items():
-        flag = f"--hold={name}:{'+'.join(others)}"
-        if name not in attributes:
-            raise UserError(
-                f"{flag}: {name} is not edited{closest(name, attributes)}; --attributes has "
-                f"{', '.join(attributes)}"
-            )
-        for other in others:
-            if other not in dataset.attribute_names:
-                raise UserError(
-                    f"{flag}: the data has no attribute {other}"
-                    f"{closest(other, dataset.attribute_names)}; "
-                    f"it has {', '.join(dataset.attribute_names)}"
-                )
 
 
 class DirectionsTrainer(loop.Trainer):
@@ -139,8 +111,8 @@ class DirectionsTrainer(loop.Trainer):
             initializer="zeros",
             name="directions",
         )
-        steps = int(np.ceil(config.directions_kimg * 1000 / config.directions_batch_size))
-        schedule = keras.optimizers.schedules.CosineDecay(config.directions_lr, steps, alpha=0.01)
+        steps = int(np.ceil(config.directions.kimg * 1000 / config.directions.batch_size))
+        schedule = keras.optimizers.schedules.CosineDecay(config.directions.lr, steps, alpha=0.01)
         self.optimizer = optimizers.Adam(schedule, beta_2=0.99)
         self.optimizer.build([self.directions])
         self.seed_generator = keras.random.SeedGenerator(config.seed)
@@ -156,7 +128,7 @@ class DirectionsTrainer(loop.Trainer):
     def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
         """One update on photos float32 `[N, R, R, 3]`."""
         config, regressor = self.config, self.perceptual.regressor
-        count = config.directions_batch_size
+        count = config.directions.batch_size
         chosen = keras.random.randint((count,), 0, len(self.columns), seed=self.seed_generator)
         eps = keras.random.uniform((count, 1), -1.0, 1.0, seed=self.seed_generator)  # [N, 1]
         chosen, eps = replicas.own_rows(chosen), replicas.own_rows(eps)
@@ -173,16 +145,16 @@ class DirectionsTrainer(loop.Trainer):
             error = tf.abs(tf.clip_by_value(alpha + eps * target, 0.0, 1.0) - edited_alpha)
             others = tf.reduce_sum(error * (1.0 - target), axis=1) / max(1, error.shape[1] - 1)
             parts = {
-                "content": config.content_weight
+                "content": CONTENT_WEIGHT
                 * tf.reduce_mean(self._perceptual(data, maps, edited, edited_maps)),
-                "adversarial": config.adversarial_weight
+                "adversarial": ADVERSARIAL_WEIGHT
                 * losses.non_saturating_generator_loss(self.discriminator(edited, training=False)),
-                "attribute": config.attribute_weight
+                "attribute": ATTRIBUTE_WEIGHT
                 * tf.reduce_mean(tf.reduce_sum(error * target, axis=1)),
-                "hold": config.hold_weight * tf.reduce_mean(others),
+                "hold": config.directions.preservation_weight * tf.reduce_mean(others),
             }
-            if config.cosine_weight:
-                parts["cosine"] = config.cosine_weight * squared_cosines(self.directions)
+            if config.directions.cosine_weight:
+                parts["cosine"] = config.directions.cosine_weight * squared_cosines(self.directions)
             loss = tf.add_n(list(parts.values()))
         self._turn(tape.gradient(loss, self.directions))
         return parts | {"loss": loss}
@@ -235,7 +207,7 @@ def load_networks(folder: RunFolder, config: Config, regressor: Regressor | None
         regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
     return {
         "encoder": artifact.load_model(Encoder, folder.stage("inversion").model, policy),
-        "generator": models.load_generator(gan.model, config_module.space(config), policy),
+        "generator": models.load_generator(gan.model, config.inversion.space, policy),
         "discriminator": artifact.load_model(Discriminator, gan.path / "discriminator", policy),
         "perceptual": load_perceptual(config, regressor),
     }
@@ -308,11 +280,11 @@ def learn(
     loop.train(
         trainer,
         lambda seen, _: pipeline.training_batches(
-            dataset, "train", config.directions_batch_size, config.seed, start=seen,
+            dataset, "train", config.directions.batch_size, config.seed, start=seen,
             flip=config.flip,
         ),
-        config.directions_kimg,
-        config.directions_batch_size,
+        config.directions.kimg,
+        config.directions.batch_size,
         stage,
         config,
     )  # fmt: skip
@@ -321,7 +293,7 @@ def learn(
 def find_directions(
     trainer: DirectionsTrainer, attributes: Sequence[str], config: Config
 ) -> list[dict]:
-    """Puts the trainer's directions where --directions and --hold want them, before calibration.
+    """Puts the trainer's directions where --directions_family and --directions_condition want them, before calibration.
 
     Args:
         trainer: its networks, and its directions, which have been trained if they are the learned
@@ -336,22 +308,22 @@ def find_directions(
     Raises:
         UserError: too few samples of one class, or nothing is left of a direction.
     """
-    held = config_module.held(config)
+    held = config_module.conditions(config)
     notes: list[dict] = [{} for _ in attributes]
-    if config.directions != "learned" or held:
+    if config.directions.family != "learned" or held:
         generator, regressor = trainer.generator, trainer.perceptual.regressor
-        print(f"directions: the regressor labels {config.hyperplane_samples} samples")
-        samples = families.label(generator, regressor, config.hyperplane_samples, config.seed)
+        print(f"directions: the regressor labels {config.directions.samples} samples")
+        samples = families.label(generator, regressor, config.directions.samples, config.seed)
         column = regressor.attribute_names.index
         vectors = trainer.directions.numpy()
-        if config.directions != "learned":
+        if config.directions.family != "learned":
             columns = {name: column(name) for name in attributes}
             vectors, notes = families.find(
-                config.directions, generator, regressor, columns, samples
+                config.directions.family, generator, regressor, columns, samples
             )
             for name, note in zip(attributes, notes, strict=True):
                 facts = ", ".join(f"{key} {value}" for key, value in note.items())
-                print(f"directions: {name} by {config.directions}: {facts}")
+                print(f"directions: {name} by {config.directions.family}: {facts}")
         normals = {
             name: hyperplane.hyperplane(samples, column(name), name)[0]
             for name in dict.fromkeys(name for names in held.values() for name in names)
@@ -362,7 +334,7 @@ def find_directions(
                 vectors[index] = hyperplane.project_out(name, vectors[index], chosen)
         trainer.directions.assign(vectors)
     return [
-        {"family": config.directions, "hold": list(held.get(name, ())), "found": note}
+        {"family": config.directions.family, "hold": list(held.get(name, ())), "found": note}
         for name, note in zip(attributes, notes, strict=True)
     ]
 
@@ -370,16 +342,16 @@ def find_directions(
 def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     """Finds and calibrates the directions in `folder`/directions, or goes on, or has finished."""
     attributes = choose_attributes(config, dataset)
-    check_hold(config, attributes, dataset)
+    rules.check_attributes(config, attributes, dataset.attribute_names)
     stage = folder.stage("directions")
     if not stage.begin(config, dataset.digest):
         return
     precision.seed_everything(config)
     with replicas.scope():
         trainer = DirectionsTrainer(attributes, **load_networks(folder, config), config=config)
-    if config.directions == "learned":
+    if config.directions.family == "learned":
         learn(trainer, dataset, stage, config)
-        kimg = config.directions_kimg
+        kimg = config.directions.kimg
     else:
         cluster.leave_to_chief()
         kimg = 0.0

@@ -20,7 +20,7 @@ Layout of report.json; a figure that has no value is null, a part that does not 
     separability (stylegan)  z, w, n, n_train, seed; attributes: {NAME: {positive, z, w}}
     inversion    encoder: {psnr, ssim, perceptual, identity, seconds_per_image,
                  nearer_than_random, perceptual_random_best, n, n_random, seed};
-                 hybrid, optimize (with --eval_projections): {psnr, ssim, perceptual,
+                 hybrid, optimize (with --evaluate_projections): {psnr, ssim, perceptual,
                  perceptual_encoder, identity, seconds_per_image, n, seed}; hybrid also:
                  seconds_to_optimize
     edits        learned, random: {NAME: {strength, target_change, target_change_from_photo,
@@ -150,7 +150,7 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     entries = models.read_directions(folder, editor.generator.latent_shape)
     report = measure_all(config, dataset, stage.path, judge_model, editor, entries)
     write_json(stage.path / "report.json", report)
-    stage.finish(kimg=config.judge_kimg)
+    stage.finish(kimg=config.evaluate.judge_kimg)
 
 
 def measure_all(
@@ -202,17 +202,17 @@ def measure_all(
         "judge": {
             "features": judge.head.kernel.shape[0],
             "parameters": judge.count_params(),
-            "kimg": config.judge_kimg,
+            "kimg": config.evaluate.judge_kimg,
         },
     }
-    fakes = config.eval_fakes
+    fakes = config.evaluate.samples
     generation = generation.measure_generator(chain.generator, judge, dataset, fakes, seed)
     report["generation"] = generation
     print(
         f"evaluate: fd {generation['fd']:.2f} (floor {generation['fd_floor']:.2f}), "
         f"precision {generation['precision']:.2f}, recall {generation['recall']:.2f}"
     )
-    if config.arch == "stylegan":
+    if config.gan.arch == "stylegan":
         separability = report["separability"] = generation.measure_separability(
             chain.generator, judge, seed
         )
@@ -220,7 +220,7 @@ def measure_all(
             "evaluate: hyperplanes tell attributes at "
             f"{_text(separability['z'], '.3f')} in z, {_text(separability['w'], '.3f')} in w"
         )
-    photos = subject.Photos(chain, dataset, config.eval_photos, seed)
+    photos = subject.Photos(chain, dataset, config.evaluate.photos, seed)
     regressor = report["regressor"] = inversion.measure_regressor(chain, photos)
     print(
         f"evaluate: accuracy of the regressor {regressor['regressor']['accuracy']:.3f}, "
@@ -231,7 +231,7 @@ def measure_all(
         f"evaluate: reconstructions at {inverted['encoder']['psnr']:.1f} dB, nearer than the best "
         f"random sample {inverted['encoder']['nearer_than_random']:.1%}"
     )
-    if config.eval_projections:
+    if config.evaluate.projections:
         found = inversion.measure_projections(chain, photos, config)
         inverted.update(found)
         for mode, entry in found.items():

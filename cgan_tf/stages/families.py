@@ -1,7 +1,7 @@
 """Latent directions that need no training through G: hyperplanes, SeFa, principal components.
 
-Beside `DirectionsTrainer` in the directions stage: `--directions` chooses which family the stage
-writes, and `--hold` projects any family's directions with `project_out`. All are functions of a
+Beside `DirectionsTrainer` in the directions stage: `--directions_family` chooses which family the stage
+writes, and `--directions_condition` projects any family's directions with `project_out`. All are functions of a
 generator, the regressor R and latents drawn from the prior; benchmarks/directions.py compares them.
 """
 

@@ -24,7 +24,13 @@ GRID = 64  # pictures in a sample grid, 8 x 8
 TRUNCATIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 COARSE = 8  # px: what layers up to here decide on is coarse
 COLLAPSE_KIMG = 20  # before that, an undecided generator paints all samples alike
-CLIP_VALUE = 0.01  # of WGAN, Arjovsky et al. 2017, algorithm 1
+COLLAPSE_RATIO = 0.1  # mean distance between samples, relative to photos, that counts as collapse
+GRIDS = 20  # sample grids per training
+CLIP_VALUE = 0.01  # WGAN's weight clipping (Arjovsky et al. 2017, algorithm 1)
+GP_WEIGHT = 10.0  # lambda of WGAN-GP (Gulrajani et al. 2017)
+ADA_TARGET = 0.6  # mean sign of D on reals that ADA aims at (Karras et al. 2020a, section 3.1)
+ADA_KIMG = 100.0  # in which ADA's probability can go from 0 to 1; the paper takes 500 of 25,000
+EMA_RAMPUP = 0.05  # the half-life is at most this fraction of the images seen, as in StyleGAN2-ADA
 
 
 class GAN(loop.Trainer):
@@ -39,23 +45,23 @@ class GAN(loop.Trainer):
         policy: dtype policy of the computation.
     """
 
-    remedy = "lower --g_lr and --d_lr, or raise the penalty's weight (--r1_gamma)"
+    remedy = "lower --gan_g_lr and --gan_d_lr, or raise the penalty's weight (--gan_gamma)"
 
     def __init__(self, config: Config, policy: str) -> None:
         super().__init__(name="gan")
         self.config = config
-        self.objective = losses.OBJECTIVES[config.objective]
-        self.penalty = config_module.penalty(config)
-        self.penalty_interval = config_module.penalty_interval(config)
+        self.objective = losses.OBJECTIVES[config.gan.objective]
+        self.penalty = config_module.penalty_terms(config)
+        self.penalty_interval = config.gan.penalty_interval
         # After so many steps D has made a whole number of intervals.
         if self.penalty:
-            self.period = self.penalty_interval // math.gcd(self.penalty_interval, config.d_steps)
-        self.batch_size = config.batch_size
+            self.period = self.penalty_interval // math.gcd(self.penalty_interval, config.gan.d_steps)
+        self.batch_size = config.gan.batch_size
         self._add_networks(policy)
         for mean, value in self._averaged():
             mean.assign(value)
-        self.g_optimizer = optimizers.Adam(config.g_lr, config.beta1, config.beta2)
-        self.d_optimizer = optimizers.Adam(config.d_lr, config.beta1, config.beta2)
+        self.g_optimizer = optimizers.Adam(config.gan.g_lr, *config.gan.betas)
+        self.d_optimizer = optimizers.Adam(config.gan.d_lr, *config.gan.betas)
         every = self._all_variables()
         self.g_optimizer.build(every[0])
         self.d_optimizer.build(every[1])
@@ -73,8 +79,8 @@ class GAN(loop.Trainer):
         config = self.config
         self.generator = models.build_generator(config, policy)
         self.discriminator = Discriminator(
-            config.resolution, config.width, config.d_norm, config.minibatch_std,
-            config.equalized_lr, dtype=policy,
+            config.resolution, config.gan.width, config.gan.d_norm, config.gan.minibatch_std,
+            config.gan.equalized_lr, dtype=policy,
         )  # fmt: skip
         self.average = models.build_generator(config, name="average")  # float32: others use it
 
@@ -131,9 +137,9 @@ class GAN(loop.Trainer):
         With batch norm in D, replicas exchange statistics in the penalties too. They cannot do so
         inside of `_add_penalty`'s tf.cond, so the choice is made around the step.
         """
-        interval, steps = self.penalty_interval, self.config.d_steps
+        interval, steps = self.penalty_interval, self.config.gan.d_steps
         alone = self.distribute_strategy.num_replicas_in_sync == 1
-        if alone or not self.penalty or self.config.d_norm != "batch":
+        if alone or not self.penalty or self.config.gan.d_norm != "batch":
             return super().distributed_step(data)
         # By D's iterations modulo the interval: which of the step's D steps are penalized.
         due = [
@@ -157,7 +163,7 @@ class GAN(loop.Trainer):
             due: which of the D steps are penalized, where that is known beforehand.
         """
         data = self._photos(data)
-        steps = self.config.d_steps
+        steps = self.config.gan.d_steps
         due = due or [None] * steps
         if steps == 1:
             logs = self._joint_step(data, due[0])
@@ -200,7 +206,7 @@ class GAN(loop.Trainer):
     def _g_step(self, reals: tf.Tensor) -> tf.Tensor:
         """One update of G alone, on fresh noise; only the relativistic games look at the reals."""
         real_logits = None
-        if self.config.objective in losses.RELATIVISTIC:
+        if self.config.gan.objective in losses.RELATIVISTIC:
             real_logits = self._discriminate(reals)
         with tf.GradientTape() as tape:
             fake_logits = self._discriminate(self._paint(self._draw()))
@@ -216,10 +222,10 @@ class GAN(loop.Trainer):
     def _discriminate(self, images: tf.Tensor) -> tf.Tensor:
         """D's logits `[N, 1]` of what the augmentation makes of the images."""
         config = self.config
-        if config.augment != "none":
-            probability = self.augment_p if config.augment == "ada" else 1.0
+        if config.gan.augment != "none":
+            probability = self.augment_p if config.gan.augment == "ada" else 1.0
             images = augment.diff_augment(
-                images, config.augment_ops, probability, self.seed_generator
+                images, config.gan.augment_ops, probability, self.seed_generator
             )
         return self._judge(images)
 
@@ -227,50 +233,48 @@ class GAN(loop.Trainer):
         self, d_loss: tf.Tensor, real_logits: tf.Tensor, fake_logits: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         logs = {"d_loss": d_loss}
-        if self.config.objective in losses.PROBABILITIES:
+        if self.config.gan.objective in losses.PROBABILITIES:
             logs["d_real"] = tf.reduce_mean(tf.sigmoid(real_logits))
             logs["d_fake"] = tf.reduce_mean(tf.sigmoid(fake_logits))
         else:
             logs["real_logits"] = tf.reduce_mean(real_logits)
             logs["fake_logits"] = tf.reduce_mean(fake_logits)
-        if self.config.augment == "ada":
+        if self.config.gan.augment == "ada":
             self._steer(real_logits)
             logs["augment_p"] = tf.convert_to_tensor(self.augment_p)
         return logs
 
     def _steer(self, real_logits: tf.Tensor) -> None:
         """Moves ada's probability by the sign of D on reals (Karras et al. 2020, section 3)."""
-        config = self.config
         memory = augment.ADA_MEMORY**self.batch_size
         sign = replicas.batch_mean(tf.reduce_mean(tf.sign(real_logits)))
         self.real_sign.assign(memory * self.real_sign + (1.0 - memory) * sign)
-        step = self.batch_size / (1000 * config.ada_kimg)
-        moved = self.augment_p + step * tf.sign(self.real_sign - config.ada_target)
+        step = self.batch_size / (1000 * ADA_KIMG)
+        moved = self.augment_p + step * tf.sign(self.real_sign - ADA_TARGET)
         self.augment_p.assign(tf.clip_by_value(moved, 0.0, 1.0))
 
     def _d_loss(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-        if self.config.real_label < 1:
-            return self.objective.discriminator(real_logits, fake_logits, self.config.real_label)
+        if self.config.gan.real_label < 1:
+            return self.objective.discriminator(real_logits, fake_logits, self.config.gan.real_label)
         return self.objective.discriminator(real_logits, fake_logits)
 
     def _apply_d(self, gradients: list[tf.Tensor]) -> None:
         """D's update, and after it the clipping of WGAN (Arjovsky et al. 2017, algorithm 1)."""
         variables = self.d_variables
         self.d_optimizer.apply(gradients, variables)
-        if self.config.objective == "wgan":
-            limit = self.config.clip_value or CLIP_VALUE
+        if self.config.gan.objective == "wgan":
+            limit = CLIP_VALUE
             for variable in variables:
                 variable.assign(tf.clip_by_value(variable.value, -limit, limit))
 
     def _update_average(self) -> None:
         """Moves the average by one step of `ema_kimg`'s half-life (Karras et al. 2020, ramp-up)."""
         config = self.config
-        a_step = self.batch_size * config.d_steps / 1000  # kimg
-        half_life = tf.constant(config.ema_kimg)
-        if config.ema_rampup:
-            seen = a_step * tf.cast(self.g_optimizer.iterations, tf.float32)
-            half_life = tf.minimum(half_life, config.ema_rampup * seen)
-        decay = tf.pow(0.5, a_step / half_life) if config.ema_kimg else 0.0
+        a_step = self.batch_size * config.gan.d_steps / 1000  # kimg
+        half_life = tf.constant(config.gan.ema_kimg)
+        seen = a_step * tf.cast(self.g_optimizer.iterations, tf.float32)
+        half_life = tf.minimum(half_life, EMA_RAMPUP * seen)
+        decay = tf.pow(0.5, a_step / half_life) if config.gan.ema_kimg else 0.0
         for mean, value in self._averaged():
             mean.assign(value + decay * (mean - value))
 
@@ -315,10 +319,10 @@ class GAN(loop.Trainer):
             for name in self.penalty:
                 if name == "r1":
                     value = losses.gradient_square_penalty(self._discriminate, reals)
-                    loss += 0.5 * config.r1_gamma * value
+                    loss += 0.5 * config.gan.gamma * value
                 elif name == "r2":
                     value = losses.gradient_square_penalty(self._discriminate, fakes)
-                    loss += 0.5 * config.r2_gamma * value
+                    loss += 0.5 * config.gan.gamma * value
                 else:
                     alpha = keras.random.uniform(
                         (self.batch_size, 1, 1, 1), 0.0, 1.0, seed=self.seed_generator
@@ -326,7 +330,7 @@ class GAN(loop.Trainer):
                     alpha = replicas.own_rows(alpha)
                     points = losses.interpolate(reals, fakes, alpha)
                     value = losses.gradient_norm_penalty(self._discriminate, points)
-                    loss += config.gp_weight * value
+                    loss += GP_WEIGHT * value
                 values.append(value)
             loss *= self.penalty_interval
         # The last bias has no part in the gradient: zeros, not None.
@@ -383,7 +387,7 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     fixed = trainer.generator.sample_prior(GRID, seed=config.seed)
 
     reals = dataset.read(dataset.splits["train"][:GRID])
-    spread = config.collapse_ratio * mean_distance(images.to_float(reals))
+    spread = COLLAPSE_RATIO * mean_distance(images.to_float(reals))
 
     def picture(seen: int) -> str | None:
         fakes = trainer.samples(fixed).numpy()
@@ -396,29 +400,29 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
         if seen >= 1000 * COLLAPSE_KIMG and mean_distance(fakes) < spread:
             return (
                 f"collapsed ({GRID} samples differ by {mean_distance(fakes):.3g} on average, less "
-                f"than --collapse_ratio={config.collapse_ratio:g} of what photos do)"
+                f"than {COLLAPSE_RATIO:g} of what photos do)"
             )
         return None
 
     if folder.writes:
         images.save_png(stage.path / "reals.png", images.grid(np.asarray(reals), 8))
-    reals_a_step = config.batch_size * config.d_steps  # kimg counts what D has seen
+    reals_a_step = config.gan.batch_size * config.gan.d_steps  # kimg counts what D has seen
     loop.train(
         trainer,
         lambda seen, size: pipeline.training_batches(
             dataset, "train", size, config.seed, start=seen, flip=config.flip,
-            passes=config.d_steps,
+            passes=config.gan.d_steps,
         ),  # fmt: skip
-        config.kimg,
+        config.gan.kimg,
         reals_a_step,
         stage,
         config,
         picture=picture,
-        picture_kimg=config.grid_kimg,
+        picture_kimg=config.gan.kimg / GRIDS,
     )
     artifact.save_model(trainer.discriminator, stage.path / "discriminator")
     artifact.save_model(trainer.average, stage.model)
-    if config.arch == "stylegan":
+    if config.gan.arch == "stylegan":
         images.save_png(stage.path / "truncation.png", draw_truncation(trainer.average, fixed[:8]))
         images.save_png(stage.path / "mixing.png", draw_mixing(trainer.average, fixed[:14]))
-    stage.finish(kimg=config.kimg)
+    stage.finish(kimg=config.gan.kimg)

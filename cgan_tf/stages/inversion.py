@@ -5,7 +5,6 @@ import numpy as np
 import tensorflow as tf
 
 from cgan_tf.core import artifact, replicas
-from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, images, pipeline
@@ -13,24 +12,14 @@ from cgan_tf.editing import models
 from cgan_tf.evaluation import metrics
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
-from cgan_tf.networks.vgg import Perceptual, Regressor, build_backbone, load_imagenet
+from cgan_tf.networks.vgg import Perceptual, Regressor
 from cgan_tf.training import loop, optimizers, precision
 
 WARMUP = 0.05
 SHOWN = 16  # photos in a reconstruction grid
 MEAN_SAMPLES = 10_000  # latents behind the mean
 UNUSUAL = 0.05  # share of the validation photos that are reconstructed worst
-USUAL_PHOTOS, USUAL_BATCH = 1000, 50  # validation photos behind `usual_psnr`
-
-
-def check(config: Config) -> None:
-    """What the inversion and directions stages need of the user, before any stage has worked.
-
-    Raises:
-        UserError: ImageNet's features are asked for and cannot be had.
-    """
-    if config.perceptual == "imagenet":
-        load_imagenet(build_backbone(), "--perceptual")
+USUAL_PHOTOS, USUAL_BATCH = 1000, 50  # validation photos behind `psnr_p5`
 
 
 class InversionTrainer(loop.Trainer):
@@ -58,8 +47,8 @@ class InversionTrainer(loop.Trainer):
         generator.trainable = False
         self.perceptual = perceptual
         perceptual.regressor.trainable = False
-        steps = int(np.ceil(config.inversion_kimg * 1000 / config.inversion_batch_size))
-        schedule = optimizers.warmup_cosine(config.inversion_lr, steps, WARMUP)
+        steps = int(np.ceil(config.inversion.kimg * 1000 / config.inversion.batch_size))
+        schedule = optimizers.warmup_cosine(config.inversion.lr, steps, WARMUP)
         self.optimizer = optimizers.Adam(schedule, beta_2=0.99, global_clipnorm=10.0)
         self.optimizer.build(encoder.trainable_variables)
         self.seed_generator = keras.random.SeedGenerator(config.seed)
@@ -73,14 +62,14 @@ class InversionTrainer(loop.Trainer):
         }
 
     def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One update on photos float32 `[N, R, R, 3]` and as many samples, or on samples alone."""
+        """One update on photos float32 `[N, R, R, 3]` and as many samples."""
         config = self.config
-        count = data.shape[0] if config.inversion_photos else 0
+        count = data.shape[0]
         latent = replicas.own_rows(
-            self.generator.sample_latent(config.inversion_batch_size, self.seed_generator)
+            self.generator.sample_latent(config.inversion.batch_size, self.seed_generator)
         )
         samples = self.generator(latent, training=False)
-        targets = tf.concat([data[:count], samples], axis=0)  # [2N, R, R, 3]
+        targets = tf.concat([data, samples], axis=0)  # [2N, R, R, 3]
         offset = self._crop_offset()
         target_features = self.perceptual.features(self._crop(targets, offset))
         with tf.GradientTape() as tape:
@@ -89,13 +78,11 @@ class InversionTrainer(loop.Trainer):
             features = self.perceptual.features(self._crop(outputs, offset))
             distances = self.perceptual.between(features, target_features)  # [2N]
             losses = {
-                "sample": config.sample_weight * tf.reduce_mean(distances[count:]),
-                "latent": config.latent_weight
-                * tf.reduce_mean(tf.square(predicted[count:] - latent)),
-                "pixel": config.pixel_weight * tf.reduce_mean(tf.square(outputs - targets)),
+                "sample": tf.reduce_mean(distances[count:]),
+                "latent": tf.reduce_mean(tf.square(predicted[count:] - latent)),
+                "pixel": config.inversion.pixel_weight * tf.reduce_mean(tf.square(outputs - targets)),
+                "photo": tf.reduce_mean(distances[:count]),
             }
-            if count:
-                losses["photo"] = config.photo_weight * tf.reduce_mean(distances[:count])
             loss = tf.add_n(list(losses.values()))
         gradients = tape.gradient(loss, self.encoder.trainable_variables)
         self.optimizer.apply(gradients, self.encoder.trainable_variables)
@@ -103,14 +90,14 @@ class InversionTrainer(loop.Trainer):
 
     def _crop_offset(self) -> tf.Tensor:
         """The corner of this step's crop, int32 `[2]`, drawn anew each step."""
-        side = self.config.perceptual_crop or self.config.resolution
+        side = self.config.inversion.perceptual_crop
         return keras.random.randint(
             (2,), 0, self.config.resolution - side + 1, seed=self.seed_generator
         )
 
     def _crop(self, images: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-        side = self.config.perceptual_crop
-        if not side:
+        side = self.config.inversion.perceptual_crop
+        if side == self.config.resolution:
             return images
         return images[:, offset[0] : offset[0] + side, offset[1] : offset[1] + side]
 
@@ -122,15 +109,14 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         return
     precision.seed_everything(config)
     policy = precision.compute_policy(config)
-    space = config_module.space(config)
+    space = config.inversion.space
     with replicas.scope():
         generator = models.load_generator(folder.stage("gan").model, space, policy)
         regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
         encoder = Encoder(
             config.resolution,
             generator.latent_shape,
-            config.encoder_width,
-            config.encoder == "residual",
+            config.inversion.width,
             policy,
         )
         perceptual = models.load_perceptual(config, regressor)
@@ -150,23 +136,23 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     loop.train(
         trainer,
         lambda seen, _: pipeline.training_batches(
-            dataset, "train", config.inversion_batch_size, config.seed, start=seen,
+            dataset, "train", config.inversion.batch_size, config.seed, start=seen,
             flip=config.flip,
         ),
-        config.inversion_kimg,
-        config.inversion_batch_size,
+        config.inversion.kimg,
+        config.inversion.batch_size,
         stage,
         config,
         picture=picture,
-        picture_kimg=config.inversion_kimg / 10,
+        picture_kimg=config.inversion.kimg / 10,
     )  # fmt: skip
     artifact.save_model(encoder, stage.model)
-    usual = usual_psnr(encoder, generator, dataset)
+    usual = psnr_p5(encoder, generator, dataset)
     print(f"inversion: of the validation photos {1 - UNUSUAL:.0%} have {usual:.1f} dB or more")
-    stage.finish(kimg=config.inversion_kimg, usual_psnr=usual)
+    stage.finish(kimg=config.inversion.kimg, psnr_p5=usual)
 
 
-def usual_psnr(encoder: Encoder, generator: AnyGenerator, dataset: ImageData) -> float:
+def psnr_p5(encoder: Encoder, generator: AnyGenerator, dataset: ImageData) -> float:
     """PSNR in dB that the reconstructions of all but `UNUSUAL` of the validation photos reach.
 
     A photo that is reconstructed worse is unlike the training photos; `cgan translate` warns.

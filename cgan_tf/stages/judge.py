@@ -87,7 +87,7 @@ def ensure_judge(config: Config, stage: StageFolder, dataset: ImageData) -> Judg
         seed = config.seed + SEED_OFFSET
         keras.utils.set_random_seed(seed % 2**32)
         policy = precision.compute_policy(config)
-        steps = math.ceil(config.judge_kimg * 1000 / BATCH_SIZE)
+        steps = math.ceil(config.evaluate.judge_kimg * 1000 / BATCH_SIZE)
         with replicas.scope():
             model = Judge(dataset.attribute_names, dataset.resolution, dtype=policy)
             trainer = JudgeTrainer(model, steps, seed)
@@ -96,7 +96,7 @@ def ensure_judge(config: Config, stage: StageFolder, dataset: ImageData) -> Judg
             lambda seen, _: pipeline.training_batches(
                 dataset, "train", BATCH_SIZE, seed, start=seen, labels=True
             ),
-            config.judge_kimg,
+            config.evaluate.judge_kimg,
             BATCH_SIZE,
             stage,
             config,

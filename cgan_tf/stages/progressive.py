@@ -1,4 +1,4 @@
-"""Stage 1 with --progressive: the game of `gan`, level by level from 8 px (Karras et al. 2018).
+"""Stage 1 with --gan_progressive: the game of `gan`, level by level from 8 px (Karras et al. 2018).
 
 Each level but the first fades in, and is then trained as it is. A level's optimizers and average
 begin anew, since new layers join. The last stretch is the ordinary game and leaves ordinary models.
@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.networks import growing
 from cgan_tf.stages import gan
 from cgan_tf.training import loop
+
+GROWTH = 0.45  # share of the training for the levels below the last
 
 
 class Level(NamedTuple):
@@ -28,26 +29,28 @@ class Level(NamedTuple):
 def schedule(config: Config) -> list[Level]:
     """The stretches of a progressive training.
 
-    Each level below the last has `level_kimg`, its fade of `fade_kimg` included; the last level has
-    what is left of `kimg`. Lengths are rounded up to whole steps.
+    The levels below the last share `GROWTH` of the training evenly; the last level gets the rest. Half
+    of a lower level's length is its fade, and as much fades the last level in. Lengths are rounded
+    up to whole steps.
     """
     levels = growing.sides(config.resolution)
-    sizes = config_module.level_batch_sizes(config)
-    last = config.kimg - config.level_kimg * (len(levels) - 1)
+    size = config.gan.batch_size
+    lower = GROWTH * config.gan.kimg / max(1, len(levels) - 1)
+    last = config.gan.kimg - lower * (len(levels) - 1)
     stretches = []
-    for side, size in zip(levels, sizes, strict=True):
-        length = config.level_kimg if side < config.resolution else last
-        fade = config.fade_kimg if side > levels[0] else 0.0
+    for side in levels:
+        length = lower if side < config.resolution else last
+        fade = lower / 2 if side > levels[0] else 0.0
         for fading, kimg in ((True, fade), (False, length - fade)):
             if kimg > 0:
-                steps = math.ceil(kimg * 1000 / (size * config.d_steps))
+                steps = math.ceil(kimg * 1000 / (size * config.gan.d_steps))
                 stretches.append(Level(side, fading, size, steps))
     return stretches
 
 
 def make(config: Config, policy: str) -> gan.GAN:
     """The game that the options ask for, grown or not."""
-    return (ProgressiveGAN if config.progressive else gan.GAN)(config, policy)
+    return (ProgressiveGAN if config.gan.progressive else gan.GAN)(config, policy)
 
 
 class ProgressiveGAN(gan.GAN):
@@ -78,7 +81,7 @@ class ProgressiveGAN(gan.GAN):
 
     def stretches(self, kimg: float, batch_size: int) -> list[loop.Stretch]:
         """One for each of `levels`."""
-        d_steps = self.config.d_steps
+        d_steps = self.config.gan.d_steps
         return [loop.Stretch(at.steps, at.batch_size * d_steps) for at in self.levels]
 
     def enter(self, index: int, anew: bool) -> None:

@@ -14,6 +14,9 @@ from cgan_tf.training import augment, loop, optimizers, precision
 
 WARMUP = 0.05  # of the training: the learning rate rises linearly
 WEIGHT_DECAY = 1e-2
+SMALL_FRACTION = 0.5  # of the training, at half the resolution: a quarter of the cost
+# Power of the inverse class frequency that weights rare positives; corrected in the scores.
+CLASS_BALANCE = 0.25
 
 
 class RegressorTrainer(loop.Trainer):
@@ -33,11 +36,11 @@ class RegressorTrainer(loop.Trainer):
         super().__init__(name="regressor_trainer")
         self.model = model
         self.positive_weights = tf.exp(tf.constant(model.offsets, tf.float32))
-        steps = int(np.ceil(config.regressor_kimg * 1000 / config.regressor_batch_size))
+        steps = int(np.ceil(config.regressor.kimg * 1000 / config.regressor.batch_size))
         # A side of less than 32 px leaves nothing after VGG16's five poolings.
         half = model.vgg_resolution >= 64
-        self.small_steps = int(config.regressor_small_fraction * steps) if half else 0
-        schedule = optimizers.warmup_cosine(config.regressor_lr, steps, WARMUP)
+        self.small_steps = int(SMALL_FRACTION * steps) if half else 0
+        schedule = optimizers.warmup_cosine(config.regressor.lr, steps, WARMUP)
         self.optimizer = optimizers.AdamW(
             schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0
         )
@@ -84,7 +87,7 @@ class RegressorTrainer(loop.Trainer):
 def build(
     config: Config, dataset: ImageData, policy: str, began_with: str | None = None
 ) -> tuple[vgg.Regressor, str]:
-    """A regressor with the start that --vgg_weights asks for.
+    """A regressor with the start that --regressor_vgg_weights asks for.
 
     Args:
         config: the resolved options.
@@ -99,9 +102,9 @@ def build(
     labels = dataset.labels[dataset.splits["train"]]
     # A constant column would ask for infinite logits.
     rate = np.clip(labels.mean(axis=0), 1e-3, 1 - 1e-3)
-    offsets = config.class_balance * np.log((1 - rate) / rate)
-    pretrained, note = config.vgg_weights != "none" and not began_with, began_with or ""
-    side = config.regressor_resolution or config.resolution
+    offsets = CLASS_BALANCE * np.log((1 - rate) / rate)
+    pretrained, note = config.regressor.vgg_weights != "none" and not began_with, began_with or ""
+    side = config.regressor.resolution
 
     def fresh(scale: float) -> vgg.Regressor:
         return vgg.Regressor(
@@ -111,16 +114,16 @@ def build(
     model = fresh(1.0 if pretrained else vgg.SCRATCH_INPUT_SCALE)
     if began_with is not None:
         return model, note
-    if config.vgg_weights in ("auto", "imagenet"):
+    if config.regressor.vgg_weights in ("auto", "imagenet"):
         try:
-            vgg.load_imagenet(model.backbone, "--vgg_weights")
+            vgg.load_imagenet(model.backbone, "--regressor_vgg_weights")
         except UserError:
-            if config.vgg_weights == "imagenet":
+            if config.regressor.vgg_weights == "imagenet":
                 raise
             note = "ImageNet's VGG16 weights cannot be had here; the regressor starts from scratch"
             model = fresh(vgg.SCRATCH_INPUT_SCALE)
     elif pretrained:
-        vgg.load_file(model.backbone, config.vgg_weights)
+        vgg.load_file(model.backbone, config.regressor.vgg_weights)
     # The first scores are the base rates, as the loss weighs them.
     model.head.bias.assign(np.log(rate / (1 - rate)) + offsets)
     model.head.kernel.assign(model.head.kernel * 0.1)
@@ -136,15 +139,15 @@ def check(config: Config, dataset: ImageData, began: bool) -> None:
         began: a checkpoint holds the weights already.
 
     Raises:
-        UserError: the data has no labels, or the start that --vgg_weights asks for is not there.
+        UserError: the data has no labels, or the start that --regressor_vgg_weights asks for is not there.
     """
     _need_labels(config, dataset)
-    if config.vgg_weights not in ("auto", "none") and not began:
+    if config.regressor.vgg_weights not in ("auto", "none") and not began:
         backbone = vgg.build_backbone()
-        if config.vgg_weights == "imagenet":
-            vgg.load_imagenet(backbone, "--vgg_weights")
+        if config.regressor.vgg_weights == "imagenet":
+            vgg.load_imagenet(backbone, "--regressor_vgg_weights")
         else:
-            vgg.load_file(backbone, config.vgg_weights)
+            vgg.load_file(backbone, config.regressor.vgg_weights)
 
 
 def _need_labels(config: Config, dataset: ImageData) -> None:
@@ -174,11 +177,11 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     loop.train(
         trainer,
         lambda seen, _: pipeline.training_batches(
-            dataset, "train", config.regressor_batch_size, config.seed, start=seen,
+            dataset, "train", config.regressor.batch_size, config.seed, start=seen,
             flip=config.flip, labels=True,
         ),
-        config.regressor_kimg,
-        config.regressor_batch_size,
+        config.regressor.kimg,
+        config.regressor.batch_size,
         stage,
         config,
     )  # fmt: skip
@@ -193,6 +196,6 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     print(f"regressor: mean accuracy on {len(validation)} validation photos {accuracy.mean():.4f}")
     artifact.save_model(model, stage.model)
     stage.finish(
-        kimg=config.regressor_kimg,
+        kimg=config.regressor.kimg,
         validation_accuracy=dict(zip(dataset.attribute_names, accuracy.tolist(), strict=True)),
     )

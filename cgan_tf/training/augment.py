@@ -105,7 +105,7 @@ def cutout(images: tf.Tensor, draw: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
     return images * (1.0 - hole)[..., None]
 
 
-# What --augment_ops names, with the number of draws that each takes.
+# What --gan_augment_ops names, with the number of draws that each takes.
 OPS = {"color": (color, 3), "translation": (translation, 2), "cutout": (cutout, 2)}
 
 

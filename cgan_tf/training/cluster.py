@@ -23,16 +23,11 @@ import numpy as np
 import tensorflow as tf
 
 from cgan_tf.core import replicas
-from cgan_tf.core.config import Config
+from cgan_tf.core.config import AUTO, Config
 from cgan_tf.core.errors import UserError
 
 JOIN_SECONDS = 120  # that the workers wait for each other at the start
 LOST_SECONDS = 30  # after which a worker that says nothing more is given up
-MINIBATCH_GROUP = 4  # of networks.dcgan.MinibatchStd
-JUDGED = ("batch_size", "directions_batch_size", "level_batch_sizes")
-BATCH_SIZES = (
-    "batch_size", "regressor_batch_size", "inversion_batch_size", "directions_batch_size",
-)  # fmt: skip
 # What a collective raises when another worker has gone.
 LOST = (
     tf.errors.UnavailableError,
@@ -140,56 +135,32 @@ def parse_devices(devices: tuple[str, ...]) -> tuple[str, list[int]]:
     return kind, indices
 
 
-def start(config: Config, cluster: Cluster | None = None) -> str:
-    """Takes the devices into use and decides how the stages train; once in a process.
+def start(devices: tuple[str, ...], cluster: Cluster | None = None) -> tuple[str, ...]:
+    """Configures the devices and this process's strategy; called once, before the first tensor.
 
-    Must come before TensorFlow's runtime starts, that is before the first tensor.
+    Several workers train with MultiWorkerMirroredStrategy, several devices with MirroredStrategy.
 
     Args:
-        config: its distribution and devices.
+        devices: the names of --devices, or ("auto",): all GPUs, else the CPU.
         cluster: the workers, if there are several.
 
     Returns:
-        The distribution with `auto` resolved.
+        The names of this worker's devices.
 
     Raises:
-        UserError: a combination that makes no sense, or a worker that does not come.
+        UserError: an unknown device, or a worker that does not connect.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    kind = "GPU" if gpus else "CPU"
-    indices = list(range(len(gpus) or 1))
-    if config.devices:
-        kind, indices = parse_devices(config.devices)
-    worker_count = len(cluster.addresses) if cluster else 1
-    name = config.distribution
-    if name == "auto":
-        several = kind == "GPU" or bool(config.devices)
-        name = "multi_worker" if worker_count > 1 else (
-            "mirrored" if several and len(indices) > 1 else "none"
-        )  # fmt: skip
-    flag = f"--distribution={name}"
-    if name == "multi_worker" and cluster is None:
+    if devices == (AUTO,):
+        kind, indices = ("GPU", list(range(len(gpus)))) if gpus else ("CPU", [0])
+    else:
+        kind, indices = parse_devices(devices)
+    workers = len(cluster.addresses) if cluster else 1
+    if workers > 1 and kind == "CPU" and len(indices) > 1:
         raise UserError(
-            f"{flag}: TF_CONFIG names no cluster; set it on each machine (see the README), or take "
-            "--distribution=auto"
+            f"--devices={','.join(devices)}: TF_CONFIG names {workers} workers, and a worker "
+            "without GPUs is one replica; start more workers instead"
         )
-    if name != "multi_worker" and worker_count > 1:
-        raise UserError(
-            f"{flag}: TF_CONFIG names {worker_count} workers; take --distribution=multi_worker, or "
-            "unset it"
-        )
-    if name == "none" and config.devices and len(indices) > 1:
-        raise UserError(
-            f"{flag} with --devices={','.join(config.devices)}: one device trains; name one, or "
-            "take --distribution=mirrored"
-        )
-    if name == "multi_worker" and kind == "CPU" and len(indices) > 1:
-        raise UserError(
-            f"{flag} with --devices={','.join(config.devices)}: a worker without GPUs is one "
-            "replica; start more workers instead"
-        )
-    if kind == "GPU" and name == "none":
-        indices = indices[:1]
     chosen = [gpus[index] for index in indices] if kind == "GPU" else []
     if chosen != tf.config.get_visible_devices("GPU"):
         tf.config.set_visible_devices(chosen, "GPU")
@@ -198,15 +169,15 @@ def start(config: Config, cluster: Cluster | None = None) -> str:
             tf.config.list_physical_devices("CPU")[0],
             [tf.config.LogicalDeviceConfiguration()] * len(indices),
         )
-    if name == "multi_worker":
-        strategy = _join(cluster, len(indices) if kind == "GPU" else 0)
-    elif name == "mirrored":
-        # Chosen devices count from 0.
-        strategy = tf.distribute.MirroredStrategy([f"{kind}:{i}" for i in range(len(indices))])
+    if workers > 1:
+        replicas.use(_join(cluster, len(chosen)))
+    elif len(indices) > 1:
+        # Visible devices count from 0.
+        names = [f"{kind}:{index}" for index in range(len(indices))]
+        replicas.use(tf.distribute.MirroredStrategy(names))
     else:
-        strategy = tf.distribute.get_strategy()
-    replicas.use(strategy)
-    return name
+        replicas.use(None)
+    return tuple(f"{kind}:{index}" for index in indices)
 
 
 def _join(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
@@ -268,7 +239,7 @@ def rendezvous(cluster: Cluster, seconds: float) -> None:
                         return
             time.sleep(0.2)
         raise UserError(
-            f"--distribution=multi_worker: {addresses[0]} did not answer within {seconds:g} "
+            f"--devices=multi_worker: {addresses[0]} did not answer within {seconds:g} "
             f"seconds, or waits for others; {remedy}"
         )
     come: dict[int, socket.socket] = {}
@@ -288,7 +259,7 @@ def rendezvous(cluster: Cluster, seconds: float) -> None:
             except (OSError, ValueError):  # its time is over, or somebody else has called
                 if time.monotonic() >= until:
                     raise UserError(
-                        f"--distribution=multi_worker: {', '.join(missing)} did not come within "
+                        f"--devices=multi_worker: {', '.join(missing)} did not come within "
                         f"{seconds:g} seconds; {remedy}"
                     ) from None
         for connection in come.values():
@@ -296,50 +267,21 @@ def rendezvous(cluster: Cluster, seconds: float) -> None:
                 connection.sendall(b"go")
 
 
-def check(config: Config) -> None:
-    """Raises a UserError if the replicas cannot share a stage's batch evenly."""
-    replica_count = replicas.strategy().num_replicas_in_sync
-    if replica_count == 1:
-        return
-    from cgan_tf.stages.judge import BATCH_SIZE
-
-    sizes = [(name, getattr(config, name)) for name in BATCH_SIZES]
-    if config.progressive:
-        sizes += [("level_batch_sizes", size) for size in config.level_batch_sizes]
-    for name, size in sizes:
-        # D judges these, its statistic is of whole groups.
-        grouped = config.minibatch_std and name in JUDGED
-        unit = replica_count * (MINIBATCH_GROUP if grouped else 1)
-        if size % unit:
-            group = f" with groups of {MINIBATCH_GROUP} (--minibatch_std)" if grouped else ""
-            raise UserError(
-                f"--{name}={size}: {replica_count} replicas share it{group}: must be divisible by {unit}"
-            )
-    if BATCH_SIZE % replica_count:
-        raise UserError(
-            f"--distribution={config.distribution}: {replica_count} replicas cannot share the judge's "
-            f"batch of {BATCH_SIZE}; take 2, 4, 8, ... of them (--devices)"
-        )
-
-
 def announce(config: Config, before: dict[str, Any]) -> None:
-    """Says over what the stages train, if that is more than one replica or has changed.
+    """Prints what the stages train on, if that is more than one replica or has changed.
 
     Args:
         config: the resolved options.
         before: the options of the last command in this run folder; empty if there was none.
     """
-    replica_count = replicas.strategy().num_replicas_in_sync
-    if replica_count > 1:
+    total = replicas.strategy().num_replicas_in_sync
+    if total > 1:
         over = f" on {replicas.workers()} workers" if replicas.workers() > 1 else ""
-        print(f"distribution: {config.distribution}, {replica_count} replicas{over} share each batch")
-    if before and (
-        before.get("distribution", "none") not in ("auto", config.distribution)
-        or tuple(before.get("devices", ())) != config.devices
-    ):
+        print(f"devices: {total} replicas{over} share each batch ({', '.join(config.devices)})")
+    if before and tuple(before["devices"]) != config.devices:
         print(
-            "note: this run goes on with other devices; its batches are the same, and its results "
-            "but for rounding"
+            "note: this run resumes on other devices; its batches are the same, and its results "
+            "equal up to rounding"
         )
 
 

@@ -3,7 +3,7 @@
 Objectives take raw logits of reals and of fakes, each `[N, 1]`, and return a float32 scalar, the
 mean over the batch. A generator's loss needs the reals' logits in the relativistic games alone.
 Penalties take D as a function of images and return the mean over the batch without their weight.
-`OBJECTIVES` holds what --objective names.
+`OBJECTIVES` holds what --gan_objective names.
 """
 
 from collections.abc import Callable

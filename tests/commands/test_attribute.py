@@ -9,7 +9,7 @@ import command_flags
 import numpy as np
 import pytest
 import tiny
-from face_pictures import picture
+from face_pictures import photo_with_faces
 from PIL import Image
 
 from cgan_tf import data
@@ -159,7 +159,7 @@ def test_the_run_has_the_attribute_and_its_stages_are_as_they_were(added, faces,
     page = (folder.path / "report.html").read_text()
     assert f"<h3>{NAME}</h3>" in page and "edits of Bright at rising strengths" in page
     assert "Learned from 60 labels of bright.csv, 30 of them with it; its balanced acc" in page
-    facts = folder.read()["own_attributes"]
+    facts = folder.read()["custom_attributes"]
     assert list(facts) == [NAME]
     assert facts[NAME]["labels"] == 60 and facts[NAME]["positive"] == 30
     assert facts[NAME]["balanced_accuracy"] > 0.8  # the brightness is in any features
@@ -170,7 +170,7 @@ def test_the_run_has_the_attribute_and_its_stages_are_as_they_were(added, faces,
     editor = network.Translator.from_run(folder.path, scores=True, own=True)
     assert editor.attributes == (*config.attributes, NAME)
     assert editor.regressor.attribute_names == (*faces.attribute_names, NAME)
-    entry = json.loads(folder.own_path(NAME).read_text())
+    entry = json.loads(folder.custom_path(NAME).read_text())
     np.testing.assert_array_equal(editor.directions[-1], np.float32(entry["vector"]))
     assert [line["strength"] for line in entry["calibration"]] == list(calibration.TABLE)
     assert entry["family"] == "learned" and entry["labels"] == facts[NAME]
@@ -217,7 +217,7 @@ def test_an_export_of_before_is_stale_by_name(copy, faces, slim_vgg, table):
 def test_again_only_with_restart_and_to_the_same_numbers(added, tmp_path, faces, slim_vgg):
     shutil.copytree(added[0].path, tmp_path / "run")
     folder, path = RunFolder(tmp_path / "run"), added[0].path.parent / "bright.csv"
-    old = folder.own_path(NAME).read_bytes()
+    old = folder.custom_path(NAME).read_bytes()
     with pytest.raises(UserError, match=f"has an own attribute {NAME} already; --restart"):
         command(run_dir=folder.path, labels=path)
     # The same photos, from a folder.
@@ -227,22 +227,22 @@ def test_again_only_with_restart_and_to_the_same_numbers(added, tmp_path, faces,
     command(run_dir=folder.path, labels=path, image=tmp_path / "photos", restart="true")
     kept = folder.path / "attributes" / f"{NAME}.json.old-001"
     assert kept.read_bytes() == old
-    entry, new = json.loads(old), json.loads(folder.own_path(NAME).read_text())
+    entry, new = json.loads(old), json.loads(folder.custom_path(NAME).read_text())
     assert new["head"] == entry["head"] and new["labels"] == entry["labels"]
     command(run_dir=folder.path, labels=path, restart="true")
-    assert folder.own_path(NAME).read_bytes() == old
+    assert folder.custom_path(NAME).read_bytes() == old
 
 
-def test_restart_of_a_parent_takes_the_own_attributes_along(added, tmp_path, slim_vgg):
+def test_restart_of_a_parent_takes_the_custom_attributes_along(added, tmp_path, slim_vgg):
     shutil.copytree(added[0].path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    folder.restart_own(say=silent)
-    assert folder.own_attributes() == {}
+    folder.restart_custom(say=silent)
+    assert folder.custom_attributes() == {}
     assert (folder.path / "attributes.old-001" / f"{NAME}.json").exists()
     assert network.Translator.from_run(folder.path, own=True).attributes == (
         folder.load_config().attributes
     )
-    folder.restart_own(say=silent)  # nothing is left to move
+    folder.restart_custom(say=silent)  # nothing is left to move
     assert not (folder.path / "attributes.old-002").exists()
 
 
@@ -250,11 +250,11 @@ def test_a_command_that_dies_leaves_the_run_as_it_was(copy, table, slim_vgg, mon
     def die(*_):
         raise tiny.Killed
 
-    monkeypatch.setattr(RunFolder, "record_own", die)
+    monkeypatch.setattr(RunFolder, "record_custom", die)
     with pytest.raises(tiny.Killed):
         command(run_dir=copy.path, labels=table)
     monkeypatch.undo()
-    assert copy.own_attributes() == {}
+    assert copy.custom_attributes() == {}
     assert NAME not in network.Translator.from_run(copy.path, own=True).attributes
     assert not (copy.path / "attributes" / ".building").exists()
 
@@ -272,7 +272,7 @@ def test_a_command_that_dies_leaves_the_run_as_it_was(copy, table, slim_vgg, mon
 def test_a_file_that_does_not_fit_is_refused(added, tmp_path, slim_vgg, change, message):
     shutil.copytree(added[0].path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    path = folder.own_path(NAME)
+    path = folder.custom_path(NAME)
     entry = change(json.loads(path.read_text()))
     if entry is None:
         path.unlink()
@@ -323,7 +323,7 @@ ROWS = [(f"{index:06d}.png", 1 if index % 3 else -1) for index in range(30)]
          "2 of its 32 files are not in the run's own photos .first: a.png"),
         (ROWS, NAME, {"image": "/nowhere"}, "--image=/nowhere: no such folder"),
         (ROWS, NAME, {"labels": "/nowhere.csv"}, "--labels=/nowhere.csv: no such file"),
-        (ROWS, NAME, {"directions": "best"}, "--directions=best"),
+        (ROWS, NAME, {"directions": "best"}, "--directions_family=best"),
         (ROWS, NAME, {"run_dir": "/nowhere"}, "/nowhere: no run folder"),
     ],
 )  # fmt: skip
@@ -350,7 +350,7 @@ def test_photos_that_cannot_be_read_are_counted(untouched, tmp_path, slim_vgg):
 def test_photos_without_a_face_are_named_and_left_out(tmp_path, capsys):
     """Where the model knows how faces were cut: a model of center squares takes them all."""
     for index in range(3):
-        Image.fromarray(picture((1, 450, 350, 300, 0))).save(tmp_path / f"face{index}.png")
+        Image.fromarray(photo_with_faces((1, 450, 350, 300, 0))).save(tmp_path / f"face{index}.png")
     Image.new("RGB", (400, 300)).save(tmp_path / "empty.png")
     files = ("empty.png", "face0.png", "face1.png", "face2.png")
     values = np.float32([[1], [0], [1], [0]])

@@ -1,7 +1,6 @@
 """The label command: its table, what it refuses, and that both forms of a model agree."""
 
 import csv
-import dataclasses
 import io
 import os
 import shutil
@@ -14,16 +13,16 @@ import fake_run
 import keras
 import numpy as np
 import pytest
-from face_pictures import picture
+from face_pictures import photo_with_faces
 from PIL import Image
 
 from cgan_tf.commands import label
 from cgan_tf.core import artifact
+from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.data import folder, images
+from cgan_tf.data import folder, images, synthetic
 from cgan_tf.data.portraits import choose_face
-from cgan_tf.data.synthetic import drawing
 from cgan_tf.editing import models
 from cgan_tf.networks.vgg import Regressor
 
@@ -84,7 +83,7 @@ def test_the_scores_of_a_folder(forms, photos, tmp_path, capsys):
         assert command(model=model, image=photos, output=output) == 0
         assert capsys.readouterr() == (f"{output}: 3 scored, 0 skipped\n", "")
         header, files, tables[name] = read(output)
-        assert header == ["file", *drawing.ATTRIBUTES]
+        assert header == ["file", *synthetic.ATTRIBUTES]
         assert files == ['a,"b".jpg', "b.webp", "c.png"]
     assert np.ptp(tables["run"], axis=0).max() > 0.01, "scores that are all alike show nothing"
     scores = expected([photos / file for file in files])
@@ -174,8 +173,8 @@ def test_celebas_photos_get_their_crop(forms, photos, tmp_path):
 def test_the_largest_face_of_a_photo_is_scored(tmp_path, capsys):
     """Or the one that --face names; a photo without one has no row."""
     small, large = (4, 650, 300, 160, 0), (1, 250, 350, 300, 0)
-    images.save_png(tmp_path / "one.png", picture(large))
-    images.save_png(tmp_path / "two.png", picture(small, large))
+    images.save_png(tmp_path / "one.png", photo_with_faces(large))
+    images.save_png(tmp_path / "two.png", photo_with_faces(small, large))
     images.save_png(tmp_path / "z.png", np.full((300, 400, 3), 128, np.uint8))
     paths = sorted(tmp_path.glob("*.png"))
     labeler = label.Labeler(("A",), 64, True, "normal", 8, None)
@@ -248,7 +247,7 @@ def test_the_folder_source_reads_what_binary_writes(forms, photos, tmp_path):
     _, files, scores = read(tmp_path / "scores.csv")
     assert (scores > 0.5).any() and (scores < 0.5).any()
     source = folder.open_folder(str(photos), 32, say=lambda line: None)
-    assert source.attribute_names == drawing.ATTRIBUTES
+    assert source.attribute_names == synthetic.ATTRIBUTES
     assert source.files == tuple(files)
     np.testing.assert_array_equal(source.labels, scores > 0.5)
 
@@ -292,7 +291,7 @@ def test_the_regressor_alone_is_enough_for_photos(forms, photos, tmp_path):
 
 def test_a_style_generators_samples_are_truncated(tmp_path):
     """As the signature sample does it."""
-    config = fake_run.make_config(tmp_path / "cache", arch="stylegan", truncation=0.0)
+    config = fake_run.make_config(tmp_path / "cache", gan_arch="stylegan", export_truncation=0.0)
     run, whole = RunFolder(tmp_path / "run"), fake_run.shared_run()
     for stage in ("regressor", "gan"):  # a finished one's notes
         shutil.copytree(whole.stage(stage).path, run.stage(stage).path)
@@ -307,7 +306,7 @@ def test_a_style_generators_samples_are_truncated(tmp_path):
 
     run.save_config(config, {})
     np.testing.assert_array_equal(*two_samples())  # psi 0 leaves only the mean of w
-    run.save_config(dataclasses.replace(config, truncation=1.0), {})
+    run.save_config(config_module.replace(config, export_truncation=1.0), {})
     assert np.abs(np.subtract(*two_samples())).max() > 5
 
 

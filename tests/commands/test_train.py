@@ -111,8 +111,8 @@ def test_help_shows_every_option_with_its_unit_and_default():
             "celeba32, celeba64, celeba128, stylegan64",
         ),
         (
-            ["--stage=gan", "--run_dir=RUN", "--kimg=much"],
-            "error: --kimg=much: give a number",
+            ["--stage=gan", "--run_dir=RUN", "--gan_kimg=much"],
+            "error: --gan_kimg=much: give a number",
         ),
         (
             ["--stage=gan", "--run_dir=RUN", "--data=celeba_dir"],
@@ -135,7 +135,7 @@ def test_an_unknown_flag_is_one_line_with_the_nearest():
     done = subprocess.run(
         [*COMMAND, "--stage=gan", "--batchsize=3"], cwd=ROOT, capture_output=True, text=True
     )
-    line = "error: --batchsize: unknown flag; did you mean --batch_size? (see --help)\n"
+    line = "error: --batchsize: unknown flag; did you mean --gan_batch_size? (see --help)\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
 
 
@@ -153,7 +153,7 @@ def test_dry_run_prints_the_resolved_options_and_makes_nothing(command, tmp_path
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     code, out, _ = command(
         "--stage=all", f"--run_dir={tmp_path / 'run'}", "--preset=celeba32", "--data_dir=photos",
-        "--width=12", "--attributes=Male,Smiling", "--flip=true", "--dry_run",
+        "--gan_width=12", "--attributes=Male,Smiling", "--flip=true", "--dry_run",
     )  # fmt: skip
     options = json.loads(out)
     assert code == 0 and set(options) == set(FIELDS)
@@ -211,8 +211,8 @@ def test_a_stage_before_its_time_makes_nothing(command, tmp_path, cache):
 @pytest.mark.parametrize(
     "options, line",
     [
-        ({"vgg_weights": "/none.h5"}, "--vgg_weights=/none.h5: no VGG16 weights without top ("),
-        ({"perceptual": "imagenet"}, "--perceptual=imagenet: the weights cannot be had ("),
+        ({"vgg_weights": "/none.h5"}, "--regressor_vgg_weights=/none.h5: no VGG16 weights without top ("),
+        ({"perceptual": "imagenet"}, "--inversion_perceptual=imagenet: the weights cannot be had ("),
     ],
 )
 def test_what_a_later_stage_would_refuse_is_refused_at_once(
@@ -230,7 +230,7 @@ def test_what_a_later_stage_would_refuse_is_refused_at_once(
     arguments = tiny_flags(cache, **options)
     code, _, error = command("--stage=all", f"--run_dir={tmp_path / 'run'}", *arguments)
     assert code == 2 and error.startswith(f"error: {line}") and "\n" not in error
-    assert "take --perceptual=regressor" in error or "give auto, imagenet, none" in error
+    assert "take --inversion_perceptual=regressor" in error or "give auto, imagenet, none" in error
     assert tiny.listing(tmp_path) == ["run/.lock"]
 
 
@@ -307,8 +307,8 @@ def test_a_changed_option_is_refused_and_named(command, copy):
     metadata = copy.stage("gan").path / "metadata.json"
     metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {"ended": None}))
     before = tiny.snapshot(copy.path)
-    code, out, error = command("--stage=gan", f"--run_dir={copy.path}", "--g_lr=0.5", "--width=8")
-    assert code == 2 and "--width=8 (was 4)" in error and "--g_lr=0.5 (was " in error
+    code, out, error = command("--stage=gan", f"--run_dir={copy.path}", "--gan_g_lr=0.5", "--gan_width=8")
+    assert code == 2 and "--gan_width=8 (was 4)" in error and "--gan_g_lr=0.5 (was " in error
     assert error.endswith(
         "take the old ones or another --run_dir, or give --stage=gan --restart, which moves the "
         "old stage aside"
@@ -410,10 +410,10 @@ def test_restart_moves_the_old_stage_aside_and_those_that_need_it(command, copy)
     stages = ("gan", "inversion", "directions")
     old = {name: tiny.snapshot(copy.stage(name).path) for name in stages}
     regressor = tiny.snapshot(copy.stage("regressor").path)
-    write_text(copy.own_path("Wearing_Hat"), "of that gan")
-    copy.record_own({"Wearing_Hat": {"labels": 300}})
+    write_text(copy.custom_path("Wearing_Hat"), "of that gan")
+    copy.record_custom({"Wearing_Hat": {"labels": 300}})
     code, out, _ = command(
-        "--stage=gan", f"--run_dir={copy.path}", "--restart", "--kimg=0.032", "--g_lr=0.001"
+        "--stage=gan", f"--run_dir={copy.path}", "--restart", "--gan_kimg=0.032", "--gan_g_lr=0.001"
     )
     assert code == 0
     for name in stages:
@@ -423,9 +423,9 @@ def test_restart_moves_the_old_stage_aside_and_those_that_need_it(command, copy)
         ".lock", "attributes.old-001", "config.json", "directions.old-001", "gan", "gan.old-001",
         "inversion.old-001", "regressor",
     ]  # fmt: skip
-    assert copy.own_attributes() == {}
+    assert copy.custom_attributes() == {}
     assert tiny.snapshot(copy.stage("regressor").path) == regressor
-    assert copy.load_config().kimg == 0.032 and copy.stage("gan").finished()
+    assert copy.load_config().gan.kimg == 0.032 and copy.stage("gan").finished()
     # Once more: a new number, and what is no longer there is not missed.
     assert command("--stage=gan", f"--run_dir={copy.path}", "--restart")[0] == 0
     assert sorted(entry.name for entry in copy.path.iterdir() if "gan" in entry.name) == [
@@ -445,9 +445,9 @@ def test_restart_refuses_what_other_stages_began_with(command, copy):
 def test_restart_moves_nothing_if_the_new_stage_cannot_begin(command, copy):
     before = tiny.snapshot(copy.path)
     code, _, error = command(
-        "--stage=regressor", f"--run_dir={copy.path}", "--restart", "--vgg_weights=/none.h5"
+        "--stage=regressor", f"--run_dir={copy.path}", "--restart", "--regressor_vgg_weights=/none.h5"
     )
-    assert code == 2 and error.startswith("error: --vgg_weights=/none.h5: no VGG16 weights")
+    assert code == 2 and error.startswith("error: --regressor_vgg_weights=/none.h5: no VGG16 weights")
     after = tiny.snapshot(copy.path)
     after.pop(".lock")
     assert after == before
@@ -477,7 +477,7 @@ def test_signals_save_and_end_with_their_code_and_the_run_goes_on(tmp_path, cach
     def pictures():
         return len(list(stage.path.glob("fakes*.png")))
 
-    steps, arguments = [0], [*tiny_flags(cache, kimg=1e5, grid_kimg=0.4)]
+    steps, arguments = [0], [*tiny_flags(cache, gan_kimg=1e5, grid_kimg=0.4)]
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         before = max(1, pictures())  # the first shows the untrained generator
         process = start(path, *arguments)

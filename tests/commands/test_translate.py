@@ -13,12 +13,12 @@ import command_flags
 import fake_run
 import numpy as np
 import pytest
-from face_pictures import picture
+from face_pictures import photo_with_faces
 from PIL import Image
 
 from cgan_tf.commands import translate
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import face_detection, images, portraits
+from cgan_tf.data import face_crop, images, portraits
 from cgan_tf.editing import backends, description, projection, strengths
 
 ROOT = Path(__file__).parents[2]
@@ -102,8 +102,8 @@ def test_plan_outputs_refuses(tmp_path, monkeypatch):
 class Shift(backends.Editor):
     """Adds the first strength to the latent, which is the image."""
 
-    def __init__(self, crop=description.SQUARE_CROP, usual_psnr=None):
-        super().__init__(("Light",), 32, crop, usual_psnr)
+    def __init__(self, crop=description.SQUARE_CROP, psnr_p5=None):
+        super().__init__(("Light",), 32, crop, psnr_p5)
 
     def run(self, signature, **inputs):
         if signature == "encode":
@@ -181,8 +181,8 @@ def edit_folder(folder, editor, which="all", **options):
 
 
 def test_every_face_of_a_folder_is_accounted_for(tmp_path, capsys):
-    Image.fromarray(picture((1, 200, 250, 220, 0), (5, 620, 380, 320, 10))).save(tmp_path / "a.png")
-    Image.fromarray(picture((1, 30, 250, 220, 0))).save(tmp_path / "b.png")
+    Image.fromarray(photo_with_faces((1, 200, 250, 220, 0), (5, 620, 380, 320, 10))).save(tmp_path / "a.png")
+    Image.fromarray(photo_with_faces((1, 30, 250, 220, 0))).save(tmp_path / "b.png")
     save_photo(tmp_path / "c.png", 300, 200)
     (tmp_path / "d.png").touch()
     rows = edit_folder(tmp_path, Shift(description.CELEBA_CROP))
@@ -211,7 +211,7 @@ def test_every_face_of_a_folder_is_accounted_for(tmp_path, capsys):
 
 
 def test_one_face_of_several(tmp_path):
-    both = picture((1, 200, 250, 220, 0), (5, 620, 380, 320, 0))
+    both = photo_with_faces((1, 200, 250, 220, 0), (5, 620, 380, 320, 0))
     Image.fromarray(both).save(tmp_path / "a.png")
     rows = edit_folder(tmp_path, Shift(description.CELEBA_CROP), which=2)
     assert len(rows) == 1 and rows[0]["faces"] == "1" and abs(float(rows[0]["x"]) - 200) < 20
@@ -246,10 +246,10 @@ def test_a_photo_unlike_the_training_photos_is_said(tmp_path, capsys):
     # The reconstruction is 0.9 times the photo: its PSNR has a closed form.
     crop = images.to_float(images.center_square_resize(images.decode_file(tmp_path / "a.png"), 32))
     exact = 10 * np.log10(4 / np.mean(np.square(0.1 * crop)))
-    rows = edit_folder(tmp_path, Shift(usual_psnr=exact - 0.1), which="center")
+    rows = edit_folder(tmp_path, Shift(psnr_p5=exact - 0.1), which="center")
     assert abs(float(rows[0]["psnr"]) - exact) < 0.01 and "unlike" not in rows[0]["note"]
     assert capsys.readouterr().err == ""
-    rows = edit_folder(tmp_path, Shift(usual_psnr=exact + 0.1), which="center")
+    rows = edit_folder(tmp_path, Shift(psnr_p5=exact + 0.1), which="center")
     words = f"unlike the training photos: drawn at {exact:.1f} dB, nearly all of them at"
     assert words in rows[0]["note"] and words in capsys.readouterr().err
 
@@ -295,7 +295,7 @@ def test_every_form_keeps_the_detail_alike(forms, photo, tmp_path):
     )
     acts = np.rint(fake_run.footprint("Smiling") * 255)[..., None] / 255
     after = before + np.float32(acts) * (after - before)
-    pasted = face_detection.paste_face(pixels, after, portrait.face, before)
+    pasted = face_crop.paste_face(pixels, after, portrait.face, before)
     assert np.abs(pictures["run"] - pasted).max() <= 1
 
 

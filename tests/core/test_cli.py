@@ -34,7 +34,7 @@ def call(tmp_path, body, *arguments):
 
 
 def test_success_and_exit_code_of_main(tmp_path):
-    done = call(tmp_path, "print(flags.FLAGS.kimg)", "--kimg=4")
+    done = call(tmp_path, "print(flags.FLAGS.kimg)", "--gan_kimg=4")
     assert (done.returncode, done.stdout, done.stderr) == (0, "4.0\n", "")
     assert call(tmp_path, "return 3").returncode == 3
 
@@ -42,7 +42,7 @@ def test_success_and_exit_code_of_main(tmp_path):
 @pytest.mark.parametrize(
     "arguments, line",
     [
-        (["--kim=4"], "--kim: unknown flag; did you mean --kimg? (see --help)"),
+        (["--kim=4"], "--kim: unknown flag; did you mean --gan_kimg? (see --help)"),
         (["--zzz"], "--zzz: unknown flag (see --help)"),
         (["--run_dri", "x"], "--run_dri: unknown flag; did you mean --run_dir? (see --help)"),
         (["a.png"], "'a.png': not a flag; every option is written --name=value (see --help)"),
@@ -54,9 +54,9 @@ def test_wrong_flags_are_one_line(tmp_path, arguments, line):
 
 
 def test_wrong_value_names_flag_and_value(tmp_path):
-    done = call(tmp_path, "print('ran')", "--kimg=much")
+    done = call(tmp_path, "print('ran')", "--gan_kimg=much")
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("error: --kimg=much: ") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: --gan_kimg=much: ") and done.stderr.count("\n") == 1
 
 
 def test_help_lists_own_flags_only(tmp_path):
@@ -64,8 +64,8 @@ def test_help_lists_own_flags_only(tmp_path):
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.startswith("Adds numbers.\n")
     flags = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  --")]
-    assert flags == ["--kimg", "--run_dir"]
-    assert "--kimg (default: '2.5')\n      length of the training\n" in done.stdout
+    assert flags == ["--gan_kimg", "--run_dir"]
+    assert "--gan_kimg (default: '2.5')\n      length of the training\n" in done.stdout
 
 
 @pytest.mark.parametrize(

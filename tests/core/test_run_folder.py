@@ -157,7 +157,7 @@ def test_stats_are_read_back_and_a_torn_last_line_is_left_out(folder):
     stage = folder.stage("gan")
     assert stage.read_stats() == []
     finish(folder, "gan")
-    lines = [{"kimg": 0.1, "g_loss": 1.5}, {"kimg": 0.2, "g_loss": 1.25}]
+    lines = [{"gan_kimg": 0.1, "g_loss": 1.5}, {"gan_kimg": 0.2, "g_loss": 1.25}]
     for line in lines:
         stage.append_stats(line)
     with open(stage.path / "stats.jsonl", "a") as file:
@@ -169,13 +169,13 @@ def test_rewinding_drops_the_lines_past_the_checkpoint(folder):
     finish(folder, "gan")
     stage = folder.stage("gan")
     for step in range(1, 5):
-        stage.append_stats({"kimg": step * 0.1})
+        stage.append_stats({"gan_kimg": step * 0.1})
     with open(stage.path / "stats.jsonl", "a") as file:
         file.write('{"torn')
     stage.rewind_stats(0.3)  # 3 * 0.1 is a little more
     assert [line["kimg"] for line in stage.read_stats()] == [0.1, 0.2, 3 * 0.1]
     assert (stage.path / "stats.jsonl").read_text().count("\n") == 3
-    stage.append_stats({"kimg": 0.4})
+    stage.append_stats({"gan_kimg": 0.4})
     assert len(stage.read_stats()) == 4
     stage.rewind_stats(0.0)
     assert stage.read_stats() == []
@@ -249,11 +249,11 @@ def test_changed_options_are_refused_and_named(folder):
     assert stage.begin(config(), "d")
     work(stage)
     before = tiny.snapshot(folder.path)
-    changed = config(kimg=9.0, g_lr=0.5, inversion_lr=0.5, attributes=("Male",))
+    changed = config(gan_kimg=9.0, gan_g_lr=0.5, inversion_lr=0.5, attributes=("Male",))
     line = message(stage.begin, changed, "d")
     assert line == (
-        f"the gan stage in {folder.path} began with other options: --kimg=9.0 (was 0.064), "
-        f"--g_lr=0.5 (was {config().g_lr}); take the old ones or another --run_dir, or give "
+        f"the gan stage in {folder.path} began with other options: --gan_kimg=9.0 (was 0.064), "
+        f"--gan_g_lr=0.5 (was {config().g_lr}); take the old ones or another --run_dir, or give "
         "--stage=gan --restart, which moves the old stage aside"
     )
     assert tiny.snapshot(folder.path) == before
@@ -270,14 +270,14 @@ def test_an_option_that_an_older_version_did_not_know_had_its_default(folder):
     assert stage.begin(config(), "d")
     stage.refuse(stage.changed_options(config()))
     write_json(stage.path / "metadata.json", note)
-    assert "--d_steps=2 (was 1)" in message(stage.begin, config(d_steps=2), "d")
+    assert "--gan_d_steps=2 (was 1)" in message(stage.begin, config(gan_d_steps=2), "d")
 
 
 def test_a_stage_that_has_made_nothing_yet_takes_other_options(folder):
     stage = folder.stage("gan")
     assert stage.begin(config(), "d")
-    folder.check_options(config(kimg=9.0))
-    assert stage.begin(config(kimg=9.0), "e")
+    folder.check_options(config(gan_kimg=9.0))
+    assert stage.begin(config(gan_kimg=9.0), "e")
     metadata = stage.read_metadata()
     assert metadata["options"]["kimg"] == 9.0 and metadata["data"] == "e"
 
@@ -303,7 +303,7 @@ def test_an_earlier_stage_that_was_trained_anew_is_refused(folder):
 def test_an_option_of_an_earlier_stage_is_refused_and_of_a_later_one_is_not(folder):
     finish(folder, "gan", "regressor")
     folder.check_options(config())
-    folder.check_options(config(inversion_lr=0.5, attributes=("Male",), eval_fakes=100))
+    folder.check_options(config(inversion_lr=0.5, attributes=("Male",), evaluate_samples=100))
     line = message(folder.check_options, config(regressor_lr=0.5, attributes=("Male",)))
     assert line.startswith(f"the regressor stage in {folder.path} began with other options: ")
     assert f"--regressor_lr=0.5 (was {config().regressor_lr});" in line and "Male" not in line
@@ -355,7 +355,7 @@ def test_the_order_of_stages(folder):
 
 
 @pytest.mark.parametrize(
-    "change", [{"options": None}, {"options": {"width": "four"}}, {"substitutions": 3}]
+    "change", [{"options": None}, {"options": {"gan_width": "four"}}, {"substitutions": 3}]
 )
 def test_a_config_that_is_not_ours_is_damaged(folder, change):
     path = folder.path / "config.json"
@@ -383,17 +383,17 @@ def test_config_survives_and_keeps_the_substitutions(folder):
     folder.substitute("calibration of A", "half", said.append)
     folder.substitute("calibration of B", "half", said.append)
     assert said == ["note: from scratch", "note: half", "note: half"]
-    folder.save_config(config(kimg=3.0), {"digest": "d"})
+    folder.save_config(config(gan_kimg=3.0), {"digest": "d"})
     content = folder.read()
     assert list(content) == ["format", "version", "options", "data", "substitutions"]
     assert content["substitutions"] == {
-        "vgg_weights": "from scratch",
+        "regressor_vgg_weights": "from scratch",
         "calibration of A": "half",
         "calibration of B": "half",
     }
-    assert folder.load_config() == config(kimg=3.0)
+    assert folder.load_config() == config(gan_kimg=3.0)
     folder.retract("calibration of ")
-    assert folder.read() == content | {"substitutions": {"vgg_weights": "from scratch"}}
+    assert folder.read() == content | {"substitutions": {"regressor_vgg_weights": "from scratch"}}
     before = tiny.snapshot(folder.path)
     folder.retract("nothing")
     assert tiny.snapshot(folder.path) == before
@@ -436,7 +436,7 @@ def test_a_run_folder_of_another_version_is_refused(folder):
 
 def test_restart_moves_the_old_stage_aside_and_never_deletes(folder):
     finish(folder, "gan", "regressor")
-    folder.stage("gan").append_stats({"kimg": 1.0})
+    folder.stage("gan").append_stats({"gan_kimg": 1.0})
     before = tiny.snapshot(folder.path)
     said = []
     folder.restart("gan", said.append)

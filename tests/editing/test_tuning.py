@@ -1,12 +1,12 @@
 """Pivotal tuning: nearer to the one photo, the rest as before, and no trace afterwards."""
 
-import dataclasses
 import types
 
 import fake_run
 import numpy as np
 import pytest
 
+from cgan_tf.core import config as config_module
 from cgan_tf.editing import projection, tuning
 from cgan_tf.editing.network import Translator
 from cgan_tf.networks.stylegan import StyleGenerator
@@ -80,7 +80,7 @@ def test_neighbors_stay_nearer_with_the_locality(tuner, photo, pivot, monkeypatc
 
 def test_one_step_is_adams(tuner, photo, pivot):
     # Adam's first step moves each weight by its rate against the gradient's sign.
-    only_pixels = dataclasses.replace(tuner.settings, feature_weight=0.0, pixel_weight=1.0)
+    only_pixels = config_module.replace(tuner.settings, feature_weight=0.0, inversion_pixel_weight=1.0)
     fresh = tuning.Tuner(tuner.generator, tuner.perceptual, only_pixels)
     before = [weight.numpy() for weight in fresh.variables]
     with fresh.tuned(photo, pivot, 1):

@@ -13,6 +13,7 @@ from cgan_tf.core import artifact, run_folder
 from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.core.files import file_hash, write_text
+from cgan_tf.core.options import resolve
 from cgan_tf.editing import detail, models
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.vgg import SCRATCH_INPUT_SCALE, Regressor
@@ -22,19 +23,17 @@ USUAL_PSNR = 1.0  # dB; no test's photo is drawn worse
 
 
 def make_config(cache: Path, **options) -> Config:
-    """32 px, 100 drawn faces."""
-    return Config(
-        **{
-            "seed": 7,
-            "resolution": 32,
-            "z_dim": 24,
-            "width": 16,
-            "attributes": ATTRIBUTES,
-            "synthetic_size": 100,
-            "cache_dir": str(cache),
-        }
-        | options
-    )
+    """Resolved options: 32 px, 100 synthetic faces; `options` by flag."""
+    values = {
+        "seed": 7,
+        "resolution": 32,
+        "gan_z_dim": 24,
+        "gan_width": 16,
+        "attributes": ATTRIBUTES,
+        "synthetic_size": 100,
+        "cache_dir": str(cache),
+    }
+    return resolve(config_module.replace(Config(), **(values | options)))
 
 
 def make_run(path: Path, config: Config) -> run_folder.RunFolder:
@@ -44,12 +43,12 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
     photos = data.open_data(config, say=lambda line: None)
     folder.save_config(config, {"digest": photos.digest})
     generator = models.build_generator(config)
-    generator.space = config_module.space(config)
+    generator.space = config.inversion.space
     regressor = Regressor(
         photos.attribute_names, config.resolution, config.resolution, SCRATCH_INPUT_SCALE
     )
     encoder = Encoder(config.resolution, generator.latent_shape, 16)
-    if config.arch == "dcgan":
+    if config.gan.arch == "dcgan":
         shake(generator, gain=8.0)  # its initial images are all but gray
     else:  # and these are gray
         for layer in generator.to_image:
@@ -59,7 +58,7 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
         stage = folder.stage(name)
         stage.begin(config, photos.digest)
         artifact.save_model(model, stage.model)
-        stage.finish(**({"usual_psnr": USUAL_PSNR} if name == "inversion" else {}))
+        stage.finish(**({"psnr_p5": USUAL_PSNR} if name == "inversion" else {}))
     stage = folder.stage("directions")
     stage.begin(config, photos.digest)
     owner = file_hash(folder.stage("gan").model / "weights.h5")

@@ -12,7 +12,9 @@ from keras import layers
 
 from cgan_tf import data
 from cgan_tf.core import artifact
+from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
+from cgan_tf.core.options import resolve
 from cgan_tf.core.run_folder import RunFolder, StageFolder
 from cgan_tf.stages import directions, gan, inversion, regressor
 
@@ -26,36 +28,33 @@ STAGES = {
 OPTIONS = {
     "seed": 3,
     "precision": "float32",
-    "distribution": "none",
     "resolution": 32,
     "synthetic_size": 100,
     "attributes": ("Smiling", "Eyeglasses"),
-    "kimg": 0.064,  # 8 steps
-    "batch_size": 8,
-    "z_dim": 8,
-    "prior": "normal",
-    "width": 4,
-    "penalty_interval": 3,
-    "d_norm": "none",
-    "minibatch_std": True,
-    "grid_kimg": 0.032,
+    "gan_kimg": 0.064,  # 8 steps
+    "gan_batch_size": 8,
+    "gan_z_dim": 8,
+    "gan_prior": "normal",
+    "gan_width": 4,
+    "gan_penalty_interval": 3,
+    "gan_d_norm": "none",
+    "gan_minibatch_std": True,
     "regressor_kimg": 0.032,  # 8 steps
     "regressor_batch_size": 4,
-    "regressor_resolution": 0,
-    "vgg_weights": "none",
-    "perceptual": "regressor",
-    "perceptual_crop": 0,
+    "regressor_vgg_weights": "none",
+    "inversion_perceptual": "regressor",
     "inversion_kimg": 0.032,
     "inversion_batch_size": 4,
-    "encoder_width": 4,
+    "inversion_width": 4,
     "directions_kimg": 0.032,
     "directions_batch_size": 4,
 }
 
 
 def make_config(cache: Path, **options: Any) -> Config:
-    """32 px, 100 drawn faces, eight steps a stage."""
-    return Config(**(OPTIONS | {"cache_dir": str(cache)} | options))
+    """Resolved options: 32 px, 100 synthetic faces, eight steps per stage; `options` by flag."""
+    values = OPTIONS | {"cache_dir": str(cache)} | options
+    return resolve(config_module.replace(Config(), **values))
 
 
 def slim_vgg16(

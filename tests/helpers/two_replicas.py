@@ -21,6 +21,7 @@ import tensorflow as tf
 import tiny
 
 from cgan_tf import data
+from cgan_tf.core import config as config_module
 from cgan_tf.core import replicas
 from cgan_tf.core.config import Config
 from cgan_tf.core.run_folder import RunFolder
@@ -35,20 +36,20 @@ from cgan_tf.training import checkpoint, cluster, loop
 STEPS = 20
 # At the usual rates of these tiny, young networks a rounding error grows tenfold in two steps, also
 # on one replica; Adam's step does not shrink where a gradient is nothing but rounding.
-CALM = {"g_lr": 1e-5, "d_lr": 1e-5}
+CALM = {"gan_g_lr": 1e-5, "gan_d_lr": 1e-5}
 # Gradients that count: at the usual weights these penalties hardly show.
 GAN = {
-    "r1": {"penalty_interval": 3, "r1_gamma": 10.0},
-    "gp": {"penalty": "gp", "penalty_interval": 1, "g_norm": "pixel"},
-    "ragan": {"objective": "ragan", "penalty": "none", "augment": "diffaugment"},
+    "r1": {"gan_penalty_interval": 3, "gan_gamma": 10.0},
+    "gp": {"gan_penalty": "gp", "gan_penalty_interval": 1, "gan_g_norm": "pixel"},
+    "ragan": {"gan_objective": "ragan", "gan_penalty": "none", "gan_augment": "diffaugment"},
     "batch_norm": {
-        "d_norm": "batch", "penalty": "r1+r2", "penalty_interval": 3, "r1_gamma": 10.0,
-        "minibatch_std": False,
+        "gan_d_norm": "batch", "gan_penalty": "r1+r2", "gan_penalty_interval": 3, "gan_gamma": 10.0,
+        "gan_minibatch_std": False,
     },
-    "ada": {"augment": "ada", "ada_kimg": 0.5, "d_steps": 2, "penalty_interval": 3},
-    "style": {"arch": "stylegan", "objective": "rpgan", "penalty_interval": 3},
-    "wgan": {"objective": "wgan", "g_norm": "pixel"},
-    "spectral": {"d_norm": "spectral", "objective": "hinge", "penalty": "none"},
+    "ada": {"gan_augment": "ada", "gan_d_steps": 2, "gan_penalty_interval": 3},
+    "style": {"gan_arch": "stylegan", "gan_objective": "rpgan", "gan_penalty_interval": 3},
+    "wgan": {"gan_objective": "wgan", "gan_g_norm": "pixel"},
+    "spectral": {"gan_d_norm": "spectral", "gan_objective": "hinge", "gan_penalty": "none"},
 }  # fmt: skip
 
 
@@ -97,9 +98,9 @@ OTHERS = {
     "judge": (make_judge, {}),
     "inversion": (
         make_inversion,
-        {"inversion_batch_size": 8, "perceptual_crop": 16, "inversion_lr": 1e-5},
+        {"inversion_batch_size": 8, "inversion_perceptual_crop": 16, "inversion_lr": 1e-5},
     ),
-    "directions": (make_directions, {"directions_batch_size": 8}),
+    "directions_family": (make_directions, {"directions_batch_size": 8}),
 }
 
 
@@ -111,8 +112,8 @@ def run_steps(make: Callable, config: Config, faces: data.ImageData, labels: boo
     batches = iter(
         replicas.strategy().distribute_datasets_from_function(
             lambda _: pipeline.training_batches(
-                faces, "train", 8 * config.d_steps, config.seed, labels=labels,
-                passes=config.d_steps,
+                faces, "train", 8 * config.gan.d_steps, config.seed, labels=labels,
+                passes=config.gan.d_steps,
             )
         )
     )  # fmt: skip
@@ -166,8 +167,8 @@ def compare(case: str, config: Config, faces: data.ImageData, mirrored) -> dict:
 def resume(config: Config, faces: data.ImageData, mirrored) -> dict:
     """Whether a killed and resumed GAN on two replicas ends like one that was left alone."""
     replicas.use(mirrored)
-    config = dataclasses.replace(
-        config, kimg=0.048, checkpoint_minutes=1e-9, augment="ada", penalty_interval=2
+    config = config_module.replace(
+        config, gan_kimg=0.048, checkpoint_minutes=1e-9, gan_augment="ada", gan_penalty_interval=2
     )
     states = []
     for kill in (None, 4):
@@ -186,8 +187,8 @@ def resume(config: Config, faces: data.ImageData, mirrored) -> dict:
 
 
 def main(cache: str, out: str, *cases: str) -> None:
-    config = tiny.make_config(Path(cache), distribution="mirrored", devices=("CPU:0", "CPU:1"))
-    cluster.start(config)
+    config = tiny.make_config(Path(cache), devices=("CPU:0", "CPU:1"))
+    cluster.start(config.devices)
     mirrored = replicas.strategy()
     faces = data.open_data(config, say=lambda line: None)
     keras.applications.VGG16 = tiny.slim_vgg16

@@ -87,10 +87,10 @@ def test_sizes_are_pinned_for_every_preset(preset):
     config = config_module.make(preset, {"data_dir": "photos"})
     generator = models.build_generator(config)
     discriminator = Discriminator(
-        config.resolution, config.width, config.d_norm, config.minibatch_std
+        config.resolution, config.gan.width, config.gan.d_norm, config.gan.minibatch_std
     )
     generator.space = config_module.space(config)
-    encoder = Encoder(config.resolution, generator.latent_shape, config.encoder_width)
+    encoder = Encoder(config.resolution, generator.latent_shape, config.inversion.width)
     sizes = tuple(model.count_params() for model in (generator, discriminator, encoder))
     assert SIZES[preset] == sizes
 
@@ -378,7 +378,7 @@ def test_imagenets_weights_reach_the_backbone(monkeypatch):
     monkeypatch.setattr(keras.applications, "VGG16", slim_with_known_weights)
     backbone = vgg.build_backbone()
     assert float(tf.reduce_max(backbone.get_layer("block1_conv1").kernel)) < 5
-    vgg.load_imagenet(backbone, "--vgg_weights")
+    vgg.load_imagenet(backbone, "--regressor_vgg_weights")
     names = [f"block{b}_conv{i + 1}" for b, n in enumerate((2, 2, 3, 3, 3), 1) for i in range(n)]
     for index, name in enumerate(names):
         kernel, bias = backbone.get_layer(name).get_weights()
@@ -387,7 +387,7 @@ def test_imagenets_weights_reach_the_backbone(monkeypatch):
 
 @pytest.mark.parametrize(
     "flag, remedy",
-    [("--vgg_weights", "give a file, or none"), ("--perceptual", "take --perceptual=regressor")],
+    [("--regressor_vgg_weights", "give a file, or none"), ("--inversion_perceptual", "take --inversion_perceptual=regressor")],
 )
 def test_no_network_is_one_line(monkeypatch, flag, remedy):
     def offline(**options):
@@ -445,6 +445,6 @@ def test_a_file_without_vgg16s_weights_is_one_line(slim_vgg, tmp_path, make):
     with pytest.raises(UserError) as caught:
         vgg.load_file(backbone, str(path))
     line = str(caught.value)
-    assert line.startswith(f"--vgg_weights={path}: no VGG16 weights without top (")
+    assert line.startswith(f"--regressor_vgg_weights={path}: no VGG16 weights without top (")
     assert line.endswith("); give auto, imagenet, none or such a file") and "\n" not in line
     assert tiny.same(before, tiny.values(backbone))

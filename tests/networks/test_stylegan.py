@@ -10,6 +10,7 @@ import tensorflow as tf
 import tiny
 
 from cgan_tf.core import artifact
+from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.editing import models
 from cgan_tf.editing.network import Translator
@@ -258,11 +259,11 @@ def test_the_artifact_gives_the_same_images(model, tmp_path):
 
 
 def test_the_options_choose_the_generator():
-    style = models.build_generator(Config(arch="stylegan", style="adain", z_dim=6, width=8))
+    style = models.build_generator(config_module.replace(Config(), gan_arch="stylegan", gan_style="adain", gan_z_dim=6, gan_width=8))
     assert isinstance(style, StyleGenerator)
     assert (style.resolution, style.z_dim, style.width, style.style) == (64, 6, 8, "adain")
     assert style.convolutions[0].style == "adain"
-    assert type(models.build_generator(Config(z_dim=6, width=8))).__name__ == "Generator"
+    assert type(models.build_generator(config_module.replace(Config(), gan_z_dim=6, gan_width=8))).__name__ == "Generator"
 
 
 # The stage.
@@ -271,7 +272,7 @@ def test_the_options_choose_the_generator():
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory, cache, faces):
     """A finished tiny gan stage."""
-    config = tiny.make_config(cache, arch="stylegan")
+    config = tiny.make_config(cache, gan_arch="stylegan")
     folder = tiny.RunFolder(tmp_path_factory.mktemp("style") / "run")
     tiny.save_config(folder, config, faces)
     gan.run(config, folder, faces)
@@ -281,7 +282,7 @@ def stage(tmp_path_factory, cache, faces):
 def test_killed_and_resumed_it_ends_with_the_same_weights(stage, faces, tmp_path, monkeypatch):
     config, folder = stage
     again = tiny.RunFolder(tmp_path / "run")
-    config = tiny.make_config(config.cache_dir, arch="stylegan", checkpoint_minutes=1e-9)
+    config = tiny.make_config(config.cache_dir, gan_arch="stylegan", checkpoint_minutes=1e-9)
     tiny.save_config(again, config, faces)
     with monkeypatch.context() as patch:
         tiny.interrupt(patch, checkpoint=3, kill=5)
@@ -297,7 +298,7 @@ def test_the_stage_draws_truncation_and_mixing(stage):
     path = folder.stage("gan").path
     model = models.load_generator(folder.stage("gan").model)
     assert isinstance(model, StyleGenerator)
-    assert not np.array_equal(model.w_mean, np.zeros(config.z_dim))
+    assert not np.array_equal(model.w_mean, np.zeros(config.gan.z_dim))
     z = model.sample_prior(gan.GRID, seed=config.seed)
     truncation, mixing = (gan.images.decode_file(path / f"{name}.png")
                           for name in ("truncation", "mixing"))  # fmt: skip
@@ -325,7 +326,7 @@ def test_mixing_takes_coarse_layers_from_the_left(model):
 def test_the_editor_works_and_is_exported_in_every_space(tmp_path):
     """In ws, the richest; the SavedModel and the TFLite file must give Keras's images."""
     config = fake_run.make_config(
-        tmp_path / "cache", arch="stylegan", space="ws", truncation=0.7, quantize=("none",)
+        tmp_path / "cache", gan_arch="stylegan", inversion_space="ws", export_truncation=0.7, export_quantize=("none",)
     )
     folder = fake_run.make_run(tmp_path / "run", config)
     editor = Translator.from_run(folder.path)
@@ -350,7 +351,7 @@ def test_the_editor_works_and_is_exported_in_every_space(tmp_path):
 
 def test_what_adain_makes_of_the_constant_is_computed_once(tmp_path):
     """The first layer's kernel is not in a file for devices, nor a mapping that none asks for."""
-    config = fake_run.make_config(tmp_path / "cache", arch="stylegan", style="adain", space="w")
+    config = fake_run.make_config(tmp_path / "cache", gan_arch="stylegan", gan_style="adain", inversion_space="w")
     editor = Translator.from_run(fake_run.make_run(tmp_path / "run", config).path)
     saved_model.write(editor, tmp_path / "batch1", saved_model.DEVICE_SIGNATURES, batch=1)
     content = tflite.convert(tmp_path / "batch1", "none", "{}")

@@ -16,7 +16,7 @@ from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.data import face_detection, images
+from cgan_tf.data import face_crop, images
 from cgan_tf.editing import detail
 from cgan_tf.stages import calibration, directions
 from cgan_tf.training import checkpoint
@@ -146,7 +146,7 @@ def test_the_loss_closed_form(spread):
 
 def test_the_cosines_between_directions_by_hand():
     # Cosines 0.6, 0 and -0.8, whatever the lengths.
-    trainer = toy(cosine_weight=2.5)
+    trainer = toy(directions_cosine_weight=2.5)
     rows = np.array([[5.0, 0.0], [0.6, 0.8], [0.0, -3.0]], np.float32)
     assert float(directions.squared_cosines(tf.constant(rows))) == pytest.approx(1.0, rel=1e-6)
     layers = tf.reshape(tf.constant(rows), (3, 2, 1))
@@ -160,8 +160,8 @@ def test_the_cosines_between_directions_by_hand():
 
 def test_the_cosine_penalty_turns_directions_apart():
     trainer = toy(
-        content_weight=0.0, adversarial_weight=0.0, attribute_weight=0.0, hold_weight=0.0,
-        cosine_weight=1.0, directions_lr=0.05, directions_kimg=64 * 0.1,
+        content_weight=0.0, adversarial_weight=0.0, attribute_weight=0.0, directions_preservation_weight=0.0,
+        directions_cosine_weight=1.0, directions_lr=0.05, directions_kimg=64 * 0.1,
     )  # fmt: skip
     trainer.directions.assign([[1.0, 0.0], [1.6, 1.2]])
     step = tf.function(trainer.train_step, autograph=False)
@@ -195,7 +195,7 @@ def test_one_attribute_in_the_data_has_no_others_to_hold():
 
 def test_a_direction_turns_to_its_attribute_and_keeps_its_length():
     trainer = toy(
-        content_weight=0.0, adversarial_weight=0.0, hold_weight=0.0, directions_lr=0.05,
+        content_weight=0.0, adversarial_weight=0.0, directions_preservation_weight=0.0, directions_lr=0.05,
         directions_kimg=64 * 0.1,
     )  # fmt: skip
     wished = (SLOPES[:, :2] / np.linalg.norm(SLOPES[:, :2], axis=0)).T  # what moves A, and B
@@ -431,7 +431,7 @@ def test_how_much_further_an_edit_goes_that_keeps_the_detail(asked, band, monkey
     toys.dataset.read = lambda rows: np.full((len(rows), 8, 8, 3), 120, np.uint8)
     measured = calibration.Calibration(toys.trainer, toys.dataset, "validation", 200)
     found = measured.keep_detail(0, np.float32([0.0, 0.5]), asked)
-    mask = face_detection.soft_mask(8, face_detection.SOLID_DIFFERENCE)
+    mask = face_crop.soft_mask(8, face_crop.SOLID_DIFFERENCE)
     slope = 0.7 * 0.5 * (mask * painted).mean()  # per strength
     np.testing.assert_array_equal(detail.decode(found["footprint"], 8), painted)
     assert found["n"] == 20  # those without the attribute
@@ -514,7 +514,7 @@ def test_data_without_a_default(faces):
 
 
 def test_what_is_to_be_held():
-    config = tiny.make_config("cache", hold=("Smiling:Male+Pale_Skin", "Eyeglasses:Smiling"))
+    config = tiny.make_config("cache", directions_condition=("Smiling:Male+Pale_Skin", "Eyeglasses:Smiling"))
     directions.check_hold(config, ("Smiling", "Eyeglasses"), HOLDABLE)
     assert config_module.held(config) == {
         "Smiling": ("Male", "Pale_Skin"),
@@ -541,10 +541,10 @@ HOLDABLE = types.SimpleNamespace(attribute_names=("Smiling", "Male", "Pale_Skin"
     ],
 )
 def test_a_hold_that_does_not_fit_is_one_line(hold, wanted):
-    config = tiny.make_config("cache", hold=(hold,))
+    config = tiny.make_config("cache", directions_condition=(hold,))
     with pytest.raises(UserError) as caught:
         directions.check_hold(config, ("Smiling", "Eyeglasses"), HOLDABLE)
-    assert str(caught.value) == f"--hold={hold}: {wanted}"
+    assert str(caught.value) == f"--directions_condition={hold}: {wanted}"
 
 
 # The stage.
@@ -595,7 +595,7 @@ def test_strengths_out_of_reach_are_recorded(chain):
     notes = chain.folder.read()["substitutions"]
     for name in chain.config.attributes:
         assert f"{name} +1 stands for " in notes[f"calibration of {name}"]
-        assert "not --calibrated_change=" in notes[f"calibration of {name}"]
+        assert "not --directions_calibrated_change=" in notes[f"calibration of {name}"]
         entry = json.loads((chain.folder.stage("directions").model / f"{name}.json").read_text())
         reached = next(at["change"] for at in entry["calibration"] if at["strength"] == 1.0)
         change = entry["keep_detail"]["change"]

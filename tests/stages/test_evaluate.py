@@ -1,7 +1,6 @@
 """cgan_tf.measure, cgan_tf.evaluate and cgan_tf.figures on an untrained run of 32 px."""
 
 import copy
-import dataclasses
 import functools
 import json
 
@@ -14,10 +13,10 @@ from cgan_tf import data
 from cgan_tf.commands import evaluate as evaluate_command
 from cgan_tf.commands import figures
 from cgan_tf.core import artifact
+from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
+from cgan_tf.data import synthetic
 from cgan_tf.data.images import decode_file, to_float
-from cgan_tf.data.synthetic import drawing
-from cgan_tf.data.synthetic import source as synthetic_source
 from cgan_tf.editing import models, network, projection
 from cgan_tf.editing.detail import KeepDetail
 from cgan_tf.evaluation import counterfactual, edits, generation, inversion, subject
@@ -25,8 +24,8 @@ from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.judge import Judge
 from cgan_tf.stages import evaluate, judge
 
-OPTIONS = {"judge_kimg": 0.256, "eval_fakes": 120, "eval_photos": 10, "eval_projections": 3,
-           "projection_steps": 3, "hybrid_steps": 2, "precision": "float32"}  # fmt: skip
+OPTIONS = {"evaluate_judge_kimg": 0.256, "evaluate_samples": 120, "evaluate_photos": 10, "evaluate_projections": 3,
+           "evaluate_optimize_steps": 3, "evaluate_hybrid_steps": 2, "precision": "float32"}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -92,7 +91,7 @@ def test_report_has_exactly_the_documented_layout(finished):
         "kid", "kid_std", "kid_floor", "precision", "recall", "n_real", "n_fake", "n_floor", "seed",
     }  # fmt: skip
     assert set(report["regressor"]) == {"n", "seed", "regressor", "judge", "majority", "attributes"}
-    assert tuple(report["regressor"]["attributes"]) == drawing.ATTRIBUTES
+    assert tuple(report["regressor"]["attributes"]) == synthetic.ATTRIBUTES
     assert set(report["inversion"]) == {"encoder", "hybrid", "optimize"}
     projected = {"psnr", "ssim", "perceptual", "perceptual_encoder", "identity",
                  "seconds_per_image", "n", "seed"}  # fmt: skip
@@ -139,7 +138,7 @@ def test_report_tells_more_of_edits_than_one_strength(finished):
         wanted = report["edits"]["learned"]["Smiling"][key]
         assert at_one[key] == pytest.approx(wanted, rel=1e-5, abs=1e-7)
     row = report["rescoring"]["matrix"]["Smiling"]
-    assert tuple(row) == drawing.ATTRIBUTES
+    assert tuple(row) == synthetic.ATTRIBUTES
     assert row["Smiling"] == pytest.approx(at_one["target_change"], rel=1e-4, abs=1e-7)
     assert all(len(report["preservation"][way]["all"]) == 3 for way in ("learned", "random"))
     for name in names:
@@ -379,10 +378,10 @@ def test_photos_come_from_the_split_that_is_named(finished, chain, photos):
 def test_counterfactual_knows_a_true_edit_from_none(finished, chain, photos, monkeypatch):
     name = "Eyeglasses"
     rows = edits.rows_without(chain, photos, name)
-    faces = [synthetic_source.face(photos.indices[row]) for row in rows]
-    changed = [drawing.counterfactual(face, name, True) for face in faces]
-    truth = to_float(np.stack([drawing.render(face, 32) for face in changed]))
-    unedited = to_float(np.stack([drawing.render(face, 32) for face in faces]))
+    faces = [synthetic.dataset_face(photos.indices[row]) for row in rows]
+    changed = [synthetic.counterfactual(face, name, True) for face in faces]
+    truth = to_float(np.stack([synthetic.render(face, 32) for face in changed]))
+    unedited = to_float(np.stack([synthetic.render(face, 32) for face in faces]))
     np.testing.assert_array_equal(unedited, photos.images[rows])
     monkeypatch.setattr(chain, "attributes", (name,))
     rest, moved = chain.generate, photos.latents[rows] + chain.directions[name]
@@ -468,7 +467,7 @@ def test_compare_judges_both_generators_alike(finished, other_run):
 
 def test_compare_tells_how_well_a_stylegans_spaces_separate(finished, tmp_path, monkeypatch):
     config, folder, _, _ = finished
-    other = fake_run.make_run(tmp_path / "style", dataclasses.replace(config, arch="stylegan"))
+    other = fake_run.make_run(tmp_path / "style", config_module.replace(config, gan_arch="stylegan"))
     few = functools.partial(generation.measure_separability, samples=500)
     monkeypatch.setattr(generation, "measure_separability", few)
     result = evaluate_command.compare(folder.path, other.path)
@@ -596,13 +595,13 @@ def test_what_set_misses_has_bars_on_photos(finished):
 def test_hybrid_beside_the_encoder_and_optimize(finished):
     report = copy.deepcopy(finished[3])
     report["inversion"]["hybrid"] |= {
-        "perceptual": 0.6,
+        "inversion_perceptual": 0.6,
         "perceptual_encoder": 1.2,
         "n": 64,
         "seconds_per_image": 0.9,
         "seconds_to_optimize": None,
     }
-    report["inversion"]["optimize"] |= {"perceptual": 0.5, "seconds_per_image": 2.0}
+    report["inversion"]["optimize"] |= {"inversion_perceptual": 0.5, "seconds_per_image": 2.0}
     rows = {row.name: row.value for row in figures.evaluation_rows(report, {})}
     assert rows["hybrid, distance / encoder's"] == 0.5
     assert rows["hybrid, seconds per image"] == 0.9
@@ -611,7 +610,7 @@ def test_hybrid_beside_the_encoder_and_optimize(finished):
     report["inversion"]["hybrid"]["seconds_to_optimize"] = 0.5
     rows = {row.name: row.value for row in figures.evaluation_rows(report, {})}
     assert rows["hybrid, seconds to optimize's distance / its"] == 0.25
-    for mode in ("hybrid", "optimize"):  # an older report, or --eval_projections=0
+    for mode in ("hybrid", "optimize"):  # an older report, or --evaluate_projections=0
         del report["inversion"][mode]
     assert not any(row.name.startswith("hybrid") for row in figures.evaluation_rows(report, {}))
 

@@ -120,7 +120,7 @@ def test_too_few_samples_of_one_class_is_one_line(sure, few, other):
     with pytest.raises(UserError) as caught:
         hyperplane.hyperplane(samples, 0, "Bald")
     assert str(caught.value) == (
-        f"--hyperplane_samples=1000: only 49 are {few} Bald by the regressor, its hyperplane "
+        f"--directions_samples=1000: only 49 are {few} Bald by the regressor, its hyperplane "
         "needs 50; raise the number, or leave Bald out"
     )
 
@@ -173,7 +173,7 @@ def test_a_direction_in_the_span_of_the_held_is_refused():
     with pytest.raises(UserError) as caught:
         hyperplane.project_out("A", np.array([2.0, -3.0, 0.0]), held)
     assert str(caught.value) == (
-        "--hold=A:B+C: nothing of the direction is left when they are held; hold fewer"
+        "--directions_condition=A:B+C: nothing of the direction is left when they are held; hold fewer"
     )
 
 
@@ -384,7 +384,7 @@ def make(ready, chain, path, **options):
     """The directions stage of a copy; (its folder, its direction files by attribute)."""
     shutil.copytree(ready.path, path)
     folder = RunFolder(path)
-    config = tiny.make_config(chain.config.cache_dir, hyperplane_samples=500, **options)
+    config = tiny.make_config(chain.config.cache_dir, directions_samples=500, **options)
     directions.run(config, folder, chain.faces)
     entries = {
         path.stem: json.loads(path.read_text())
@@ -397,7 +397,7 @@ def make(ready, chain, path, **options):
 def test_a_run_of_each_family_is_calibrated_and_loads(
     family, ready, chain, slim_vgg, tmp_path, capsys
 ):
-    folder, entries = make(ready, chain, tmp_path / "run", directions=family)
+    folder, entries = make(ready, chain, tmp_path / "run", directions_family=family)
     said = capsys.readouterr().out
     assert folder.stage("directions").finished()
     editor = network.Translator.from_run(folder.path)
@@ -420,14 +420,14 @@ def test_a_run_of_each_family_is_calibrated_and_loads(
         found = entry["found"]
         wanted = found["sign"] * components[found["component"]]
         assert cosine(vector, wanted) == pytest.approx(1, abs=1e-4)
-    _, again = make(ready, chain, tmp_path / "again", directions=family)
+    _, again = make(ready, chain, tmp_path / "again", directions_family=family)
     assert again == entries  # the same seed
 
 
 def test_held_attributes_are_projected_out_of_any_family(ready, chain, slim_vgg, tmp_path):
     held = ("Smiling:Eyeglasses+Pale_Skin",)
     _, plain = make(ready, chain, tmp_path / "plain")
-    folder, entries = make(ready, chain, tmp_path / "held", hold=held)
+    folder, entries = make(ready, chain, tmp_path / "held", directions_condition=held)
     assert entries["Smiling"]["hold"] == ["Eyeglasses", "Pale_Skin"]
     assert entries["Eyeglasses"] == plain["Eyeglasses"]  # which holds nothing
     generator = artifact.load_model(Generator, folder.stage("gan").model)

@@ -54,8 +54,8 @@ def record(trainer, step=0):
 def textbook(trainer, label=1.0):
     """Both gradients of a model with D's update and then G's, each with passes of its own."""
     config, g, d = trainer.config, trainer.generator, trainer.discriminator
-    game, smooth = losses.OBJECTIVES[config.objective], () if label == 1 else (label,)
-    z = g.sample_prior(config.batch_size, keras.random.SeedGenerator(config.seed))
+    game, smooth = losses.OBJECTIVES[config.gan.objective], () if label == 1 else (label,)
+    z = g.sample_prior(config.gan.batch_size, keras.random.SeedGenerator(config.seed))
     with tf.GradientTape() as tape:
         loss = game.discriminator(
             d(reals(), training=True),
@@ -85,7 +85,7 @@ def assert_close_but_unused(one, two):
 @pytest.mark.parametrize("norm", ["none", "batch"])
 @pytest.mark.parametrize("label", [1.0, 0.9])
 def test_the_fused_step_has_the_textbooks_gradients(cache, norm, label):
-    trainer = build(cache, d_norm=norm, real_label=label, penalty="none", minibatch_std=True)
+    trainer = build(cache, gan_d_norm=norm, gan_real_label=label, gan_penalty="none", gan_minibatch_std=True)
     g_wanted, d_wanted = textbook(trainer, label)
     g_gradients, d_gradients, logs = record(trainer)
     assert_close(g_gradients, g_wanted)
@@ -95,7 +95,7 @@ def test_the_fused_step_has_the_textbooks_gradients(cache, norm, label):
 
 @pytest.mark.parametrize("objective", losses.OBJECTIVES)
 def test_the_fused_step_has_the_textbooks_gradients_in_every_game(cache, objective):
-    trainer = build(cache, objective=objective, penalty="none")
+    trainer = build(cache, gan_objective=objective, gan_penalty="none")
     trainer._apply_d = lambda gradients: trainer.d_optimizer.apply(
         gradients, trainer.discriminator.trainable_variables
     )  # without wgan's clipping
@@ -109,7 +109,7 @@ def test_the_fused_step_has_the_textbooks_gradients_in_every_game(cache, objecti
 
 
 def test_the_logs_are_the_losses_and_ds_opinion(cache):
-    trainer = build(cache, penalty="none", real_label=0.9)
+    trainer = build(cache, gan_penalty="none", gan_real_label=0.9)
     z = trainer.generator.sample_prior(8, keras.random.SeedGenerator(trainer.config.seed))
     real = trainer.discriminator(reals(), training=True)
     fake = trainer.discriminator(trainer.generator(z, training=True), training=True)
@@ -125,9 +125,9 @@ def test_the_logs_are_the_losses_and_ds_opinion(cache):
 
 
 def test_r1_joins_every_interval_th_step_with_the_skipped_ones_weight(cache):
-    options = {"penalty_interval": 3, "d_norm": "none"}
-    _, without, _ = record(build(cache, penalty="none", **options))
-    trainer = build(cache, r1_gamma=0.8, **options)
+    options = {"gan_penalty_interval": 3, "gan_d_norm": "none"}
+    _, without, _ = record(build(cache, gan_penalty="none", **options))
+    trainer = build(cache, gan_gamma=0.8, **options)
     with tf.GradientTape() as tape:
         penalty = losses.gradient_square_penalty(
             lambda x: trainer.discriminator(x, training=True), reals()
@@ -138,7 +138,7 @@ def test_r1_joins_every_interval_th_step_with_the_skipped_ones_weight(cache):
     factor = 0.8 / 2 * 3
     assert max(np.abs(e).max() for e in extra) * factor > 1e-3
     for step in range(7):
-        _, gradients, logs = record(build(cache, r1_gamma=0.8, **options), step)
+        _, gradients, logs = record(build(cache, gan_gamma=0.8, **options), step)
         if step % 3:
             assert float(logs["r1"]) == 0
             for one, two in zip(gradients, without, strict=True):
@@ -150,13 +150,13 @@ def test_r1_joins_every_interval_th_step_with_the_skipped_ones_weight(cache):
 
 
 def test_lazy_r1_counts_the_discriminators_steps(cache):
-    trainer = build(cache, penalty_interval=3)
+    trainer = build(cache, gan_penalty_interval=3)
     step = tf.function(trainer.train_step, autograph=False)
     penalties = [float(step(reals(seed=seed))["r1"]) for seed in range(8)]
     assert [penalty > 0 for penalty in penalties] == [True, False, False] * 2 + [True, False]
 
 
-PENALTIES = {"r1": {"r1_gamma": 0.8}, "r2": {"r2_gamma": 0.6}, "gp": {"gp_weight": 2.0}}
+PENALTIES = {"r1": {"gan_gamma": 0.8}, "r2": {"gan_gamma": 0.6}, "gp": {"gp_weight": 2.0}}
 
 
 def penalty_alone(trainer, name):
@@ -187,10 +187,10 @@ def penalty_alone(trainer, name):
 @pytest.mark.parametrize("penalty", ["r1", "r2", "r1+r2", "gp"])
 def test_each_penalty_joins_with_its_weight(cache, penalty):
     names = penalty.split("+")
-    options = {"penalty": penalty, "penalty_interval": 2, "d_norm": "none"}
+    options = {"gan_penalty": penalty, "gan_penalty_interval": 2, "gan_d_norm": "none"}
     for name in names:
         options |= PENALTIES[name]
-    _, without, _ = record(build(cache, **options | {"penalty": "none"}))
+    _, without, _ = record(build(cache, **options | {"gan_penalty": "none"}))
     _, gradients, logs = record(build(cache, **options))
     wanted = [np.zeros_like(gradient) for gradient in gradients]
     for name in names:
@@ -210,7 +210,7 @@ def test_interpolates_are_drawn_uniformly(cache, monkeypatch):
     monkeypatch.setattr(
         losses, "interpolate", lambda reals, fakes, alpha: seen.append(alpha.numpy()) or reals
     )
-    trainer = build(cache, objective="wgan_gp", penalty_interval=1, d_norm="none")
+    trainer = build(cache, gan_objective="wgan_gp", gan_penalty_interval=1, gan_d_norm="none")
     for seed in range(60):
         trainer.train_step(reals(seed=seed))
     alpha = np.concatenate(seen).ravel()
@@ -222,7 +222,7 @@ def test_interpolates_are_drawn_uniformly(cache, monkeypatch):
 
 def test_several_d_steps_are_those_of_the_algorithm(cache):
     """Two D steps on fresh reals and noise, then G's on fresh noise, through the updated D."""
-    options = {"d_steps": 2, "penalty": "none", "d_norm": "none"}
+    options = {"gan_d_steps": 2, "gan_penalty": "none", "gan_d_norm": "none"}
     trainer = build(cache, **options)
     both = tf.concat([reals(seed=1), reals(seed=2)], axis=0)
     trainer.train_step(both)
@@ -248,7 +248,7 @@ def test_several_d_steps_are_those_of_the_algorithm(cache):
 
 
 def test_wgan_clips_after_the_step(cache):
-    trainer = build(cache, objective="wgan", clip_value=0.02, d_norm="none")
+    trainer = build(cache, gan_objective="wgan", clip_value=0.02, gan_d_norm="none")
     trainer.train_step(reals())
     sizes = [np.abs(w.numpy()).max() for w in trainer.discriminator.trainable_weights]
     assert max(sizes) == pytest.approx(0.02)
@@ -256,16 +256,16 @@ def test_wgan_clips_after_the_step(cache):
 
 
 def test_ada_at_probability_0_changes_no_gradient(cache):
-    options = {"d_norm": "none", "penalty": "none"}
+    options = {"gan_d_norm": "none", "gan_penalty": "none"}
     g_plain, d_plain, _ = record(build(cache, **options))
-    g_ada, d_ada, logs = record(build(cache, augment="ada", **options))
+    g_ada, d_ada, logs = record(build(cache, gan_augment="ada", **options))
     assert_close(g_ada, g_plain)
     assert_close(d_ada, d_plain)
     assert "augment_p" in logs
 
 
 def test_diffaugment_is_between_both_sides_and_d(cache, monkeypatch):
-    trainer = build(cache, augment="diffaugment", augment_ops=("cutout",), penalty="r1")
+    trainer = build(cache, gan_augment="diffaugment", gan_augment_ops=("cutout",), gan_penalty="r1")
     seen = []
     call = trainer.discriminator.call
     monkeypatch.setattr(
@@ -282,7 +282,7 @@ def test_diffaugment_is_between_both_sides_and_d(cache, monkeypatch):
 @pytest.mark.parametrize("sign, target, moves", [(1.0, 0.6, 1), (-1.0, 0.6, -1), (0.4, 0.6, -1)])
 def test_ada_moves_against_ds_sureness(cache, sign, target, moves):
     # 8 of 1,000 images: a step moves p by 8 / (1,000 ada_kimg).
-    trainer = build(cache, augment="ada", ada_target=target, ada_kimg=0.4)
+    trainer = build(cache, gan_augment="ada", ada_target=target, ada_kimg=0.4)
     trainer.augment_p.assign(0.5)
     trainer.real_sign.assign(sign)
     trainer._steer(tf.fill((8, 1), 3.0 * sign))
@@ -305,8 +305,8 @@ def test_samples_that_are_all_alike_stop_the_stage(chain, tmp_path, monkeypatch)
         gan.run(chain.config, folder, chain.faces)
     assert str(error.value) == (
         "gan: collapsed (64 samples differ by 0.01 on average, less than --collapse_ratio=0.1 of "
-        "what photos do) at 0.03 kimg; there is no checkpoint yet; lower --g_lr and --d_lr, or "
-        "raise the penalty's weight (--r1_gamma), with --restart"
+        "what photos do) at 0.03 kimg; there is no checkpoint yet; lower --gan_g_lr and --gan_d_lr, or "
+        "raise the penalty's weight (--gan_gamma), with --restart"
     )
     assert not folder.stage("gan").finished()
 
@@ -319,7 +319,7 @@ def test_the_mean_distance_of_images():
 
 
 def test_spectral_normalization_holds_each_layers_norm(cache):
-    trainer = build(cache, d_norm="spectral", penalty="none")
+    trainer = build(cache, gan_d_norm="spectral", gan_penalty="none")
     for seed in range(30):
         trainer.discriminator(reals(seed=seed), training=True)
     layers = [x for x in trainer.discriminator.layers if hasattr(x, "normalized_weights")]
@@ -341,7 +341,7 @@ def test_the_average_starts_as_a_copy(cache):
 @pytest.mark.parametrize("steps", [1, 4])
 def test_the_averages_half_life(cache, steps):
     # So many steps of 8 images are one half-life: half of the old value is left.
-    trainer = build(cache, ema_kimg=8 * steps / 1000, ema_rampup=0.0)
+    trainer = build(cache, gan_ema_kimg=8 * steps / 1000, ema_rampup=0.0)
     old = [np.random.default_rng(0).normal(size=w.shape) for w in trainer.average.trainable_weights]
     for weight, value in zip(trainer.average.trainable_weights, old, strict=True):
         weight.assign(value)
@@ -356,7 +356,7 @@ def test_the_averages_half_life(cache, steps):
 
 def test_the_averages_half_life_grows_to_its_own(cache):
     # After n steps of 8 images the half-life is a half of them, 0.004 n kimg, until it is 0.016.
-    trainer = build(cache, ema_kimg=0.016, ema_rampup=0.5)
+    trainer = build(cache, gan_ema_kimg=0.016, ema_rampup=0.5)
     weight, value = trainer.average.trainable_weights[0], trainer.generator.trainable_weights[0]
     trainer.g_optimizer, trainer.d_optimizer = Recorder(), Recorder()
     for step in (1, 2, 3, 4, 8):
@@ -368,7 +368,7 @@ def test_the_averages_half_life_grows_to_its_own(cache):
 
 
 def test_the_average_takes_batch_norms_statistics_too(cache):
-    trainer = build(cache, ema_kimg=0.008, ema_rampup=0.0)
+    trainer = build(cache, gan_ema_kimg=0.008, ema_rampup=0.0)
     before = tiny.values(trainer.average)
     trainer.train_step(reals())
     for mean, start, value in zip(
@@ -379,7 +379,7 @@ def test_the_average_takes_batch_norms_statistics_too(cache):
 
 
 def test_no_averaging_is_a_copy(cache):
-    trainer = build(cache, ema_kimg=0.0)
+    trainer = build(cache, gan_ema_kimg=0.0)
     trainer.train_step(reals())
     assert tiny.same(tiny.values(trainer.average), tiny.values(trainer.generator))
 
@@ -442,7 +442,7 @@ def test_the_stage_leaves_these_files(chain):
     assert [line["kimg"] for line in lines] == [0.024, 0.048, 0.064]
     assert {"g_loss", "d_loss", "d_real", "d_fake", "r1"} < set(lines[0])
     assert all(line["r1"] > 0 for line in lines)
-    assert stage.read_metadata()["kimg"] == chain.config.kimg
+    assert stage.read_metadata()["kimg"] == chain.config.gan.kimg
 
 
 def test_the_models_are_the_average_and_the_discriminator(chain):
@@ -457,7 +457,7 @@ def test_the_models_are_the_average_and_the_discriminator(chain):
     assert not tiny.same([v.numpy() for v in average.variables], part("generator"))
     discriminator = artifact.load_model(Discriminator, stage.path / "discriminator")
     assert tiny.same([v.numpy() for v in discriminator.variables], part("discriminator"))
-    assert average.prior == chain.config.prior and average.z_dim == chain.config.z_dim
+    assert average.prior == chain.config.gan.prior and average.z_dim == chain.config.gan.z_dim
 
 
 def copy_without(chain, path, *stages):

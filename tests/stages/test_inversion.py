@@ -38,7 +38,7 @@ def build(chain, **options):
     for weight in generator.trainable_weights:  # its images are all but gray
         weight.assign(weight.numpy() * 3)
     regressor = artifact.load_model(vgg.Regressor, chain.folder.stage("regressor").model)
-    encoder = Encoder(config.resolution, (config.z_dim,), config.encoder_width)
+    encoder = Encoder(config.resolution, (config.gan.z_dim,), config.inversion.width)
     perceptual = models.load_perceptual(config, regressor)
     return inversion.InversionTrainer(encoder, generator, perceptual, config)
 
@@ -144,7 +144,7 @@ def test_imagenets_features_are_frozen_too(chain, monkeypatch):
         keras.applications, "VGG16", lambda include_top, weights, **options: tiny.slim_vgg16(
             include_top, None, **options)
     )  # fmt: skip
-    trainer = build(chain, perceptual="imagenet")
+    trainer = build(chain, inversion_perceptual="imagenet")
     backbone = trainer.perceptual.backbone
     assert backbone is not None and not backbone.trainable_variables
     before = tiny.values(backbone)
@@ -161,7 +161,7 @@ def test_imagenets_features_that_cannot_be_had_are_one_line(chain, monkeypatch):
 
     monkeypatch.setattr(keras.applications, "VGG16", offline)
     with pytest.raises(UserError, match="the weights cannot be had"):
-        build(chain, perceptual="imagenet")
+        build(chain, inversion_perceptual="imagenet")
 
 
 def test_the_layers_weights_are_the_options(chain, slim_vgg):
@@ -190,7 +190,7 @@ def test_a_perfect_encoder_has_no_loss_on_samples(chain, slim_vgg):
 
 
 def test_crops_are_drawn_anew_and_equal_on_both_sides(chain, slim_vgg, monkeypatch):
-    trainer = build(chain, perceptual_crop=16)
+    trainer = build(chain, inversion_perceptual_crop=16)
     seen = []
     features = trainer.perceptual.features
     monkeypatch.setattr(
@@ -316,6 +316,6 @@ def test_what_nearly_all_validation_photos_reach(monkeypatch):
         return latents + 0.1 + index / 100
 
     exact = 20 * np.log10(2 / (0.1 + np.arange(40) / 100))
-    usual = inversion.usual_psnr(encoder, generator, read)
+    usual = inversion.psnr_p5(encoder, generator, read)
     assert abs(usual - np.quantile(exact, 0.05)) < 1e-3
     assert np.sum(exact < usual) == 2

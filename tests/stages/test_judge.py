@@ -115,7 +115,7 @@ def test_checkpoint_holds_every_variable_that_a_step_changes():
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    config = make_config(tmp_path_factory.mktemp("cache"), judge_kimg=0.5, precision="float32")
+    config = make_config(tmp_path_factory.mktemp("cache"), evaluate_judge_kimg=0.5, precision="float32")
     return config, data.open_data(config, say=lambda line: None)
 
 
@@ -151,7 +151,7 @@ def test_resumes_to_the_same_weights(tmp_path, photos, monkeypatch):
 
     # A checkpoint after every step, and the batches end after two: a process that is killed.
     monkeypatch.setattr(judge.pipeline, "training_batches", cut)
-    frequent = make_config(config.cache_dir, judge_kimg=0.5, precision="float32",
+    frequent = make_config(config.cache_dir, evaluate_judge_kimg=0.5, precision="float32",
                            checkpoint_minutes=1e-9)  # fmt: skip
     with pytest.raises(StopIteration):
         judge.ensure_judge(frequent, stage, dataset)

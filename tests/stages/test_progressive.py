@@ -9,6 +9,7 @@ import tensorflow as tf
 import tiny
 
 from cgan_tf.core import artifact
+from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.data import images
 from cgan_tf.networks import growing
@@ -20,8 +21,8 @@ from cgan_tf.training.loop import Stretch
 
 # 8 px: 4 steps of 16; 16 px: 4 of 8 that fade in and 4 more; 32 px: 4 and 4 of 8.
 GROWING = {
-    "progressive": True,
-    "kimg": 0.192,
+    "gan_progressive": True,
+    "gan_kimg": 0.192,
     "level_kimg": 0.064,
     "fade_kimg": 0.032,
     "level_batch_sizes": (16, 8, 8),
@@ -33,9 +34,9 @@ def make_config(cache, **options):
 
 
 def test_the_schedule():
-    config = Config(
-        progressive=True, kimg=100.0, level_kimg=20.0, fade_kimg=5.0, batch_size=32,
-        level_batch_sizes=(64, 64, 32, 32), d_steps=2,
+    config = config_module.replace(Config(), 
+        gan_progressive=True, gan_kimg=100.0, level_kimg=20.0, fade_kimg=5.0, gan_batch_size=32,
+        level_batch_sizes=(64, 64, 32, 32), gan_d_steps=2,
     )  # fmt: skip
     assert progressive.schedule(config) == [
         Level(8, False, 64, 157),  # 20 kimg of 128 images a step: 156.25
@@ -46,7 +47,7 @@ def test_the_schedule():
         Level(64, True, 32, 79),
         Level(64, False, 32, 547),  # what is left of the 100
     ]
-    whole_fade = progressive.schedule(dataclasses.replace(config, fade_kimg=20.0))
+    whole_fade = progressive.schedule(config_module.replace(config, fade_kimg=20.0))
     assert [(level.side, level.fading) for level in whole_fade] == [
         (8, False), (16, True), (32, True), (64, True), (64, False)
     ]  # fmt: skip
@@ -63,7 +64,7 @@ def test_stretches_are_counted_in_images():
 @pytest.fixture(scope="module", params=["dcgan", "stylegan"])
 def finished(request, tmp_path_factory, cache, faces):
     """A finished tiny gan stage, with ada."""
-    config = make_config(cache, arch=request.param, augment="ada", grid_kimg=0.032)
+    config = make_config(cache, gan_arch=request.param, gan_augment="ada", grid_kimg=0.032)
     folder = tiny.RunFolder(tmp_path_factory.mktemp("growing") / "run")
     tiny.save_config(folder, config, faces)
     gan.run(config, folder, faces)
@@ -97,7 +98,7 @@ def test_the_stage_leaves_ordinary_models(finished):
     names = sorted(name for name in state if name.startswith("average/"))
     for name, weight in zip(names, generator.weights, strict=False):
         np.testing.assert_array_equal(state[name], weight.numpy())
-    added = 4 if config.arch == "dcgan" else 0
+    added = 4 if config.gan.arch == "dcgan" else 0
     assert len(names) == len(generator.weights) + added
 
 

@@ -192,14 +192,14 @@ def scale(model):
 def test_auto_takes_imagenets_weights_where_they_can_be_had(monkeypatch, cache, faces):
     monkeypatch.setattr(keras.applications, "VGG16", online)
     for asked in ("auto", "imagenet"):
-        model, note = regressor.build(tiny.make_config(cache, vgg_weights=asked), faces, "float32")
+        model, note = regressor.build(tiny.make_config(cache, regressor_vgg_weights=asked), faces, "float32")
         assert note == "" and scale(model) == 1.0
         assert all(np.all(value == np.float32(0.01)) for value in model.backbone.get_weights())
 
 
 def test_auto_starts_from_scratch_where_they_cannot_and_says_so(monkeypatch, cache, faces):
     monkeypatch.setattr(keras.applications, "VGG16", offline)
-    model, note = regressor.build(tiny.make_config(cache, vgg_weights="auto"), faces, "float32")
+    model, note = regressor.build(tiny.make_config(cache, regressor_vgg_weights="auto"), faces, "float32")
     assert note == NOTE and scale(model) == 1 / 64
     kernel = model.backbone.get_layer("block4_conv2").kernel.numpy()
     assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 8)), rel=0.1)  # He's
@@ -207,20 +207,20 @@ def test_auto_starts_from_scratch_where_they_cannot_and_says_so(monkeypatch, cac
 
 def test_imagenet_asked_for_and_not_to_be_had_is_one_line(monkeypatch, cache, faces):
     monkeypatch.setattr(keras.applications, "VGG16", offline)
-    with pytest.raises(UserError, match="--vgg_weights=imagenet: the weights cannot be had"):
-        regressor.build(tiny.make_config(cache, vgg_weights="imagenet"), faces, "float32")
+    with pytest.raises(UserError, match="--regressor_vgg_weights=imagenet: the weights cannot be had"):
+        regressor.build(tiny.make_config(cache, regressor_vgg_weights="imagenet"), faces, "float32")
 
 
 def test_none_asks_nobody(slim_vgg, cache, faces):
     # The stand-in refuses to be asked for weights.
-    model, note = regressor.build(tiny.make_config(cache, vgg_weights="none"), faces, "float32")
+    model, note = regressor.build(tiny.make_config(cache, regressor_vgg_weights="none"), faces, "float32")
     assert note == "" and scale(model) == 1 / 64
 
 
 def test_a_file_is_taken(slim_vgg, cache, faces, tmp_path):
     source = keras.applications.VGG16(include_top=False, weights=None)
     source.save_weights(tmp_path / "vgg.weights.h5")
-    config = tiny.make_config(cache, vgg_weights=str(tmp_path / "vgg.weights.h5"))
+    config = tiny.make_config(cache, regressor_vgg_weights=str(tmp_path / "vgg.weights.h5"))
     model, note = regressor.build(config, faces, "float32")
     assert note == "" and scale(model) == 1.0
     assert tiny.same(model.backbone.get_weights(), source.get_weights())
@@ -274,10 +274,10 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(chain, slim_vgg, tmp_p
 
 def test_a_substitution_is_said_and_recorded(chain, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(keras.applications, "VGG16", offline)
-    config, folder = new_run(chain, tmp_path, vgg_weights="auto", regressor_kimg=0.004)
+    config, folder = new_run(chain, tmp_path, regressor_vgg_weights="auto", regressor_kimg=0.004)
     regressor.run(config, folder, chain.faces)
     assert capsys.readouterr().out.splitlines()[0] == f"note: {NOTE}"
-    assert folder.read()["substitutions"] == {"vgg_weights": NOTE}
+    assert folder.read()["substitutions"] == {"regressor_vgg_weights": NOTE}
     # Begun anew where there is a network, it is not true any more.
     shutil.rmtree(folder.stage("regressor").path)
     monkeypatch.setattr(keras.applications, "VGG16", online)
@@ -291,14 +291,14 @@ def test_a_substitution_is_said_and_recorded(chain, tmp_path, monkeypatch, capsy
 def test_a_network_that_comes_or_goes_changes_nothing_on_resume(
     chain, tmp_path, monkeypatch, before, after, start
 ):
-    config, folder = new_run(chain, tmp_path, vgg_weights="auto", regressor_kimg=0.016)
+    config, folder = new_run(chain, tmp_path, regressor_vgg_weights="auto", regressor_kimg=0.016)
     often = dataclasses.replace(config, checkpoint_minutes=1e-9)
     monkeypatch.setattr(keras.applications, "VGG16", before)
     with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
         tiny.interrupt(patch, checkpoint=2, kill=3)
         regressor.run(often, folder, chain.faces)
     notes = folder.read()["substitutions"]
-    assert notes == ({"vgg_weights": NOTE} if before is offline else {})
+    assert notes == ({"regressor_vgg_weights": NOTE} if before is offline else {})
     monkeypatch.setattr(keras.applications, "VGG16", after)
     regressor.run(config, folder, chain.faces)
     assert folder.read()["substitutions"] == notes
@@ -306,7 +306,7 @@ def test_a_network_that_comes_or_goes_changes_nothing_on_resume(
     assert scale(artifact.load_model(vgg.Regressor, stage.model)) == start
     if before is offline:
         monkeypatch.setattr(keras.applications, "VGG16", before)
-        _, whole = new_run(chain, tmp_path / "whole", vgg_weights="auto")
+        _, whole = new_run(chain, tmp_path / "whole", regressor_vgg_weights="auto")
         regressor.run(config, whole, chain.faces)
         assert stage.artifact_hash() == whole.stage("regressor").artifact_hash()
 

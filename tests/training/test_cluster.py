@@ -216,7 +216,7 @@ def test_a_distribution_that_makes_no_sense_is_refused(options, clustered, what)
     parsed = cluster.parse_cluster(json.dumps(CLUSTER)) if clustered else None
     with pytest.raises(UserError) as caught:
         cluster.start(make_config(**options), parsed)
-    assert str(caught.value).startswith("--distribution=") and what in str(caught.value)
+    assert str(caught.value).startswith("--devices=") and what in str(caught.value)
 
 
 def test_nothing_given_is_one_device():
@@ -232,22 +232,22 @@ class Replicas:
 @pytest.mark.parametrize(
     "options, count, line",
     [
-        ({}, 4, "--batch_size=8: 4 replicas share it with groups of 4 (--minibatch_std)"),
-        ({"minibatch_std": False}, 3, "--batch_size=8: 3 replicas share it: must be divisible"),
+        ({}, 4, "--gan_batch_size=8: 4 replicas share it with groups of 4 (--gan_minibatch_std)"),
+        ({"gan_minibatch_std": False}, 3, "--gan_batch_size=8: 3 replicas share it: must be divisible"),
         ({"regressor_batch_size": 3}, 2, "--regressor_batch_size=3: 2 replicas share it: must"),
         ({"inversion_batch_size": 3}, 2, "--inversion_batch_size=3: 2 replicas share it: must"),
         (
-            {"progressive": True, "level_batch_sizes": (12, 8, 8), "directions_batch_size": 8}, 2,
+            {"gan_progressive": True, "level_batch_sizes": (12, 8, 8), "directions_batch_size": 8}, 2,
             "--level_batch_sizes=12: 2 replicas share it with groups of 4",
         ),
         ({"directions_batch_size": 4}, 2, "--directions_batch_size=4: 2 replicas share it with"),
         (
             {
-                "batch_size": 24, "regressor_batch_size": 6, "inversion_batch_size": 6,
+                "gan_batch_size": 24, "regressor_batch_size": 6, "inversion_batch_size": 6,
                 "directions_batch_size": 24,
             },
             6,
-            "--distribution=auto: 6 replicas cannot share the judge's batch of 128",
+            "--devices=auto: 6 replicas cannot share the judge's batch of 128",
         ),
     ],
 )  # fmt: skip
@@ -272,8 +272,8 @@ def test_other_devices_are_no_stages_option():
 
 FLAGS = {
     "preset": "demo", "synthetic_size": 100, "resolution": 32, "precision": "float32",
-    "batch_size": 8, "width": 4, "z_dim": 8, "kimg": 0.16, "penalty_interval": 3,
-    "r1_gamma": 10, "directions_batch_size": 8, "g_lr": 1e-5, "d_lr": 1e-5,
+    "gan_batch_size": 8, "gan_width": 4, "gan_z_dim": 8, "gan_kimg": 0.16, "gan_penalty_interval": 3,
+    "gan_gamma": 10, "directions_batch_size": 8, "gan_g_lr": 1e-5, "gan_d_lr": 1e-5,
 }  # fmt: skip
 # The library's times are made for clusters.
 SHORT = (
@@ -358,7 +358,7 @@ def test_a_worker_that_does_not_come_is_one_line(index, missing):
         cluster.rendezvous(cluster_of(addresses, index), 0.5)
     assert 0.5 <= time.monotonic() - began < 5
     line = str(caught.value)
-    assert line.startswith(f"--distribution=multi_worker: {addresses[missing]} did not ")
+    assert line.startswith(f"--devices=multi_worker: {addresses[missing]} did not ")
     assert "\n" not in line
 
 
@@ -382,7 +382,7 @@ def test_the_command_says_who_did_not_come(tmp_path, cache, faces):
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_lost_worker_ends_the_other_and_the_job_goes_on(tmp_path, cache, faces, lost):
-    options = {"kimg": 4, "checkpoint_minutes": 1e-9}
+    options = {"gan_kimg": 4, "checkpoint_minutes": 1e-9}
     addresses, folder = two_addresses(), tmp_path / "run"
     workers = [
         start_worker(addresses, index, folder, cache, SHORT % 100, **options) for index in range(2)

@@ -1,0 +1,284 @@
+"""What the options may be: ranges of single ones, and which do not go together."""
+
+import math
+from collections.abc import Callable
+
+from cgan_tf.core import presets
+from cgan_tf.core.cli import closest
+from cgan_tf.core.config import (
+    AUGMENT_OPS,
+    FORMATS,
+    JUDGE_BATCH_SIZE,
+    MINIBATCH_GROUP,
+    OPTIONS,
+    RESOLUTIONS,
+    VARIANTS,
+    Config,
+    conditions,
+    flat,
+    get,
+    penalty_terms,
+)
+from cgan_tf.core.errors import UserError
+
+# The batches that D sees, in which --gan_minibatch_std groups images.
+GROUPED_BATCHES = ("gan_batch_size", "directions_batch_size")
+BATCH_SIZES = (
+    "gan_batch_size",
+    "regressor_batch_size",
+    "inversion_batch_size",
+    "directions_batch_size",
+)
+LISTS = {"export_formats": FORMATS, "export_quantize": VARIANTS, "gan_augment_ops": AUGMENT_OPS}
+
+Condition = Callable[[Config], bool]
+
+
+def _stylegan(c: Config) -> bool:
+    return c.gan.arch == "stylegan"
+
+
+# (condition, message): the first condition that is true is refused. Messages are formatted with the
+# options by flag.
+RULES: tuple[tuple[Condition, str], ...] = (
+    (
+        lambda c: c.resolution not in RESOLUTIONS,
+        f"--resolution={{resolution}}: one of {', '.join(map(str, RESOLUTIONS))}",
+    ),
+    (
+        lambda c: c.seed is not None and not 0 <= c.seed < 2**32,
+        f"--seed={{seed}}: from 0 to {2**32 - 1}",
+    ),
+    (
+        lambda c: c.data in ("celeba_dir", "folder") and not c.data_dir,
+        "--data_dir: give the folder of the photos (--data={data} needs it)",
+    ),
+    (
+        lambda c: len(c.gan.betas) != 2 or not all(0 <= beta < 1 for beta in c.gan.betas),
+        "--gan_betas={gan_betas}: give two numbers from 0 to below 1",
+    ),
+    (lambda c: c.gan.real_label > 1, "--gan_real_label={gan_real_label}: must be at most 1"),
+    # What the generator's architecture does not have.
+    (
+        lambda c: _stylegan(c) and c.gan.g_norm != "batch",
+        "--gan_g_norm={gan_g_norm} with --gan_arch=stylegan: its styles normalize; take "
+        "--gan_g_norm=batch or --gan_arch=dcgan",
+    ),
+    (
+        lambda c: _stylegan(c) and c.gan.prior != "normal",
+        "--gan_prior={gan_prior} with --gan_arch=stylegan: its mapping network only uses the "
+        "direction of z; take --gan_prior=normal or --gan_arch=dcgan",
+    ),
+    (
+        lambda c: not _stylegan(c) and c.gan.style != "modulated",
+        "--gan_style={gan_style}: only --gan_arch=stylegan has it, not {gan_arch}",
+    ),
+    (
+        lambda c: not _stylegan(c) and c.export.truncation != 1,
+        "--export_truncation={export_truncation}: only --gan_arch=stylegan has it, not {gan_arch}",
+    ),
+    (
+        lambda c: not _stylegan(c) and c.inversion.space not in ("auto", "z"),
+        "--inversion_space={inversion_space}: only --gan_arch=stylegan has w; take "
+        "--inversion_space=z, or train another generator",
+    ),
+    # Objective, penalty, normalization and augmentation.
+    (
+        lambda c: c.gan.real_label < 1 and c.gan.objective not in ("minimax", "non_saturating"),
+        "--gan_real_label={gan_real_label}: labels are smoothed in minimax and non_saturating, not "
+        "in --gan_objective={gan_objective}",
+    ),
+    (
+        lambda c: c.gan.objective == "wgan" and c.gan.penalty not in ("auto", "none"),
+        "--gan_penalty={gan_penalty}: wgan clips D's weights instead; take --gan_penalty=none or "
+        "--gan_objective=wgan_gp",
+    ),
+    (
+        lambda c: c.gan.objective == "wgan_gp" and c.gan.penalty not in ("auto", "gp"),
+        "--gan_penalty={gan_penalty}: wgan_gp needs gp; take --gan_penalty=auto or another "
+        "--gan_objective",
+    ),
+    (
+        lambda c: c.gan.augment != "none" and not c.gan.augment_ops,
+        "--gan_augment_ops: none given with --gan_augment={gan_augment}; take some of "
+        f"{', '.join(AUGMENT_OPS)}",
+    ),
+    (
+        lambda c: c.gan.augment == "ada"
+        and c.gan.objective in ("wgan", "wgan_gp", "ragan", "rpgan"),
+        "--gan_augment=ada with --gan_objective={gan_objective}: the sign of D on reals, which "
+        "controls ada, has no meaning there; take --gan_augment=diffaugment",
+    ),
+    (
+        lambda c: "gp" in penalty_terms(c) and c.gan.d_norm == "spectral",
+        "--gan_d_norm={gan_d_norm} with --gan_penalty=gp: spectral normalization bounds D's "
+        "gradient too; take --gan_d_norm=none",
+    ),
+    (
+        lambda c: "gp" in penalty_terms(c) and c.gan.d_norm == "batch",
+        "--gan_d_norm={gan_d_norm} with --gan_penalty=gp: the penalty is per image, batch norm "
+        "mixes images; take --gan_d_norm=none",
+    ),
+    (
+        lambda c: c.gan.equalized_lr and c.gan.d_norm == "spectral",
+        "--gan_equalized_lr=true with --gan_d_norm=spectral: both rescale the weights; take one",
+    ),
+    (
+        lambda c: c.gan.equalized_lr and c.gan.objective == "wgan",
+        "--gan_equalized_lr=true with --gan_objective=wgan: it would scale clipped weights; take "
+        "one of the two",
+    ),
+    (
+        lambda c: c.gan.objective == "wgan" and c.gan.d_norm == "spectral",
+        "--gan_d_norm=spectral with --gan_objective=wgan: weight clipping bounds D already; take "
+        "--gan_d_norm=none or batch",
+    ),
+    # Sizes.
+    (
+        lambda c: c.regressor.resolution is not None and c.resolution % c.regressor.resolution,
+        "--regressor_resolution={regressor_resolution}: must divide --resolution={resolution}",
+    ),
+    (
+        lambda c: c.inversion.perceptual_crop is not None
+        and c.inversion.perceptual_crop > c.resolution,
+        "--inversion_perceptual_crop={inversion_perceptual_crop}: at most --resolution={resolution}",
+    ),
+    *(
+        (
+            lambda c, flag=flag: c.gan.minibatch_std and get(c, flag) % MINIBATCH_GROUP,
+            f"--{flag}={{{flag}}}: must be divisible by {MINIBATCH_GROUP}, the group of "
+            "--gan_minibatch_std",
+        )
+        for flag in GROUPED_BATCHES
+    ),
+    # Directions.
+    (
+        lambda c: c.directions.cosine_weight and c.directions.family != "learned",
+        "--directions_cosine_weight={directions_cosine_weight}: only --directions_family=learned "
+        "has it, not {directions_family}",
+    ),
+    (
+        lambda c: c.directions.family in ("sefa", "pca")
+        and _stylegan(c)
+        and c.inversion.space == "z",
+        "--directions_family={directions_family} with --inversion_space=z: it works in w of "
+        "stylegan; take --inversion_space=w or ws",
+    ),
+    *(
+        (lambda c, flag=flag: not get(c, flag), f"--{flag}: nothing given; see --help")
+        for flag in ("export_formats", "export_quantize", "devices")
+    ),
+)
+
+
+def check(config: Config) -> None:
+    """Raises a UserError for the first option, or pair of options, that makes no sense."""
+    for flag in OPTIONS:
+        _check_range(flag, config)
+    for condition, message in RULES:
+        if condition(config):
+            values = {flag: presets.text(value) for flag, value in flat(config).items()}
+            raise UserError(message.format(**values))
+    _check_conditions(config)
+
+
+def _check_range(flag: str, config: Config) -> None:
+    value, meta = get(config, flag), OPTIONS[flag].metadata
+    given = f"--{flag}={presets.text(value)}"
+    if value is None:
+        return
+    known = meta["choices"]
+    if known and value not in known:
+        raise UserError(
+            f"{given}: unknown value{closest(str(value), known)}; one of {', '.join(known)}"
+        )
+    for part in value if flag in LISTS else ():
+        if part not in LISTS[flag]:
+            raise UserError(
+                f"--{flag}={part}: unknown{closest(part, LISTS[flag])}; one of "
+                f"{', '.join(LISTS[flag])}"
+            )
+    low, above, below = meta["minimum"], meta["above"], meta["below"]
+    if low is not None and not value >= low:
+        raise UserError(f"{given}: must be at least {low:g}")
+    if above is not None and not value > above:
+        raise UserError(f"{given}: must be more than {above:g}")
+    if below is not None and not value < below:
+        raise UserError(f"{given}: must be less than {below:g}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{given}: must be finite")
+
+
+def _check_conditions(config: Config) -> None:
+    """Refuses a --directions_condition that is not written A:B+C, or contradicts itself."""
+    edited = [text.partition(":")[0] for text in config.directions.condition]
+    for text, (name, preserved) in zip(
+        config.directions.condition,
+        ((name, text.partition(":")[2].split("+")) for name, text in
+         zip(edited, config.directions.condition, strict=True)),
+        strict=True,
+    ):  # fmt: skip
+        flag = f"--directions_condition={text}"
+        if not name or not all(preserved):
+            raise UserError(f"{flag}: write EDITED:PRESERVED+PRESERVED, e.g. Smiling:Male+Young")
+        if name in preserved:
+            raise UserError(f"{flag}: {name} cannot be preserved while it is edited")
+        if edited.count(name) > 1 or len(set(preserved)) < len(preserved):
+            raise UserError(
+                f"--directions_condition={','.join(config.directions.condition)}: an attribute is "
+                "named twice"
+            )
+
+
+def check_attributes(config: Config, names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    """Refuses attributes to edit, or to preserve, that the data does not have.
+
+    Args:
+        config: for `directions_condition`.
+        names: the attributes to edit.
+        known: the data's attributes.
+
+    Raises:
+        UserError: an unknown or repeated attribute.
+    """
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"--attributes={name}: the data has no such attribute{closest(name, known)}; "
+                f"it has {', '.join(known)}"
+            )
+    if len(set(names)) < len(names):
+        raise UserError(f"--attributes={','.join(names)}: an attribute is named twice")
+    for name, preserved in conditions(config).items():
+        flag = f"--directions_condition={name}:{'+'.join(preserved)}"
+        if name not in names:
+            raise UserError(
+                f"{flag}: {name} is not edited{closest(name, names)}; --attributes has "
+                f"{', '.join(names)}"
+            )
+        for other in preserved:
+            if other not in known:
+                raise UserError(
+                    f"{flag}: the data has no attribute {other}{closest(other, known)}; it has "
+                    f"{', '.join(known)}"
+                )
+
+
+def check_replicas(config: Config, replicas: int) -> None:
+    """Raises a UserError if the replicas cannot share every batch evenly."""
+    if replicas == 1:
+        return
+    for flag in BATCH_SIZES:
+        grouped = config.gan.minibatch_std and flag in GROUPED_BATCHES
+        unit = replicas * (MINIBATCH_GROUP if grouped else 1)
+        if get(config, flag) % unit:
+            group = f" with groups of {MINIBATCH_GROUP} (--gan_minibatch_std)" if grouped else ""
+            raise UserError(
+                f"--{flag}={get(config, flag)}: {replicas} replicas share it{group}: must be "
+                f"divisible by {unit}"
+            )
+    if JUDGE_BATCH_SIZE % replicas:
+        raise UserError(
+            f"--devices={','.join(config.devices)}: {replicas} replicas cannot share the judge's "
+            f"batch of {JUDGE_BATCH_SIZE}; take 2, 4, 8, ... of them"
+        )
