@@ -398,10 +398,10 @@ def add(
             stage.name = "attribute"
             directions.learn(trainer, known, stage, config)
         origins = directions.find_directions(trainer, labels.names, config)
-        calibration = calibration.Calibration(
+        measured = calibration.Calibration(
             trainer, known, "validation", calibration.CALIBRATION_PHOTOS
         )
-        entries = calibration.calibrate(calibration, labels.names, origins, run, config)
+        entries = calibration.calibrate(measured, labels.names, origins, run, config)
     except Interrupted as error:
         raise Interrupted(error.signum, "nothing was added; the same command begins anew") from None
     finally:

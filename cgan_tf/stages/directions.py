@@ -29,7 +29,7 @@ from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
 from cgan_tf.stages import families
-from cgan_tf.stages.calibration import BATCH, CALIBRATION_PHOTOS, Calibration
+from cgan_tf.stages.calibration import BATCH, CALIBRATION_PHOTOS, Calibration, calibrate
 from cgan_tf.training import cluster, loop, losses, optimizers, precision
 
 CONTENT_WEIGHT = 0.5  # of the perceptual term
@@ -356,9 +356,9 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         cluster.leave_to_chief()
         kimg = 0.0
     origins = find_directions(trainer, attributes, config)
-    calibration = Calibration(trainer, dataset, "validation", CALIBRATION_PHOTOS)
+    measured = Calibration(trainer, dataset, "validation", CALIBRATION_PHOTOS)
     folder.retract("calibration of ")
-    entries = calibration.calibrate(calibration, attributes, origins, folder, config)
+    entries = calibrate(measured, attributes, origins, folder, config)
     vectors = [np.float32(entry["vector"]) for entry in entries.values()]
     shown = dataset.read(dataset.splits["validation"][:SHOWN])
     images.save_png(stage.path / "edits.png", draw_edits(trainer, np.stack(vectors), shown))
