@@ -1,7 +1,23 @@
-"""SavedModel and TFLite files of a finished run, checked against Keras before they are published.
+"""Exports a finished run for servers, devices and browsers, each file checked against Keras.
 
-Imports cgan_tf, never the reverse. Importing this package does not import TensorFlow, so that
-`cgan export --help` answers at once and start-up lines can be kept from the user.
+    stage             the export stage: builds, checks and publishes
+    variants          one entry per exported file: write, measure, set aside if it fails
+    saved_model       writes the SavedModel, and defines the signatures
+    image_bytes       decodes and encodes image files inside the SavedModel's graph
+    tflite            converts to TFLite, and inspects the resulting file
+    device_generator  the DCGAN generator in operators that are fast on devices
+    quantization      the int8 variants
+    parity            first check: outputs compared with Keras's
+    gates             second check: edits compared with Keras's
+    summary           the text report
+    browser           writes the device page from page/
+    page/             the browser's code
+    serving/          the development server behind `cgan serve`
+    GUIDE.md          how to use the exported files in an app
+
+Training, metrics and the Keras models themselves belong in the other packages of `cgan_tf`; flags
+belong in `cgan_tf.commands`. This folder is also `cgan_tf/export` and is imported under that name.
+Importing it does not import TensorFlow, so that `cgan export --help` answers at once.
 """
 
 from collections.abc import Callable
@@ -20,7 +36,7 @@ def run(
     dataset: "ImageData | None" = None,
     say: Callable[[str], None] = print,
 ) -> None:
-    """The export stage, into `folder`/export; see `export.stage.run`."""
+    """Runs the export stage; see `export.stage.run`."""
     from cgan_tf.export import stage
 
     stage.run(config, folder, dataset, say)

@@ -1,4 +1,4 @@
-"""`python -m export` in a checkout: the same as `cgan export`."""
+"""`python -m export` in a checkout is the same as `cgan export`."""
 
 import sys
 

@@ -1,11 +1,11 @@
-"""Writes the device page: static files with which a browser edits photos without a server.
+"""Writes the device page: static files with which a browser edits photos on the user's device.
 
-What a visitor gets of an export: the .tflite file, LiteRT.js, and the scripts of `page/`, which say
-what they do. Any web server serves the folder, `python -m http.server` too; opened as a file it
-does not run, for browsers give a file's scripts nothing to read.
+The page consists of the .tflite file, LiteRT.js, and the scripts in `page/`. Any web server can
+serve the folder, for example `python -m http.server`; opened as a file it does not work, because
+browsers do not let scripts read local files.
 
-LiteRT.js is an npm package that `page/package-lock.json` pins by content. npm gets it when a page
-is written, from its own cache or the registry, into a folder that is thrown away.
+LiteRT.js is an npm package, pinned by content hash in `page/package-lock.json`. npm fetches it when
+a page is written, from its cache or its registry, into a temporary folder.
 """
 
 import hashlib
@@ -20,15 +20,22 @@ from cgan_tf.core.files import write_bytes, write_json, write_text
 
 SOURCES = Path(__file__).parent / "page"
 STATIC = (
-    "index.html", "style.css", "icon.svg",
-    "app.js", "frame.js", "model.js", "photo.js", "pixels.js", "worker.js",
+    "index.html",
+    "style.css",
+    "icon.svg",
+    "app.js",
+    "frame.js",
+    "model.js",
+    "photo.js",
+    "pixels.js",
+    "worker.js",
     "litert/LICENSE.txt",
-)  # fmt: skip
-WORKER_OF_CACHE = "offline.js"
-VERSION = '"VERSION"'  # in it, for the hash of all other files
+)
+SERVICE_WORKER = "offline.js"
+VERSION = '"VERSION"'  # its placeholder for the hash of all other files
 
-# From node_modules/. Of the runtime's builds those without threads, which need special headers:
-# one for browsers with relaxed SIMD, one for the others; the library chooses.
+# From node_modules/. The builds of the runtime without threads, which would need special HTTP
+# headers: one for browsers with relaxed SIMD, one for the others; the library chooses.
 _CORE, _UTILS = "@litertjs/core", "@litertjs/wasm-utils"
 _RUNTIME = {
     "litert/wasm-utils.js": f"{_UTILS}/dist/index.js",
@@ -39,18 +46,24 @@ _RUNTIME = {
         for suffix in ("js", "wasm")
     },
 }
-# A browser knows no package names, and a worker no import maps: the one import is made a path.
+# A browser cannot resolve package names, nor a worker import maps: the import becomes a path.
 _INDEX, _INDEX_SOURCE = "litert/index.js", f"{_CORE}/dist/index.js"
 _IMPORT, _LOCAL_IMPORT = f'from "{_UTILS}"', 'from "./wasm-utils.js"'
 _NOTICE = """\
 LiteRT.js: the npm packages @litertjs/core and @litertjs/wasm-utils, under the Apache License 2.0
-(LICENSE.txt). index.js is changed in one line: it imports ./wasm-utils.js by its path.
+(LICENSE.txt). One line of index.js is changed: it imports ./wasm-utils.js by its path.
 """
 
 _INSTALL = (
-    "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error",
-    "--fetch-retries=1", "--fetch-retry-mintimeout=1000",
-)  # fmt: skip
+    "ci",
+    "--ignore-scripts",
+    "--no-audit",
+    "--no-fund",
+    "--prefer-offline",
+    "--loglevel=error",
+    "--fetch-retries=1",
+    "--fetch-retry-mintimeout=1000",
+)
 _REMEDY = "or leave page out of --formats"
 
 
@@ -60,11 +73,11 @@ def write(output: Path, model: bytes, description: dict[str, Any], variant: str)
     Args:
         output: an empty folder.
         model: the .tflite file, with the signatures encode and generate and a batch of 1.
-        description: the model's, see `export.description`; model.json is this and the variant.
-        variant: which of the export's the model is; shown.
+        description: see `editing.description`; model.json is this and the variant.
+        variant: the model's variant, which the page shows.
 
     Raises:
-        UserError: npm is missing or cannot get the runtime.
+        UserError: npm is missing or cannot fetch the runtime.
     """
     for name in STATIC:
         _put(output / name, (SOURCES / name).read_bytes())
@@ -72,26 +85,26 @@ def write(output: Path, model: bytes, description: dict[str, Any], variant: str)
         _put(output / name, content)
     write_bytes(output / "model.tflite", model)
     write_json(output / "model.json", description | {"variant": variant})
-    script = (SOURCES / WORKER_OF_CACHE).read_text()
+    script = (SOURCES / SERVICE_WORKER).read_text()
     if script.count(VERSION) != 1:
-        raise ValueError(f"{WORKER_OF_CACHE} holds {VERSION} {script.count(VERSION)} times")
-    write_text(output / WORKER_OF_CACHE, script.replace(VERSION, f'"{_digest(output)}"'))
+        raise ValueError(f"{SERVICE_WORKER} contains {VERSION} {script.count(VERSION)} times")
+    write_text(output / SERVICE_WORKER, script.replace(VERSION, f'"{_digest(output)}"'))
 
 
 def install(folder: Path, tests: bool = False) -> Path:
-    """Installs what the lock file pins; returns node_modules.
+    """Installs the packages of the lock file; returns node_modules.
 
     Args:
-        folder: gets it, and copies of package.json and the lock file.
-        tests: with the tests' packages.
+        folder: where to install; receives copies of package.json and the lock file.
+        tests: also install the packages of the tests.
 
     Raises:
-        UserError: npm is missing, or fails.
+        UserError: npm is missing or fails.
     """
     npm = shutil.which("npm")
     if npm is None:
         raise UserError(
-            "--formats=page: npm, which gets the page's runtime, is missing; install Node.js, "
+            "--formats=page: npm, which fetches the page's runtime, is missing; install Node.js, "
             f"{_REMEDY}"
         )
     for name in ("package.json", "package-lock.json"):
@@ -100,14 +113,14 @@ def install(folder: Path, tests: bool = False) -> Path:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(
-            f"--formats=page: npm cannot get the page's runtime ({_reason(done.stderr)}); it needs "
-            f"the npm registry once, then has it in its cache: connect, {_REMEDY}"
+            f"--formats=page: npm cannot fetch the page's runtime ({_reason(done.stderr)}); it "
+            f"needs a network connection once and its cache afterwards: connect, {_REMEDY}"
         )
     return folder / "node_modules"
 
 
 def _runtime() -> dict[str, bytes]:
-    """The runtime's files by their place in the page."""
+    """The runtime's files by their path in the page."""
     with tempfile.TemporaryDirectory() as temporary:
         packages = install(Path(temporary))
         files = {name: (packages / source).read_bytes() for name, source in _RUNTIME.items()}
@@ -120,10 +133,11 @@ def _runtime() -> dict[str, bytes]:
 
 
 def _reason(output: str) -> str:
-    """The first line of npm's that says more than a code."""
+    """The first line of npm's output that is more than an error code."""
     lines = [line.removeprefix("npm error").strip() for line in output.splitlines()]
-    said = [line for line in lines if line and not line.startswith(("code ", "errno ", "syscall "))]
-    return " ".join((said or ["no reason given"])[0].split())[:160]
+    codes = ("code ", "errno ", "syscall ")
+    reasons = [line for line in lines if line and not line.startswith(codes)]
+    return " ".join((reasons or ["no reason given"])[0].split())[:160]
 
 
 def _put(path: Path, content: bytes) -> None:
@@ -132,10 +146,10 @@ def _put(path: Path, content: bytes) -> None:
 
 
 def _digest(folder: Path) -> str:
-    """Of every file's name and content."""
-    whole = hashlib.sha256()
+    """Hash of every file's name and content."""
+    digest = hashlib.sha256()
     for path in sorted(entry for entry in folder.rglob("*") if entry.is_file()):
         content = path.read_bytes()
-        whole.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode())
-        whole.update(content)
-    return whole.hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()

@@ -1,10 +1,9 @@
-"""Edit parity: whether an exported editor's edits still do what Keras's do.
+"""Edit parity: whether the edits of an exported model have the same effect as Keras's.
 
-The second gate of the export, behind `export.parity`: a variant may be near in every pixel and yet
-have lost a part of the smile. Photos that lack an attribute are edited by +1, as in the evaluate
-stage, by Keras and by the variant, each from its own latents, and the run's judge (where the
-evaluate stage has trained one; else the regressor, which the directions were made with) scores
-both.
+The export's second check, after `export.parity`: a variant can be close in every pixel and still
+lose part of a smile. As in the evaluate stage, photos that lack an attribute are edited by +1, once
+by Keras and once by the variant, each from its own latents. Both are scored by the run's judge, or,
+if the evaluate stage has not trained one, by the regressor, which the directions were learned with.
 """
 
 import dataclasses
@@ -23,23 +22,23 @@ from cgan_tf.export import parity
 from cgan_tf.networks.judge import Judge
 from cgan_tf.stages import judge
 
-KEPT = 0.95  # share of Keras's change of the target that must be left
-CHANGE_SLACK = 1e-3  # of a probability: a change near 0 has no shares worth asking for
-LEAKAGE_ADDED = 0.01  # mean |change| of the other attributes beyond Keras's, at most
-AGREEMENT = 0.98  # share of all attributes that are seen on the same side of 0.5, at least
+KEPT = 0.95  # minimum share of Keras's change in the target attribute
+CHANGE_SLACK = 1e-3  # in probability; for a change near 0 a share means nothing
+LEAKAGE_ADDED = 0.01  # maximum mean |change| of the other attributes beyond Keras's
+AGREEMENT = 0.98  # minimum share of predictions on the same side of 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-    """Who scores the edits."""
+    """The network that scores the edits."""
 
     name: str  # "judge" or "regressor"
-    attributes: tuple[str, ...]  # L of them, in the order of its scores
+    attributes: tuple[str, ...]  # L names, in the order of the scores
     score: Callable[[np.ndarray], np.ndarray]  # images -> float32 [N, L] in [0, 1]
 
 
 def load_scorer(folder: RunFolder, translator: Translator) -> Scorer:
-    """The run's judge, or the translator's regressor if there is none yet."""
+    """The run's judge, or the regressor if there is no judge yet."""
     shape = (translator.resolution, translator.resolution, 3)
     place = folder.stage("evaluate").path / judge.FOLDER
     if (place / "weights.h5").exists():
@@ -51,15 +50,15 @@ def load_scorer(folder: RunFolder, translator: Translator) -> Scorer:
 
 
 class Edits:
-    """Edits by +1 of the photos that lack each attribute, and what the scorer sees of Keras's.
+    """Edits by +1 of the photos that lack each attribute, and their scores with Keras.
 
     Args:
-        scorer: see there.
-        reference: the Keras editor.
-        dataset: has labels. An attribute without labels, which is one of the user's own, or that
-            the scorer does not know, is not measured.
+        scorer: scores the edited images.
+        reference: the Keras backend.
+        dataset: has the labels. An attribute without labels (a custom attribute), or unknown to
+            the scorer, is not measured.
         chosen: indices of the photos.
-        image: those photos, float32 `[N, R, R, 3]` in [-1, 1].
+        image: these photos, float32 `[N, R, R, 3]` in [-1, 1].
     """
 
     def __init__(
@@ -83,24 +82,25 @@ class Edits:
         self._before, self._after = self._scores(reference)
 
     def measure(self, editor: Editor) -> dict[str, Any]:
-        """What `verdict` looks at, as plain JSON values.
+        """The figures for `verdict`, as plain JSON values.
 
-        Per attribute: n, the target's change and the leakage, those of Keras, `kept`, their ratio
-        (None where Keras's change is below 0.01), and `leakage_added`. `agreement` is the share of
-        all attributes of all edited photos that both have on the same side of 0.5.
+        Per attribute: n, the change in the target and the leakage, the same for Keras, `kept`, the
+        ratio of the two changes (None where Keras's is below 0.01), and `leakage_added`.
+        `agreement` is the share of all predictions on edited photos that are on the same side of
+        0.5 as Keras's.
         """
         before, after = self._scores(editor)
         attributes, same = {}, []
         for name in self.rows:
-            own = self._figures(name, before, after)
+            exported = self._figures(name, before, after)
             keras = self._figures(name, self._before, self._after)
-            change, wanted = own["target_change"], keras["target_change"]
+            change, expected = exported["target_change"], keras["target_change"]
             attributes[name] = {
                 "n": len(self.rows[name]),
-                **own,
+                **exported,
                 **{f"{key}_keras": value for key, value in keras.items()},
-                "kept": change / wanted if abs(wanted) >= 0.01 else None,
-                "leakage_added": own["leakage"] - keras["leakage"],
+                "kept": change / expected if abs(expected) >= 0.01 else None,
+                "leakage_added": exported["leakage"] - keras["leakage"],
             }
             same.append((after[name] > 0.5) == (self._after[name] > 0.5))
         return {
@@ -113,7 +113,7 @@ class Edits:
         }
 
     def _scores(self, editor: Editor) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Of the reconstructions, `[N, L]`, and of each attribute's edited photos, `[n, L]`."""
+        """Scores `[N, L]` of the reconstructions, and `[n, L]` of the edits of each attribute."""
         latent = parity.run_batched(editor, "encode", {"image": self.image})
         count = len(editor.attributes)
 
@@ -140,7 +140,7 @@ class Edits:
 
 
 def verdict(figures: dict[str, Any]) -> str | None:
-    """None if the edits are Keras's within the bounds above, else the first fault in words."""
+    """None if the edits match Keras's within the bounds above, else the first failure in words."""
     for name, one in figures["attributes"].items():
         lost = one["target_change_keras"] - one["target_change"]
         if lost > (1.0 - KEPT) * abs(one["target_change_keras"]) + CHANGE_SLACK:
@@ -155,7 +155,7 @@ def verdict(figures: dict[str, Any]) -> str | None:
             )
     if figures["agreement"] is not None and figures["agreement"] < AGREEMENT:
         return (
-            f"{figures['agreement']:.1%} of the attributes of edited photos are seen as on "
+            f"{figures['agreement']:.1%} of the predictions on edited photos agree with "
             f"Keras's (at least {AGREEMENT:.0%})"
         )
     return None

@@ -1,11 +1,10 @@
-"""Encoded pictures in a SavedModel's graph: JPEG, PNG, GIF or BMP in, PNG out.
+"""Image files in a SavedModel's graph: JPEG, PNG, GIF or BMP in, PNG out.
 
-The inner half of the signature `translate_bytes` (`export.saved_model`), for clients that cannot
-crop and resize: what `cgan_tf.data.images` and `cgan_tf.photos.crop_photo` do in Python, in
-TensorFlow's operators, and to a level or two of 255 with the same result. Two things a graph cannot
-do: read a photo's EXIF orientation, which must be applied before it is sent, and composite the
-transparency of other files than PNGs. What is wrong with a picture is an InvalidArgument error of
-the request.
+For the signature `translate_bytes` of `export.saved_model`, whose clients send files and need not
+crop and resize. Does in TensorFlow operators what `data.images` and `data.portraits.crop_photo` do
+in Python; the results agree to one or two of 255 levels. A graph cannot do two things: read the
+EXIF orientation of a photo, which the client must apply before sending it, and composite the
+transparency of formats other than PNG. An invalid file is an InvalidArgument error of the request.
 """
 
 import tensorflow as tf
@@ -13,20 +12,21 @@ import tensorflow as tf
 from cgan_tf.data.images import CELEBA_HEIGHT, CELEBA_SQUARE, CELEBA_WIDTH, MAX_PIXELS
 from cgan_tf.editing.description import CELEBA_CROP
 
-_HEADER = 32  # bytes, in which all of these have their size, but JPEG
+_HEADER = 32  # bytes, which contain the size in all of these formats except JPEG
 _PNG, _JPEG, _GIF, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM"
 
 
-def read(encoded: tf.Tensor, resolution: int, crop: str) -> tf.Tensor:
-    """What the model sees of encoded pictures: float32 `[N, R, R, 3]` in [-1, 1].
+def read_squares(encoded: tf.Tensor, resolution: int, crop: str) -> tf.Tensor:
+    """The model's input for image files: float32 `[N, R, R, 3]` in [-1, 1].
 
     Args:
-        encoded: string `[N]`, pictures of any sizes up to `MAX_PIXELS`.
+        encoded: string `[N]`, images of any sizes up to `MAX_PIXELS`.
         resolution: R.
-        crop: of `cgan_tf.editors`: which square of a picture the model has learned from.
+        crop: the square of a photo that the model was trained on, a constant of
+            `editing.description`.
     """
     spec = tf.TensorSpec((resolution, resolution, 3), tf.float32)
-    # One by one: as many pictures as are decoded at a time, so many times the largest one's memory.
+    # One at a time: decoding in parallel would multiply the memory of the largest image.
     levels = tf.map_fn(
         lambda one: _square(decode(one), resolution, crop),
         encoded,
@@ -36,18 +36,18 @@ def read(encoded: tf.Tensor, resolution: int, crop: str) -> tf.Tensor:
     return levels / 127.5 - 1.0
 
 
-def write(image: tf.Tensor) -> tf.Tensor:
-    """PNGs, string `[N]`, of images `[N, R, R, 3]` in [-1, 1]; levels as `images.to_uint8`'s."""
+def write_pngs(image: tf.Tensor) -> tf.Tensor:
+    """PNG files, string `[N]`, of images `[N, R, R, 3]` in [-1, 1]; rounds as `images.to_uint8`."""
     levels = tf.round(tf.clip_by_value((image + 1.0) * 127.5, 0.0, 255.0))
     return tf.io.encode_png(tf.cast(levels, tf.uint8))
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """RGB uint8 `[H, W, 3]` of one encoded picture, the first frame of a GIF.
+    """RGB uint8 `[H, W, 3]` of one image file; the first frame of a GIF.
 
-    The header alone decides on the size, so a picture beyond `MAX_PIXELS` costs no memory.
+    The size is read from the header alone, so an image beyond `MAX_PIXELS` takes no memory.
     """
-    # Filled up: TensorFlow says what it cannot cut, and a picture's bytes are no text for an error.
+    # Padded: TensorFlow's error for a string that is too short would quote the file's bytes.
     header = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), b"\0" * _HEADER])
     formats = {
         _PNG: (lambda: _numbers(header, 16, 8, tf.int32, little=False), _decode_png),
@@ -60,11 +60,11 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     known = tf.debugging.Assert(tf.reduce_any(found), ["image_bytes: no JPEG, PNG, GIF or BMP"])
     with tf.control_dependencies([known]):
         size = tf.case(list(zip(found, sizes, strict=True)))
-    # A BMP's height below zero says that its rows go down.
+    # A negative height means that a BMP stores its rows from top to bottom.
     size = tf.abs(tf.cast(size, tf.int64))
     fits = tf.debugging.Assert(
         tf.reduce_all(size > 0) & (size[0] <= MAX_PIXELS // tf.maximum(size[1], 1)),
-        [f"image_bytes: pixels of a picture; 1 to {MAX_PIXELS // 1_000_000} million, not", size],
+        [f"image_bytes: an image has 1 to {MAX_PIXELS // 1_000_000} million pixels, not", size],
     )
     with tf.control_dependencies([fits]):
         pixels = tf.case(
@@ -77,13 +77,13 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _numbers(header: tf.Tensor, place: int, size: int, dtype: tf.DType, little: bool) -> tf.Tensor:
-    """The two whole numbers of `size` bytes at a place, int32 `[2]`."""
+    """Two integers in `size` bytes of the header at a place, int32 `[2]`."""
     part = tf.strings.substr(header, place, size)
     return tf.cast(tf.io.decode_raw(part, dtype, little_endian=little), tf.int32)
 
 
 def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
-    """Transparency is composited on white."""
+    """Composites transparency on white."""
     pixels = tf.io.decode_png(encoded, channels=4)
     color, alpha = pixels[..., :3], pixels[..., 3:]
 
@@ -107,24 +107,24 @@ def _decode_other(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _square(pixels: tf.Tensor, resolution: int, crop: str) -> tf.Tensor:
-    """The model's square of a picture uint8 `[H, W, 3]`: levels 0 to 255, float32 `[R, R, 3]`."""
+    """The square that the model uses of uint8 `[H, W, 3]`: levels 0 to 255, float32 `[R, R, 3]`."""
     shape = tf.shape(pixels)
     height, width = tf.cast(shape[0], tf.float32), tf.cast(shape[1], tf.float32)
     side = tf.minimum(height, width)
     if crop == CELEBA_CROP:
-        # As `photos.crop_photo`: only pictures of exactly the aligned photos' proportions.
+        # As in `portraits.crop_photo`: only images in exactly the proportions of aligned photos.
         aligned = tf.equal(shape[1] * CELEBA_HEIGHT, shape[0] * CELEBA_WIDTH)
         side = tf.where(aligned, CELEBA_SQUARE * width / CELEBA_WIDTH, side)
     scale = resolution / side
     left, top = (width - side) / 2.0, (height - side) / 2.0
-    # In two steps, rounded between them, as Pillow does it: to one level, on noise too. For some
-    # tall pictures it takes them in the other order, which a photo shows by a level or two.
+    # In two passes with rounding between them, as in Pillow: within one level, even on noise. For
+    # some tall images Pillow swaps the passes; on photos that makes a level or two of difference.
     rows = _resample(pixels, (shape[0], resolution), (1.0, scale), (0.0, left * scale))
     return _resample(rows, (resolution, resolution), (scale, 1.0), (top * scale, 0.0))
 
 
 def _resample(pixels: tf.Tensor, size: tuple, scale: tuple, start: tuple) -> tf.Tensor:
-    """Lanczos, antialiased: whole levels, float32 `[size[0], size[1], 3]`."""
+    """Antialiased Lanczos resampling, rounded to levels: float32 `[size[0], size[1], 3]`."""
     result = tf.raw_ops.ScaleAndTranslate(
         images=pixels[None],
         size=tf.stack(size),

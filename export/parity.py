@@ -1,7 +1,7 @@
-"""Runs an exported editor beside the Keras model on the same photos, and compares every output.
+"""Runs an exported model and the Keras model on the same photos, and compares every output.
 
-The first gate of the export: what differs by more than its bounds, or is not finite, is not
-published. The second, `export.edits`, asks what becomes of the edits.
+The export's first check: a variant that differs by more than its bounds, or is not finite, is not
+published. The second, `export.gates`, compares the effect of the edits.
 """
 
 import dataclasses
@@ -14,26 +14,26 @@ import numpy as np
 from cgan_tf.editing.backends import Editor, draw_prior
 from cgan_tf.evaluation import metrics
 
-BATCH = 16  # rows that are compared at a time
-TIMED, WARM_UP = 50, 5  # calls of a signature whose time is taken, and calls before them
-_LEAST_ERROR = 1e-20  # mean square: what is equal has 206 dB, not infinitely many
+BATCH = 16  # rows compared at a time
+TIMED, WARM_UP = 50, 5  # timed calls of a signature, and calls before them
+_LEAST_ERROR = 1e-20  # mean square; equal images get 206 dB instead of infinity
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """What a variant must keep; None is not asked for."""
+    """A variant's limits; None is no limit."""
 
-    max_difference: float | None = None  # of any value from Keras's, in every signature
-    psnr: float | None = None  # dB, at least, of every signature's images
+    max_difference: float | None = None  # maximum |difference| from Keras, in every signature
+    psnr: float | None = None  # minimum, dB, of every signature's images
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What both sides are given, float32, one row per photo."""
+    """The inputs of both models, float32, one row per photo."""
 
     image: np.ndarray  # [N, R, R, 3] in [-1, 1]
     strengths: np.ndarray  # [N, K], U(-1, 1)
-    latent: np.ndarray  # [N, *latent_shape], the Keras encoder's
+    latent: np.ndarray  # [N, *latent_shape], from the Keras encoder
     z: np.ndarray  # [N, z_dim], from the prior
 
     def of(self, signature: str) -> dict[str, np.ndarray]:
@@ -49,14 +49,14 @@ class Inputs:
 
 
 def make_inputs(reference: Editor, image: np.ndarray, z_dim: int, prior: str, seed: int) -> Inputs:
-    """Draws strengths and z from the seed, and encodes the photos with the reference.
+    """Samples strengths and z from the seed, and encodes the photos with the reference.
 
     Args:
-        reference: the Keras editor.
+        reference: the Keras backend.
         image: float32 `[N, R, R, 3]` in [-1, 1].
         z_dim: size of z.
         prior: "normal" or "uniform".
-        seed: of the draws.
+        seed: seed of the random samples.
     """
     count = len(image)
     draw = np.random.Generator(np.random.PCG64([seed, 0xE]))
@@ -71,7 +71,7 @@ def make_inputs(reference: Editor, image: np.ndarray, z_dim: int, prior: str, se
 
 
 def run_batched(editor: Editor, signature: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    """The signature's output for all rows, `BATCH` at a time; the last batch may be smaller."""
+    """The signature's output for all rows, computed `BATCH` rows at a time."""
     count = len(next(iter(inputs.values())))
     return np.concatenate(
         [
@@ -92,15 +92,15 @@ def compare(
 ) -> dict[str, dict[str, Any]]:
     """Per signature: n, whether all is finite, the max and mean absolute difference, and psnr.
 
-    Images and scores lie in [-1, 1]. A latent has no such range, so differences are divided by
-    the largest absolute value that Keras gives, where it is more than 1 (`scale`). `psnr` is in dB,
-    of all images together, and None where the output is no image.
+    Images and scores are in [-1, 1]. A latent has no such range, so differences are divided by
+    Keras's largest absolute value, if it is above 1 (`scale`). `psnr` is in dB, over all images
+    together, and None where the output is not an image.
 
     Args:
-        reference: the Keras editor's outputs for `inputs`, by signature.
-        candidate: the exported editor.
-        inputs: the same that the reference had.
-        signatures: which to compare.
+        reference: outputs of the Keras backend for `inputs`, by signature.
+        candidate: the exported model.
+        inputs: the inputs that gave `reference`.
+        signatures: the signatures to compare.
     """
     figures = {}
     for signature in signatures:
@@ -128,10 +128,10 @@ def _psnr(difference: np.ndarray) -> float:
 
 
 def verdict(figures: dict[str, dict[str, Any]], bounds: Bounds) -> str | None:
-    """None if every signature is finite and within the bounds, else the first fault in words."""
+    """None if every signature is finite and within bounds, else the first failure in words."""
     for signature, figure in figures.items():
         if not figure["finite"]:
-            return f"{signature} gives NaN or infinite values"
+            return f"{signature} returns NaN or infinite values"
         if bounds.max_difference is not None and figure["max_difference"] > bounds.max_difference:
             return (
                 f"{signature} differs from Keras by {figure['max_difference']:.2g} "
@@ -139,14 +139,14 @@ def verdict(figures: dict[str, dict[str, Any]], bounds: Bounds) -> str | None:
             )
         if bounds.psnr is not None and (figure["psnr"] or bounds.psnr) < bounds.psnr:
             return (
-                f"{signature} is at {figure['psnr']:.1f} dB from Keras's images "
+                f"{signature} has a PSNR of {figure['psnr']:.1f} dB to Keras's images "
                 f"(at least {bounds.psnr:g})"
             )
     return None
 
 
 def latency(editor: Editor, inputs: Inputs, signatures: Sequence[str]) -> dict[str, float]:
-    """Median milliseconds of one call with one row, by signature, the Python call included."""
+    """Median time of one call with one row, in ms, by signature; includes the Python call."""
     milliseconds = {}
     for signature in signatures:
         row = {name: value[:1] for name, value in inputs.of(signature).items()}

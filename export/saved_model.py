@@ -1,10 +1,10 @@
-"""Writes the translator as a SavedModel, for servers (free batch) or for the TFLite converter.
+"""Writes the editing network as a SavedModel, for servers (any batch) or the TFLite converter.
 
 Only `ExportArchive.add_endpoint` is used: tracking the model as well, or `model.export`, would
-write every weight twice, and saving a `tf.Module` that holds a Keras model loses them.
+write every weight twice, and saving a `tf.Module` that contains a Keras model loses them.
 
-The servers' graphs refuse numbers that are not finite, as an InvalidArgument error of the request;
-the devices' have no such checks, which TFLite has no operator for.
+Graphs for servers refuse values that are not finite with an InvalidArgument error. Graphs for
+devices do not check, since TFLite has no operator for it.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,8 +19,9 @@ from cgan_tf.core.files import write_json
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.editing.description import ASSETS, DESCRIPTION_NAME, SQUARE_CROP
 from cgan_tf.editing.network import Translator
+from cgan_tf.export.image_bytes import read_squares, write_pngs
 
-# The first one is also served as `serving_default`.
+# The first is also served as `serving_default`.
 DEVICE_SIGNATURES = ("translate", "encode", "generate")
 FLOAT_SIGNATURES = (*DEVICE_SIGNATURES, "sample", "attributes")
 SERVER_SIGNATURES = (*FLOAT_SIGNATURES, "translate_bytes")
@@ -29,7 +30,7 @@ SERVER_SIGNATURES = (*FLOAT_SIGNATURES, "translate_bytes")
 def endpoints(
     translator: Translator, batch: int | None, crop: str
 ) -> dict[str, tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]]:
-    """Function and input specs of each signature; the names are those of the exported files."""
+    """Function and input specs of each signature, with the exported names."""
     side = translator.resolution
 
     def spec(name: str, *shape: int, dtype: tf.DType = tf.float32) -> tf.TensorSpec:
@@ -59,8 +60,8 @@ def endpoints(
         return {"scores": finite(translator.score(finite(image, "image")), "the scores")}
 
     def translate_bytes(image_bytes, strengths):
-        image = image_bytes.read(image_bytes, side, crop)
-        return {"image_bytes": image_bytes.write(translated(image, strengths))}
+        image = read_squares(image_bytes, side, crop)
+        return {"image_bytes": write_pngs(translated(image, strengths))}
 
     image = spec("image", side, side, 3)
     latent = spec("latent", *translator.generator.latent_shape)
@@ -87,11 +88,12 @@ def write(
 
     Args:
         translator: built; with its regressor if `attributes` is among the signatures.
-        folder: where to; must not exist.
-        signatures: names from `endpoints`; the first becomes `serving_default` too.
-        batch: the fixed batch size, None for any.
-        description: put inside as an extra asset.
-        crop: of `cgan_tf.editors`, the square of a picture that `translate_bytes` edits.
+        folder: the folder to write; must not exist.
+        signatures: names from `endpoints`; the first also becomes `serving_default`.
+        batch: fixed batch size, None for any.
+        description: content of model.json, stored as an extra asset.
+        crop: the square of a photo that `translate_bytes` edits, a constant of
+            `editing.description`.
     """
     available = endpoints(translator, batch, crop)
     archive = keras.export.ExportArchive()
@@ -104,7 +106,7 @@ def write(
 
 
 def weight_bytes(models: Sequence[keras.Model | keras.Variable]) -> int:
-    """Bytes that the weights of the models take when each is stored once."""
+    """Size of the models' weights in bytes, each stored once."""
     weights = {
         id(weight): weight
         for model in models
@@ -114,7 +116,7 @@ def weight_bytes(models: Sequence[keras.Model | keras.Variable]) -> int:
 
 
 def stored_bytes(folder: Path) -> int:
-    """Bytes of all variables that a SavedModel holds."""
+    """Size of all variables in a SavedModel, in bytes."""
     reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
     types = reader.get_variable_to_dtype_map()
     return sum(
@@ -125,8 +127,8 @@ def stored_bytes(folder: Path) -> int:
 
 
 def check_weights(folder: Path, expected: int) -> str | None:
-    """None if the SavedModel holds `expected` bytes of weights, else what is wrong in words."""
+    """None if the SavedModel contains `expected` bytes of weights, else the reason in words."""
     stored = stored_bytes(folder)
     if stored == expected:
         return None
-    return f"holds {stored:,} bytes of weights instead of {expected:,}: not each weight once"
+    return f"contains {stored:,} bytes of weights instead of {expected:,}: not each weight once"

@@ -1,15 +1,15 @@
 """The export stage: writes the editor as SavedModel and TFLite, and publishes what passes.
 
-After directions, before `translate` in the chain. Everything is built in a temporary folder,
-compared with Keras on the run's validation photos, and only then moved to its place:
+Needs the stages up to directions. Everything is built in a temporary folder, compared with Keras on
+the run's validation photos, and only then moved to its final place:
 
     saved_model/1/                   for servers; any batch
     translator_float32.tflite .json  for devices; batch 1
-    translator_float16.tflite .json  and likewise dynamic, weight_int8, int8
-    page/                            the editor in a browser, a folder of static files
-    model.json                       what an app must know (also inside each of them)
-    report.json                      sizes, differences, edits, times, and the reason of a failure
-    failed/                          what did not pass
+    translator_float16.tflite .json  likewise dynamic, weight_int8, int8
+    page/                            the editor for browsers, a folder of static files
+    model.json                       what an app needs to know (also inside each of them)
+    report.json                      sizes, differences, edits, times, and why a variant failed
+    failed/                          the variants that did not pass
 """
 
 import json
@@ -40,16 +40,16 @@ def run(
     dataset: data.ImageData | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
-    """The stage: exports into `folder`/export.
+    """Runs the stage: exports into `folder`/export.
 
     Args:
-        config: the run's resolved options; `formats` and `quantize` say what to write.
-        folder: the run folder, locked.
-        dataset: its validation photos are what is compared; opened here if not given.
-        say: where lines for the user go.
+        config: the run's resolved options; `formats` and `quantize` select what to write.
+        folder: the run folder, locked by the caller.
+        dataset: Keras and the exports are compared on its validation photos; opened if not given.
+        say: prints a line for the user.
 
     Raises:
-        UserError: a stage that this one needs has not finished, or a variant did not pass.
+        UserError: a previous stage has not finished, or a variant did not pass.
     """
     stage = folder.stage("export")
     dataset = dataset or data.open_data(config, say)
@@ -60,7 +60,7 @@ def run(
     building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=stage.path))
     try:
         report = build(config, folder, dataset, building, say)
-        # The report comes last: with it the export is whole.
+        # The report comes last: it marks the export as complete.
         for entry in sorted(building.iterdir(), key=lambda entry: entry.name == REPORT):
             os.replace(entry, stage.path / entry.name)
         sync_folder(stage.path)
@@ -77,17 +77,17 @@ def export_to(
     restart: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Exports into a folder of the user's choice, whole or not at all.
+    """Exports into a folder of the user's choice, completely or not at all.
 
     Args:
-        config: the run's resolved options; `formats` and `quantize` say what to write.
+        config: the run's resolved options; `formats` and `quantize` select what to write.
         folder: the run folder.
-        output: the folder; an export that is already there is kept.
-        restart: move an export that is already there aside.
-        say: where lines for the user go.
+        output: the folder; an existing export is kept.
+        restart: move an existing export aside.
+        say: prints a line for the user.
 
     Raises:
-        UserError: as `run`, or `output` holds something else.
+        UserError: as `run`, or `output` contains something else.
     """
     for name in ("gan", "regressor", "inversion", "directions"):
         finished_stage(folder, name)
@@ -100,7 +100,7 @@ def export_to(
         raise UserError(f"--output={output}: {error.strerror}; choose another folder") from None
     try:
         report = build(config, folder, data.open_data(config, say), building, say)
-        building.chmod(0o755)  # mkdtemp's own is private
+        building.chmod(0o755)  # mkdtemp makes it private
         os.replace(building, output)
         sync_folder(output.parent)
     finally:
@@ -115,21 +115,21 @@ def build(
     output: Path,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Writes and checks every variant in the empty folder `output`; returns what report.json says.
+    """Writes and checks every variant in the empty folder `output`; returns its report.json.
 
-    A variant that does not pass is in its `failed/`, and the report has the reason.
+    A variant that does not pass goes into `failed/`; the report gives the reason.
     """
     source = variants.Source(config, folder, dataset)
     built: dict[str, dict[str, Any]] = {}
-    if "saved_model" in config.formats:
+    if "saved_model" in config.export.formats:
         built["saved_model"] = variants.build_saved_model(source, output)
         say(summary.line("saved_model", built["saved_model"]))
-    if {"tflite", "page"} & set(config.formats):
-        for name, variant in variants.build_tflite(source, config.quantize, output):
+    if {"tflite", "page"} & set(config.export.formats):
+        for name, variant in variants.build_tflite(source, config.export.quantize, output):
             built[name] = variant
             say(summary.line(name, variant))
     page = {}
-    if "page" in config.formats:
+    if "page" in config.export.formats:
         page = {"page": variants.build_page(source.description, built, output)}
     write_json(output / DESCRIPTION_NAME, source.description)
     report = {
@@ -148,7 +148,7 @@ def build(
 
 
 def _refuse_failures(report: dict[str, Any], folder: Path) -> None:
-    """UserError if a variant did not pass; those that did are published all the same."""
+    """Raises UserError if a variant did not pass; the others are published all the same."""
     parts = report["variants"] | ({"page": report["page"]} if "page" in report else {})
     failed = [name for name, part in parts.items() if not part["passed"]]
     if failed:
@@ -156,11 +156,11 @@ def _refuse_failures(report: dict[str, Any], folder: Path) -> None:
         raise UserError(f"export: not published: {reasons} (see {folder / REPORT})")
 
 
-# ---- what is already there ---------------------------------------------------------------------
+# ---- existing exports --------------------------------------------------------------------------
 
 
 def _has_content(folder: Path) -> bool:
-    """Whether a stage folder holds more than the notes of a stage that has only begun."""
+    """Whether a stage folder contains more than the metadata of a stage that has only begun."""
     for entry in folder.iterdir():
         if entry.name.startswith(_BUILDING):  # left by a process that was killed
             shutil.rmtree(entry)
@@ -168,10 +168,10 @@ def _has_content(folder: Path) -> bool:
 
 
 def _request(config: Config, folder: RunFolder) -> dict[str, Any]:
-    """What decides an export's content: equal requests make equal exports."""
+    """What determines an export's content: equal requests give equal exports."""
     return {
-        "formats": sorted(set(config.formats)),
-        "quantize": sorted(set(config.quantize)),
+        "formats": sorted(set(config.export.formats)),
+        "quantize": sorted(set(config.export.quantize)),
         "hashes": model_hashes(folder),
     }
 
@@ -179,7 +179,7 @@ def _request(config: Config, folder: RunFolder) -> dict[str, Any]:
 def _make_room(
     config: Config, folder: RunFolder, output: Path, restart: bool, say: Callable[[str], None]
 ) -> bool:
-    """Whether there is something to do; an export in the way is moved aside if it may be."""
+    """Whether there is anything to do; moves an old export aside where that is allowed."""
     if not output.exists():
         return True
     if not output.is_dir():
@@ -191,15 +191,15 @@ def _make_room(
         passed, request = old["passed"], old["request"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"--output={output}: is not empty and holds no export; choose another folder"
+            f"--output={output}: is not empty and contains no export; choose another folder"
         ) from None
     if passed and not restart:
         if request == _request(config, folder):
-            say(f"export: {output} is finished; nothing to do (--restart begins anew)")
+            say(f"export: {output} is finished; nothing to do (--restart starts over)")
             return False
         raise UserError(
-            f"--output={output}: holds an export of other models or formats; choose another "
-            "folder, or --restart, which moves the old one aside"
+            f"--output={output}: contains an export of other models or formats; choose another "
+            "folder, or add --restart, which moves the old one aside"
         )
     say(f"export: the old export is now {set_aside(output)}")
     return True

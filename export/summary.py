@@ -1,20 +1,32 @@
-"""An export in words: a line for each variant as it is done, and the table at the end."""
+"""The text report of an export: a line for each finished variant, and a table at the end."""
 
 from typing import Any
 
-HEAD = ("variant", "MB", "difference", "dB", "change kept", "leakage added", "agree", "encode ms",
-        "generate ms", "translate ms", "")  # fmt: skip
+HEAD = (
+    "variant",
+    "MB",
+    "difference",
+    "dB",
+    "change kept",
+    "leakage added",
+    "agree",
+    "encode ms",
+    "generate ms",
+    "translate ms",
+    "",
+)
+TIMED = ("encode", "generate", "translate")  # signatures, in the order of their columns
 
 
 def line(name: str, variant: dict[str, Any]) -> str:
-    """What has become of a variant."""
+    """One line with the variant's result."""
     if not variant["passed"]:
         return f"export: {name}: FAILED: {variant['reason']}"
     return f"export: {name}: {variant['bytes'] / 1e6:.2f} MB, passed"
 
 
 def table(report: dict[str, Any]) -> str:
-    """The figures of all variants, aligned; the worst signature's, the worst attribute's.
+    """An aligned table of all variants: the worst signature and the worst attribute of each.
 
     Args:
         report: the content of report.json.
@@ -31,7 +43,7 @@ def table(report: dict[str, Any]) -> str:
     scorers = {one["edits"]["scorer"] for one in report["variants"].values() if "edits" in one}
     photos = report["photos"]
     lines.append(
-        f"beside Keras on {photos['n']} {photos['split']} photos"
+        f"compared with Keras on {photos['n']} {photos['split']} photos"
         + (f"; edits of +1 scored by the {scorers.pop()}" if scorers else "")
         + "; ms on one thread"
     )
@@ -54,7 +66,6 @@ def _row(name: str, variant: dict[str, Any]) -> tuple[str, ...]:
         f"{min(kept):.1%}" if kept else "-",
         f"{max(one['leakage_added'] for one in attributes):+.4f}" if attributes else "-",
         f"{edits['agreement']:.1%}" if edits.get("agreement") is not None else "-",
-        *(f"{times[key]:.1f}" if key in times else "-" for key in ("encode", "generate",
-                                                                   "translate")),
+        *(f"{times[signature]:.1f}" if signature in times else "-" for signature in TIMED),
         "passed" if variant["passed"] else "FAILED",
-    )  # fmt: skip
+    )

@@ -1,8 +1,8 @@
-"""Converts the translator to TFLite files for devices, and reads a file's insides to check it.
+"""Converts the editing network to TFLite files for devices, and inspects the resulting files.
 
-The converter can succeed and leave a file that cannot run on a device, or that runs and says NaN;
-so nothing here is trusted: `check_file` reads the operators and the weights from the flatbuffer,
-and `parity` runs it.
+The converter can succeed and still write a file that does not run on a device, or that returns NaN.
+So its result is not trusted: `check_file` reads operators and weights from the flatbuffer, and
+`parity` runs the file.
 """
 
 import collections
@@ -29,20 +29,20 @@ NAMES = {
     "dynamic": "translator_dynamic",
     "weight_int8": "translator_weight_int8",
     "int8": "translator_int8",
-}  # of the files, by --quantize
-# Bytes of one stored weight of a kernel.
+}  # file names by --quantize
+# Bytes per stored weight of a kernel, by --quantize.
 WEIGHT_ITEMSIZE = {"none": 4, "float16": 2, "dynamic": 1, "weight_int8": 1, "int8": 1}
 
-# These need memory between calls or a runtime with TensorFlow in it.
+# These need state between calls, or a runtime that includes TensorFlow.
 _FORBIDDEN = ("CUSTOM", "DELEGATE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
-_FORBIDDEN_PREFIX = "STABLEHLO_"  # builtin by number, but not in the runtimes of devices
+_FORBIDDEN_PREFIX = "STABLEHLO_"  # numbered as builtins, but not part of device runtimes
 _OPERATORS = {
     number: name
     for name, number in vars(schema.BuiltinOperator).items()
     if isinstance(number, int) and not name.startswith("_")
 }
-_SMALL = 16 * 1024  # bytes; equal biases (all zero) or shapes are no repeated weights
-_CONSTANTS = 64 * 1024  # bytes that shapes and folded scalars may add to the weights
+_SMALL = 16 * 1024  # bytes; equal biases (all zero) or shapes are not repeated weights
+_CONSTANTS = 64 * 1024  # bytes allowed for shapes and folded scalars, in addition to the weights
 
 
 def convert(
@@ -51,20 +51,20 @@ def convert(
     description: str,
     samples: Callable[[], Iterator[tuple[str, dict[str, np.ndarray]]]] | None = None,
 ) -> bytes:
-    """A .tflite file with the device signatures and the description inside.
+    """A .tflite file with the device signatures and the description in its metadata.
 
     Args:
         saved_model: a SavedModel with a static batch of 1.
         quantize: "none" (float32), "float16" (weights only, computed in float32), or one of the
             int8 kinds of `export.quantization`.
-        description: text of model.json.
-        samples: for "int8"; see `quantization.Samples`.
+        description: the text of model.json.
+        samples: calibration data for "int8"; see `quantization.Samples`.
 
     Raises:
-        UserError: the converter cannot; the message is its own.
+        UserError: the conversion fails; has the converter's message.
     """
     with native_stderr_held(), warnings.catch_warnings():
-        # The calibration's own: TensorFlow's interpreter is going away.
+        # Raised by the calibration: TensorFlow deprecates its interpreter.
         warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
         converter = tf.lite.TFLiteConverter.from_saved_model(
             str(saved_model), signature_keys=list(DEVICE_SIGNATURES)
@@ -81,14 +81,14 @@ def convert(
             content = converter.convert()
             if quantize in ("dynamic", "weight_int8"):
                 content = quantization.quantize_weights(content, quantize)
-        except Exception as error:  # they raise whatever an unsupported graph makes them trip on
+        except Exception as error:  # an unsupported graph can raise any exception
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"cannot be converted: {reason}") from None
     return add_metadata(content, DESCRIPTION_NAME, description.encode())
 
 
 def add_metadata(content: bytes, name: str, data: bytes) -> bytes:
-    """The file with one more named metadata buffer."""
+    """The file with an additional named metadata buffer."""
     model = read(content)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(data, np.uint8)
@@ -100,9 +100,9 @@ def add_metadata(content: bytes, name: str, data: bytes) -> bytes:
 
 
 def read(content: bytes) -> schema.ModelT:
-    """A file in flatbuffers' object form; weights that lie behind the flatbuffer are taken in.
+    """A file in flatbuffers' object form, with weights stored after the flatbuffer moved into it.
 
-    The ai-edge-quantizer puts them there, which not every reader of the format knows.
+    The ai-edge-quantizer stores them there, which not every reader of the format supports.
     """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     for buffer in model.buffers:
@@ -114,19 +114,19 @@ def read(content: bytes) -> schema.ModelT:
 
 
 def pack(model: schema.ModelT) -> bytes:
-    """The file of a model in flatbuffers' object form."""
+    """Serializes a model in flatbuffers' object form to a file's bytes."""
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
     return bytes(builder.Output())
 
 
 def operators(content: bytes) -> list[str]:
-    """Names of the operators in the file, sorted; a custom one as CUSTOM:its name."""
+    """Sorted names of the operators in the file; a custom one as CUSTOM:its name."""
     model = schema.Model.GetRootAs(content, 0)
     names = set()
     for index in range(model.OperatorCodesLength()):
         code = model.OperatorCodes(index)
-        # Old files keep the number in the 8-bit field alone.
+        # Old files have the number in the 8-bit field only.
         name = _OPERATORS[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
         custom = code.CustomCode()
         names.add(f"{name}:{custom.decode()}" if custom else name)
@@ -134,7 +134,7 @@ def operators(content: bytes) -> list[str]:
 
 
 def constants(content: bytes) -> list[bytes]:
-    """The data of all tensors that are part of the file (weights, shapes), not its metadata."""
+    """The data of all constant tensors (weights, shapes), without the metadata."""
     model = schema.Model.GetRootAs(content, 0)
     used = {
         graph.Tensors(number).Buffer()
@@ -152,14 +152,14 @@ def check_file(
     derived: Sequence[tuple[int, ...]] = (),
     absent: Sequence[tuple[int, ...]] = (),
 ) -> str | None:
-    """None if the file is fit for a device, else what is wrong in words.
+    """None if the file is fit for a device, else the reason in words.
 
     Args:
         content: the .tflite file.
-        shapes: shapes of the weights that it was made from.
-        itemsize: bytes that one weight of a kernel should take.
-        derived: shapes of what the conversion computes of the weights and may store with them.
-        absent: shapes of weights that it may do without.
+        shapes: shapes of the model's weights.
+        itemsize: expected bytes per weight of a kernel.
+        derived: shapes of constants that the conversion may compute from the weights and store.
+        absent: shapes of weights that the conversion may drop.
     """
     bad = [
         name
@@ -171,10 +171,10 @@ def check_file(
     data = constants(content)
     copies = collections.Counter(hashlib.sha256(d).digest() for d in data if len(d) > _SMALL)
     if copies and max(copies.values()) > 1:
-        return "holds a weight more than once"
-    # Batch norm folds into its neighbor's kernel, so only the kernels must all be there.
+        return "contains a weight more than once"
+    # Batch norm is folded into the neighboring kernel, so only the kernels must all be there.
     kernels = itemsize * (_size_of_kernels(shapes) - _size_of_kernels(absent))
-    # What is added, like biases and noise, is no kernel, and may be wider than int8.
+    # Added tensors, such as biases and noise, are not kernels and may be wider than int8.
     added = 4 if itemsize == 1 else itemsize
     everything = _CONSTANTS + sum(
         int(np.prod(shape)) * (itemsize if len(shape) > 1 and shape[0] > 1 else added)
@@ -182,7 +182,7 @@ def check_file(
     )
     stored = sum(map(len, data))
     if not kernels <= stored <= everything:
-        return f"holds {stored:,} bytes of weights, expected {kernels:,} to {everything:,}"
+        return f"contains {stored:,} bytes of weights, expected {kernels:,} to {everything:,}"
     return None
 
 

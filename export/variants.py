@@ -1,8 +1,8 @@
-"""The files of an export, one by one: writes each variant, measures it, and sets aside what fails.
+"""The variants of an export: writes each one, measures it, and sets it aside if it fails.
 
-Between `export.stage`, which publishes them, and the modules that write (`saved_model`, `tflite`,
-`page`) and measure (`parity`, `edits`). A variant's entry in report.json says whether it has
-passed, its reason if not, its path, and the figures.
+Called by `export.stage`, which publishes the variants; calls the modules that write (`saved_model`,
+`tflite`, `browser`) and measure (`parity`, `gates`). A variant's entry in report.json states
+whether it passed, the reason if not, its path, and its figures.
 """
 
 import functools
@@ -23,12 +23,20 @@ from cgan_tf.editing.backends import KerasEditor, SavedModelEditor, TFLiteEditor
 from cgan_tf.editing.description import describe
 from cgan_tf.editing.network import Translator
 from cgan_tf.evaluation import subject
-from cgan_tf.export import device, gates, parity, quantization, saved_model, tflite
+from cgan_tf.export import (
+    browser,
+    device_generator,
+    gates,
+    parity,
+    quantization,
+    saved_model,
+    tflite,
+)
 
-SPLIT = "validation"  # the bounds were chosen on such photos; the test split is for evaluation
-PHOTOS = 200  # of that split, behind the figures
-# By --quantize. int8 rounds every value, so that a largest difference says little of it: bounded is
-# the noise, at what the eye hardly sees on faces of this size, and where the edits still hold.
+SPLIT = "validation"  # the bounds were chosen on this split; the test split is for evaluation
+PHOTOS = 200  # photos of that split that the figures are measured on
+# By --quantize. int8 rounds every value, so its maximum difference is not informative. Instead the
+# noise is bounded, at a level that is hardly visible on faces of this size and keeps the edits.
 BOUNDS = {
     "none": parity.Bounds(max_difference=1e-4),
     "float16": parity.Bounds(max_difference=2e-2),
@@ -36,8 +44,8 @@ BOUNDS = {
     "weight_int8": parity.Bounds(psnr=30.0),
     "int8": parity.Bounds(psnr=25.0),
 }
-VERSION = "1"  # folder of the SavedModel, as TensorFlow Serving wants it
-PAGE_ORDER = ("dynamic", "weight_int8", "float16", "none")  # the fastest first
+VERSION = "1"  # folder of the SavedModel, in TensorFlow Serving's layout
+PAGE_ORDER = ("dynamic", "weight_int8", "float16", "none")  # fastest first
 PAGE = "page"
 _FAILED = "failed"
 
@@ -45,7 +53,7 @@ Entry = dict[str, Any]
 
 
 class Source:
-    """What every variant is made from and compared with; each part is computed once."""
+    """The models and photos that every variant is made from and compared with."""
 
     def __init__(self, config: Config, folder: RunFolder, dataset: ImageData) -> None:
         self.config, self.folder, self.dataset = config, folder, dataset
@@ -68,12 +76,12 @@ class Source:
 
     @functools.cached_property
     def edits(self) -> gates.Edits:
-        """What Keras's edits do."""
+        """The effect of Keras's edits, the baseline of the second check."""
         scorer = gates.load_scorer(self.folder, self.translator)
         return gates.Edits(scorer, self.keras, self.dataset, self.chosen, self.inputs.image)
 
     def samples(self) -> quantization.Samples:
-        """What int8 is calibrated with: photos that the models have learned from."""
+        """Training photos, with which int8 is calibrated."""
         count, seed = quantization.CALIBRATION, self.config.seed
         chosen = subject.choose(self.dataset.splits["train"], count, seed)
         photos = images.to_float(self.dataset.read(chosen))
@@ -103,10 +111,10 @@ def build_saved_model(source: Source, output: Path) -> Entry:
 
 
 def build_tflite(source: Source, kinds: Sequence[str], output: Path) -> Iterator[tuple[str, Entry]]:
-    """Writes the variants of --quantize in the folder `output`; each one's name and entry."""
+    """Writes the variants of --quantize in the folder `output`; yields each name and entry."""
     with tempfile.TemporaryDirectory(prefix="cgan_tf_export_") as temporary:
         batch1 = Path(temporary) / "batch1"
-        translator = device.for_device(source.translator)
+        translator = device_generator.for_device(source.translator)
         saved_model.write(translator, batch1, saved_model.DEVICE_SIGNATURES, batch=1)
         for quantize in dict.fromkeys(kinds):
             entry = _build_tflite(source, translator, batch1, quantize, output)
@@ -116,7 +124,7 @@ def build_tflite(source: Source, kinds: Sequence[str], output: Path) -> Iterator
 def _build_tflite(
     source: Source, translator: Translator, batch1: Path, quantize: str, output: Path
 ) -> Entry:
-    """One variant, of the SavedModel `batch1` that was written of `translator`."""
+    """Writes one variant from `batch1`, the SavedModel of `translator`."""
     path = output / f"{tflite.NAMES[quantize]}.tflite"
     samples = source.samples() if quantize == "int8" else None
     try:
@@ -142,7 +150,7 @@ def _build_tflite(
 
 
 def _check_tflite(translator: Translator, content: bytes, quantize: str) -> str | None:
-    """What is wrong with the file's insides."""
+    """None if the file's operators and weights are as expected, else the reason."""
     generator, encoder = translator.generator, translator.encoder
     weights = [*generator.weights, *encoder.weights, translator.directions]
     shapes = [tuple(weight.shape) for weight in weights]
@@ -153,7 +161,7 @@ def _check_tflite(translator: Translator, content: bytes, quantize: str) -> str 
 def _measure_tflite(
     source: Source, editor: TFLiteEditor, bounds: parity.Bounds
 ) -> tuple[Entry, str | None]:
-    """The variant's figures, and what is wrong with them."""
+    """The variant's figures, and the reason if they are out of bounds."""
     signatures = saved_model.DEVICE_SIGNATURES
     compared = parity.compare(source.reference, editor, source.inputs, signatures)
     measured = {
@@ -168,18 +176,16 @@ def _measure_tflite(
 
 
 def build_page(description: Entry, variants: Mapping[str, Entry], output: Path) -> Entry:
-    """Writes page/ in the folder `output`, with the fastest variant that has passed.
+    """Writes page/ in the folder `output`, with the fastest variant that passed.
 
     Args:
-        description: of the model.
+        description: content of model.json.
         variants: entries of the TFLite variants, by name; those that passed are in `output`.
         output: the export's folder.
     """
-    from cgan_tf.export import browser
-
     passed = [kind for kind in PAGE_ORDER if variants.get(tflite.NAMES[kind], {}).get("passed")]
     if not passed:
-        reason = f"no variant for it has passed; it takes {', '.join(PAGE_ORDER)}"
+        reason = f"no suitable variant has passed; the page takes {', '.join(PAGE_ORDER)}"
         return {"passed": False, "reason": reason, "path": None, "variant": None}
     model = (output / f"{tflite.NAMES[passed[0]]}.tflite").read_bytes()
     folder = output / PAGE
@@ -193,7 +199,7 @@ def build_page(description: Entry, variants: Mapping[str, Entry], output: Path) 
 
 
 def _settle(paths: list[Path], output: Path, reason: str | None, facts: Entry) -> Entry:
-    """The variant's entry in the report; puts its files aside if there is a reason to."""
+    """The variant's entry in the report; with a reason, its files move into failed/."""
     if reason is not None:
         (output / _FAILED).mkdir(exist_ok=True)
         for path in paths:

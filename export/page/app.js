@@ -1,16 +1,16 @@
-// The page: what the user does becomes a frame and strengths, and those become pictures.
+// The page: turns the user's actions into a frame and strengths, and draws the edited images.
 //
-// The chain: photo.js reads a photo, frame.js holds the square of it that the model sees, pixels.js
-// cuts that square, model.js encodes it (once per photo and frame) and generates (at every move of
-// a slider), and here the answer is drawn. Only the newest wish is worked on: a slider that is
-// dragged asks far more often than the model answers.
+// photo.js reads a photo, frame.js handles the square that the model sees, pixels.js crops that
+// square, model.js encodes it (once per photo and frame) and generates an image (whenever a slider
+// moves), and this file draws the result. Only the latest request is processed: dragging a slider
+// sends far more requests than the model can answer.
 //
-// For tests, benchmarks and pages around this one, window.editor has
-//   ready                    promise of the description (model.json), when the model is loaded
-//   run(signature, inputs)   promise of a signature's output; Float32Arrays, in C order, batch 1
-//   idle()                   promise that all that was asked for is drawn, or could not be
-//   move(attribute, value)   moves a slider; promise of the milliseconds until it was drawn
-//   input()                  what the model was last given of the photo: Float32Array in [-1, 1]
+// For tests, benchmarks and embedding pages, window.editor has
+//   ready                    promise of the description (model.json), once the model is loaded
+//   run(signature, inputs)   promise of a signature's output; Float32Arrays in C order, batch 1
+//   idle()                   promise that resolves when every request is drawn or has failed
+//   move(attribute, value)   moves a slider; promise of the milliseconds until the image is drawn
+//   input()                  the model's latest input: Float32Array in [-1, 1]
 
 import { initialFrame, makeMovable, resized } from "./frame.js";
 import { get, startModel } from "./model.js";
@@ -19,13 +19,13 @@ import {
   addDifference, confine, cutSquare, footprintOf, levelsOf, softMask, toFloat, toImageData,
 } from "./pixels.js";
 
-const DETAIL = 768; // px at most of the pictures that keep the photo's detail
-const INSTALL_WAIT = 5000; // ms that the page waits at most for what keeps it, once
-const FRAME_WAIT = 120; // ms that the frame rests before its square is encoded
+const DETAIL = 768; // maximum size in px of the images that keep the photo's detail
+const INSTALL_WAIT = 5000; // maximum ms that the first visit waits for the service worker
+const FRAME_WAIT = 120; // ms without a move of the frame before its square is encoded
 const STRIP = [-2, -1, 0, 1, 2];
-const STRIP_TILE = 128; // px at least
+const STRIP_TILE = 128; // minimum px
 
-const LOADING = "The model is being loaded: some 10 MB, once.";
+const LOADING = "Loading the model: about 10 MB, only the first time.";
 
 const $ = (id) => document.getElementById(id);
 
@@ -33,12 +33,12 @@ let description; // model.json
 let model;
 let photo; // {canvas, data, width, height}
 let frame; // {left, top, side} in the photo's px
-let face; // the framed square: {input, latent, rebuilt}, floats; rebuilt is the picture unedited
-let sharp; // the same for keeping detail: {crop, mask}; made when it is asked for
-let current = 0; // number of the attribute whose slider was used last
+let face; // the framed square: {input, latent, rebuilt}, floats; rebuilt is the unedited image
+let sharp; // the square at the photo's resolution: {crop, mask}; created when needed
+let current = 0; // index of the attribute whose slider was used last
 const sliders = [];
 
-// ---- what is said --------------------------------------------------------------------------------
+// ---- status messages -----------------------------------------------------------------------------
 
 function say(text) {
   $("status").textContent = text;
@@ -74,7 +74,7 @@ async function start() {
   const size = bytes.length;
   if (new TextDecoder().decode(bytes.subarray(4, 8)) !== "TFL3") {
     throw new Error(
-      "model.tflite is damaged or no TFLite model; export the page again with python -m export",
+      "model.tflite is damaged or not a TFLite model; export the page again with cgan export",
     );
   }
   model = await startModel(given, bytes);
@@ -96,13 +96,13 @@ async function readDescription() {
   const given = await (await get("model.json")).json().catch(() => undefined);
   const { attributes, latent_shape: shape, resolution } = given ?? {};
   if (!Array.isArray(attributes) || !Array.isArray(shape) || !Number.isInteger(resolution)) {
-    throw new Error("model.json is damaged; export the page again with python -m export");
+    throw new Error("model.json is damaged; export the page again with cgan export");
   }
   return given;
 }
 
-// Lets offline.js keep the files, before those that it shall keep are asked for. Returns its
-// registration; nothing where the browser has no such thing or forbids it.
+// Installs offline.js before the files that it caches are requested. Returns its registration, or
+// undefined if the browser does not support or allow service workers.
 async function keepOffline() {
   try {
     const container = navigator.serviceWorker;
@@ -122,11 +122,11 @@ async function keepOffline() {
 }
 
 async function offlineWords(registration) {
-  if (registration?.waiting) return "A newer version is here: close this page, then open it again.";
+  if (registration?.waiting) return "A newer version is available: close this page, then open it again.";
   if (registration && (await caches.match("model.tflite"))) {
-    return "The page is kept on this device and works without a network.";
+    return "The page is stored on this device and works offline.";
   }
-  return "This browser does not keep the page; it needs its server (https or localhost) each time.";
+  return "This browser does not store the page; it needs its server (https or localhost) every time.";
 }
 
 function enable() {
@@ -194,7 +194,7 @@ function show({ name, input, output, measured }) {
   input.setAttribute("aria-valuetext", `${signed(strength)}, ${measured.textContent}`);
 }
 
-// What the regressor measured at a strength, between the table's; nothing outside of it.
+// The change measured at a strength, interpolated in the table; undefined outside of it.
 function changeAt(table, strength) {
   const points = [...table, { strength: 0, change: 0 }].sort((a, b) => a.strength - b.strength);
   const above = points.findIndex((point) => point.strength >= strength);
@@ -211,16 +211,16 @@ function strengths() {
   return sliders.map(({ input }) => Number(input.value));
 }
 
-// ---- the work: one thing at a time, the newest wish first ------------------------------------------
+// ---- the work: one request at a time, the latest first --------------------------------------------
 
 const wanted = { encode: false, generate: false };
-let working; // promise, while it goes on
-let failed = false; // the last time; what was said of that holds until it goes on
-let timer; // until the frame has rested
-let newest; // promise of the photo that is being read; one read later wins
+let working; // promise, while requests are processed
+let failed = false; // the last request; its message stays until one succeeds
+let timer; // until the frame has not moved for a while
+let newest; // promise of the photo being read; a later one replaces it
 
-function ask(wish) {
-  Object.assign(wanted, wish);
+function ask(request) {
+  Object.assign(wanted, request);
   working ??= work().finally(() => {
     working = undefined;
   });
@@ -263,52 +263,52 @@ async function idle() {
 async function encode() {
   const input = toFloat(cutSquare(photo, frame, description.resolution));
   const latent = await model.run("encode", { image: input });
-  const rebuilt = await draw(latent, sliders.map(() => 0));
+  const rebuilt = await generateImage(latent, sliders.map(() => 0));
   face = { input, latent, rebuilt };
   sharp = undefined;
   hideStrip();
   enable();
 }
 
-// The model's picture of a latent moved by strengths.
-async function draw(latent, values) {
+// The model's image for a latent moved by strengths.
+async function generateImage(latent, values) {
   const inputs = { latent, strengths: Float32Array.from(values) };
-  const picture = await model.run("generate", inputs);
-  if (!picture.every(Number.isFinite)) throw new Error("the model's answer is not finite");
-  return picture;
+  const image = await model.run("generate", inputs);
+  if (!image.every(Number.isFinite)) throw new Error("the model's output is not finite");
+  return image;
 }
 
 async function generate() {
-  const picture = await picturesOf(strengths());
-  paint($("before"), picture.before);
-  paint($("after"), picture.after);
+  const images = await imagesFor(strengths());
+  draw($("before"), images.before);
+  draw($("after"), images.after);
   $("before").setAttribute("aria-label", "Before: the framed face");
   const set = sliders.filter(({ input }) => Number(input.value) !== 0);
   const edits = set.map(({ name, input }) => `${words(name)} ${signed(Number(input.value))}`);
   $("after").setAttribute("aria-label", `After: ${edits.join(", ") || "no edit"}`);
 }
 
-// What is shown before and after an edit, ImageData of one size.
-async function picturesOf(values) {
+// The images shown before and after an edit, ImageData of the same size.
+async function imagesFor(values) {
   const { resolution } = description;
   const { input, latent, rebuilt } = face;
   if (!$("detail").checked) {
-    const after = await draw(latent, values);
+    const after = await generateImage(latent, values);
     return { before: toImageData(input, resolution), after: toImageData(after, resolution) };
   }
-  // Of a mere difference less gets through: the export says how much further it must go, and where
-  // it is the edit.
-  const further = sliders.map(({ factor }, index) => values[index] * factor);
+  // Adding only the difference weakens an edit: the description has the factor that makes up for
+  // it, and the footprint, where the edit acts.
+  const scaled = sliders.map(({ factor }, index) => values[index] * factor);
   const active = sliders.filter((_, index) => values[index] !== 0);
   const footprint = footprintOf(active.map(({ acts }) => acts));
-  let edited = await draw(latent, further);
+  let edited = await generateImage(latent, scaled);
   if (footprint) edited = confine(edited, rebuilt, footprint);
   sharp ??= sharpSquare();
   const after = addDifference(sharp.crop, edited, rebuilt, resolution, sharp.mask);
   return { before: sharp.crop, after };
 }
 
-// The framed square at the photo's own resolution, and where an edit may reach in it.
+// The framed square at the photo's own resolution, and a mask of where edits may change it.
 function sharpSquare() {
   const side = Math.max(description.resolution, Math.min(DETAIL, Math.round(frame.side)));
   const canvas = document.createElement("canvas");
@@ -319,7 +319,7 @@ function sharpSquare() {
   return { crop: context.getImageData(0, 0, side, side), mask: softMask(side) };
 }
 
-function paint(canvas, image) {
+function draw(canvas, image) {
   if (canvas.width !== image.width) canvas.width = canvas.height = image.width;
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
@@ -327,16 +327,16 @@ function paint(canvas, image) {
 // ---- photo and frame -----------------------------------------------------------------------------
 
 async function take(file) {
-  if ($("file").disabled) return; // there is no model, and the status says why
-  const own = (newest = readPhoto(file));
-  say(`${file.name || "The picture"} is being read.`);
+  if ($("file").disabled) return; // no model; the status gives the reason
+  const reading = (newest = readPhoto(file));
+  say(`Reading ${file.name || "the photo"}.`);
   try {
-    const read = await own;
-    if (own === newest) setPhoto(read);
+    const read = await reading;
+    if (reading === newest) setPhoto(read);
   } catch (error) {
-    if (own === newest) sayError(error);
+    if (reading === newest) sayError(error);
   } finally {
-    if (own === newest) newest = undefined;
+    if (reading === newest) newest = undefined;
   }
 }
 
@@ -389,7 +389,7 @@ document.addEventListener("drop", (event) => {
   document.body.classList.remove("dragged");
   const [file] = event.dataTransfer.files;
   if (file) take(file);
-  else sayError(new Error("that was no file; drop a photo that lies on this device"));
+  else sayError(new Error("that is not a file; drop a photo that is stored on this device"));
 });
 
 // ---- the camera ----------------------------------------------------------------------------------
@@ -445,7 +445,7 @@ function download(canvas, name) {
   });
 }
 
-// A labeled row: the edit as it is, but for the current attribute, which runs through STRIP.
+// A labeled row of images: the current edit, with the current attribute at the strengths of STRIP.
 async function drawStrip() {
   await idle();
   const { name } = sliders[current];
@@ -453,7 +453,7 @@ async function drawStrip() {
   for (const value of STRIP) {
     const values = strengths();
     values[current] = value;
-    tiles.push((await picturesOf(values)).after);
+    tiles.push((await imagesFor(values)).after);
   }
   const side = Math.max(STRIP_TILE, Math.min(tiles[0].width, 2 * STRIP_TILE));
   const line = Math.round(side * 0.17);
@@ -467,16 +467,16 @@ async function drawStrip() {
     textBaseline: "middle", imageSmoothingQuality: "high",
   });
   for (const [index, tile] of tiles.entries()) {
-    const picture = await createImageBitmap(tile);
-    context.drawImage(picture, index * side, 0, side, side);
+    const bitmap = await createImageBitmap(tile);
+    context.drawImage(bitmap, index * side, 0, side, side);
     const label = STRIP[index] ? `${words(name)} ${signed(STRIP[index])}` : words(name) + " 0";
     context.fillText(label, (index + 0.5) * side, side + line / 2, side * 0.96);
-    picture.close();
+    bitmap.close();
   }
   canvas.setAttribute("aria-label", `Strip: ${words(name)} at strengths −2 to +2`);
   canvas.hidden = false;
   $("download-strip").disabled = false;
-  say(`The strip of ${words(name)} is drawn.`);
+  say(`The strip of ${words(name)} is ready.`);
 }
 
 function hideStrip() {
@@ -484,7 +484,7 @@ function hideStrip() {
   $("download-strip").disabled = true;
 }
 
-// ---- from outside --------------------------------------------------------------------------------
+// ---- window.editor -------------------------------------------------------------------------------
 
 const ready = start();
 ready.catch((error) => {

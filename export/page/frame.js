@@ -1,15 +1,15 @@
-// The square of the photo that the model sees, and how it is moved: by mouse, touch and keys.
+// The square of the photo that the model sees; moved by mouse, touch and keyboard.
 //
 // A frame is {left, top, side} in the photo's px; it never leaves the photo.
 
 const [CELEBA_WIDTH, CELEBA_HEIGHT, CELEBA_SQUARE] = [178, 218, 148];
-const SMALLEST = 1 / 12; // of the photo's shorter side
-const STEP = 0.01; // of the shorter side, that an arrow key moves; with Shift five of them
-const FACTOR = 1.04; // by which + and - scale, and a wheel's notch
-const [NOTCH, LINE] = [100, 33]; // px that a wheel reports for a notch, and that its lines stand for
+const SMALLEST = 1 / 12; // minimum side, as a fraction of the photo's shorter side
+const STEP = 0.01; // move per arrow key, as a fraction of the shorter side; five times with Shift
+const FACTOR = 1.04; // scale per + or - key and per notch of the wheel
+const [NOTCH, LINE] = [100, 33]; // px that a wheel reports per notch, and px per line
 
-// The crop that cgan_tf.photos.crop_photo takes: CelebA's own for a photo of exactly its
-// proportions, where the model has learned from those; else the largest centered square.
+// The same crop as data.portraits.crop_photo: CelebA's for a photo in exactly its proportions, if
+// the model was trained on those; else the largest centered square.
 export function initialFrame({ width, height }, crop) {
   const aligned = crop === "celeba" && width * CELEBA_HEIGHT === height * CELEBA_WIDTH;
   const side = aligned ? (CELEBA_SQUARE * width) / CELEBA_WIDTH : Math.min(width, height);
@@ -28,7 +28,7 @@ export function moved(frame, across, down, photo) {
   return inside({ ...frame, left: frame.left + across, top: frame.top + down }, photo);
 }
 
-// Scaled to a side about its center.
+// Scaled about its center to a given side.
 export function resized(frame, side, photo) {
   const shorter = Math.min(photo.width, photo.height);
   const next = clamp(side, shorter * SMALLEST, shorter);
@@ -36,13 +36,13 @@ export function resized(frame, side, photo) {
   return inside({ left: frame.left + shift, top: frame.top + shift, side: next }, photo);
 }
 
-// Lets the user move the frame that element shows over the photo.
+// Lets the user move the frame, which element shows over the photo.
 //
-// stage: the element that shows the whole photo; corner: the handle that scales; get: returns
-// {frame, photo}; set: is given the new frame.
+// stage: the element that shows the complete photo; corner: the handle that scales; get: returns
+// {frame, photo}; set: called with the new frame.
 export function makeMovable(element, stage, corner, get, set) {
-  const fingers = new Map(); // pointers that are down, by number: where they are, in the photo's px
-  let grip; // {frame, center, spread, scaling} as it was when the last finger came or went
+  const fingers = new Map(); // positions of the active pointers, by id, in the photo's px
+  let grip; // {frame, center, spread, scaling} when a finger was last added or removed
 
   function point(event) {
     const bounds = stage.getBoundingClientRect();
@@ -50,7 +50,7 @@ export function makeMovable(element, stage, corner, get, set) {
     return { x: (event.clientX - bounds.left) * scale, y: (event.clientY - bounds.top) * scale };
   }
 
-  // The middle of all fingers, and how far apart two are.
+  // The center of the fingers, and the distance between two.
   function posture() {
     const [one, two = one] = fingers.values();
     const center = { x: (one.x + two.x) / 2, y: (one.y + two.y) / 2 };
@@ -105,7 +105,7 @@ export function makeMovable(element, stage, corner, get, set) {
 }
 
 function byKey({ key, shiftKey, ctrlKey, metaKey, altKey }, { frame, photo }) {
-  if (ctrlKey || metaKey || altKey) return undefined; // the browser's own zoom and history
+  if (ctrlKey || metaKey || altKey) return undefined; // shortcuts of the browser, such as zoom
   const step = Math.min(photo.width, photo.height) * STEP * (shiftKey ? 5 : 1);
   switch (key) {
     case "ArrowLeft":

@@ -1,16 +1,16 @@
-// The model in its worker, for the page.
+// The page's interface to the model, which runs in a worker.
 
 import { supportsFeature } from "./litert/index.js";
 
 // Starts the worker and loads the model into it.
 //
-// From here on the page and its worker have no connection to anywhere, not even to their own server:
-// the runtime is fetched first, then every connection is forbidden, then the worker is started.
+// Afterwards the page and its worker cannot connect anywhere, not even to their own server: the
+// runtime is fetched first, then all connections are forbidden, then the worker is started.
 //
-// description: model.json's content; bytes: model.tflite's, which the worker takes over.
-// Rejects with one clear line where the browser cannot run it or the model is not what it should be.
+// description: content of model.json; bytes: content of model.tflite, transferred to the worker.
+// Rejects with a one-line message if the browser cannot run the model, or the model is not valid.
 export async function startModel(description, bytes) {
-  // The library's own choice among its builds without threads.
+  // The library's own rule for choosing among its builds without threads.
   const build = (await supportsFeature("relaxedSimd")) ? "" : "_compat";
   const name = `litert/litert_wasm${build}_internal`;
   const wasm = URL.createObjectURL(await (await get(`${name}.wasm`)).blob());
@@ -23,7 +23,7 @@ export async function startModel(description, bytes) {
   return model;
 }
 
-// One of the page's own files.
+// Fetches one of the page's own files.
 export async function get(name) {
   let response;
   try {
@@ -37,7 +37,7 @@ export async function get(name) {
   return response;
 }
 
-// A second policy beside the document's: what either forbids is forbidden, and none can be taken back.
+// Adds a second policy to the document's: both apply, and neither can be removed again.
 function forbidConnections() {
   const policy = document.createElement("meta");
   policy.httpEquiv = "Content-Security-Policy";
@@ -51,12 +51,12 @@ function folder() {
 
 class Model {
   constructor() {
-    // A worker from a file would have the content policy of the file's headers, which is none; one
-    // from a blob has the page's: what sees the photo must have no connection either.
+    // A worker loaded from a file has the content policy of that file's headers, which is none. One
+    // loaded from a blob inherits the page's, so the worker, which sees the photo, cannot connect.
     const script = `importScripts(${JSON.stringify(`${folder()}worker.js`)});`;
     const address = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
     this.worker = new Worker(address);
-    this.waiting = new Map(); // by the number of the request
+    this.waiting = new Map(); // by the request's id
     this.count = 0;
     this.worker.onmessage = ({ data: { id, output, error } }) => {
       const { resolve, reject } = this.waiting.get(id);
@@ -66,13 +66,13 @@ class Model {
     };
     this.worker.onerror = (event) => {
       event.preventDefault();
-      const error = new Error(`the model has stopped (${event.message ?? "no reason given"})`);
+      const error = new Error(`the model stopped (${event.message ?? "no reason given"})`);
       for (const { reject } of this.waiting.values()) reject(error);
       this.waiting.clear();
     };
   }
 
-  // A signature's output, Float32Array. inputs: Float32Arrays by name, in C order, batch 1.
+  // The output of a signature, a Float32Array. inputs: Float32Arrays by name, in C order, batch 1.
   run(signature, inputs) {
     return this.send({ signature, inputs });
   }

@@ -1,15 +1,15 @@
-// A service worker that keeps the page's files on the device, so that it works without a network.
+// A service worker that stores the page's files on the device, so that the page works offline.
 //
-// The small files are kept when the page is first opened; the model and the runtime's build that
-// this browser takes when they are first asked for. Another export has another version; it takes
-// over when the last page of the old one is closed, so that no page gets files of both. What comes
-// here are requests for the folder's own files, never a photo: photos are in no request.
+// The small files are stored when the page is first opened; the model and the build of the runtime
+// that this browser uses when they are first requested. Another export has another version; it
+// takes over when the last page of the old one is closed, so that no page mixes files of both. Only
+// requests for the folder's own files arrive here; photos are never part of a request.
 "use strict";
 
-const VERSION = "VERSION"; // of all files; export/page.py puts it in
-const SCOPE = self.registration.scope; // other exports may lie on the same host
+const VERSION = "VERSION"; // hash of all files; export/browser.py inserts it
+const SCOPE = self.registration.scope; // other exports may be on the same host
 const NAME = `${SCOPE} ${VERSION}`;
-const FRESH = { cache: "no-cache" }; // what the browser has of an older export is asked for anew
+const FRESH = { cache: "no-cache" }; // revalidates files that the browser has from an older export
 const SMALL = [
   "./", "style.css", "icon.svg", "model.json",
   "litert/LICENSE.txt", "app.js", "frame.js", "model.js", "photo.js", "pixels.js", "worker.js",
@@ -42,12 +42,12 @@ self.addEventListener("fetch", (event) => {
 
 async function answer(request) {
   const cache = await caches.open(NAME);
-  const page = request.url.split(/[?#]/)[0] === `${SCOPE}index.html`; // the same as the folder's
+  const page = request.url.split(/[?#]/)[0] === `${SCOPE}index.html`; // the same file as the folder's
   const kept = await cache.match(page ? SCOPE : request, { ignoreSearch: true });
   if (kept) return kept;
   const response = await fetch(request, FRESH);
-  // Waits for the copy: what the page has loaded is then there the next time. Without room for it
-  // the page works all the same, and says that it was not kept.
+  // Waits for the copy, so that everything the page has loaded is available next time. If there is
+  // no space for it, the page still works, and shows that it is not stored.
   if (response.status === 200) await cache.put(request, response.clone()).catch(() => {});
   return response;
 }

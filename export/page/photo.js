@@ -1,19 +1,19 @@
 // Photos from files and from the camera.
 
-const MAX_PIXELS = 64e6; // as cgan_tf.data.images
-const LONGEST = 2048; // px of the longer side that the page works on; larger photos are reduced
+const MAX_PIXELS = 64e6; // as in cgan_tf.data.images
+const LONGEST = 2048; // maximum px of the longer side; larger photos are reduced
 
-// A file as {canvas, data, width, height}: upright, on white, data with 4 bytes a pixel.
+// Reads a file into {canvas, data, width, height}: upright, on white, data with 4 bytes per pixel.
 //
-// Rejects with one clear line that names the file.
+// Rejects with a one-line message that names the file.
 export async function readPhoto(file) {
-  const name = file.name || "the picture";
+  const name = file.name || "the photo";
   if (!file.size) throw new Error(`${name} is empty; choose another photo`);
   const [width, height] = await uprightSize(file, name);
   if (width * height > MAX_PIXELS) {
     throw new Error(
-      `${name}: ${width} x ${height} px is more than the ${MAX_PIXELS / 1e6} million pixels that ` +
-        "are accepted; reduce it first",
+      `${name}: ${width} x ${height} px is more than the limit of ${MAX_PIXELS / 1e6} million ` +
+        "pixels; reduce it first",
     );
   }
   const scale = Math.min(1, LONGEST / Math.max(width, height));
@@ -34,7 +34,7 @@ export async function readPhoto(file) {
   }
 }
 
-// Width and height, from the file's head alone: a picture too large must not be decoded first.
+// Width and height from the file's header, before an image that is too large gets decoded.
 async function uprightSize(file, name) {
   const address = URL.createObjectURL(file);
   const image = new Image();
@@ -52,7 +52,7 @@ async function uprightSize(file, name) {
   return [image.naturalWidth, image.naturalHeight];
 }
 
-// What is drawn of a bitmap or a video frame.
+// The pixels of a bitmap or a video frame, scaled to a size.
 function draw(source, width, height) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [width, height];
@@ -66,10 +66,10 @@ function draw(source, width, height) {
 
 // ---- the camera --------------------------------------------------------------------------------
 
-// Shows the camera in a video element. Rejects with one clear line.
+// Shows the camera in a video element. Rejects with a one-line message.
 export async function openCamera(video) {
   if (!navigator.mediaDevices) {
-    throw new Error("browsers offer the camera on https and localhost alone; choose a photo instead");
+    throw new Error("browsers allow the camera only on https and localhost; choose a photo instead");
   }
   let stream;
   try {
@@ -82,13 +82,13 @@ export async function openCamera(video) {
       NotFoundError: "no camera was found",
       NotReadableError: "the camera is in use by another program",
     }[error.name];
-    throw new Error(`${reason ?? `the camera does not open (${error.message})`}, or choose a photo`);
+    throw new Error(`${reason ?? `the camera cannot be opened (${error.message})`}, or choose a photo`);
   }
   video.srcObject = stream;
   await video.play();
 }
 
-// The frame that the video shows, as readPhoto gives photos.
+// The current frame of the video, in the form of readPhoto.
 export function shoot(video) {
   return draw(video, video.videoWidth, video.videoHeight);
 }

@@ -1,13 +1,13 @@
-// Arithmetic on pixels: what the model is given of a photo, and what becomes of its answer.
+// Pixel arithmetic: the model's input from a photo, and the displayed image from its output.
 //
-// The same as in cgan_tf.data.images and cgan_tf.data.faces, so that the page and the commands see
-// and draw the same.
+// The same as in cgan_tf.data.images and cgan_tf.data.portraits, so that the page and the commands
+// give the same results.
 
 const LOBES = 3; // of the Lanczos filter
-const SOLID = 0.85; // share of the way to the edge up to which an edit's difference is whole
+const SOLID = 0.85; // fraction of the way to the edge within which an edit's difference is not attenuated
 
 // A square of a photo, resampled as Pillow does with LANCZOS and a box: antialiased, two passes with
-// rounding between them. photo is {data, width, height} with 4 bytes a pixel; the square may lie
+// rounding between them. photo is {data, width, height} with 4 bytes per pixel; the square may start
 // between pixels. Returns resolution * resolution * 3 bytes.
 export function cutSquare(photo, { left, top, side }, resolution) {
   const across = weights(photo.width, left, side, resolution);
@@ -42,10 +42,10 @@ export function cutSquare(photo, { left, top, side }, resolution) {
   return square;
 }
 
-// For each of count outputs along one axis: where its inputs start, and their factors.
+// For each of count outputs along one axis: the first input, and the factors of the inputs.
 function weights(size, from, length, count) {
   const step = length / count;
-  const stretch = Math.max(step, 1); // wider where it shrinks: that is the antialiasing
+  const stretch = Math.max(step, 1); // a wider filter when reducing, for antialiasing
   return Array.from({ length: count }, (_, index) => {
     const center = from + (index + 0.5) * step;
     const start = Math.max(0, Math.floor(center - LOBES * stretch + 0.5));
@@ -71,30 +71,30 @@ export function toFloat(bytes) {
   return Float32Array.from(bytes, (byte) => Math.fround(byte / 127.5) - 1);
 }
 
-// The model's picture, floats or bytes with 3 a pixel, as ImageData.
-export function toImageData(picture, side) {
+// The model's image, floats or bytes with 3 channels, as ImageData.
+export function toImageData(values, side) {
   const image = new ImageData(side, side);
-  const floats = picture instanceof Float32Array;
-  for (let from = 0, to = 0; from < picture.length; from += 3, to += 4) {
+  const floats = values instanceof Float32Array;
+  for (let from = 0, to = 0; from < values.length; from += 3, to += 4) {
     for (let c = 0; c < 3; c++) {
-      const value = picture[from + c];
-      image.data[to + c] = floats ? (value + 1) * 127.5 : value; // rounded and clipped on the way
+      const value = values[from + c];
+      image.data[to + c] = floats ? (value + 1) * 127.5 : value; // rounded and clipped on assignment
     }
     image.data[to + 3] = 255;
   }
   return image;
 }
 
-// The photo's square with only the difference that an edit makes to the model's picture, so that
-// it keeps its own detail: ImageData of crop's size.
+// The photo's square plus only the difference that an edit makes to the model's image, so that the
+// photo keeps its own detail: ImageData of crop's size.
 //
-// crop: ImageData of the square; edited, before: the model's pictures, floats with 3 a pixel and
-// resolution * resolution pixels; mask: of softMask(crop.width).
+// crop: ImageData of the square; edited, before: the model's images, floats with 3 channels and
+// resolution * resolution pixels; mask: softMask(crop.width).
 export function addDifference(crop, edited, before, resolution, mask) {
   const side = crop.width;
   const result = new ImageData(side, side);
   const taps = between(side, resolution);
-  const row = new Float32Array(resolution * 3); // of the difference, at one of crop's rows
+  const row = new Float32Array(resolution * 3); // the difference in one of crop's rows
   for (let y = 0; y < side; y++) {
     const [above, below, share] = taps[y];
     const [upper, lower] = [above * resolution * 3, below * resolution * 3];
@@ -117,26 +117,26 @@ export function addDifference(crop, edited, before, resolution, mask) {
   return result;
 }
 
-// A direction's footprint, of an export's base64: resolution * resolution levels, 255 for 1.
+// A direction's footprint, decoded from base64: resolution * resolution levels, 255 for 1.
 export function levelsOf(text) {
   return Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0));
 }
 
-// Where an edit acts, resolution * resolution floats from 0 to 1; undefined where an export, of an
-// older version, does not tell. levels: of the directions that have a part, see levelsOf.
+// Where an edit acts, resolution * resolution floats from 0 to 1; undefined if the description has
+// no footprints. levels: footprints of the active directions, see levelsOf.
 export function footprintOf(levels) {
   if (!levels.length || levels.includes(undefined)) return undefined;
   return Float32Array.from(levels[0], (_, index) =>
     Math.max(...levels.map((level) => level[index])) / 255);
 }
 
-// The edited picture, as before the edit wherever the footprint is 0; both have 3 floats a pixel.
+// The edited image, unchanged where the footprint is 0; both images have 3 floats per pixel.
 export function confine(edited, before, footprint) {
   return edited.map((value, index) =>
     before[index] + footprint[Math.floor(index / 3)] * (value - before[index]));
 }
 
-// For each of side pixels: its two neighbors among resolution, and the share of the second.
+// For each of side pixels: its two neighbors among resolution pixels, and the second's weight.
 function between(side, resolution) {
   return Array.from({ length: side }, (_, index) => {
     const place = ((index + 0.5) * resolution) / side - 0.5;
@@ -146,7 +146,7 @@ function between(side, resolution) {
   });
 }
 
-// 1 in the middle of a square, smoothly down to 0 at its edge: side * side floats.
+// 1 in the middle of a square, falling smoothly to 0 at its edge: side * side floats.
 export function softMask(side) {
   const mask = new Float32Array(side * side);
   for (let y = 0; y < side; y++) {

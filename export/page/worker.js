@@ -1,10 +1,10 @@
-// Runs the model beside the page, so that the page stays smooth.
+// Runs the model in a worker, so that the page stays responsive.
 //
-// A classic worker, for LiteRT's loader is a classic script that importScripts() takes; and started
-// from a blob, so that the page's content policy holds here too (see model.js).
+// A classic worker, because LiteRT's loader is a classic script for importScripts(); started from a
+// blob, so that the page's content policy applies here too (see model.js).
 //
 // In:  {id, load: {model, base, script, wasm, description}} once: the model's bytes, the addresses of
-//      the folder and of LiteRT's loader and WebAssembly, model.json's content; then
+//      the folder, LiteRT's loader and its WebAssembly, the content of model.json; then
 //      {id, signature, inputs: {name: Float32Array}}.
 // Out: {id, output: Float32Array} or {id, error: one line}.
 "use strict";
@@ -26,8 +26,7 @@ async function load({ model: bytes, base, script, wasm, description }) {
     latent: [1, ...description.latent_shape],
     strengths: [1, description.attributes.length],
   };
-  // What LiteRT's loader asks: where its WebAssembly is, and where its log lines go, of which a page
-  // needs only the errors.
+  // Read by LiteRT's loader: where its WebAssembly is, and where its log goes. Only errors matter.
   self.Module = {
     locateFile: () => wasm,
     printErr: (line) => {
@@ -43,14 +42,14 @@ async function load({ model: bytes, base, script, wasm, description }) {
   try {
     model = await litert.loadAndCompile(bytes, { accelerator: "wasm" });
   } catch (error) {
-    throw new Error(`model.tflite is damaged or no TFLite model (${reason(error)})`);
+    throw new Error(`model.tflite is damaged or not a TFLite model (${reason(error)})`);
   }
   check(model.signatures);
 }
 
-// Refuses a model of another tool, or of another description.
+// Refuses a model from another tool, or one that does not match its description.
 function check(found) {
-  const remedy = "export the page again with python -m export --formats=page";
+  const remedy = "export the page again with cgan export --formats=page";
   for (const [name, { inputs, output }] of Object.entries(SIGNATURES)) {
     if (!found[name]) throw new Error(`model.tflite has no signature ${name}; ${remedy}`);
     const sides = [
@@ -74,7 +73,7 @@ function check(found) {
 
 async function run(signature, arrays) {
   const { inputs, output } = SIGNATURES[signature];
-  const tensors = {}; // LiteRT's memory is freed by hand
+  const tensors = {}; // LiteRT's memory must be freed explicitly
   let results = {};
   try {
     for (const name of inputs) tensors[name] = new litert.Tensor(arrays[name], shapes[name]);
@@ -86,12 +85,12 @@ async function run(signature, arrays) {
   }
 }
 
-// Of LiteRT's errors some are long, and some are no Error.
+// Some of LiteRT's errors are long, and some are not Error objects.
 function reason(error) {
   return String(error?.message ?? error).split("\n")[0].slice(0, 160);
 }
 
-// One after the other: LiteRT runs one call at a time.
+// In sequence: LiteRT runs one call at a time.
 let before = Promise.resolve();
 self.onmessage = ({ data }) => {
   before = before.then(() => answer(data));

@@ -1,10 +1,10 @@
-"""The translator as a device computes it fastest: the same results by other operators.
+"""The DCGAN generator in operators that are fast on devices, with the same results.
 
-Comes before the TFLite conversion. TFLite's transposed convolutions took three quarters of the
-time of all of `translate` with the DCGAN generator (64 px, width 48, one thread). In their place
-stands a matrix product whose results are laid over each other, or, for the three channels of the
-image, a convolution that computes four pixels at each place. Batch norm is folded into both here,
-since the converter only does so where it follows the operator.
+Used before the TFLite conversion. TFLite's transposed convolutions took three quarters of the time
+of `translate` with the DCGAN generator (64 px, width 48, one thread). They are replaced by a matrix
+product whose results are added where they overlap, or, for the three channels of the image, by a
+convolution that computes four pixels at each position. Batch norm is folded into both here, since
+the converter only folds it where it directly follows the operator.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from cgan_tf.networks import equalized
 from cgan_tf.networks.dcgan import LOWEST, SLOPE, Generator
 from cgan_tf.networks.normalization import BatchNormalization
 
-FEW_CHANNELS = 8  # a product's rows, 16 times the channels, are too short below
+FEW_CHANNELS = 8  # with fewer, the rows of the product (16 x the channels) are too short
 
 
 def for_device(translator: Translator) -> Translator:
-    """The translator, without its regressor, with the generator in the form for devices.
+    """The network without its regressor, and with the generator in the form for devices.
 
-    A `StyleGenerator` stays as it is: what its styles scale depends on the latent.
+    A `StyleGenerator` is not changed: its kernels depend on the latent.
     """
     generator = translator.generator
     if isinstance(generator, Generator):
@@ -35,10 +35,10 @@ def for_device(translator: Translator) -> Translator:
 
 
 class DeviceGenerator(keras.Model):
-    """A DCGAN generator at inference.
+    """A DCGAN generator for inference.
 
     Args:
-        generator: whose weights are taken as they are now.
+        generator: its current weights are copied.
 
     Call arguments:
         latent: float32 `[N, z_dim]`.
@@ -71,7 +71,7 @@ class DeviceGenerator(keras.Model):
 
 
 class _Linear(layers.Layer):
-    """A kernel, arranged as `call` multiplies it, and a bias."""
+    """A kernel, in the layout that `call` needs, and a bias."""
 
     def __init__(self, kernel: np.ndarray, bias: np.ndarray) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class _Linear(layers.Layer):
 
 
 class FirstMaps(_Linear):
-    """`[N, C]` to `[N, 4, 4, filters]`."""
+    """Maps `[N, C]` to `[N, 4, 4, filters]`."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.matmul(x, self.kernel) + self.bias
@@ -91,17 +91,18 @@ class FirstMaps(_Linear):
 
 
 def _up(channels: int) -> type[_Linear]:
-    """The form of a 4 px transposed convolution of stride 2 with "same" padding.
+    """The layer that replaces a transposed convolution, 4 px, stride 2, "same" padding.
 
-    Both take its kernel `[4, 4, channels, C]`, and make `[N, 2H, 2W, channels]` of `[N, H, W, C]`.
+    Both kinds take its kernel `[4, 4, channels, C]` and map `[N, H, W, C]` to
+    `[N, 2H, 2W, channels]`.
     """
     return UpConvolution if channels < FEW_CHANNELS else UpProduct
 
 
 class UpProduct(_Linear):
-    """A place's 4 x 4 results as one row of a matrix product, then the rows laid over each other.
+    """The 4 x 4 results of each position as one row of a matrix product, added where they overlap.
 
-    The 4 x 4 are two by two blocks of 2 x 2 pixels; neighbors overlap by one block.
+    The 4 x 4 pixels are 2 x 2 blocks of 2 x 2 pixels; neighbors overlap by one block.
     """
 
     def __init__(self, kernel: np.ndarray, bias: np.ndarray) -> None:
@@ -124,13 +125,13 @@ class UpProduct(_Linear):
 
 
 class UpConvolution(_Linear):
-    """A 2 px convolution to four pixels' channels; a pixel lies in the window of its own corner."""
+    """A 2 px convolution that computes four pixels at once, each in its own corner's window."""
 
     def __init__(self, kernel: np.ndarray, bias: np.ndarray) -> None:
         *_, filters, channels = kernel.shape
         windows = np.empty((2, 2, channels, 2, 2, filters), np.float32)
         for y, x in np.ndindex(2, 2):  # the pixel
-            for row, column in np.ndindex(2, 2):  # the place in the window
+            for row, column in np.ndindex(2, 2):  # position in the window
                 windows[row, column, :, y, x] = kernel[3 - 2 * row - y, 3 - 2 * column - x].T
         super().__init__(windows.reshape(2, 2, channels, -1), np.tile(bias, 4))
 
@@ -146,7 +147,7 @@ class UpConvolution(_Linear):
 
 
 def _norms(chain: Sequence[layers.Layer]) -> list[layers.Layer | None]:
-    """The normalization behind each layer with weights, None where there is none."""
+    """The normalization after each layer with weights, None where there is none."""
     norms = []
     for layer in chain:
         if hasattr(layer, "kernel"):
@@ -159,7 +160,7 @@ def _norms(chain: Sequence[layers.Layer]) -> list[layers.Layer | None]:
 def _folded(
     layer: layers.Layer, norm: layers.Layer | None, axis: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias `[C]`, batch norm folded in; `axis` of the kernel is that of its results."""
+    """Kernel and bias `[C]` with batch norm folded in; `axis` is the kernel's output axis."""
     lr = getattr(layer, "lr", 1.0)
     kernel = layer.scaled_kernel() if hasattr(layer, "scaled_kernel") else layer.kernel
     kernel = kernel.numpy()
@@ -170,7 +171,7 @@ def _folded(
         weight.numpy() for weight in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
     )
     scale = gamma / np.sqrt(variance + norm.epsilon)  # [C]
-    copies = kernel.shape[axis] // len(scale)  # the dense layer's results are LOWEST^2 pixels
+    copies = kernel.shape[axis] // len(scale)  # the dense layer has LOWEST^2 pixels per channel
     along = [-1 if index == axis else 1 for index in range(kernel.ndim)]
     kernel = kernel * np.tile(scale, copies).reshape(along)
     return kernel, np.tile((bias - mean) * scale + beta, copies)
