@@ -1,106 +1,11 @@
-"""Image data: one interface over CelebA, any folder, and the drawn faces.
+"""Image data: from the files on disk to batches.
 
-Everything in the chain starts here: `open_data(config)` finds the images and labels, decodes them
-once into the cache, and returns an `ImageData`; `data.pipeline` makes batches of it.
+`open_data(config)` finds the images and labels of a data source (CelebA, any folder, or synthetic
+faces), decodes them once into the cache and returns an `ImageData`; `pipeline` makes batches of it.
+The conversion between uint8 and float (`images`), and the faces in a user's photos (`portraits`,
+`face_detection`), belong here too. Nothing here knows a network or a run folder.
 """
 
-import dataclasses
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-
-import numpy as np
-
-from cgan_tf.core.config import Config
-from cgan_tf.core.errors import UserError
-from cgan_tf.data import celeba, folder
-from cgan_tf.data.cache import DecodedImages
-from cgan_tf.data.source import SPLITS, Source, describe_splits
-from cgan_tf.data.synthetic import source as synthetic_source
+from cgan_tf.data.dataset import ImageData, open_data
 
 __all__ = ["ImageData", "open_data"]
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class ImageData:
-    """N square images with K attributes; an undecodable one keeps its index, but is in no split."""
-
-    name: str  # synthetic, celeba, celeba_dir or folder
-    resolution: int  # px
-    attribute_names: tuple[str, ...]  # K; () without labels
-    labels: np.ndarray  # float32 [N, K] in {0, 1}
-    splits: dict[str, np.ndarray]  # train, validation, test -> int64 indices, ascending
-    files: tuple[str, ...]  # N display names
-    digest: str  # sha256 hex over names, sizes, labels, splits, crop and resolution
-    decoded: DecodedImages  # reads pixels; callers use read()
-
-    def __repr__(self) -> str:
-        return (
-            f"ImageData({self.name}: {len(self.files):,} images, {self.resolution} px, "
-            f"{len(self.attribute_names)} attributes; {describe_splits(self.splits)})"
-        )
-
-    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """uint8 [n, R, R, 3] for n indices in 0..N-1, in any order, repeats included."""
-        indices = np.asarray(indices)
-        if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
-            raise ValueError(f"indices are whole numbers [n], not {indices.dtype} {indices.shape}")
-        indices = indices.astype(np.int64)
-        if indices.size and not (0 <= indices.min() and indices.max() < len(self.files)):
-            raise IndexError(f"image indices go from 0 to {len(self.files) - 1}")
-        for index in set(indices.tolist()) & self.decoded.undecodable.keys():
-            raise UserError(self.decoded.undecodable[index])
-        return self.decoded.read(indices)
-
-
-def open_data(config: Config, say: Callable[[str], None] = print) -> ImageData:
-    """The images of config.data at config.resolution; the first time, decodes them into the cache.
-
-    Reads config.data, data_dir, cache_dir, cache_gib, resolution and synthetic_size. `say` gets
-    what the user should know: the split, skipped files. UserError: whatever is wrong with the data.
-    """
-    source = _open_source(config, say)
-    decoded = DecodedImages(source, config.resolution, config.cache_dir, config.cache_gib, say)
-    splits = {}
-    for name in SPLITS:
-        indices = np.asarray(source.splits[name], np.int64)
-        splits[name] = indices[~np.isin(indices, list(decoded.undecodable))]
-        if not len(splits[name]):
-            raise UserError(
-                f"--data={source.name}: no usable image in the {name} split; give more images"
-            )
-    return ImageData(
-        name=source.name,
-        resolution=config.resolution,
-        attribute_names=source.attribute_names,
-        labels=source.labels,
-        splits=splits,
-        files=source.files,
-        digest=_digest(source, config.resolution),
-        decoded=decoded,
-    )
-
-
-def _open_source(config: Config, say: Callable[[str], None]) -> Source:
-    if config.data == "synthetic":
-        return synthetic_source.open_synthetic(config.synthetic_size, config.resolution)
-    if config.data == "celeba":
-        return celeba.open_tfds(config.data_dir, config.resolution)
-    if config.data == "celeba_dir":
-        return celeba.open_folder(config.data_dir, config.resolution, say)
-    if config.data == "folder":
-        return folder.open_folder(config.data_dir, config.resolution, say)
-    raise UserError(f"--data={config.data}: give synthetic, celeba, celeba_dir or folder")
-
-
-def _digest(source: Source, resolution: int) -> str:
-    """What makes two runs' data the same; independent of where the files are and of their dates."""
-    digest = hashlib.sha256()
-    facts = [source.name, source.crop, resolution, source.attribute_names, len(source.files)]
-    digest.update(json.dumps(facts).encode())
-    digest.update("\n".join(source.files).encode())
-    digest.update(np.ascontiguousarray(source.sizes, "<i8").data)
-    digest.update(np.ascontiguousarray(source.labels, "<f4").data)
-    for name in SPLITS:
-        digest.update(np.ascontiguousarray(source.splits[name], "<i8").data)
-    return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""Decoded images: kept on disk when they fit the budget, decoded anew at each read when not.
+"""The cache of decoded images; over its budget, images are decoded at every read instead.
 
-Between a `Source` and `ImageData.read`. A cache is one .npy file of uint8 [N, R, R, 3] and one
-.json that lists the images that could not be decoded (their pixels are zeros and are never read).
+A cache is one .npy file of uint8 [N, R, R, 3] and one .json file that lists the images that cannot
+be decoded (their pixels are zeros and are never read).
 """
 
 import hashlib
@@ -20,20 +20,34 @@ import numpy as np
 from cgan_tf.core.errors import UserError
 from cgan_tf.data.source import Source
 
-# Part of every key: raise it when the crop, the filter or the file's layout changes.
+# Part of every key: increase it when the crop, the resampling filter or the file layout changes.
 FORMAT = 1
 
-# More undecodable images than this part of the data set are a broken data set.
+# A data set with a larger share of undecodable images is refused.
 MAX_UNDECODABLE = 0.01
 
-_NAMED = 20  # undecodable files named one by one before the rest is only counted
+_NAMED = 20  # undecodable files that are listed by name; the others are only counted
 
 
 class DecodedImages:
-    """Random access to the images of a source; `undecodable` maps index -> reason.
+    """Random access to the images of a source.
 
-    Memory does not grow with N: reads go through pread, not through a mapping, whose touched pages
-    would count as this process's own.
+    Memory does not grow with N: images are read with pread, not through a memory map, whose pages
+    would count as memory of this process once they were read.
+
+    Args:
+        source: the N images.
+        resolution: R, px.
+        cache_dir: folder of the cache; None for a temporary one.
+        cache_gib: budget in GiB.
+        say: receives lines for the user.
+
+    Attributes:
+        undecodable: {index: reason}.
+
+    Raises:
+        UserError: too many undecodable images, a cache folder that cannot be written, or a source
+            that can only be read through a cache that is over the budget.
     """
 
     def __init__(
@@ -44,8 +58,6 @@ class DecodedImages:
         cache_gib: float,
         say: Callable[[str], None],
     ) -> None:
-        """Opens the cache, or decodes everything once. UserError: too many undecodable images,
-        a cache folder that cannot be written, a source that only works with a cache."""
         self._source = source
         self._shape = (resolution, resolution, 3)
         self._bytes = resolution * resolution * 3
@@ -66,16 +78,16 @@ class DecodedImages:
                 self._build(pixels if keep else None, report, say)
         except OSError as error:
             raise UserError(
-                f"--cache_dir={folder}: {error.strerror or error}; give a folder that can be "
-                f"written, with {len(source.files) * self._bytes / 2**30:.2f} GiB to spare"
+                f"--cache_dir={folder}: {error.strerror or error}; give a writable folder "
+                f"with {len(source.files) * self._bytes / 2**30:.2f} GiB of free space"
             ) from None
         self.undecodable = {int(i): text for i, text in _read_report(report).items()}
-        _tell_undecodable(self.undecodable, source.files, say, report)
+        _report_undecodable(self.undecodable, source.files, say, report)
         if keep:
             self._open(pixels)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """uint8 [n, R, R, 3] for int64 [n] indices that are in range and decodable."""
+        """uint8 [n, R, R, 3] for indices int64 [n], all in range and decodable."""
         images = np.empty((len(indices), *self._shape), np.uint8)
         if self._descriptor is None:
             for row, image in zip(images, self._source.stream(indices), strict=True):
@@ -106,21 +118,21 @@ class DecodedImages:
             return True
         text = f"{folder} has {free / 2**30:.2f} GiB free, the cache needs {need / 2**30:.2f} GiB"
         if not self._source.random_access:
-            raise UserError(f"--cache_dir: {text}; name a folder on another disk")
-        say(f"data: {text}; images are decoded anew at each read")
+            raise UserError(f"--cache_dir: {text}; give a folder on another disk")
+        say(f"data: {text}; images are decoded again at every read")
         return False
 
     def _build(
         self, pixels: pathlib.Path | None, report: pathlib.Path, say: Callable[[str], None]
     ) -> None:
-        """Decodes everything once, in order; writes the report, and the pixels where wanted."""
+        """Decodes every image once, in order; writes the report and, given a path, the pixels."""
         count = len(self._source.files)
         doing = "checking" if pixels is None else "caching"
         say(f"data: {doing} {count:,} images at {self._shape[0]} px ({report.parent})")
         undecodable: dict[int, str] = {}
         zeros = np.zeros(self._shape, np.uint8)
-        # A temporary name in the same folder, so that the rename is atomic. Written, not mapped: a
-        # full disk is then an error that can be caught, not a signal that kills the process.
+        # A temporary name in the same folder makes the rename atomic. Writing, unlike a memory map,
+        # turns a full disk into an error that can be caught, not a signal that kills the process.
         with tempfile.TemporaryDirectory(prefix=".building-", dir=report.parent) as building:
             unfinished = pathlib.Path(building) / "pixels"
             with open(unfinished, "wb") as file:
@@ -145,7 +157,7 @@ class DecodedImages:
                 json.dump({str(index): text for index, text in undecodable.items()}, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(listing, report)  # last: a report vouches for the pixels beside it
+            os.replace(listing, report)  # last, since a report marks the pixels as complete
 
     def _open(self, path: pathlib.Path) -> None:
         count = len(self._source.files)
@@ -166,7 +178,7 @@ class DecodedImages:
 
 
 def _key(source: Source, resolution: int) -> str:
-    """sha256 over all that the cached pixels depend on."""
+    """sha256 over everything that determines the cached pixels."""
     digest = hashlib.sha256()
     facts = [FORMAT, source.name, source.crop, source.version, resolution, len(source.files)]
     digest.update(json.dumps(facts).encode())
@@ -186,7 +198,7 @@ def _read_report(path: pathlib.Path) -> dict[str, str]:
 
 
 def _damaged(path: pathlib.Path) -> UserError:
-    return UserError(f"the image cache {path} is damaged; delete it to have it made anew")
+    return UserError(f"the image cache {path} is damaged; delete it, and it is built again")
 
 
 def _check_undecodable(undecodable: dict[int, str], files: tuple[str, ...]) -> None:
@@ -198,7 +210,7 @@ def _check_undecodable(undecodable: dict[int, str], files: tuple[str, ...]) -> N
         )
 
 
-def _tell_undecodable(
+def _report_undecodable(
     undecodable: dict[int, str],
     files: tuple[str, ...],
     say: Callable[[str], None],
@@ -214,7 +226,7 @@ def _tell_undecodable(
 
 
 def _with_bar(items: Iterable, count: int, doing: str) -> Iterator:
-    """Yields the items; on a terminal, draws images/s and the time left on stderr meanwhile."""
+    """Yields the items; on a terminal, shows images/s and the remaining time on stderr."""
     start = shown = time.monotonic()
     bar = sys.stderr.isatty()
     for done, item in enumerate(items, 1):

@@ -1,6 +1,7 @@
-"""CelebA: the official files in a folder, or TensorFlow Datasets' `celeb_a`.
+"""CelebA (Liu et al. 2015) as two data sources: official files, or TensorFlow Datasets' `celeb_a`.
 
-A data source: names, labels and splits for `data.open_data`, and the photos cropped to the face.
+`celeba_dir` reads the official files from a folder, `celeba` uses TensorFlow Datasets. Both give
+the same pixels: the aligned photos, cropped to the face.
 """
 
 import pathlib
@@ -34,8 +35,10 @@ _DOWNLOAD_SITE = "https://drive.google.com"  # where TFDS fetches the photos
 def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None]) -> Source:
     """The official layout: img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt.
 
-    Without the partition file the split is a seeded one, and `say` says so. UserError: a missing
-    part, a malformed line, photos and rows that do not fit each other.
+    Without the partition file, the split is a fixed random one; `say` reports it.
+
+    Raises:
+        UserError: a missing part, a malformed line, photos and rows that do not match.
     """
     folder = check_folder(data_dir, "celeba_dir")
     photos = folder / PHOTOS
@@ -74,29 +77,33 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
 
 
 def read_attributes(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
-    """list_attr_celeba.txt: (K attribute names, N files, float32 [N, K] in {0, 1}).
+    """Reads list_attr_celeba.txt, with either line ending, with or without its row count.
 
-    Either line ending, with or without the first line that counts the rows.
+    Returns:
+        K attribute names, N files, and labels float32 [N, K] in {0, 1}.
+
+    Raises:
+        UserError: malformed table.
     """
     lines = _lines(path)
     counted = int(lines[0][1][0]) if lines and _is_count(lines[0][1]) else None
     if counted is not None:
         lines = lines[1:]
     if not lines or any(cell in ("-1", "1") for cell in lines[0][1]):
-        raise UserError(f"{path} has no line of attribute names; take the official file")
+        raise UserError(f"{path} has no line of attribute names; use the official file")
     names = tuple(lines[0][1])
     rows = lines[1:]
     if counted is not None and counted != len(rows):
         raise UserError(
-            f"{path} announces {counted:,} rows and has {len(rows):,}; fetch it again, "
-            "or delete its first line if you have cut it on purpose"
+            f"{path} announces {counted:,} rows and has {len(rows):,}; download it again, "
+            "or delete its first line if you shortened it on purpose"
         )
     values = np.empty((len(rows), len(names)), np.float32)
     for row, (number, (_, *cells)) in zip(values, rows, strict=True):
         if len(cells) != len(names) or not {"-1", "1"}.issuperset(cells):
             raise UserError(
                 f"{path}, line {number}: expected a file and {len(names)} values of "
-                f"-1 or 1, got {len(cells)} value(s); fetch the file again"
+                f"-1 or 1, got {len(cells)} value(s); download the file again"
             )
         row[:] = [cell == "1" for cell in cells]
     files = tuple(cells[0] for _, cells in rows)
@@ -105,11 +112,17 @@ def read_attributes(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...
 
 
 def read_partition(path: pathlib.Path) -> dict[str, int]:
-    """list_eval_partition.txt: {file: 0 (train), 1 (validation), 2 (test)}; either line ending."""
+    """Reads list_eval_partition.txt: {file: 0 (train), 1 (validation) or 2 (test)}.
+
+    Raises:
+        UserError: malformed table.
+    """
     lines = _lines(path)
     for number, cells in lines:
         if len(cells) != 2 or cells[1] not in ("0", "1", "2"):
-            raise UserError(f"{path}, line {number}: expected a file and 0, 1 or 2; fetch it again")
+            raise UserError(
+                f"{path}, line {number}: expected a file and 0, 1 or 2; download it again"
+            )
     _check_unique([cells[0] for _, cells in lines], path)
     return {cells[0]: int(cells[1]) for _, cells in lines}
 
@@ -128,17 +141,17 @@ def _folder_splits(
     for name, indices in splits.items():
         if not len(indices):
             raise UserError(
-                f"{path} leaves the {name} split empty; remove the file to have a random split"
+                f"{path} leaves the {name} split empty; delete the file for a random split"
             )
     return splits
 
 
 def _lines(path: pathlib.Path) -> list[tuple[int, list[str]]]:
-    """The (line number, cells) of a table; blank lines and both line endings are fine."""
+    """(line number, cells) of each line that is not blank; accepts both line endings."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file; fetch it again") from None
+        raise UserError(f"{path} is not a text file; download it again") from None
     numbered = ((number, line.split()) for number, line in enumerate(text.splitlines(), 1))
     return [(number, cells) for number, cells in numbered if cells]
 
@@ -151,7 +164,7 @@ def _check_unique(files: Iterable[str], path: pathlib.Path) -> None:
     seen: set[str] = set()
     for file in files:
         if file in seen:
-            raise UserError(f"{path} lists {file} more than once; delete the surplus rows")
+            raise UserError(f"{path} lists {file} more than once; delete the duplicate rows")
         seen.add(file)
 
 
@@ -161,7 +174,8 @@ def _check_unique(files: Iterable[str], path: pathlib.Path) -> None:
 def open_tfds(data_dir: str | None, resolution: int) -> Source:
     """TensorFlow Datasets' `celeb_a`, downloaded on first use into data_dir (None: its default).
 
-    UserError where the download fails: how to place the files by hand.
+    Raises:
+        UserError: the download failed; the message says how to provide the files manually.
     """
     import tensorflow_datasets as tfds  # slow to import, and only this source needs it
 
@@ -169,20 +183,20 @@ def open_tfds(data_dir: str | None, resolution: int) -> Source:
         builder = tfds.builder("celeb_a", data_dir=data_dir)
         try:
             builder.as_dataset(split="train")
-        except AssertionError:  # not there yet
+        except AssertionError:  # not downloaded yet
             _check_network()
             builder.download_and_prepare()
-    except Exception as error:  # the download fails in many types: no network, quota, checksum
+    except Exception as error:  # many types: no network, quota exceeded, wrong checksum
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(
-            f"--data=celeba: the download failed ({reason}); place {PHOTOS}/, {ATTRIBUTES} and "
-            f"{PARTITION} from CelebA's site in a folder DIR and use --data=celeba_dir "
+            f"--data=celeba: the download failed ({reason}); put {PHOTOS}/, {ATTRIBUTES} and "
+            f"{PARTITION} from CelebA's website into a folder DIR and use --data=celeba_dir "
             "--data_dir=DIR"
         ) from None
 
     def records(split: str) -> Iterator[dict]:
-        # One shard after another, for a fixed order. The photos stay encoded: Pillow decodes them,
-        # so that both ways to CelebA give the same pixels.
+        # One shard after another, for a fixed order. Pillow decodes the photos, not TensorFlow, so
+        # that both sources give the same pixels.
         read = tfds.ReadConfig(interleave_cycle_length=1)
         encoded = {"image": tfds.decode.SkipDecoding()}
         return builder.as_dataset(
@@ -204,7 +218,7 @@ def open_tfds(data_dir: str | None, resolution: int) -> Source:
 
     def stream(indices: np.ndarray) -> Iterator[np.ndarray | UserError]:
         if not np.array_equal(indices, np.arange(len(files))):
-            raise ValueError("celeb_a is read from its first photo to its last")
+            raise ValueError("celeb_a can only be read from its first photo to its last")
         photos = (record["image"] for split in SPLITS for record in records(split))
         return load_all(load, zip(files, photos, strict=True))
 
@@ -223,8 +237,8 @@ def open_tfds(data_dir: str | None, resolution: int) -> Source:
 
 
 def _check_network() -> None:
-    """Raises at once where TFDS, without a network, would retry for minutes."""
-    import requests  # what TFDS downloads with, so that a proxy's settings count
+    """Fails immediately without a network, where TFDS would retry for minutes."""
+    import requests  # TFDS downloads with it, so the same proxy settings apply
 
     try:
         requests.head(_DOWNLOAD_SITE, timeout=20)

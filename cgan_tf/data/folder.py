@@ -1,8 +1,8 @@
-"""Any folder of images, at any depth, of any sizes, with an optional table of labels.
+"""The data source `folder`: images of any size, at any depth, with an optional table of labels.
 
-A data source for `data.open_data`: each image is cropped to its centered square. The labels stand
-in `labels.csv` inside the folder: a header `file,Attr1,Attr2,...`, then one row per image, its
-name relative to the folder and values of -1/1 or of 0/1 (one of the two in the whole file).
+Each image is cropped to its largest centered square. The labels are in `labels.csv` inside the
+folder: a header `file,Attr1,Attr2,...`, then one row per image with its name relative to the folder
+and its values, either -1/1 or 0/1 throughout the file.
 """
 
 import csv
@@ -28,16 +28,17 @@ CROP = "center-square"
 
 
 def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None]) -> Source:
-    """The images of a folder and, where labels.csv is there, their labels; a fixed random split.
+    """The images of a folder, their labels if there is a labels.csv, and a fixed random split.
 
-    UserError: a missing or empty folder, a malformed table, images and rows that do not fit.
+    Raises:
+        UserError: missing or empty folder, malformed table, rows and images that do not match.
     """
     folder = check_folder(data_dir, "folder")
     found = list_images(folder)
     if not found:
         raise UserError(
-            f"--data_dir={data_dir} holds no images (.jpg, .png, ...); name the folder "
-            "that holds them"
+            f"--data_dir={data_dir} holds no images (.jpg, .png, ...); give the folder "
+            "that contains them"
         )
     files = tuple(found)
     names: tuple[str, ...] = ()
@@ -69,7 +70,14 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
 
 
 def read_labels(path: pathlib.Path) -> tuple[tuple[str, ...], dict[str, list[float]]]:
-    """labels.csv: (K attribute names, {file: K values in {0, 1}}); either line ending."""
+    """Reads a labels.csv with either line ending.
+
+    Returns:
+        K attribute names, and K values in {0, 1} by file.
+
+    Raises:
+        UserError: malformed table.
+    """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
@@ -81,7 +89,7 @@ def read_labels(path: pathlib.Path) -> tuple[tuple[str, ...], dict[str, list[flo
     names = tuple(lines[0][1][1:])
     if "" in names or len(set(names)) < len(names):
         raise UserError(
-            f"{path}: an attribute's column has no name, or two have the same; give each its own"
+            f"{path}: a column has no name, or two have the same; give each column its own name"
         )
     rows: dict[str, list[float]] = {}
     zero_line = minus_line = None
@@ -94,7 +102,7 @@ def read_labels(path: pathlib.Path) -> tuple[tuple[str, ...], dict[str, list[flo
         if not {"-1", "0", "1"}.issuperset(cells):
             raise UserError(f"{path}, line {number}: values are -1 and 1, or 0 and 1")
         if file in rows:
-            raise UserError(f"{path}, line {number}: {file} stands there twice; delete one row")
+            raise UserError(f"{path}, line {number}: {file} is listed twice; delete one row")
         zero_line = number if "0" in cells and zero_line is None else zero_line
         minus_line = number if "-1" in cells and minus_line is None else minus_line
         rows[file] = [float(cell == "1") for cell in cells]

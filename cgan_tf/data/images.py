@@ -1,7 +1,7 @@
-"""Image files and pixel arrays: the edge between the world's uint8 and the library's float32.
+"""Image files and pixel arrays: decoding, cropping, saving, and conversion between uint8 and float.
 
-First link of the chain: the data sources decode and crop with it, the pipeline converts with it,
-and every stage saves its pictures with it. It is the only place where uint8 becomes float or back.
+Outside of the library images are uint8, inside float32 in [-1, 1]; this is the only module that
+converts between the two.
 """
 
 import io
@@ -17,16 +17,16 @@ from PIL import Image
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_bytes
 
-# 64 million pixels (8,000 x 8,000) is more than any face photo needs and 192 MB as RGB; the header
-# alone decides, so a 20,000 x 20,000 file costs no memory.
+# 64 million pixels (8,000 x 8,000) are more than any portrait needs and take 192 MB as RGB. The
+# check reads only the header, so a file of 20,000 x 20,000 px takes no memory.
 MAX_PIXELS = 64_000_000
 
-# The official aligned photos are 178 x 218; the centered 148 px square holds the face.
+# CelebA's aligned photos have 178 x 218 px; the centered square of 148 px contains the face.
 CELEBA_WIDTH, CELEBA_HEIGHT, CELEBA_SQUARE = 178, 218, 148
 
-# Lanczos, whose support Pillow widens with the ratio, so it is antialiased: it keeps the sharpest
-# detail of the usual filters, and it holds for the odd ratios here (148 -> 64, 74 -> 64, 74 -> 128)
-# where a box filter weighs neighboring pixels unevenly or enlarges to blocks.
+# Pillow scales the support of Lanczos with the ratio, so it is antialiased. Of the common filters
+# it keeps the most detail, and it suits the ratios here (148 -> 64, 74 -> 64, 74 -> 128), for which
+# a box filter weights neighboring pixels unevenly or enlarges them to blocks.
 _FILTER = Image.Resampling.LANCZOS
 
 _EXIF_ORIENTATION = 0x0112
@@ -39,18 +39,19 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What photos come in. Pillow's other decoders stay shut: some start programs, few are well tested.
+# The formats of photos. Pillow's other decoders are not used: some start external programs, and few
+# are well tested.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# Modes without a stated range: what white is in such a file is anybody's guess.
+# Modes whose range is not defined, so the level of white is unknown.
 _UNBOUNDED_MODES = ("I", "F")
 
 
 class _Quiet:
     """Silences warnings while at least one thread is inside.
 
-    Pillow warns of what a file looks like (huge, torn metadata); here that is an error with the
-    file's name, or of no interest. The filters belong to the process, and several threads decode:
-    the first one in sets them, the last one out restores them, and none waits for another.
+    Pillow warns about unusual files (huge ones, damaged metadata). Here these are errors with the
+    file's name, or irrelevant. The filters belong to the process, and several threads decode: the
+    first thread to enter sets them, the last one to leave restores them, and none has to wait.
     """
 
     def __init__(self) -> None:
@@ -88,9 +89,10 @@ def to_float(pixels: np.ndarray) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Float in [-1, 1] -> uint8, rounded to the nearest level; what lies outside is clipped.
+    """Float in [-1, 1] -> uint8, rounded to the nearest level; values outside are clipped.
 
-    Raises ValueError on NaN or infinity: a broken model must not look like a gray picture.
+    Raises:
+        ValueError: NaN or infinity. A broken model must not produce a gray image.
     """
     image = np.asarray(image, np.float32)
     if not np.isfinite(image).all():
@@ -102,11 +104,13 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def decode_file(path: str | os.PathLike) -> np.ndarray:
-    """The upright RGB picture in a file: uint8 [H, W, 3].
+    """The upright RGB image in a file: uint8 [H, W, 3].
 
     Gray, palette, CMYK and 16-bit gray become RGB; transparency is composited on white; the EXIF
-    orientation is applied. UserError (one line, names the file) where the file is missing, is no
-    image, is damaged, or is larger than MAX_PIXELS.
+    orientation is applied.
+
+    Raises:
+        UserError: the file is missing, not an image, damaged, or has more than MAX_PIXELS.
     """
     try:
         with open(path, "rb") as file:
@@ -119,13 +123,13 @@ def decode_file(path: str | os.PathLike) -> np.ndarray:
 
 
 def frame_count(path: str | os.PathLike) -> int:
-    """How many pictures a file that `decode_file` reads holds; it gives the first."""
+    """Number of frames in a file; `decode_file` returns the first."""
     with _quiet, Image.open(path, formats=_FORMATS) as image:
         return getattr(image, "n_frames", 1)
 
 
 def decode_bytes(encoded: bytes, name: str) -> np.ndarray:
-    """As decode_file, for an encoded picture in memory; the error says `name`."""
+    """As decode_file, for an encoded image in memory; errors mention `name`."""
     try:
         return decode(io.BytesIO(encoded))
     except UserError as error:
@@ -133,7 +137,7 @@ def decode_bytes(encoded: bytes, name: str) -> np.ndarray:
 
 
 def decode(file: BinaryIO) -> np.ndarray:
-    """As decode_file, for an open binary file; the UserError holds the bare reason."""
+    """As decode_file, for an open binary file; the UserError contains only the reason."""
     try:
         with _quiet, Image.open(file, formats=_FORMATS) as image:  # reads the header only
             width, height = image.size
@@ -150,7 +154,7 @@ def decode(file: BinaryIO) -> np.ndarray:
         raise UserError("not an image file") from None
     except Image.DecompressionBombError:
         raise UserError(_too_large("it")) from None
-    except Exception as error:  # Pillow's plugins raise whatever a damaged file makes them trip on
+    except Exception as error:  # Pillow's plugins raise all kinds of errors on damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"damaged or unsupported ({reason})") from None
 
@@ -158,7 +162,7 @@ def decode(file: BinaryIO) -> np.ndarray:
 def _orientation(image: Image.Image) -> int | None:
     try:
         return image.getexif().get(_EXIF_ORIENTATION)
-    except Exception:  # torn metadata is no reason to lose a picture whose pixels are sound
+    except Exception:  # damaged metadata is no reason to refuse intact pixels
         return None
 
 
@@ -169,7 +173,7 @@ def _too_large(what: str) -> str:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Loads the pixels (the first frame) and composites transparency on white."""
     if image.mode in _UNBOUNDED_MODES:
-        raise UserError(f"pixel format {image.mode} has no known range; save it as 8-bit RGB")
+        raise UserError(f"pixel format {image.mode} has no defined range; save it as 8-bit RGB")
     if image.mode.startswith("I;16"):
         levels = np.asarray(image, np.uint16)
         return Image.fromarray((levels // 257).astype(np.uint8)).convert("RGB")
@@ -184,7 +188,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def center_square_resize(pixels: np.ndarray, resolution: int) -> np.ndarray:
-    """The largest centered square of a uint8 [H, W, 3] picture, as uint8 [R, R, 3]."""
+    """The largest centered square of a uint8 [H, W, 3] image, as uint8 [R, R, 3]."""
     height, width = pixels.shape[:2]
     return _resize_square(pixels, float(min(height, width)), resolution)
 
@@ -192,7 +196,7 @@ def center_square_resize(pixels: np.ndarray, resolution: int) -> np.ndarray:
 def celeba_crop_resize(pixels: np.ndarray, resolution: int) -> np.ndarray:
     """The centered 148 px square of a 178 x 218 px aligned photo, as uint8 [R, R, 3].
 
-    In proportion at other sizes: 74 px of 89 x 109. The square's edge may lie inside a pixel.
+    Scaled in proportion at other sizes: 74 px of 89 x 109. The edges may lie within a pixel.
     """
     height, width = pixels.shape[:2]
     side = CELEBA_SQUARE * min(width / CELEBA_WIDTH, height / CELEBA_HEIGHT)
@@ -212,7 +216,7 @@ def _resize_square(pixels: np.ndarray, side: float, resolution: int) -> np.ndarr
 
 
 def save_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
-    """Writes uint8 [H, W, 3] as PNG, atomically; makes the folder where it is missing."""
+    """Writes uint8 [H, W, 3] as PNG, atomically; creates the folder if it is missing."""
     encoded = io.BytesIO()
     Image.fromarray(np.asarray(pixels)).save(encoded, format="PNG")
     write_bytes(pathlib.Path(path), encoded.getvalue())
@@ -221,11 +225,13 @@ def save_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
 def grid(images: np.ndarray, columns: int) -> np.ndarray:
     """Tiles [N, H, W, 3] (uint8, or float in [-1, 1]) row by row: uint8 [rows * H, columns * W, 3].
 
-    The last row is filled up with white.
+    The last row is padded with white.
     """
     images = np.asarray(images)
     if images.ndim != 4 or not len(images) or columns < 1:
-        raise ValueError(f"a grid needs [N, H, W, 3] images and a column, not {images.shape}")
+        raise ValueError(
+            f"a grid needs [N, H, W, 3] images and at least one column, not {images.shape}"
+        )
     if images.dtype != np.uint8:
         images = to_uint8(images)
     count, height, width, channels = images.shape

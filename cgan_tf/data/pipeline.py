@@ -1,7 +1,7 @@
-"""Batches of images: endless and shuffled for training, in order for measuring.
+"""Batches of images: endless and shuffled for training, in order for evaluation.
 
-Between `ImageData` and every stage's training loop. Training batches are stateless: batch s is a
-pure function of (seed, s), so a resumed run continues with the batch that it would have seen.
+Training batches are stateless: batch s is a pure function of (seed, s), so a resumed run continues
+with exactly the batches of an uninterrupted one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,17 +11,22 @@ import tensorflow as tf
 
 from cgan_tf.core import replicas
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import ImageData, images
+from cgan_tf.data import images
+from cgan_tf.data.dataset import ImageData
 
-# Told apart in the random streams of one epoch.
+# The two random streams of an epoch.
 _ORDER, _FLIP = 0, 1
 
 
 class EpochPlan:
-    """Which image stands at position p of the endless shuffled sequence, and is it mirrored.
+    """Which image is at position p of the endless shuffled sequence, and whether it is mirrored.
 
-    Position p is place p % N of epoch p // N; each epoch is its own permutation, drawn from
-    (seed, epoch) alone. Two epochs are held: a batch may span their border.
+    Position p is place p % N of epoch p // N. Each epoch is a permutation that depends on
+    (seed, epoch) alone. Two epochs are kept in memory, since a batch may span two.
+
+    Args:
+        indices: the N images, integers [N].
+        seed: at least 0.
     """
 
     def __init__(self, indices: np.ndarray, seed: int) -> None:
@@ -68,37 +73,37 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Endless shuffled batches: float32 [B, R, R, 3] in [-1, 1], or (images, labels).
 
-    Where replicas share the batch (`cgan_tf.distribution`), one element after the other for each
-    replica of this process, with its rows alone: [B / replicas, R, R, 3].
+    With several replicas (`core.replicas`), the elements alternate between the replicas of this
+    process, each with this replica's rows only: [B / replicas, R, R, 3].
 
     Args:
         data: the images.
         split: train, validation or test.
-        batch_size: B; every batch is full, so one may hold the end of an epoch and the start of
-            the next.
+        batch_size: B; every batch is full, so it may contain the end of one epoch and the start
+            of the next.
         seed: of the order and the flips, at least 0.
-        start: images before the first batch; resuming there yields what would have come then.
-        flip: mirror each image left to right with probability 1/2, anew each epoch.
+        start: number of images before the first batch, to resume from there.
+        flip: mirror each image horizontally with probability 1/2, sampled again each epoch.
         labels: yield (images, float32 [B, K] in {0, 1}).
-        passes: a batch is so many smaller ones in a row; each replica has its rows of each of them.
+        passes: number of smaller batches that are concatenated to one batch (gradient
+            accumulation); each replica gets its rows of every one of them.
 
     Raises:
-        UserError: labels are asked for and the data has none.
+        UserError: `labels`, but the data has none.
     """
     if labels and not data.attribute_names:
         raise UserError(
-            f"--data={data.name}: the images have no labels, and this stage needs them; put them "
-            "into labels.csv in --data_dir"
+            f"--data={data.name}: the images have no labels, and this stage needs them; "
+            "add labels.csv to --data_dir"
         )
     plan = EpochPlan(data.splits[split], seed)
     total, own = replicas.shares()
-    rows = batch_size // passes // total  # of one pass and replica
+    rows = batch_size // passes // total  # per pass and replica
 
     def batch(number: np.int64) -> tuple[np.ndarray, ...]:
         step, local = divmod(int(number), len(own))
         places = [
-            start + ((step * passes + index) * total + own[local]) * rows
-            for index in range(passes)
+            start + ((step * passes + index) * total + own[local]) * rows for index in range(passes)
         ]
         parts = [plan(place, rows) for place in places]
         chosen, mirrored = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -121,14 +126,17 @@ def training_batches(
         return tuple(parts)
 
     numbers = tf.data.Dataset.range(np.iinfo(np.int64).max)
-    # One call at a time: the plan holds state. A batch of 64 takes 5 ms, far less than a step.
+    # Not parallel: the plan has state. A batch of 64 takes 5 ms, far less than a training step.
     return numbers.map(element).prefetch(4)
 
 
 def sequential_batches(
     data: ImageData, indices: Sequence[int] | np.ndarray, batch_size: int
 ) -> Iterator[np.ndarray]:
-    """The images in the order of `indices`: float32 [B, R, R, 3]; the last batch may be smaller."""
+    """Yields the images in the order of `indices`: float32 [B, R, R, 3] in [-1, 1].
+
+    The last batch may be smaller.
+    """
     indices = np.asarray(indices)
     for start in range(0, len(indices), batch_size):
         yield images.to_float(data.read(indices[start : start + batch_size]))

@@ -1,36 +1,32 @@
-"""The photos that a command is given: which files of --image, and the squares that a model sees.
+"""From --image and --face to portraits: the photos, and in each the squares that a model sees.
 
-Shared by the commands that take photos of any size and format: `cgan translate`,
-`cgan label` and `cgan attribute`.
+Used by the commands that take photos of any size and format: translate, label and attribute.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
+from cgan_tf.data.face_crop import FaceBox, crop_face
+from cgan_tf.data.face_detection import find_faces
 from cgan_tf.data.source import IMAGE_SUFFIXES
 
-if TYPE_CHECKING:  # at run time it would import OpenCV, which a center square does not need
-    from cgan_tf.data.face_detection import Face
+ALL, CENTER = "all", "center"  # values of --face, besides a number
+CUT = 0.98  # a face is called cut if a smaller fraction of its square lies in the photo
 
 
 class NoFaceError(UserError):
     """A photo in which no face was found."""
 
 
-ALL, CENTER = "all", "center"  # of --face, beside a number
-CUT = 0.98  # share of a face's square that lies in the photo; less is said
-
-
 def find_photos(image: str) -> list[Path]:
-    """The photo, or the photos of the folder (not of its sub-folders), by name.
+    """The photo, or the photos in the folder (not in its subfolders), sorted by name.
 
     Raises:
-        UserError: nothing there, or no photo in the folder.
+        UserError: no such file or folder, or no photo in the folder.
     """
     path = Path(image).expanduser()
     if not path.exists():
@@ -51,13 +47,13 @@ def find_photos(image: str) -> list[Path]:
 
 
 def crop_photo(pixels: np.ndarray, resolution: int, aligned: bool) -> tuple[np.ndarray, str]:
-    """The square that the model sees, uint8 `[R, R, 3]`, and in words which it is.
+    """The central square that the model sees, uint8 `[R, R, 3]`, and its description.
 
     Args:
         pixels: the decoded photo, uint8 `[H, W, 3]`.
-        resolution: the model's.
-        aligned: the model has learned from CelebA's aligned photos. A photo of exactly their
-            proportions gets their crop; any other the largest centered square.
+        resolution: R, of the model.
+        aligned: whether the model was trained on CelebA's aligned photos. If so, a photo of exactly
+            their proportions gets CelebA's crop. Any other photo gets its largest centered square.
     """
     height, width = pixels.shape[:2]
     if aligned and has_celeba_shape(pixels):
@@ -68,12 +64,9 @@ def crop_photo(pixels: np.ndarray, resolution: int, aligned: bool) -> tuple[np.n
 
 
 def has_celeba_shape(pixels: np.ndarray) -> bool:
-    """Whether a photo `[H, W, 3]` has exactly the proportions of CelebA's aligned ones."""
+    """Whether a photo `[H, W, 3]` has exactly the proportions of CelebA's aligned photos."""
     height, width = pixels.shape[:2]
     return width * images.CELEBA_HEIGHT == height * images.CELEBA_WIDTH
-
-
-# ---- faces -------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,21 +74,21 @@ class Portrait:
     """One square of a photo, as the model sees it.
 
     Attributes:
-        face: where it lies.
-        crop: what is there, upright, uint8 `[R, R, 3]`.
-        words: which it is, for the user.
+        face: where it is in the photo.
+        crop: its pixels, upright, uint8 `[R, R, 3]`.
+        words: its description for the user.
     """
 
-    face: "Face"
+    face: FaceBox
     crop: np.ndarray
     words: str
 
 
 def parse_face(text: str) -> str | int:
-    """--face as `ALL`, `CENTER` or a number from 1 on.
+    """--face as `ALL`, `CENTER` or a number that is at least 1.
 
     Raises:
-        UserError: none of these.
+        UserError: any other value.
     """
     if text in (ALL, CENTER):
         return text
@@ -105,22 +98,24 @@ def parse_face(text: str) -> str | int:
 
 
 def choose_face(face: str | None, aligned: bool) -> str | int:
-    """What --face means for a model: all faces where it knows how a face was cut, else the center.
+    """The value of --face, or its default for this model, parsed.
+
+    A model that was trained on CelebA's framing gets all faces, any other model the center.
 
     Args:
-        face: the flag's value.
+        face: value of the flag; None for the default.
         aligned: see `portraits`.
 
     Raises:
-        UserError: faces are asked for of a model that has not learned from CelebA's framing.
+        UserError: invalid value, or a face for a model that was not trained on CelebA's framing.
     """
     if face is None:
         return ALL if aligned else CENTER
     which = parse_face(face)
     if which != CENTER and not aligned:
         raise UserError(
-            f"--face={face}: this model has learned from the center squares of photos, however "
-            "those showed faces; give photos like them, and no --face"
+            f"--face={face}: this model was trained on the center squares of photos, not on faces "
+            "in CelebA's framing; give photos like those that it was trained on, without --face"
         )
     return which
 
@@ -128,27 +123,25 @@ def choose_face(face: str | None, aligned: bool) -> str | int:
 def portraits(
     pixels: np.ndarray, resolution: int, aligned: bool, which: str | int
 ) -> list[Portrait]:
-    """The squares of a photo that are asked for, the largest first.
+    """The requested squares of a photo, largest first.
 
     Args:
         pixels: the decoded photo, uint8 `[H, W, 3]`.
-        resolution: the model's.
-        aligned: the model has learned from CelebA's aligned photos. Photos of exactly their
-            proportions are taken for such, and not searched.
+        resolution: R, of the model.
+        aligned: whether the model was trained on CelebA's aligned photos. If so, photos of exactly
+            their proportions are assumed to be aligned and are not searched for faces.
         which: see `parse_face`.
 
     Raises:
-        NoFaceError: no face there.
-        UserError: fewer than the number asked for.
+        NoFaceError: no face was found.
+        UserError: fewer faces than the requested number; OpenCV is missing.
     """
-    from cgan_tf.data import face_detection
-
     height, width = pixels.shape[:2]
     if which == CENTER or (which == ALL and aligned and has_celeba_shape(pixels)):
         crop, words = crop_photo(pixels, resolution, aligned)
-        face = face_detection.Face(width / 2, height / 2, crop_side(pixels, aligned))
+        face = FaceBox(width / 2, height / 2, crop_side(pixels, aligned))
         return [Portrait(face, crop, words)]
-    found = face_detection.find_faces(pixels)
+    found = find_faces(pixels)
     if not found:
         raise NoFaceError("no face found; --face=center takes the center")
     numbers = range(1, len(found) + 1)
@@ -159,7 +152,7 @@ def portraits(
     return [
         Portrait(
             found[number - 1],
-            face_detection.cut_face(pixels, found[number - 1], resolution),
+            crop_face(pixels, found[number - 1], resolution),
             f"{width}x{height}, {_describe(found, number, (height, width), resolution)}",
         )
         for number in numbers
@@ -167,14 +160,14 @@ def portraits(
 
 
 def crop_side(pixels: np.ndarray, aligned: bool) -> float:
-    """Side in px of the square that `crop_photo` sees."""
+    """Side of the square that `crop_photo` returns, px of the photo."""
     height, width = pixels.shape[:2]
     if aligned and has_celeba_shape(pixels):
         return images.CELEBA_SQUARE * width / images.CELEBA_WIDTH
     return float(min(height, width))
 
 
-def _describe(found: list["Face"], number: int, size: tuple[int, int], resolution: int) -> str:
+def _describe(found: list[FaceBox], number: int, size: tuple[int, int], resolution: int) -> str:
     face = found[number - 1]
     words = [f"face of {face.side:.0f} px"]
     if len(found) > 1:

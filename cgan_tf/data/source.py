@@ -1,7 +1,7 @@
-"""What a data source hands to the cache: names, labels, splits, and a stream of decoded images.
+"""`Source`: a data set before decoding (names, labels, splits, a stream of images), and helpers.
 
-Between the four sources (celeba, celeba_dir, folder, synthetic) and `data.open_data`, which turns
-a `Source` into the `ImageData` that the stages read.
+Each of the four data sources (celeba, celeba_dir, folder, synthetic) returns a `Source`;
+`open_data` turns it into the `ImageData` that the stages read.
 """
 
 import collections
@@ -19,11 +19,12 @@ from cgan_tf.core.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 
-# The split of a data set without its own is a property of the data, not of a run: runs with other
-# seeds train and are judged on the same photos, and no run's test photo was another's teacher.
+# A data set without an official split gets this one. It belongs to the data, not to the run: runs
+# with other seeds train and are evaluated on the same photos, and no run trains on another's test
+# photos.
 SPLIT_SEED = 0
 
-_BLOCK = 16  # images that a thread decodes at a time: handing over each one costs more than half
+_BLOCK = 16  # images that a thread decodes at a time: single ones would double the cost
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -37,17 +38,21 @@ class Source:
     labels: np.ndarray  # float32 [N, K] in {0, 1}
     splits: dict[str, np.ndarray]  # int64 indices, ascending
     files: tuple[str, ...]  # display names
-    sizes: np.ndarray  # int64 [N]: bytes of each encoded image (0: drawn, not read)
-    crop: str  # names the crop, for the digest
-    version: str  # what else the pixels depend on; part of the cache's key only
-    # Yields for each of the indices, in their order, uint8 [R, R, 3] or the UserError that says
-    # why that image cannot be had.
+    sizes: np.ndarray  # int64 [N]: bytes of each encoded image (0: rendered)
+    crop: str  # identifies the crop in the digest
+    version: str  # anything else that determines the pixels; part of the cache key only
+    # Yields for each index, in the given order, uint8 [R, R, 3], or a UserError with the reason why
+    # that image cannot be decoded.
     stream: Callable[[np.ndarray], Iterator[np.ndarray | UserError]]
-    random_access: bool = True  # False: only the full range, from 0 to N - 1, can be streamed
+    random_access: bool = True  # False: only the full range 0..N-1 can be streamed
 
 
 def seeded_split(count: int) -> dict[str, np.ndarray]:
-    """A fixed random 80/10/10 split of `count` images; each split holds at least one."""
+    """A fixed random 80/10/10 split of `count` images, with at least one image in each part.
+
+    Raises:
+        UserError: fewer than 3 images.
+    """
     if count < len(SPLITS):
         raise UserError(
             f"{count} image(s) cannot be split into train, validation and test; give at least 3"
@@ -64,19 +69,23 @@ def describe_splits(splits: dict[str, np.ndarray]) -> str:
 
 
 def check_folder(data_dir: str | None, data: str) -> pathlib.Path:
-    """The folder of --data_dir; UserError where it was not given or is not there."""
+    """The folder of --data_dir.
+
+    Raises:
+        UserError: the flag is missing, or the folder does not exist.
+    """
     if not data_dir:
-        raise UserError(f"--data={data} reads a folder; name it with --data_dir=DIR")
+        raise UserError(f"--data={data} reads a folder; give it with --data_dir=DIR")
     folder = pathlib.Path(data_dir).expanduser()
     if not folder.is_dir():
-        raise UserError(f"--data_dir={data_dir} is not a folder; name the one with the images")
+        raise UserError(f"--data_dir={data_dir} is not a folder; give the one with the images")
     return folder
 
 
 def list_images(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
-    """Image files under a folder, at any depth: {relative name: (bytes, mtime in ns)}, by name.
+    """Image files below a folder, at any depth: {relative name: (bytes, mtime in ns)}, by name.
 
-    Hidden files and folders (macOS leaves `._photo.jpg`) are no images.
+    Hidden files and folders are skipped (macOS creates files such as `._photo.jpg`).
     """
     found: dict[str, tuple[int, int]] = {}
     pending = [("", os.fspath(folder))]
@@ -89,20 +98,24 @@ def list_images(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
                     continue
                 if entry.is_dir():
                     real = os.path.realpath(entry.path)
-                    if real not in seen:  # a link may lead back to where we came from
+                    if real not in seen:  # a link may point to a parent folder
                         seen.add(real)
                         pending.append((f"{prefix}{entry.name}/", entry.path))
                 elif entry.name.lower().endswith(IMAGE_SUFFIXES):
                     try:
                         status = entry.stat()
                         found[prefix + entry.name] = (status.st_size, status.st_mtime_ns)
-                    except OSError:  # a link to nowhere: the decoder will count it
+                    except OSError:  # a broken link: the decoder reports it
                         found[prefix + entry.name] = (0, 0)
     return dict(sorted(found.items()))
 
 
 def match_rows(rows: Iterable[str], images: Iterable[str], table: str, place: str) -> None:
-    """UserError unless every row of `table` has an image in `place`, and the reverse."""
+    """Checks that the rows of `table` and the images in `place` are the same files.
+
+    Raises:
+        UserError: a row without an image, or an image without a row.
+    """
     rows, images = set(rows), set(images)
     without_file, without_row = sorted(rows - images), sorted(images - rows)
     problems = []
@@ -112,17 +125,18 @@ def match_rows(rows: Iterable[str], images: Iterable[str], table: str, place: st
         problems.append(f"{len(without_row):,} image(s) without a row (first: {without_row[0]})")
     if problems:
         raise UserError(
-            f"{table} does not fit {place}: {' and '.join(problems)}; "
-            "delete those rows or images, or add what is missing"
+            f"{table} does not match {place}: {' and '.join(problems)}; "
+            "delete those rows or images, or add the missing ones"
         )
 
 
 def load_all(
     load: Callable[[Any], np.ndarray], items: Iterable[Any]
 ) -> Iterator[np.ndarray | UserError]:
-    """load(item) for each item, in order, on all cores (Pillow decodes outside Python's lock).
+    """Yields load(item) for each item, in order, computed on all cores in threads.
 
-    Yields the UserError of an image that cannot be loaded. Two blocks per core wait in memory.
+    Pillow releases the interpreter lock while it decodes. Where `load` raises a UserError, yields
+    that error. At most two blocks per core wait in memory.
     """
 
     def load_block(block: list) -> list[np.ndarray | UserError]:

@@ -352,7 +352,7 @@ def test_samples_that_are_not_finite():
         ({"image": "", "samples": 4, "face": "1"}, "--face: only with --image; leave it out"),
         ({"face": "all"}, "--face=all: a photo has one row; give center, or a number"),
         ({"face": "left"}, "--face=left: give all, center, or a number"),
-        ({"face": "2"}, "--face=2: this model has learned from the center squares"),
+        ({"face": "2"}, "--face=2: this model was trained on the center squares"),
         ({"image": "gone"}, "--image=gone: no such file or folder"),
         ({"output": "scores.txt"}, "--output=scores.txt: give a name that ends in .csv"),
         ({"output": "gone/s.csv"}, "--output=gone/s.csv: the folder gone does not exist; make it"),

@@ -1,3 +1,5 @@
+"""The data sources `celeba_dir` and `celeba`."""
+
 import zipfile
 
 import numpy as np
@@ -22,14 +24,14 @@ def values(index):
 
 
 def photo(index, size):
-    """A photo whose brightness tells which it is."""
+    """A photo whose brightness gives its index."""
     return Image.new("RGB", size, (20 * index, 20 * index, 20 * index))
 
 
 def make_folder(
     folder, count=12, size=(178, 218), newline="\n", count_line=True, partition=True, padded=True
 ):
-    """The official layout: photos, labels; the last two validate, the two before them test."""
+    """The official layout; the last two photos are for validation, the two before them for test."""
     (folder / "img_align_celeba").mkdir(parents=True)
     files = [f"{index + 1:06d}.jpg" for index in range(count)]
     for index, file in enumerate(files):
@@ -89,13 +91,13 @@ def test_every_official_layout_reads_the_same(tmp_path, size, newline, count_lin
     np.testing.assert_allclose(pixels[1], 0, rtol=0, atol=2)
 
 
-def test_photos_get_the_celeba_crop(tmp_path):
+def test_photos_are_cropped_as_documented(tmp_path):
     folder = make_folder(tmp_path / "celeba")
     frame = np.zeros((218, 178, 3), np.uint8)
     frame[35:183, 15:163] = 255
     Image.fromarray(frame).save(folder / "img_align_celeba" / "000003.jpg", quality=95)
     pixels = open_data(folder).read([2])[0]
-    assert pixels[2:-2, 2:-2].min() > 250  # nothing of the black frame
+    assert pixels[2:-2, 2:-2].min() > 250  # without the black frame
     np.testing.assert_array_equal(
         pixels,
         images.celeba_crop_resize(
@@ -104,7 +106,7 @@ def test_photos_get_the_celeba_crop(tmp_path):
     )
 
 
-def test_without_partition_a_fixed_split_is_said_aloud(tmp_path):
+def test_without_a_partition_the_fixed_split_is_reported(tmp_path):
     said = []
     folder = make_folder(tmp_path / "celeba", count=40, size=(89, 109), partition=False)
     opened = open_data(folder, say=said.append)
@@ -114,18 +116,18 @@ def test_without_partition_a_fixed_split_is_said_aloud(tmp_path):
     np.testing.assert_array_equal(together, np.arange(40))
     line = "data: no list_eval_partition.txt; a fixed random split is used: "
     assert line + "32 train, 4 validation, 4 test" in said
-    again = open_data(folder, seed=99)  # the split belongs to the data, not to the run
+    again = open_data(folder, seed=99)  # the split does not depend on the seed of the run
     for name in sizes:
         np.testing.assert_array_equal(again.splits[name], opened.splits[name])
 
 
-def test_with_partition_nothing_is_said_of_a_split(tmp_path):
+def test_with_a_partition_file_nothing_is_reported(tmp_path):
     said = []
     open_data(make_folder(tmp_path / "celeba"), say=said.append)
     assert not [line for line in said if "split" in line]
 
 
-def test_rows_may_stand_in_another_order_than_the_files(tmp_path):
+def test_rows_can_have_another_order_than_the_files(tmp_path):
     folder = make_folder(tmp_path / "celeba")
     edit(folder / "list_attr_celeba.txt", lambda lines: lines[:2] + lines[:1:-1])
     opened = open_data(folder)
@@ -160,13 +162,13 @@ def drop_line(number):
         (
             "list_eval_partition.txt",
             drop_line(2),
-            r"list_eval_partition.txt does not fit list_attr_celeba.txt: 1 image\(s\) without a "
+            r"list_eval_partition.txt does not match list_attr_celeba.txt: 1 image\(s\) without a "
             r"row \(first: 000003.jpg\)",
         ),
         (
             "list_eval_partition.txt",
             lambda lines: [line[:-1] + "0" for line in lines],
-            "leaves the validation split empty; remove the file",
+            "leaves the validation split empty; delete the file",
         ),
     ],
 )
@@ -180,14 +182,14 @@ def test_malformed_tables(tmp_path, file, change, message):
             open_data(folder)
 
 
-def test_binary_table_is_refused(tmp_path):
+def test_a_binary_table_is_refused(tmp_path):
     folder = make_folder(tmp_path / "celeba")
     (folder / "list_attr_celeba.txt").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(UserError, match="list_attr_celeba.txt is not a text file"):
         open_data(folder)
 
 
-def test_photos_and_rows_that_do_not_fit_are_counted_and_named(tmp_path):
+def test_unmatched_photos_and_rows_are_counted_and_named(tmp_path):
     folder = make_folder(tmp_path / "celeba")
     for file in ("000004.jpg", "000009.jpg"):
         (folder / "img_align_celeba" / file).unlink()
@@ -195,13 +197,13 @@ def test_photos_and_rows_that_do_not_fit_are_counted_and_named(tmp_path):
     with pytest.raises(UserError) as caught:
         open_data(folder)
     assert str(caught.value) == (
-        "list_attr_celeba.txt does not fit img_align_celeba/: 2 row(s) without an image (first: "
+        "list_attr_celeba.txt does not match img_align_celeba/: 2 row(s) without an image (first: "
         "000004.jpg) and 1 image(s) without a row (first: zz.jpg); delete those rows or images, "
-        "or add what is missing"
+        "or add the missing ones"
     )
 
 
-def test_missing_parts_are_named(tmp_path):
+def test_missing_parts_are_reported(tmp_path):
     with pytest.raises(UserError, match="--data=celeba_dir reads a folder; .*--data_dir=DIR"):
         celeba.open_folder(None, 32, silent)
     with pytest.raises(UserError, match="--data_dir=.*nowhere is not a folder"):
@@ -232,7 +234,7 @@ def tfds():
     return pytest.importorskip("tensorflow_datasets")
 
 
-def test_tfds_features_by_its_own_mocking(tmp_path, tfds):
+def test_tfds_features_with_its_mock_data(tmp_path, tfds):
     with tfds.testing.mock_data(num_examples=5):
         opened = data.open_data(tfds_config(tmp_path), say=silent)
     assert opened.name == "celeba"
@@ -249,8 +251,8 @@ def test_tfds_features_by_its_own_mocking(tmp_path, tfds):
     assert opened.read([14, 0]).shape == (2, 32, 32, 3)
 
 
-def test_tfds_records_keep_photos_labels_and_splits_together(tmp_path, tfds, monkeypatch):
-    """The whole way through TFDS' own builder and files; only the download is ours."""
+def test_tfds_photos_labels_and_splits_match(tmp_path, tfds, monkeypatch):
+    """Runs TFDS' own builder on its own files; only the download is replaced."""
     folder = make_folder(tmp_path / "celeba", size=(178, 218))
     builder = tfds.builder("celeb_a", data_dir=str(tmp_path / "tfds"))
     names = list(builder.info.features["attributes"].keys())
@@ -292,14 +294,14 @@ def test_tfds_records_keep_photos_labels_and_splits_together(tmp_path, tfds, mon
         np.testing.assert_array_equal(
             opened.labels[:, opened.attribute_names.index(names[column])], bits
         )
-    official = open_data(folder)  # both ways to CelebA give the same pixels
+    official = open_data(folder)  # both sources give the same pixels
     np.testing.assert_array_equal(pixels, official.read(which))
     again = data.open_data(tfds_config(tmp_path), say=silent)  # from TFDS' files and the cache
     assert again.digest == opened.digest
     np.testing.assert_array_equal(again.read(np.arange(12)), pixels)
 
 
-def test_failed_download_says_how_to_place_the_files_by_hand(tmp_path, tfds, monkeypatch):
+def test_a_failed_download_explains_how_to_provide_the_files(tmp_path, tfds, monkeypatch):
     def fail(self, *args, **kwargs):
         raise OSError("HTTP 429\nquota exceeded")
 
@@ -308,13 +310,13 @@ def test_failed_download_says_how_to_place_the_files_by_hand(tmp_path, tfds, mon
     with pytest.raises(UserError) as caught:
         data.open_data(tfds_config(tmp_path), say=silent)
     assert str(caught.value) == (
-        "--data=celeba: the download failed (HTTP 429 quota exceeded); place img_align_celeba/, "
-        "list_attr_celeba.txt and list_eval_partition.txt from CelebA's site in a folder DIR and "
-        "use --data=celeba_dir --data_dir=DIR"
+        "--data=celeba: the download failed (HTTP 429 quota exceeded); put img_align_celeba/, "
+        "list_attr_celeba.txt and list_eval_partition.txt from CelebA's website into a folder DIR "
+        "and use --data=celeba_dir --data_dir=DIR"
     )
 
 
-def test_no_network_is_noticed_before_tfds_retries_for_minutes(tmp_path, tfds, monkeypatch):
+def test_a_missing_network_is_noticed_before_tfds_retries_for_minutes(tmp_path, tfds, monkeypatch):
     requests = pytest.importorskip("requests")
 
     def unreachable(url, **kwargs):
@@ -325,7 +327,7 @@ def test_no_network_is_noticed_before_tfds_retries_for_minutes(tmp_path, tfds, m
 
     monkeypatch.setattr(requests, "head", unreachable)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", must_not_run)
-    with pytest.raises(UserError, match=r"\(https://drive.google.com cannot be reached\); place"):
+    with pytest.raises(UserError, match=r"\(https://drive.google.com cannot be reached\); put"):
         data.open_data(tfds_config(tmp_path), say=silent)
 
 

@@ -1,7 +1,9 @@
-import dataclasses
+"""`open_data`: reading, the cache, undecodable files, the digest, splits, and synthetic data."""
+
 import errno
 import json
 import os
+import pathlib
 import shutil
 import tracemalloc
 
@@ -12,8 +14,7 @@ from PIL import Image
 from cgan_tf import data
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import cache, folder, images, source
-from cgan_tf.data.synthetic import drawing
+from cgan_tf.data import cache, folder, images, source, synthetic
 from cgan_tf.data.synthetic import source as synthetic_source
 
 
@@ -37,7 +38,7 @@ def photos(tmp_path):
 
 
 def count_decoding(monkeypatch):
-    """A list that grows by one name with each decoded file."""
+    """A list that receives the name of each decoded file."""
     names = []
     decode = images.decode_file
 
@@ -53,7 +54,7 @@ def count_decoding(monkeypatch):
 
 
 @pytest.mark.parametrize("cache_gib", [16.0, 0.0])
-def test_read_in_any_order_with_repeats(photos, cache_gib):
+def test_read_in_any_order_with_repetitions(photos, cache_gib):
     opened = data.open_data(make_config(photos, cache_gib=cache_gib), say=silent)
     indices = [5, 119, 0, 5]
     pixels = opened.read(indices)
@@ -63,7 +64,7 @@ def test_read_in_any_order_with_repeats(photos, cache_gib):
     assert opened.read([]).shape == (0, 32, 32, 3)
 
 
-def test_what_was_read_may_be_changed(photos):
+def test_what_was_read_can_be_modified(photos):
     opened = data.open_data(make_config(photos), say=silent)
     opened.read([7])[...] = 0
     assert opened.read([7])[0, 0, 0, 0] == 7
@@ -77,7 +78,7 @@ def test_indices_out_of_range(photos, indices):
 
 
 @pytest.mark.parametrize("indices", [[0.5], [[1, 2]], 3, [True]])
-def test_what_is_no_index(photos, indices):
+def test_invalid_indices(photos, indices):
     opened = data.open_data(make_config(photos), say=silent)
     with pytest.raises(ValueError, match="whole numbers"):
         opened.read(indices)
@@ -119,7 +120,7 @@ def test_each_resolution_has_its_own_cache(photos):
     assert len(list((photos.parent / "cache").glob("*.npy"))) == 2
 
 
-def test_a_changed_photo_is_decoded_anew(photos):
+def test_a_changed_photo_is_decoded_again(photos):
     data.open_data(make_config(photos), say=silent)
     Image.new("RGB", (32, 32), (250,) * 3).save(photos / "003.png")
     os.utime(photos / "003.png", ns=(1, 1))
@@ -145,16 +146,16 @@ def test_over_the_budget_images_are_decoded_at_each_read(photos, monkeypatch):
     opened = data.open_data(config, say=said.append)
     assert f"data: checking 120 images at 32 px ({photos.parent / 'cache'})" in said
     assert not list((photos.parent / "cache").glob("*.npy"))
-    assert len(decoded) == 120  # each must be known to be sound
+    assert len(decoded) == 120  # every image is checked
     opened.read([3, 4])
     assert decoded[120:] == ["003.png", "004.png"]
-    data.open_data(config, say=silent)  # and that is remembered
+    data.open_data(config, say=silent)  # the result of the check is cached
     assert len(decoded) == 122
     data.open_data(make_config(photos, cache_gib=budget * 1.01), say=silent)
     assert len(list((photos.parent / "cache").glob("*.npy"))) == 1
 
 
-def test_without_a_cache_dir_a_temporary_one_is_used_and_removed(photos, monkeypatch):
+def test_without_a_cache_dir_a_temporary_folder_is_used_and_removed(photos, monkeypatch):
     made = []
     make = cache.tempfile.mkdtemp
 
@@ -170,7 +171,7 @@ def test_without_a_cache_dir_a_temporary_one_is_used_and_removed(photos, monkeyp
     assert not os.path.exists(made[0])
 
 
-def test_a_build_that_dies_leaves_no_cache_behind(photos, monkeypatch):
+def test_an_interrupted_build_leaves_no_cache_behind(photos, monkeypatch):
     stream = source.load_all
 
     def interrupted(load, items):
@@ -188,8 +189,8 @@ def test_a_build_that_dies_leaves_no_cache_behind(photos, monkeypatch):
     assert opened.read([119])[0, 0, 0, 0] == 119
 
 
-def test_pixels_without_their_report_are_no_cache(photos, monkeypatch):
-    """What remains of a process that was killed between the two renames."""
+def test_pixels_without_their_report_are_built_again(photos, monkeypatch):
+    """A process that is killed between the two renames leaves such a cache."""
     data.open_data(make_config(photos), say=silent)
     (report,) = (photos.parent / "cache").glob("*.json")
     report.unlink()
@@ -248,23 +249,25 @@ def test_full_disk_while_writing(photos, monkeypatch):
     assert not list((photos.parent / "cache").iterdir())
 
 
-def test_too_little_disk_is_noticed_beforehand(photos, monkeypatch):
+def test_too_little_disk_space_is_noticed_in_advance(photos, monkeypatch):
     usage = shutil.disk_usage(photos)._replace(free=1000)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage)
     said = []
     opened = data.open_data(make_config(photos), say=said.append)
-    assert any("has 0.00 GiB free" in line and "decoded anew at each read" in line for line in said)
+    assert any(
+        "has 0.00 GiB free" in line and "decoded again at every read" in line for line in said
+    )
     assert opened.read([9])[0, 0, 0, 0] == 9
     assert not list((photos.parent / "cache").glob("*.npy"))
 
 
-def test_cache_dir_that_is_a_file(photos):
+def test_a_cache_dir_that_is_a_file(photos):
     (photos.parent / "cache").write_text("no folder")
-    with pytest.raises(UserError, match="--cache_dir=.*cache: .*; give a folder that can be writ"):
+    with pytest.raises(UserError, match="--cache_dir=.*cache: .*; give a writable folder"):
         data.open_data(make_config(photos), say=silent)
 
 
-def test_memory_does_not_hold_the_data_set(tmp_path, monkeypatch):
+def test_the_data_set_is_not_held_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(source.os, "cpu_count", lambda: 2)
     path = tmp_path / "photos"
     path.mkdir()
@@ -295,9 +298,9 @@ def damage(path, kind):
 
 @pytest.mark.parametrize("kind", ["text", "truncated", "empty"])
 @pytest.mark.parametrize("cache_gib", [16.0, 0.0])
-def test_one_bad_file_of_120_is_named_and_skipped(photos, kind, cache_gib):
+def test_one_bad_file_of_120_is_reported_and_skipped(photos, kind, cache_gib):
     damage(photos / "040.png", kind)
-    for _ in range(2):  # said each time, also from the cache
+    for _ in range(2):  # reported every time, also from the cache
         said = []
         opened = data.open_data(make_config(photos, cache_gib=cache_gib), say=said.append)
         assert "data: 1 of 120 images cannot be decoded and are skipped:" in said
@@ -311,7 +314,7 @@ def test_one_bad_file_of_120_is_named_and_skipped(photos, kind, cache_gib):
             opened.read([39, 40])
 
 
-def test_more_than_one_percent_of_bad_files_stops(photos):
+def test_more_than_one_percent_of_bad_files_is_an_error(photos):
     damage(photos / "040.png", "text")
     damage(photos / "030.png", "text")
     with pytest.raises(UserError) as caught:
@@ -323,23 +326,23 @@ def test_more_than_one_percent_of_bad_files_stops(photos):
     assert not list((photos.parent / "cache").glob("*"))
 
 
-def test_exactly_one_percent_is_let_through(photos):
+def test_exactly_one_percent_of_bad_files_is_accepted(photos):
     for index in range(20):
         (photos / f"{100 + index}.png").unlink()
     damage(photos / "040.png", "text")
     assert len(data.open_data(make_config(photos), say=silent).files) == 100
 
 
-def test_many_bad_files_are_counted_not_all_printed(monkeypatch):
+def test_of_many_bad_files_only_some_are_listed(monkeypatch):
     said = []
     undecodable = {index: f"cannot read image {index}" for index in range(25)}
-    cache._tell_undecodable(undecodable, ("x",) * 3000, said.append, "report.json")
+    cache._report_undecodable(undecodable, ("x",) * 3000, said.append, "report.json")
     assert said[0] == "data: 25 of 3,000 images cannot be decoded and are skipped:"
     assert said[1:21] == [f"  cannot read image {index}" for index in range(20)]
     assert said[21:] == ["  and 5 more, listed in report.json"]
 
 
-def test_report_lists_reasons(photos):
+def test_the_report_contains_the_reasons(photos):
     damage(photos / "040.png", "empty")
     data.open_data(make_config(photos), say=silent)
     (report,) = (photos.parent / "cache").glob("*.json")
@@ -351,7 +354,7 @@ def test_report_lists_reasons(photos):
 # ---- the digest --------------------------------------------------------------------------------
 
 
-def test_digest_is_of_the_data_not_of_its_place_or_date(photos):
+def test_the_digest_does_not_depend_on_paths_and_dates(photos):
     first = data.open_data(make_config(photos), say=silent).digest
     assert len(first) == 64 and int(first, 16) >= 0
     moved = photos.parent / "moved"
@@ -361,7 +364,7 @@ def test_digest_is_of_the_data_not_of_its_place_or_date(photos):
     assert data.open_data(make_config(moved, cache_gib=0.0, seed=5), say=silent).digest == first
 
 
-def test_digest_depends_on_resolution_names_sizes_and_labels(photos):
+def test_the_digest_depends_on_resolution_names_sizes_and_labels(photos):
     seen = {data.open_data(make_config(photos), say=silent).digest}
 
     def is_new(**options):
@@ -390,7 +393,7 @@ def test_digest_depends_on_resolution_names_sizes_and_labels(photos):
 
 
 @pytest.mark.parametrize("count, held_out", [(3, 1), (10, 1), (19, 1), (20, 2), (1000, 100)])
-def test_seeded_split_is_a_partition_in_tenths(count, held_out):
+def test_seeded_split_is_an_80_10_10_partition(count, held_out):
     splits = source.seeded_split(count)
     assert list(splits) == ["train", "validation", "test"]
     assert len(splits["validation"]) == len(splits["test"]) == held_out
@@ -399,8 +402,8 @@ def test_seeded_split_is_a_partition_in_tenths(count, held_out):
     np.testing.assert_array_equal(np.sort(np.concatenate(list(splits.values()))), np.arange(count))
 
 
-def test_seeded_split_is_pinned_and_mixed():
-    """A change of this listing would move test photos into the training of old runs."""
+def test_seeded_split_is_pinned_and_shuffled():
+    """With another split, existing runs would have been trained on test photos."""
     splits = source.seeded_split(20)
     assert splits["validation"].tolist() == [4, 19]
     assert splits["test"].tolist() == [2, 6]
@@ -408,58 +411,79 @@ def test_seeded_split_is_pinned_and_mixed():
     assert 4600 < large["test"].mean() < 5400
 
 
-# ---- the drawn faces ---------------------------------------------------------------------------
+# ---- synthetic data ----------------------------------------------------------------------------
 
 
-def synthetic_config(tmp_path, **options):
+def synthetic_config(cache_dir, **options):
     options = {"synthetic_size": 100, "resolution": 32} | options
-    return Config(data="synthetic", cache_dir=str(tmp_path / "cache"), **options)
+    return Config(data="synthetic", cache_dir=str(cache_dir), **options)
 
 
-def test_synthetic_faces_are_those_of_the_renderer(tmp_path):
-    opened = data.open_data(synthetic_config(tmp_path), say=silent)
-    assert opened.name == "synthetic"
-    assert opened.attribute_names == drawing.ATTRIBUTES
-    assert len(opened.files) == 100 and len(set(opened.files)) == 100
-    assert [len(part) for part in opened.splits.values()] == [80, 10, 10]
+@pytest.fixture(scope="module")
+def synthetic_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("synthetic")
+
+
+@pytest.fixture(scope="module")
+def synthetic_data(synthetic_cache):
+    """100 synthetic faces at 32 px, opened with seed 1."""
+    return data.open_data(synthetic_config(synthetic_cache, seed=1), say=silent)
+
+
+def test_synthetic_data_are_the_rendered_faces(synthetic_data):
+    assert synthetic_data.name == "synthetic"
+    assert synthetic_data.attribute_names == synthetic.ATTRIBUTES
+    assert len(synthetic_data.files) == 100 and len(set(synthetic_data.files)) == 100
+    assert [len(part) for part in synthetic_data.splits.values()] == [80, 10, 10]
     for index in (0, 57, 99):
-        face = synthetic_source.face(index)
-        np.testing.assert_array_equal(opened.read([index])[0], drawing.render(face, 32))
-        np.testing.assert_array_equal(opened.labels[index], drawing.labels(face))
+        face = synthetic.dataset_face(index)
+        pixels = synthetic_data.read([index])[0]
+        np.testing.assert_array_equal(pixels, synthetic.render(face, 32))
+        np.testing.assert_array_equal(synthetic_data.labels[index], synthetic.labels(face))
 
 
-def test_synthetic_faces_do_not_depend_on_the_run_seed(tmp_path):
-    first = data.open_data(synthetic_config(tmp_path, seed=1), say=silent)
-    second = data.open_data(synthetic_config(tmp_path, seed=2), say=silent)
-    assert first.digest == second.digest
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
+def test_synthetic_data_do_not_depend_on_the_seed_of_the_run(synthetic_data, synthetic_cache):
+    before = sorted(synthetic_cache.glob("*.npy"))
+    other = data.open_data(synthetic_config(synthetic_cache, seed=2), say=silent)
+    assert synthetic_data.digest == other.digest
+    assert sorted(synthetic_cache.glob("*.npy")) == before != []
 
 
-def test_more_synthetic_faces_are_other_data_with_the_same_beginning(tmp_path):
-    few = data.open_data(synthetic_config(tmp_path), say=silent)
-    more = data.open_data(synthetic_config(tmp_path, synthetic_size=120), say=silent)
-    assert few.digest != more.digest
-    np.testing.assert_array_equal(few.read(range(100)), more.read(range(100)))
+def test_larger_synthetic_data_begin_with_the_same_faces(synthetic_data, synthetic_cache):
+    more = data.open_data(synthetic_config(synthetic_cache, synthetic_size=120), say=silent)
+    assert synthetic_data.digest != more.digest
+    np.testing.assert_array_equal(synthetic_data.read(range(100)), more.read(range(100)))
 
 
-def test_synthetic_digest_notices_another_renderer(tmp_path, monkeypatch):
-    first = data.open_data(synthetic_config(tmp_path), say=silent)
-    render_many = drawing.render_many
+def test_the_synthetic_digest_depends_on_the_renderer(synthetic_data, tmp_path, monkeypatch):
+    render_many = synthetic.render_many
 
     def darker(faces, resolution, processes=1):
         return render_many(faces, resolution, processes) // 2
 
-    monkeypatch.setattr(drawing, "render_many", darker)
-    second = data.open_data(synthetic_config(tmp_path), say=silent)
-    assert first.digest != second.digest
-    np.testing.assert_array_equal(second.read([4]), first.read([4]) // 2)
+    monkeypatch.setattr(synthetic_source.workers, "render_many", darker)
+    other = data.open_data(synthetic_config(tmp_path), say=silent)
+    assert synthetic_data.digest != other.digest
+    np.testing.assert_array_equal(other.read([4]), synthetic_data.read([4]) // 2)
 
 
-def test_synthetic_processes_draw_the_same_faces(tmp_path, monkeypatch):
-    alone = data.open_data(synthetic_config(tmp_path), say=silent)
+def test_the_version_of_the_renderer_covers_all_of_its_files(tmp_path, monkeypatch):
+    place = pathlib.Path(synthetic_source.__file__).parent
+    shutil.copytree(place, tmp_path / "copy", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(synthetic_source, "__file__", str(tmp_path / "copy" / "source.py"))
+    versions = {synthetic_source._code_version()}
+    names = sorted(path.name for path in (tmp_path / "copy").iterdir())
+    assert {"canvas.py", "drawing.py", "face.py", "features.py", "hair.py"} <= set(names)
+    for count, name in enumerate(names, 2):
+        with open(tmp_path / "copy" / name, "a") as file:
+            file.write("# changed\n")
+        versions.add(synthetic_source._code_version())
+        assert len(versions) == count, name
+
+
+def test_synthetic_data_rendered_in_processes_are_the_same(synthetic_data, tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic_source, "_FEW", 10)
-    monkeypatch.setattr(synthetic_source, "_CHUNK_BYTES", 60 * 32 * 32 * 3)
+    monkeypatch.setattr(synthetic_source, "_CHUNK_BYTES", 70 * 32 * 32 * 3)
     monkeypatch.setattr(synthetic_source.os, "cpu_count", lambda: 2)
-    config = dataclasses.replace(synthetic_config(tmp_path), cache_dir=str(tmp_path / "other"))
-    together = data.open_data(config, say=silent)
-    np.testing.assert_array_equal(together.read(range(100)), alone.read(range(100)))
+    together = data.open_data(synthetic_config(tmp_path), say=silent)
+    np.testing.assert_array_equal(together.read(range(100)), synthetic_data.read(range(100)))

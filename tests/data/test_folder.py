@@ -1,3 +1,5 @@
+"""The data source `folder`."""
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -33,10 +35,10 @@ def open_data(path, say=lambda line: None):
     return data.open_data(config, say=say)
 
 
-def test_any_sizes_and_depths_without_labels(tmp_path):
+def test_images_of_any_size_and_depth_without_labels(tmp_path):
     names = make_images(tmp_path / "photos")
     (tmp_path / "photos" / "notes.txt").write_text("no image")
-    (tmp_path / "photos" / "._image00.png").write_bytes(b"what macOS leaves")
+    (tmp_path / "photos" / "._image00.png").write_bytes(b"created by macOS")
     (tmp_path / "photos" / ".thumbnails").mkdir()
     (tmp_path / "photos" / ".thumbnails" / "small.png").write_bytes(b"hidden")
     said = []
@@ -99,7 +101,7 @@ def test_labels(tmp_path, absent, newline, mark):
         (["file,A", "{0},1", "{1},0", "{2},-1"], r"mixes 0 \(line 3\) and -1 \(line 4\)"),
         (
             ["file,A", "{1},1", "{2},1", "other.png,1", "more.png,0"],
-            r"labels.csv does not fit .*photos: 2 row\(s\) without an image \(first: more.png\) "
+            r"labels.csv does not match .*photos: 2 row\(s\) without an image \(first: more.png\) "
             r"and 1 image\(s\) without a row \(first: deep/er/image00.png\); delete",
         ),
     ],
@@ -113,7 +115,7 @@ def test_malformed_labels(tmp_path, lines, message):
     assert "\n" not in str(caught.value)
 
 
-def test_labels_that_are_no_text(tmp_path):
+def test_labels_in_a_binary_file(tmp_path):
     make_images(tmp_path / "photos", 3)
     (tmp_path / "photos" / "labels.csv").write_bytes(b"\xff\xfe\x00file")
     with pytest.raises(UserError, match="labels.csv is not a CSV file"):
@@ -135,7 +137,7 @@ def test_missing_empty_and_tiny_folders(tmp_path):
     assert [len(part) for part in open_data(tmp_path / "photos").splits.values()] == [1, 1, 1]
 
 
-def test_links_in_circles_and_to_nowhere(tmp_path):
+def test_circular_and_broken_links(tmp_path):
     names = make_images(tmp_path / "photos", 3)
     (tmp_path / "photos" / "deep" / "again").symlink_to(tmp_path / "photos")
     assert open_data(tmp_path / "photos").files == tuple(names)

@@ -1,3 +1,5 @@
+"""Image files and pixel arrays."""
+
 import io
 import struct
 import threading
@@ -21,7 +23,7 @@ def save(path, image, **options):
 
 
 def corners(width, height):
-    """A picture with red, green, blue and white quarters, from top left by rows."""
+    """An image with red, green, blue and white quarters, row by row from the top left."""
     pixels = np.zeros((height, width, 3), np.uint8)
     half_h, half_w = height // 2, width // 2
     pixels[:half_h, :half_w], pixels[:half_h, half_w:] = RED, GREEN
@@ -30,7 +32,7 @@ def corners(width, height):
 
 
 def huge_png(side):
-    """A well-formed PNG header that announces side x side pixels, and a few bytes of data."""
+    """A PNG with a valid header for side x side pixels, but only a few bytes of data."""
 
     def chunk(kind, body):
         return (
@@ -46,7 +48,7 @@ def huge_png(side):
 # ---- uint8 <-> float ---------------------------------------------------------------------------
 
 
-def test_float_range_is_minus_one_to_one():
+def test_to_float_maps_to_minus_one_to_one():
     result = images.to_float(np.array([0, 51, 127, 128, 255], np.uint8))
     assert result.dtype == np.float32
     expected = [-1.0, -0.6, -1 / 255, 1 / 255, 1.0]
@@ -64,7 +66,7 @@ def test_to_uint8_rounds_and_clips():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_to_uint8_refuses_what_is_no_number(bad):
+def test_to_uint8_refuses_nan_and_infinity(bad):
     with pytest.raises(ValueError, match="NaN or infinite"):
         images.to_uint8(np.array([0.0, bad]))
 
@@ -77,14 +79,14 @@ def test_to_float_refuses_floats():
 # ---- files -> arrays ---------------------------------------------------------------------------
 
 
-def test_png_comes_back_exactly(tmp_path):
+def test_png_is_decoded_exactly(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
     decoded = images.decode_file(save(tmp_path / "a.png", Image.fromarray(pixels)))
     assert decoded.dtype == np.uint8
     np.testing.assert_array_equal(decoded, pixels)
 
 
-def test_jpeg_is_close(tmp_path):
+def test_jpeg_is_decoded_approximately(tmp_path):
     pixels = corners(32, 48)
     decoded = images.decode_file(save(tmp_path / "a.jpg", Image.fromarray(pixels), quality=95))
     assert decoded.shape == (48, 32, 3)
@@ -112,7 +114,7 @@ def test_palette_with_and_without_transparency(tmp_path):
     image = Image.fromarray(corners(4, 4)).convert("P", palette=Image.Palette.ADAPTIVE, colors=4)
     plain = images.decode_file(save(tmp_path / "a.png", image))
     np.testing.assert_array_equal(plain, corners(4, 4))
-    index = image.getpixel((0, 0))  # red becomes see-through
+    index = image.getpixel((0, 0))  # red becomes transparent
     opacity = bytes(0 if i == index else 255 for i in range(4))
     clear = images.decode_file(save(tmp_path / "b.png", image, transparency=opacity))
     expected = corners(4, 4)
@@ -129,9 +131,9 @@ def test_cmyk_and_16_bit_gray(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_undone(tmp_path, orientation):
+def test_exif_orientation_is_applied(tmp_path, orientation):
     upright = corners(6, 4)
-    # What a camera that was held this way stores: the inverse of what a viewer has to do.
+    # The stored pixels of a camera in this orientation: the inverse of what a viewer applies.
     stored = {
         1: upright,
         2: upright[:, ::-1],
@@ -148,7 +150,7 @@ def test_exif_orientation_is_undone(tmp_path, orientation):
     np.testing.assert_array_equal(images.decode_file(path), upright)
 
 
-def test_torn_exif_does_not_lose_the_picture(tmp_path):
+def test_damaged_exif_does_not_prevent_decoding(tmp_path):
     path = save(tmp_path / "a.jpg", Image.new("RGB", (8, 8), RED), exif=b"Exif\0\0garbage")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -174,7 +176,7 @@ def bad_files():
 
 
 @pytest.mark.parametrize("kind", bad_files())
-def test_bad_file_is_one_line_that_names_it(tmp_path, kind):
+def test_bad_files_give_a_one_line_error_with_their_name(tmp_path, kind):
     content, reason = bad_files()[kind]
     path = tmp_path / f"{kind}.jpg"
     path.write_bytes(content)
@@ -186,7 +188,7 @@ def test_bad_file_is_one_line_that_names_it(tmp_path, kind):
     assert "\n" not in str(caught.value)
 
 
-def test_huge_image_is_refused_before_its_pixels_are_allocated(tmp_path):
+def test_a_huge_image_is_refused_before_its_pixels_are_allocated(tmp_path):
     path = tmp_path / "huge.png"
     path.write_bytes(huge_png(20_000))
     tracemalloc.start()
@@ -206,11 +208,11 @@ def test_missing_file_and_folder(tmp_path):
 
 def test_float_tiff_is_refused(tmp_path):
     path = save(tmp_path / "a.tif", Image.fromarray(np.ones((2, 2), np.float32)))
-    with pytest.raises(UserError, match="pixel format F has no known range"):
+    with pytest.raises(UserError, match="pixel format F has no defined range"):
         images.decode_file(path)
 
 
-def test_bytes_decode_as_files_do():
+def test_bytes_are_decoded_like_files():
     buffer = io.BytesIO()
     Image.fromarray(corners(4, 4)).save(buffer, "PNG")
     np.testing.assert_array_equal(images.decode_bytes(buffer.getvalue(), "x"), corners(4, 4))
@@ -218,7 +220,7 @@ def test_bytes_decode_as_files_do():
         images.decode_bytes(b"nothing", "photo 7")
 
 
-def test_decoding_on_threads_leaves_the_warning_filters_as_they_were(tmp_path):
+def test_decoding_in_threads_restores_the_warning_filters(tmp_path):
     path = save(tmp_path / "a.png", Image.fromarray(corners(64, 64)))
     before = list(warnings.filters)
     threads = [
@@ -251,7 +253,7 @@ def test_celeba_crop_is_the_centered_148_px_square(scale):
     if scale == 1:  # the resampling is the identity
         np.testing.assert_array_equal(result, corners(148, 148))
     place = np.abs(np.arange(148) - 73.5)
-    far = (place > 6) & (place < 67)  # the filter reaches over edges
+    far = (place > 6) & (place < 67)  # the resampling filter blurs the edges
     np.testing.assert_array_equal(result[np.ix_(far, far)], corners(148, 148)[np.ix_(far, far)])
 
 
@@ -260,18 +262,18 @@ def test_celeba_crop_at_half_size_is_in_proportion():
     photo[17:92, 7:82] = 255  # the 74 px square begins at (17.5, 7.5)
     result = images.celeba_crop_resize(photo, 74)
     np.testing.assert_array_equal(result[2:-2, 2:-2], np.full((70, 70, 3), 255))
-    # Shifted by one pixel, the border of the photo would show.
+    # A shifted crop would contain the border of the photo.
     assert images.celeba_crop_resize(np.roll(photo, 2, axis=1), 74)[:, 0].max() < 128
 
 
-def test_reduction_is_antialiased():
+def test_downsampling_is_antialiased():
     checker = np.indices((128, 128)).sum(axis=0) % 2 * 255
     fine = np.repeat(checker[:, :, None], 3, axis=2).astype(np.uint8)
     result = images.center_square_resize(fine, 32)
     assert result.min() > 120 and result.max() < 135
 
 
-def test_gradient_keeps_its_place():
+def test_resizing_does_not_shift_the_image():
     ramp = np.broadcast_to(np.arange(0, 256, 2, dtype=np.uint8)[None, :, None], (128, 128, 3))
     result = images.center_square_resize(np.ascontiguousarray(ramp), 32)
     expected = np.arange(32) * 8 + 3
@@ -281,7 +283,7 @@ def test_gradient_keeps_its_place():
 # ---- arrays -> files ---------------------------------------------------------------------------
 
 
-def test_save_png_round_trip_and_leaves_nothing_else(tmp_path):
+def test_save_png_round_trip_leaves_no_other_files(tmp_path):
     path = tmp_path / "a.png"
     images.save_png(path, corners(8, 6))
     images.save_png(path, corners(4, 4))
@@ -289,7 +291,7 @@ def test_save_png_round_trip_and_leaves_nothing_else(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_grid_places_tiles_row_by_row_and_fills_with_white():
+def test_grid_arranges_tiles_row_by_row_and_pads_with_white():
     tiles = np.stack([np.full((2, 3, 3), value, np.uint8) for value in (10, 20, 30)])
     result = images.grid(tiles, 2)
     expected = np.full((4, 6, 3), 255, np.uint8)
@@ -297,12 +299,12 @@ def test_grid_places_tiles_row_by_row_and_fills_with_white():
     np.testing.assert_array_equal(result, expected)
 
 
-def test_grid_takes_floats():
+def test_grid_accepts_floats():
     result = images.grid(np.full((1, 2, 2, 3), -1.0, np.float32), 1)
     np.testing.assert_array_equal(result, np.zeros((2, 2, 3)))
 
 
 @pytest.mark.parametrize("shape, columns", [((0, 2, 2, 3), 2), ((2, 2, 3), 2), ((1, 2, 2, 3), 0)])
-def test_grid_refuses_what_has_no_tiles(shape, columns):
+def test_grid_refuses_invalid_arguments(shape, columns):
     with pytest.raises(ValueError, match="grid needs"):
         images.grid(np.zeros(shape, np.uint8), columns)

@@ -1,3 +1,5 @@
+"""Training batches and sequential batches."""
+
 import dataclasses
 import itertools
 
@@ -23,7 +25,7 @@ def mark(index, mirrored):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """30 marked photos with labels that are the index's binary digits; 24 of them train."""
+    """30 marked photos, labeled with the binary digits of their index; 24 are for training."""
     path = tmp_path_factory.mktemp("photos")
     rows = ["file,b0,b1,b2,b3,b4"]
     for index in range(COUNT):
@@ -44,13 +46,13 @@ def take(dataset, count):
 
 
 def identify(batch):
-    """(indices, mirrored) of marked photos; photo 0 is black and never mirrored here."""
+    """(indices, mirrored) of marked photos; photo 0 is black, so it never counts as mirrored."""
     left, right = batch[:, 0, 0, 0], batch[:, 0, 31, 0]
     levels = np.rint((np.maximum(left, right) + 1) * 127.5).astype(int)
     return levels // 8, right > left
 
 
-def test_batches_are_floats_of_the_stated_shape(photos):
+def test_batches_have_the_documented_shape_dtype_and_range(photos):
     dataset = pipeline.training_batches(photos, "train", 7, seed=1)
     assert dataset.element_spec == tf.TensorSpec((7, 32, 32, 3), tf.float32)
     (batch,) = take(dataset, 1)
@@ -60,17 +62,17 @@ def test_batches_are_floats_of_the_stated_shape(photos):
     np.testing.assert_allclose(batch, np.stack(expected) / 127.5 - 1, rtol=0, atol=1e-6)
 
 
-def test_every_epoch_shows_each_training_photo_once_in_another_order(photos):
+def test_every_epoch_contains_each_training_photo_once_in_a_new_order(photos):
     batches = take(pipeline.training_batches(photos, "train", 7, seed=1), 11)
-    shown = np.concatenate([identify(batch)[0] for batch in batches])
-    epochs = shown[: 3 * 24].reshape(3, 24)
+    indices = np.concatenate([identify(batch)[0] for batch in batches])
+    epochs = indices[: 3 * 24].reshape(3, 24)
     for epoch in epochs:
         np.testing.assert_array_equal(np.sort(epoch), photos.splits["train"])
     assert not (epochs[0] == epochs[1]).all() and not (epochs[1] == epochs[2]).all()
 
 
 @pytest.mark.parametrize("start", [1, 3, 4, 50])
-def test_resuming_continues_with_the_same_batches(photos, start):
+def test_resuming_yields_the_batches_of_an_uninterrupted_run(photos, start):
     whole = take(pipeline.training_batches(photos, "train", 7, seed=1, labels=True), start + 3)
     rest = take(
         pipeline.training_batches(photos, "train", 7, seed=1, start=7 * start, labels=True), 3
@@ -80,7 +82,7 @@ def test_resuming_continues_with_the_same_batches(photos, start):
         np.testing.assert_array_equal(labels, labels_again)
 
 
-def test_seeds_give_other_orders(photos):
+def test_other_seeds_give_other_orders(photos):
     first, second = (
         identify(take(pipeline.training_batches(photos, "train", 24, seed=seed), 1)[0])[0]
         for seed in (1, 2)
@@ -88,7 +90,7 @@ def test_seeds_give_other_orders(photos):
     assert not (first == second).all()
 
 
-def test_half_of_the_photos_are_mirrored_anew_each_epoch(photos):
+def test_half_of_the_photos_are_mirrored_in_each_epoch(photos):
     batches = take(pipeline.training_batches(photos, "train", 24, seed=1), 40)
     flips = np.zeros((40, COUNT))
     for epoch, batch in enumerate(batches):
@@ -99,7 +101,7 @@ def test_half_of_the_photos_are_mirrored_anew_each_epoch(photos):
     assert share.min() > 0.15 and share.max() < 0.85
 
 
-def test_without_flip_nothing_is_mirrored_and_the_order_stays(photos):
+def test_without_flip_nothing_is_mirrored_and_the_order_is_the_same(photos):
     plain = take(pipeline.training_batches(photos, "train", 24, seed=1, flip=False), 3)
     flipped = take(pipeline.training_batches(photos, "train", 24, seed=1), 3)
     for batch, other in zip(plain, flipped, strict=True):
@@ -108,7 +110,7 @@ def test_without_flip_nothing_is_mirrored_and_the_order_stays(photos):
         np.testing.assert_array_equal(indices, identify(other)[0])
 
 
-def test_labels_stay_with_their_photos(photos):
+def test_labels_match_their_photos(photos):
     dataset = pipeline.training_batches(photos, "train", 7, seed=1, labels=True)
     assert dataset.element_spec == (
         tf.TensorSpec((7, 32, 32, 3), tf.float32),
@@ -120,43 +122,43 @@ def test_labels_stay_with_their_photos(photos):
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_only_the_split_is_shown(photos, split):
+def test_batches_contain_only_the_split(photos, split):
     (batch,) = take(pipeline.training_batches(photos, split, 12, seed=1), 1)
     indices, _ = identify(batch)
     np.testing.assert_array_equal(np.unique(indices), photos.splits[split])
 
 
-def test_a_batch_may_be_larger_than_an_epoch(photos):
+def test_a_batch_can_be_larger_than_an_epoch(photos):
     (batch,) = take(pipeline.training_batches(photos, "test", 10, seed=1), 1)
     indices, _ = identify(batch)
     counts = np.unique(indices, return_counts=True)[1]
     np.testing.assert_array_equal(np.sort(counts), [3, 3, 4])
 
 
-def test_labels_of_unlabelled_photos(photos):
+def test_labels_of_unlabeled_photos(photos):
     bare = dataclasses.replace(photos, attribute_names=(), labels=np.zeros((COUNT, 0), np.float32))
     with pytest.raises(UserError, match="--data=folder: the images have no labels"):
         pipeline.training_batches(bare, "train", 4, seed=1, labels=True)
 
 
 def test_plan_is_pinned():
-    """A change of this listing would give a resumed run other batches than it began with."""
+    """With another order, a resumed run would not continue with the batches it started with."""
     chosen, mirrored = pipeline.EpochPlan(np.arange(10, 16), seed=7)(4, 8)
     assert chosen.tolist() == [11, 13, 13, 10, 12, 11, 14, 15]
     assert mirrored.tolist() == [False, True, False, False, True, False, False, False]
 
 
-def test_plan_draws_an_epoch_only_once(monkeypatch):
+def test_plan_samples_each_epoch_only_once(monkeypatch):
     plan = pipeline.EpochPlan(np.arange(100), seed=1)
-    drawn = []
+    sampled = []
     generator = plan._generator
-    monkeypatch.setattr(plan, "_generator", lambda *key: drawn.append(key) or generator(*key))
+    monkeypatch.setattr(plan, "_generator", lambda *key: sampled.append(key) or generator(*key))
     for start in range(0, 300, 8):
         plan(start, 8)
-    assert drawn == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
+    assert sampled == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
 
 
-def test_sequential_batches_keep_order_and_rest(photos):
+def test_sequential_batches_keep_the_order_and_the_last_batch(photos):
     indices = [9, 3, 3, 29, 1, 7, 5]
     batches = list(pipeline.sequential_batches(photos, indices, 3))
     assert [len(batch) for batch in batches] == [3, 3, 1]

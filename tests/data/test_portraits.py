@@ -1,8 +1,8 @@
-"""cgan_tf.photos: which files are photos, and what the model sees of them."""
+"""Portraits: which files are photos, and which squares of them a model sees."""
 
 import numpy as np
 import pytest
-from face_pictures import picture
+from face_pictures import photo_with_faces
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import images, portraits
@@ -21,7 +21,7 @@ def test_find_photos(tmp_path):
         portraits.find_photos(str(tmp_path / "gone.png"))
 
 
-def test_crops():
+def test_crop_photo():
     draw = np.random.default_rng(0)
     wide = draw.integers(0, 256, (40, 60, 3), np.uint8)
     crop, words = portraits.crop_photo(wide, 32, aligned=True)
@@ -37,24 +37,23 @@ def test_crops():
 
 
 def test_parse_face():
-    assert [portraits.parse_face(text) for text in ("all", "center", "1", "12")] == [
-        "all", "center", 1, 12,
-    ]  # fmt: skip
+    for text, value in {"all": "all", "center": "center", "1": 1, "12": 12}.items():
+        assert portraits.parse_face(text) == value
     for text in ("0", "-1", "first", "1.5", ""):
         with pytest.raises(UserError, match=f"^--face={text}: give all, center, or a number"):
             portraits.parse_face(text)
 
 
-def test_which_faces_a_model_is_for():
+def test_choose_face():
     assert portraits.choose_face(None, aligned=True) == "all"
     assert portraits.choose_face(None, aligned=False) == "center"
     assert portraits.choose_face("2", aligned=True) == 2
     assert portraits.choose_face("center", aligned=True) == "center"
-    with pytest.raises(UserError, match="--face=1: this model has learned from the center"):
+    with pytest.raises(UserError, match="--face=1: this model was trained on the center"):
         portraits.choose_face("1", aligned=False)
 
 
-def test_an_aligned_photo_is_not_searched():
+def test_an_aligned_photo_is_not_searched_for_faces():
     draw = np.random.default_rng(0)
     aligned = draw.integers(0, 256, (218, 178, 3), np.uint8)
     (portrait,) = portraits.portraits(aligned, 64, aligned=True, which=portraits.ALL)
@@ -66,10 +65,14 @@ def test_an_aligned_photo_is_not_searched():
         portraits.portraits(aligned, 64, aligned=True, which=1)
 
 
-def test_tiny_cut_and_tilted_faces_are_said():
-    (portrait,) = portraits.portraits(picture((1, 450, 350, 300, 20)), 512, True, portraits.ALL)
+def test_tiny_cut_and_tilted_faces_are_reported():
+    (portrait,) = portraits.portraits(
+        photo_with_faces((1, 450, 350, 300, 20)), 512, True, portraits.ALL
+    )
     assert "tiny: the model's 512 px are reduced" in portrait.words
     assert "tilted +2" in portrait.words or "tilted +1" in portrait.words
     assert portrait.words.startswith("900x700, face of ") and "cut" not in portrait.words
-    (portrait,) = portraits.portraits(picture((1, 30, 250, 220, 0)), 32, True, portraits.ALL)
+    (portrait,) = portraits.portraits(
+        photo_with_faces((1, 30, 250, 220, 0)), 32, True, portraits.ALL
+    )
     assert "cut: " in portrait.words and "tiny" not in portrait.words

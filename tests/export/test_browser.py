@@ -19,7 +19,7 @@ from PIL import Image
 from programs import find
 
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import face_detection, images
+from cgan_tf.data import face_crop, images
 from cgan_tf.editing import description
 from cgan_tf.editing.network import Translator
 from cgan_tf.export import browser, saved_model, tflite
@@ -427,7 +427,7 @@ def test_keeping_detail_adds_the_difference_alone(tab, model):
     edited = picture_of(content, image, [0, 0.6 * 1.5, 0])  # 1.5: the tiny run's factor
     acts = np.rint(fake_run.footprint("Blond_Hair") * 255)[..., None] / 255
     edited = rebuilt + np.float32(acts) * (edited - rebuilt)
-    kept = face_detection.add_difference(images.to_float(pixels)[None], edited[None], rebuilt[None])[0]
+    kept = face_crop.add_difference(images.to_float(pixels)[None], edited[None], rebuilt[None])[0]
     assert not near(images.to_uint8(kept), pixels, 8)
     assert near(tab.canvas("after")[..., :3], images.to_uint8(kept))
 

@@ -1,0 +1,95 @@
+"""The square around a face: its geometry, cropping it, and pasting an edit back."""
+
+import math
+
+import numpy as np
+import pytest
+
+from cgan_tf.data import face_crop
+from cgan_tf.data.face_crop import FaceBox
+
+
+def test_fraction_of_a_square_within_the_photo():
+    assert FaceBox(50, 50, 100).inside(100, 100) == 1
+    assert FaceBox(0, 50, 100).inside(100, 100) == pytest.approx(0.5)
+    assert FaceBox(0, 0, 100).inside(100, 100) == pytest.approx(0.25)
+    assert FaceBox(50, 50, 100, 45).inside(100, 100) == pytest.approx(
+        2 * (math.sqrt(2) - 1), abs=0.02
+    )
+    assert FaceBox(500, 50, 100).inside(100, 100) == 0
+
+
+def gradient(height, width):
+    """uint8: red is x, green is y."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x, y, np.full_like(x, 77)], axis=-1).astype(np.uint8)
+
+
+def test_a_crop_is_the_square_upright():
+    pixels = gradient(200, 250)
+    plain = face_crop.crop_face(pixels, FaceBox(110, 90, 64), 64)
+    np.testing.assert_array_equal(plain, pixels[58:122, 78:142])
+    half = face_crop.crop_face(pixels, FaceBox(110, 90, 64), 32)
+    np.testing.assert_allclose(half[8, 4], [78 + 8.5, 58 + 16.5, 77], atol=1)
+    # Tilted clockwise by a right angle: the top of the head points to the right.
+    turned = face_crop.crop_face(pixels, FaceBox(110, 90, 64, 90), 64)
+    np.testing.assert_array_equal(turned, np.rot90(pixels[58:122, 78:142]))
+    outside = face_crop.crop_face(pixels, FaceBox(0, 90, 64), 64)
+    assert (outside[:, :32, 0] == 0).all() and outside[0, 40, 0] == 8
+
+
+def smooth(height, width):
+    """A photo without detail that resampling could lose."""
+    y, x = np.mgrid[:height, :width] / 60
+    waves = np.stack([np.sin(x + y), np.cos(x - y), np.sin(y)], axis=-1)
+    return np.rint(127.5 + 90 * waves).astype(np.uint8)
+
+
+def to_float(pixels):
+    return np.float32(pixels) / 127.5 - 1
+
+
+@pytest.mark.parametrize(
+    "face", [FaceBox(150, 120, 128), FaceBox(150, 120, 90.5, 33), FaceBox(20, 210, 160)]
+)
+def test_cropping_and_pasting_back_is_the_identity(face):
+    pixels = smooth(240, 300)
+    crop = to_float(face_crop.crop_face(pixels, face, 128))
+    pasted = face_crop.paste_face(pixels, crop, face)
+    assert np.abs(np.int32(pasted) - pixels).max() <= 3
+
+
+def test_a_pasted_face_has_a_soft_border():
+    pixels, face = np.full((200, 200, 3), 60, np.uint8), FaceBox(100, 100, 120)
+    pasted = face_crop.paste_face(pixels, np.full((32, 32, 3), 0.6, np.float32), face)
+    assert (pasted[90:110, 90:110] == 204).all()
+    outside = np.ones((200, 200), bool)
+    outside[40:160, 40:160] = False
+    assert (pasted[outside] == 60).all()
+    steps = np.abs(np.diff(np.int32(pasted[100, :, 0])))
+    assert 0 < steps.max() <= 12  # of 144, over 24 px
+
+
+def test_with_a_reconstruction_only_the_difference_is_pasted():
+    rng = np.random.default_rng(1)
+    pixels, face = rng.integers(60, 180, (200, 200, 3), np.uint8), FaceBox(100, 100, 120, 20)
+    before = rng.uniform(-0.5, 0.5, (32, 32, 3)).astype(np.float32)
+    np.testing.assert_array_equal(face_crop.paste_face(pixels, before, face, before), pixels)
+    brighter = np.int32(face_crop.paste_face(pixels, before + 0.2, face, before)) - pixels
+    assert (np.abs(brighter[90:110, 90:110] - 25.5) <= 0.5).all() and brighter.min() >= 0
+
+
+def test_a_face_outside_the_photo_changes_nothing():
+    pixels = smooth(50, 60)
+    image = np.zeros((32, 32, 3), np.float32)
+    np.testing.assert_array_equal(face_crop.paste_face(pixels, image, FaceBox(500, 20, 40)), pixels)
+
+
+def test_adding_a_difference_to_crops_equals_pasting_it():
+    crop = smooth(64, 64)
+    before, after = to_float(smooth(64, 64)[::-1]), to_float(smooth(64, 64)[:, ::-1])
+    whole = face_crop.paste_face(crop, after, FaceBox(32, 32, 64), before)
+    (added,) = face_crop.add_difference(to_float(crop)[None], after[None], before[None])
+    assert np.abs(np.float32(whole) - (added + 1) * 127.5).max() <= 0.51
+    assert np.abs(np.float32(whole) - crop).max() > 50, "there is a difference"
+    np.testing.assert_array_equal(whole[0, 0], crop[0, 0])
