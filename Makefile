@@ -1,37 +1,41 @@
-# make demo: the whole chain on faces that it draws itself. make test: the tests.
+# make demo: the whole chain on synthetic faces. make test: style, layers and the fast tests.
 # Both make .venv on their first run and reuse it afterwards. PYTHON chooses the interpreter.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 DEMO := runs/demo
 
 .PHONY: demo test test-slow
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
-	$(RUN) train_main.py --stage=all --preset=demo --run_dir=$(DEMO)
+	$(VENV)/bin/cgan train --stage=all --preset=demo --run_dir=$(DEMO)
 	$(RUN) -c "from cgan_tf.data import images, synthetic; \
 	    images.save_png('$(DEMO)/face.png', synthetic.render(synthetic.sample_face(7, 3), 256))"
-	$(RUN) -m cgan_tf.translate --model=$(DEMO) --image=$(DEMO)/face.png --overwrite \
+	$(VENV)/bin/cgan translate --model=$(DEMO) --image=$(DEMO)/face.png --overwrite \
 	    --edit=Eyeglasses=+1,Bangs=+1 --strip --output=$(DEMO)/strip.png
 	@echo "report: $(CURDIR)/$(DEMO)/report.html"
 	@echo "strip:  $(CURDIR)/$(DEMO)/strip.png"
 
 test: $(VENV)/installed-tests
-	$(RUN) -m ruff check .
-	$(RUN) -m pytest -m "not slow"
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache > $(VENV)/lint-imports.txt || (cat $(VENV)/lint-imports.txt; false)
+	$(RUN) -m pytest -m "not slow" -n 2
 
 test-slow: $(VENV)/installed-tests
 	$(RUN) -m pytest -m slow
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13) and \
-	    "error: Python 3.10 to 3.13 is needed; give one by make PYTHON=python3.11")'
+	    "error: Python 3.10 to 3.13 is needed; choose one with make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check pip==26.3  # 3.10's own never ends here
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PIP) pip==26.3  # the pip of Python 3.10 does not finish
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --editable .  # the command cgan
 	@touch $@
 
 $(VENV)/installed-tests: $(VENV)/installed tests/requirements.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(PIP) -r tests/requirements.txt
 	@touch $@
