@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -38,6 +39,38 @@ def test_an_edit_that_is_the_same_everywhere_acts_everywhere():
     before = np.zeros((2, 16, 16, 3), np.float32)
     assert (detail.footprint(before, before + 0.3, (0.5, 0.9)) > 0.999).all()
     assert (detail.footprint(before, before, (0.5, 0.9)) == 1).all()
+
+
+def test_blur_of_an_impulse_is_the_gaussian():
+    image = np.zeros((31, 31), np.float32)
+    image[15, 15] = 1
+    x = np.arange(-15, 16)
+    row = np.where(np.abs(x) <= 7, np.exp(-(x**2) / (2 * 1.6**2)), 0)  # 15 taps: round(8 * 1.6 + 1) | 1
+    row /= row.sum()
+    blurred = detail.gaussian_blur(image, 1.6)
+    assert blurred.dtype == np.float32
+    np.testing.assert_allclose(blurred, np.outer(row, row), atol=1e-7)
+
+
+def test_blur_reflects_the_image_without_repeating_its_border():
+    image = np.zeros((9, 9), np.float32)
+    image[0, 1] = 1
+    # Sigma 0.5 has 5 taps, exp(-2 x^2). The column to the left is a copy of the impulse's.
+    center, side, far = np.exp([0, -2, -8]) / (1 + 2 * np.exp(-2) + 2 * np.exp(-8))
+    expected = np.outer([center, side], [2 * side, center + far, side])
+    np.testing.assert_allclose(detail.gaussian_blur(image, 0.5)[:2, :3], expected, atol=1e-7)
+
+
+def test_blur_keeps_a_constant_image():
+    image = np.full((8, 8), 0.3, np.float32)
+    np.testing.assert_allclose(detail.gaussian_blur(image, 0.2), image, atol=1e-7)
+
+
+@pytest.mark.parametrize("sigma", [0.2, 0.8, 1.6])
+def test_blur_equals_that_of_opencv(sigma):
+    image = np.random.default_rng(0).random((32, 32), np.float32)
+    expected = cv2.GaussianBlur(image, (0, 0), sigma)
+    np.testing.assert_allclose(detail.gaussian_blur(image, sigma), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
