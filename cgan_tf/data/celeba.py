@@ -54,7 +54,7 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
         )
     found = list_images(photos)
     if not found:
-        raise UserError(f"{photos} holds no images; put CelebA's aligned photos there")
+        raise UserError(f"{photos} contains no images; put CelebA's aligned photos there")
     names, files, labels = read_attributes(folder / ATTRIBUTES)
     match_rows(files, found, ATTRIBUTES, f"{PHOTOS}/")
     splits = _folder_splits(folder / PARTITION, files, say)

@@ -77,11 +77,11 @@ def _search(gray: np.ndarray, tilt: float) -> list[FaceBox]:
         width * across[1] + height * across[0],
     )
     side = max(turned) + 2 * margin
-    whole = FaceBox(width / 2, height / 2, side, tilt)
+    around = FaceBox(width / 2, height / 2, side, tilt)
     found: list[FaceBox] = []
-    image = upright(gray, whole, round(side))
+    image = upright(gray, around, round(side))
     for x, y, square, _ in _detections(FRONTAL, image, MIN_SQUARE, MIN_NEIGHBORS, 1.1):
-        face = _refined(gray, _in_photo(whole, x, y, square, whole.side))
+        face = _refined(gray, _in_photo(around, x, y, square, around.side))
         if face and not any(_overlap(face, other) > MAX_OVERLAP for other in found):
             found.append(face)
     return found

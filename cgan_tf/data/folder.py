@@ -37,8 +37,8 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
     found = list_images(folder)
     if not found:
         raise UserError(
-            f"--data_dir={data_dir} holds no images (.jpg, .png, ...); give the folder "
-            "that contains them"
+            f"--data_dir={data_dir} contains no images (.jpg, .png, ...); give the folder "
+            "with the images"
         )
     files = tuple(found)
     names: tuple[str, ...] = ()

@@ -96,7 +96,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     """
     image = np.asarray(image, np.float32)
     if not np.isfinite(image).all():
-        raise ValueError("the image holds NaN or infinite values")
+        raise ValueError("the image contains NaN or infinite values")
     return np.rint(np.clip((image + 1.0) * 127.5, 0.0, 255.0)).astype(np.uint8)
 
 

@@ -217,7 +217,7 @@ def test_missing_parts_are_reported(tmp_path):
     for file in (folder / "img_align_celeba").iterdir():
         file.unlink()
     (folder / "list_attr_celeba.txt").touch()
-    with pytest.raises(UserError, match="img_align_celeba holds no images"):
+    with pytest.raises(UserError, match="img_align_celeba contains no images"):
         open_data(folder)
 
 

@@ -273,14 +273,14 @@ def test_the_data_set_is_not_held_in_memory(tmp_path, monkeypatch):
     path.mkdir()
     for index in range(600):
         Image.new("RGB", (8, 8), (index % 256,) * 3).save(path / f"{index:03d}.bmp")
-    whole = 600 * 64 * 64 * 3
+    size = 600 * 64 * 64 * 3
     tracemalloc.start()
     opened = data.open_data(make_config(path, resolution=64), say=silent)
     for start in range(0, 600, 8):
         opened.read(range(start, start + 8))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < whole / 3
+    assert peak < size / 3
 
 
 # ---- undecodable files -------------------------------------------------------------------------

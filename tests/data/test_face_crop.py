@@ -88,8 +88,8 @@ def test_a_face_outside_the_photo_changes_nothing():
 def test_adding_a_difference_to_crops_equals_pasting_it():
     crop = smooth(64, 64)
     before, after = to_float(smooth(64, 64)[::-1]), to_float(smooth(64, 64)[:, ::-1])
-    whole = face_crop.paste_face(crop, after, FaceBox(32, 32, 64), before)
+    pasted = face_crop.paste_face(crop, after, FaceBox(32, 32, 64), before)
     (added,) = face_crop.add_difference(to_float(crop)[None], after[None], before[None])
-    assert np.abs(np.float32(whole) - (added + 1) * 127.5).max() <= 0.51
-    assert np.abs(np.float32(whole) - crop).max() > 50, "there is a difference"
-    np.testing.assert_array_equal(whole[0, 0], crop[0, 0])
+    assert np.abs(np.float32(pasted) - (added + 1) * 127.5).max() <= 0.51
+    assert np.abs(np.float32(pasted) - crop).max() > 50, "there is a difference"
+    np.testing.assert_array_equal(pasted[0, 0], crop[0, 0])

@@ -128,7 +128,7 @@ def test_missing_empty_and_tiny_folders(tmp_path):
     with pytest.raises(UserError, match="--data_dir=.*nowhere is not a folder"):
         open_data(tmp_path / "nowhere")
     (tmp_path / "photos").mkdir()
-    with pytest.raises(UserError, match="--data_dir=.*photos holds no images"):
+    with pytest.raises(UserError, match="--data_dir=.*photos contains no images"):
         open_data(tmp_path / "photos")
     make_images(tmp_path / "photos", 2)
     with pytest.raises(UserError, match=r"2 image\(s\) cannot be split"):

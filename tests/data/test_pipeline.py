@@ -73,11 +73,15 @@ def test_every_epoch_contains_each_training_photo_once_in_a_new_order(photos):
 
 @pytest.mark.parametrize("start", [1, 3, 4, 50])
 def test_resuming_yields_the_batches_of_an_uninterrupted_run(photos, start):
-    whole = take(pipeline.training_batches(photos, "train", 7, seed=1, labels=True), start + 3)
+    uninterrupted = take(
+        pipeline.training_batches(photos, "train", 7, seed=1, labels=True), start + 3
+    )
     rest = take(
         pipeline.training_batches(photos, "train", 7, seed=1, start=7 * start, labels=True), 3
     )
-    for (images, labels), (images_again, labels_again) in zip(whole[start:], rest, strict=True):
+    for (images, labels), (images_again, labels_again) in zip(
+        uninterrupted[start:], rest, strict=True
+    ):
         np.testing.assert_array_equal(images, images_again)
         np.testing.assert_array_equal(labels, labels_again)
 

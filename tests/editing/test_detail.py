@@ -45,7 +45,8 @@ def test_blur_of_an_impulse_is_the_gaussian():
     image = np.zeros((31, 31), np.float32)
     image[15, 15] = 1
     x = np.arange(-15, 16)
-    row = np.where(np.abs(x) <= 7, np.exp(-(x**2) / (2 * 1.6**2)), 0)  # 15 taps: round(8 * 1.6 + 1) | 1
+    inside = np.abs(x) <= 7  # the kernel has round(8 * 1.6 + 1) | 1 = 15 taps
+    row = np.where(inside, np.exp(-(x**2) / (2 * 1.6**2)), 0)
     row /= row.sum()
     blurred = detail.gaussian_blur(image, 1.6)
     assert blurred.dtype == np.float32

@@ -173,7 +173,7 @@ def draw_mouth(scene: Scene) -> None:
 
 
 def _draw_smiling_cheeks(scene: Scene, mouth: _Mouth, shadow: np.ndarray) -> None:
-    """The folds beside the mouth and the raised cheeks."""
+    """The folds next to the mouth and the raised cheeks."""
     end = [mouth.half + 0.065, mouth.line[0] + 0.03]
     fold = curve([[0.20, 0.36], [mouth.half + 0.045, 0.46], end])
     scene.stroke(

@@ -48,7 +48,7 @@ def _hair_field(scene: Scene, color: np.ndarray) -> np.ndarray:
     lit = np.minimum(np.maximum(0.35 + 0.9 * scene.x * scene.light[0] - 0.45 * scene.y, 0), 1)
     # Blond hair has a warm shadow; a neutral one would turn it olive.
     shadow = (0.62, 0.50, 0.38) if face.blond_hair else (0.48, 0.44, 0.44)
-    field = scene.shading(color, 0, -0.1, 1.25, 1.6, shadow, 0.8)(scene.whole)
+    field = scene.shading(color, 0, -0.1, 1.25, 1.6, shadow, 0.8)(scene.full_window)
     field *= 1 + 0.11 * strands
     shine = band * lit * (0.36 + 0.14 * strands)
     field += shine * (mix(color, WHITE, 0.55)[:, None, None] - field)

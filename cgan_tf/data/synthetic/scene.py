@@ -36,7 +36,7 @@ class Scene(Canvas):
     def __init__(self, face: Face, resolution: int) -> None:
         super().__init__(resolution, unit=resolution * 0.385 * (0.97 + 0.06 * face.scale))
         self.face = face
-        self.whole = (slice(0, resolution), slice(0, resolution))
+        self.full_window = (slice(0, resolution), slice(0, resolution))
 
         # The head turns about the neck (0, 0.9). Each head axis is one step in the image plane.
         yaw, pitch, roll = 0.28 * face.yaw, 0.12 * face.pitch, 0.04 * face.roll
