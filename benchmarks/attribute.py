@@ -154,7 +154,7 @@ def main() -> None:
         labels = attribute.read_labels(str(table), (), work, restart=True)
         attribute.add(work, chosen, held, labels, dataset.read(rows), own_photos=True)
         entry = json.loads(work.custom_path(name).read_text())
-        editor = network.Translator(
+        editor = network.EditingNetwork(
             generator, encoder, {name: entry["vector"]},
             ordered(models.load_regressor(work, [name]), judge.attribute_names),
         )  # fmt: skip

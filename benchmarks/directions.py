@@ -105,7 +105,7 @@ def main() -> None:
 
     stage = models.finished_stage(run, "evaluate")
     judge = artifact.load_model(Judge, stage.path / judge_module.FOLDER)
-    editor = network.Translator.from_run(run.path, scores=True)
+    editor = network.EditingNetwork.from_run(run.path, scores=True)
     for name in names:
         if name not in judge.attribute_names:
             raise UserError(

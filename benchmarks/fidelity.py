@@ -40,8 +40,8 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     from cgan_tf.stages import judge
 
     config = run.load_config()
-    editor = backends.open_editor(str(run.path))
-    translator = editor.translator
+    editor = backends.open_backend(str(run.path))
+    translator = editor.network
     if editor.keep_detail is None:
         raise UserError(
             f"--run_dir={run.path}: its directions do not tell how far --keep_detail goes; run "

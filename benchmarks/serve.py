@@ -435,10 +435,10 @@ def prepare(parent: Path) -> tuple[list[Case], list[Case]]:
     quiet.import_tensorflow()
     import tensorflow as tf
 
-    from cgan_tf.editing.network import Translator
+    from cgan_tf.editing.network import EditingNetwork
     from cgan_tf.export import saved_model
 
-    translator = Translator.from_run(FLAGS.run_dir, scores=True)
+    translator = EditingNetwork.from_run(FLAGS.run_dir, scores=True)
     saved_model.write(translator, parent / "1")
     signatures = tf.saved_model.load(str(parent / "1")).signatures
     cases = good_cases(translator, signatures, 1, POOL, FLAGS.seed)

@@ -54,10 +54,10 @@ def keras(run_dir: str, export: str) -> Callable[[], None]:
     import tensorflow as tf
 
     from cgan_tf.editing import description
-    from cgan_tf.editing.network import Translator
+    from cgan_tf.editing.network import EditingNetwork
     from cgan_tf.export import saved_model
 
-    translator = Translator.from_run(run_dir)
+    translator = EditingNetwork.from_run(run_dir)
     function, specs = saved_model.endpoints(translator, 1, description.SQUARE_CROP)["translate"]
     compiled = tf.function(function, input_signature=specs, autograph=False)
     inputs = [tf.constant(value) for value in _inputs([spec.shape for spec in specs])]
@@ -68,7 +68,7 @@ def saved_model(run_dir: str, export: str) -> Callable[[], None]:
     """The SavedModel's signature."""
     from cgan_tf.editing import backends
 
-    editor = backends.open_editor(str(Path(export, "saved_model")))
+    editor = backends.open_backend(str(Path(export, "saved_model")))
     shapes = (1, editor.resolution, editor.resolution, 3), (1, len(editor.attributes))
     image, strengths = _inputs(shapes)
     return lambda: editor.translate(image, strengths)
@@ -110,13 +110,13 @@ def _plain_tflite(run_dir: str) -> bytes:
     """The translation without the form for devices."""
     import tempfile
 
-    from cgan_tf.editing.network import Translator
+    from cgan_tf.editing.network import EditingNetwork
     from cgan_tf.export import saved_model, tflite
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model")
         saved_model.write(
-            Translator.from_run(run_dir), path, saved_model.DEVICE_SIGNATURES, batch=1
+            EditingNetwork.from_run(run_dir), path, saved_model.DEVICE_SIGNATURES, batch=1
         )
         return tflite.convert(path, "none", "{}")
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from cgan_tf.editing.network import Translator
+from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.networks import equalized
 from cgan_tf.networks.dcgan import LOWEST, SLOPE, Generator
 from cgan_tf.networks.normalization import BatchNormalization
@@ -22,7 +22,7 @@ from cgan_tf.networks.normalization import BatchNormalization
 FEW_CHANNELS = 8  # with fewer, the rows of the product (16 x the channels) are too short
 
 
-def for_device(translator: Translator) -> Translator:
+def for_device(translator: EditingNetwork) -> EditingNetwork:
     """The network without its regressor, and with the generator in the form for devices.
 
     A `StyleGenerator` is not changed: its kernels depend on the latent.
@@ -31,7 +31,7 @@ def for_device(translator: Translator) -> Translator:
     if isinstance(generator, Generator):
         generator = DeviceGenerator(generator)
     vectors = dict(zip(translator.attributes, translator.directions.numpy(), strict=True))
-    return Translator(generator, translator.encoder, vectors)
+    return EditingNetwork(generator, translator.encoder, vectors)
 
 
 class DeviceGenerator(keras.Model):

@@ -15,8 +15,8 @@ import numpy as np
 from cgan_tf.core import artifact
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData
-from cgan_tf.editing.backends import Editor
-from cgan_tf.editing.network import Translator
+from cgan_tf.editing.backends import Backend
+from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.evaluation import metrics, subject
 from cgan_tf.export import parity
 from cgan_tf.networks.judge import Judge
@@ -37,7 +37,7 @@ class Scorer:
     score: Callable[[np.ndarray], np.ndarray]  # images -> float32 [N, L] in [0, 1]
 
 
-def load_scorer(folder: RunFolder, translator: Translator) -> Scorer:
+def load_scorer(folder: RunFolder, translator: EditingNetwork) -> Scorer:
     """The run's judge, or the regressor if there is no judge yet."""
     shape = (translator.resolution, translator.resolution, 3)
     place = folder.stage("evaluate").path / judge.FOLDER
@@ -64,7 +64,7 @@ class Edits:
     def __init__(
         self,
         scorer: Scorer,
-        reference: Editor,
+        reference: Backend,
         dataset: ImageData,
         chosen: np.ndarray,
         image: np.ndarray,
@@ -81,7 +81,7 @@ class Edits:
         self.unmeasured = [name for name in reference.attributes if name not in self.rows]
         self._before, self._after = self._scores(reference)
 
-    def measure(self, editor: Editor) -> dict[str, Any]:
+    def measure(self, editor: Backend) -> dict[str, Any]:
         """The figures for `verdict`, as plain JSON values.
 
         Per attribute: n, the change in the target and the leakage, the same for Keras, `kept`, the
@@ -112,7 +112,7 @@ class Edits:
             "unmeasured": self.unmeasured,
         }
 
-    def _scores(self, editor: Editor) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def _scores(self, editor: Backend) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Scores `[N, L]` of the reconstructions, and `[n, L]` of the edits of each attribute."""
         latent = parity.run_batched(editor, "encode", {"image": self.image})
         count = len(editor.attributes)

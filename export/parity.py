@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cgan_tf.editing.backends import Editor, draw_prior
+from cgan_tf.editing.backends import Backend, sample_prior
 from cgan_tf.evaluation import metrics
 
 BATCH = 16  # rows compared at a time
@@ -48,7 +48,7 @@ class Inputs:
         return {name: getattr(self, name) for name in names}
 
 
-def make_inputs(reference: Editor, image: np.ndarray, z_dim: int, prior: str, seed: int) -> Inputs:
+def make_inputs(reference: Backend, image: np.ndarray, z_dim: int, prior: str, seed: int) -> Inputs:
     """Samples strengths and z from the seed, and encodes the photos with the reference.
 
     Args:
@@ -61,7 +61,7 @@ def make_inputs(reference: Editor, image: np.ndarray, z_dim: int, prior: str, se
     count = len(image)
     draw = np.random.Generator(np.random.PCG64([seed, 0xE]))
     strengths = draw.uniform(-1, 1, (count, len(reference.attributes)))
-    z = draw_prior(draw, prior, count, z_dim)
+    z = sample_prior(draw, prior, count, z_dim)
     return Inputs(
         image=np.float32(image),
         strengths=np.float32(strengths),
@@ -70,7 +70,7 @@ def make_inputs(reference: Editor, image: np.ndarray, z_dim: int, prior: str, se
     )
 
 
-def run_batched(editor: Editor, signature: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
+def run_batched(editor: Backend, signature: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
     """The signature's output for all rows, computed `BATCH` rows at a time."""
     count = len(next(iter(inputs.values())))
     return np.concatenate(
@@ -86,7 +86,7 @@ def run_batched(editor: Editor, signature: str, inputs: dict[str, np.ndarray]) -
 
 def compare(
     reference: dict[str, np.ndarray],
-    candidate: Editor,
+    candidate: Backend,
     inputs: Inputs,
     signatures: Sequence[str],
 ) -> dict[str, dict[str, Any]]:
@@ -145,7 +145,7 @@ def verdict(figures: dict[str, dict[str, Any]], bounds: Bounds) -> str | None:
     return None
 
 
-def latency(editor: Editor, inputs: Inputs, signatures: Sequence[str]) -> dict[str, float]:
+def latency(editor: Backend, inputs: Inputs, signatures: Sequence[str]) -> dict[str, float]:
     """Median time of one call with one row, in ms, by signature; includes the Python call."""
     milliseconds = {}
     for signature in signatures:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
 
-from cgan_tf.editing.backends import Editor
+from cgan_tf.editing.backends import Backend
 from cgan_tf.editing.network import EDIT
 
 CALIBRATION = 200  # training photos that calibrate the ranges of int8
@@ -63,7 +63,7 @@ class Samples:
         seed: seed of the strengths.
     """
 
-    def __init__(self, reference: Editor, image: np.ndarray, seed: int) -> None:
+    def __init__(self, reference: Backend, image: np.ndarray, seed: int) -> None:
         self.image = np.float32(image)
         self.latent = reference.run("encode", image=self.image)
         self.strengths = sample_strengths(len(image), len(reference.attributes), seed)

@@ -18,7 +18,7 @@ import tensorflow as tf
 from cgan_tf.core.files import write_json
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.editing.description import ASSETS, DESCRIPTION_NAME, SQUARE_CROP
-from cgan_tf.editing.network import Translator
+from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.export.image_bytes import read_squares, write_pngs
 
 # The first is also served as `serving_default`.
@@ -28,7 +28,7 @@ SERVER_SIGNATURES = (*FLOAT_SIGNATURES, "translate_bytes")
 
 
 def endpoints(
-    translator: Translator, batch: int | None, crop: str
+    translator: EditingNetwork, batch: int | None, crop: str
 ) -> dict[str, tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]]:
     """Function and input specs of each signature, with the exported names."""
     side = translator.resolution
@@ -77,7 +77,7 @@ def endpoints(
 
 
 def write(
-    translator: Translator,
+    translator: EditingNetwork,
     folder: Path,
     signatures: Sequence[str] = SERVER_SIGNATURES,
     batch: int | None = None,

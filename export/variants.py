@@ -19,9 +19,9 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_bytes, write_text
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, images
-from cgan_tf.editing.backends import KerasEditor, SavedModelEditor, TFLiteEditor
+from cgan_tf.editing.backends import KerasBackend, SavedModelBackend, TFLiteBackend
 from cgan_tf.editing.description import describe
-from cgan_tf.editing.network import Translator
+from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.evaluation import subject
 from cgan_tf.export import (
     browser,
@@ -57,10 +57,10 @@ class Source:
 
     def __init__(self, config: Config, folder: RunFolder, dataset: ImageData) -> None:
         self.config, self.folder, self.dataset = config, folder, dataset
-        self.translator = Translator.from_run(folder.path, scores=True, own=True)
+        self.translator = EditingNetwork.from_run(folder.path, scores=True, custom=True)
         self.description = describe(folder, config, self.translator)
         self.text = json.dumps(self.description, indent=2, allow_nan=False) + "\n"
-        self.keras = KerasEditor(self.translator, self.description["crop"])
+        self.keras = KerasBackend(self.translator, self.description["crop"])
         self.chosen = subject.choose(dataset.splits[SPLIT], PHOTOS, config.seed)
         self.inputs = parity.make_inputs(
             self.keras,
@@ -101,7 +101,7 @@ def build_saved_model(source: Source, output: Path) -> Entry:
     bounds = BOUNDS["none"]
     measured = {}
     if reason is None:
-        editor = SavedModelEditor(path)
+        editor = SavedModelBackend(path)
         signatures = saved_model.FLOAT_SIGNATURES
         measured = parity.compare(source.reference, editor, source.inputs, signatures)
         reason = parity.verdict(measured, bounds)
@@ -122,7 +122,7 @@ def build_tflite(source: Source, kinds: Sequence[str], output: Path) -> Iterator
 
 
 def _build_tflite(
-    source: Source, translator: Translator, batch1: Path, quantize: str, output: Path
+    source: Source, translator: EditingNetwork, batch1: Path, quantize: str, output: Path
 ) -> Entry:
     """Writes one variant from `batch1`, the SavedModel of `translator`."""
     path = output / f"{tflite.NAMES[quantize]}.tflite"
@@ -144,12 +144,12 @@ def _build_tflite(
     }
     reason = _check_tflite(translator, content, quantize)
     if reason is None:
-        measured, reason = _measure_tflite(source, TFLiteEditor(path, content), bounds)
+        measured, reason = _measure_tflite(source, TFLiteBackend(path, content), bounds)
         facts |= measured
     return _settle([path, path.with_suffix(".json")], output, reason, facts)
 
 
-def _check_tflite(translator: Translator, content: bytes, quantize: str) -> str | None:
+def _check_tflite(translator: EditingNetwork, content: bytes, quantize: str) -> str | None:
     """None if the file's operators and weights are as expected, else the reason."""
     generator, encoder = translator.generator, translator.encoder
     weights = [*generator.weights, *encoder.weights, translator.directions]
@@ -159,7 +159,7 @@ def _check_tflite(translator: Translator, content: bytes, quantize: str) -> str 
 
 
 def _measure_tflite(
-    source: Source, editor: TFLiteEditor, bounds: parity.Bounds
+    source: Source, editor: TFLiteBackend, bounds: parity.Bounds
 ) -> tuple[Entry, str | None]:
     """The variant's figures, and the reason if they are out of bounds."""
     signatures = saved_model.DEVICE_SIGNATURES

@@ -1,8 +1,11 @@
-"""model.json: what an app must know to use an exported editor."""
+"""model.json, the description of an exported editor: what an app must know to use it.
+
+A SavedModel has it in assets.extra/, a .tflite file in its metadata or as a .json file next to it.
+"""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -14,20 +17,20 @@ from cgan_tf.core.run_folder import RunFolder, versions
 from cgan_tf.editing import detail
 from cgan_tf.editing.detail import KeepDetail
 from cgan_tf.editing.models import read_directions
-from cgan_tf.editing.network import Translator
+from cgan_tf.editing.network import EditingNetwork
 
 DESCRIPTION_FORMAT = 1  # of model.json
-DESCRIPTION_NAME = "model.json"  # the file's name, the asset's, and the TFLite metadata's
-ASSETS = "assets.extra"  # where a SavedModel keeps files that its graph does not read
+DESCRIPTION_NAME = "model.json"  # of the file, of the asset and of the TFLite metadata
+ASSETS = "assets.extra"  # folder of a SavedModel for files that its graph does not read
 
-CELEBA_CROP = "celeba"  # the centered 148 px square of 178 x 218 px, in proportion
+CELEBA_CROP = "celeba"  # the centered 148 px square of 178 x 218 px; in proportion at other sizes
 SQUARE_CROP = "center_square"  # the largest centered square
 
 LICENSE_NOTES = {
-    "synthetic": "Trained on faces that cgan_tf draws itself; no third-party photo was used.",
-    "celeba": "Trained on CelebA, which may be used for non-commercial research only; whether that "
-    "binds this model is for its user to judge.",
-    "folder": "Trained on the photos of its maker's own folder; ask the maker what they allow.",
+    "synthetic": "Trained on synthetic faces that cgan_tf renders; no third-party photo was used.",
+    "celeba": "Trained on CelebA, which may be used for non-commercial research only. Whether that "
+    "restricts this model is for its user to judge.",
+    "folder": "Trained on photos of the model's maker; ask the maker which uses they allow.",
 }
 SIGNATURES = {
     "translate": {"inputs": ["image", "strengths"], "output": "image"},
@@ -40,34 +43,46 @@ SIGNATURES = {
 
 
 def training_crop(config: Config) -> str:
-    """Which crop the training photos of a run had."""
+    """How the training photos of a run were cropped: `CELEBA_CROP` or `SQUARE_CROP`."""
     return CELEBA_CROP if config.data in ("celeba", "celeba_dir") else SQUARE_CROP
 
 
 def psnr_p5(run: RunFolder) -> float | None:
-    """What the inversion stage has found that nearly all validation photos reach, dB."""
+    """5th percentile of the validation photos' reconstruction PSNR, dB; None in older runs."""
     return run.stage("inversion").read_metadata().get("psnr_p5")
 
 
-# ---- model.json -------------------------------------------------------------------------------
+# ---- reading -----------------------------------------------------------------------------------
 
-_REMEDY = "export it with cgan export"
+REMEDY = "export it with cgan export"  # end of the messages about damaged or outdated exports
 
 
 def read_description(path: Path, owner: Path) -> dict[str, Any]:
-    """A model.json file; UserError that names the model `owner` where it is missing or damaged."""
+    """The content of a model.json file.
+
+    Args:
+        path: the file.
+        owner: the model that it describes, for the error.
+
+    Raises:
+        UserError: it is missing, damaged or of another format.
+    """
     try:
         return _parse_description(path.read_bytes(), path)
     except FileNotFoundError:
         raise UserError(
-            f"{owner}: no attribute names ({path} is missing); put the file back, or {_REMEDY}"
+            f"{owner}: no attribute names ({path} is missing); put the file back, or {REMEDY}"
         ) from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
 
 
 def tflite_description(path: Path, content: bytes) -> dict[str, Any]:
-    """The description inside the file, else the one in the .json beside it."""
+    """The description in a .tflite file's metadata, or else in the .json file next to it.
+
+    Raises:
+        UserError: it is missing, damaged or of another format.
+    """
     model = schema.Model.GetRootAs(content, 0)
     for index in range(model.MetadataLength()):
         entry = model.Metadata(index)
@@ -82,23 +97,48 @@ def _parse_description(text: bytes, path: Path) -> dict[str, Any]:
         content = json.loads(text)
         number = content["format"]
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: damaged description of the model; {_REMEDY}") from None
+        raise UserError(f"{path}: damaged description of the model; {REMEDY}") from None
     if number != DESCRIPTION_FORMAT:
         raise UserError(
             f"{path}: description of format {number}, this version reads {DESCRIPTION_FORMAT}; "
-            f"{_REMEDY}"
+            f"{REMEDY}"
         )
     return content
 
 
-def _essentials(
-    description: dict[str, Any], path: Path
-) -> tuple[tuple[str, ...], int, str, float | None, KeepDetail | None]:
+class Facts(NamedTuple):
+    """What `backends` needs of a description.
+
+    Attributes:
+        attributes: names of the K directions.
+        resolution: side of the images, px.
+        crop: `CELEBA_CROP` or `SQUARE_CROP`.
+        psnr_p5: see `psnr_p5`.
+        keep_detail: None in older exports.
+    """
+
+    attributes: tuple[str, ...]
+    resolution: int
+    crop: str
+    psnr_p5: float | None = None
+    keep_detail: KeepDetail | None = None
+
+
+def facts(description: dict[str, Any], path: Path) -> Facts:
+    """The facts of a description.
+
+    Args:
+        description: the content of model.json.
+        path: the model that it describes, for the error.
+
+    Raises:
+        UserError: an entry is missing or makes no sense.
+    """
     try:
         names, resolution = description["attributes"], description["resolution"]
         crop = description["crop"]
     except KeyError as error:
-        raise UserError(f"{path}: its description lacks {error}; {_REMEDY}") from None
+        raise UserError(f"{path}: its description lacks {error}; {REMEDY}") from None
     if not (
         isinstance(names, list)
         and names
@@ -106,39 +146,33 @@ def _essentials(
         and isinstance(resolution, int)
         and crop in (CELEBA_CROP, SQUARE_CROP)
     ):
-        raise UserError(f"{path}: damaged description of the model; {_REMEDY}")
+        raise UserError(f"{path}: damaged description of the model; {REMEDY}")
     keep = KeepDetail.of(description.get("keep_detail"), names, resolution, path)
-    return tuple(names), resolution, crop, description.get("psnr_p5"), keep
-
-
-def _reason(error: Exception) -> str:
-    """The first line of a library's error, cut to what one line holds."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:120]
+    return Facts(tuple(names), resolution, crop, description.get("psnr_p5"), keep)
 
 
 # ---- writing ------------------------------------------------------------------------------------
 
 
-def describe(run: RunFolder, config: Config, translator: Translator) -> dict[str, Any]:
+def describe(run: RunFolder, config: Config, network: EditingNetwork) -> dict[str, Any]:
     """The description of a run's editor, as plain JSON values.
 
     Args:
-        run: the run folder that the translator came from.
+        run: the run folder.
         config: its resolved options.
-        translator: with its regressor.
+        network: of that run, with its regressor and the custom attributes.
     """
-    generator = translator.generator
-    directions = read_directions(run, generator.latent_shape, own=True)
+    generator = network.generator
+    directions = read_directions(run, generator.latent_shape, custom=True)
     source = "celeba" if config.data.startswith("celeba") else config.data
     return {
         "format": DESCRIPTION_FORMAT,
-        "attributes": list(translator.attributes),
-        "scores": list(translator.regressor.attribute_names),
+        "attributes": list(network.attributes),
+        "scores": list(network.regressor.attribute_names),
         "calibration": {name: entry.get("calibration", []) for name, entry in directions.items()},
         "keep_detail": detail.entries(directions),
         "image": {"layout": "NHWC", "dtype": "float32", "range": [-1.0, 1.0]},
-        "resolution": translator.resolution,
+        "resolution": network.resolution,
         "crop": training_crop(config),
         "psnr_p5": psnr_p5(run),
         "space": generator.space,
@@ -155,7 +189,7 @@ def describe(run: RunFolder, config: Config, translator: Translator) -> dict[str
 
 
 def model_hashes(run: RunFolder) -> dict[str, str]:
-    """SHA-256 of each artifact that an export is made of, by its path in the run folder."""
+    """SHA-256 of each file that an export is made from, by its path in the run folder."""
     paths = [run.stage(name).model / "weights.h5" for name in ("gan", "inversion", "regressor")]
     paths += sorted(run.stage("directions").model.glob("*.json"))
     paths += [run.custom_path(name) for name in run.custom_attributes()]

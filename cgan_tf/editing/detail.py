@@ -1,9 +1,10 @@
-"""What --keep_detail needs of a direction: where its edit acts, and how much further it must go.
+"""What keep_detail needs to know of a direction: its footprint, and its factor.
 
-A photo that gets only the difference between the model's pictures before and after an edit keeps
-its own detail. Of that difference only what lies in the direction's footprint is the edit; the rest
-is what else the direction moves a little. The directions stage measures both on validation photos,
-an export carries them.
+With keep_detail an edit adds only the difference between the generated images after and before the
+edit to the photo, so that the photo keeps its own detail. Within the direction's footprint that
+difference is the edit; outside it is the side effect of a latent that moved, and is left out. Such
+an edit changes the photo less than the generated image, so the strength is multiplied by the
+factor. The directions stage measures both on validation photos, and an export contains them.
 """
 
 import base64
@@ -16,36 +17,34 @@ import numpy as np
 
 from cgan_tf.core.errors import UserError
 
-# Footprints from narrow to wide: the shares of an edit's energy that lie where it counts whole, and
-# where it counts at all; and how much of its effect on the regressor the chosen one must keep.
+# Candidate footprints from narrow to wide: the share of an edit's energy where the footprint is 1,
+# and the share where it is above 0.
 SHARES = ((0.3, 0.7), (0.5, 0.8), (0.5, 0.9), (0.7, 0.95), (0.9, 0.98), (0.95, 0.99))
-KEPT = 0.98
-BLUR = 1 / 40  # of the side: standard deviation of what smooths an edit's energy
+KEPT = 0.98  # minimum fraction of the effect on the regressor that the chosen footprint keeps
+BLUR = 1 / 40  # standard deviation of the blur of an edit's energy, as a fraction of the side
 
 
-def footprint(
-    before: np.ndarray, after: np.ndarray, shares: tuple[float, float]
-) -> np.ndarray:
-    """Where an edit is strongest, float32 `[R, R]` from 0 to 1.
+def footprint(before: np.ndarray, after: np.ndarray, shares: tuple[float, float]) -> np.ndarray:
+    """Where an edit is strongest, float32 `[R, R]` in [0, 1].
 
-    The mean squared difference of each pixel, smoothed, is the edit's energy. Pixels by falling
-    energy: those that hold the first share of it are 1, those beyond the second are 0, and the ones
-    between fall smoothly with their amplitude.
+    The edit's energy at a pixel is the mean squared difference, blurred. Sorted by falling energy,
+    the pixels that make up the first share of the total are 1, those beyond the second share are 0,
+    and in between the footprint falls smoothly with the amplitude.
 
     Args:
-        before: the model's pictures of several faces, float32 `[N, R, R, 3]`.
-        after: the same after the edit.
-        shares: of the energy, the second larger than the first.
+        before: generated images of several faces, float32 `[N, R, R, 3]`.
+        after: the same faces after the edit.
+        shares: of the energy, ascending.
     """
     energy = np.square(np.float32(after) - before).mean(axis=(0, 3))
     energy = gaussian_blur(energy, BLUR * len(energy))
     falling = np.sort(energy, axis=None)[::-1].astype(np.float64)
-    if falling[0] <= 0:  # nothing moves: no place is better than another
+    if falling[0] <= 0:  # nothing changes, so no pixel is preferred
         return np.ones_like(energy)
-    held = np.cumsum(falling) / falling.sum()
-    whole, none = (np.sqrt(falling[np.searchsorted(held, share)]) for share in shares)
-    span = max(whole - none, 1e-3 * whole)  # an edit that is the same everywhere acts everywhere
-    rise = np.clip(1.0 - (whole - np.sqrt(energy)) / span, 0.0, 1.0)
+    cumulative = np.cumsum(falling) / falling.sum()
+    full, none = (np.sqrt(falling[np.searchsorted(cumulative, share)]) for share in shares)
+    span = max(full - none, 1e-3 * full)  # an edit of equal energy everywhere acts everywhere
+    rise = np.clip(1.0 - (full - np.sqrt(energy)) / span, 0.0, 1.0)
     return (rise * rise * (3.0 - 2.0 * rise)).astype(np.float32)
 
 
@@ -68,47 +67,46 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     return padded.astype(np.float32)
 
 
-def choose_footprint(
-    before: np.ndarray, after: np.ndarray, change: Callable[[str], float]
-) -> str:
-    """The narrowest footprint that keeps `KEPT` of what the edit does, else the whole picture.
+def choose_footprint(before: np.ndarray, after: np.ndarray, change: Callable[[str], float]) -> str:
+    """The narrowest footprint that keeps `KEPT` of the edit's effect; else the complete image.
 
-    Glasses need little room, the color of hair has another place in every photo.
+    Glasses need a small area, while the hair is at a different place in every photo.
 
     Args:
         before: see `footprint`.
-        after: likewise.
-        change: what the regressor sees change when a footprint, as `encode` has it, is kept.
+        after: see `footprint`.
+        change: how much the regressor's prediction changes when the edit is confined to an encoded
+            footprint.
 
     Returns:
-        its text.
+        The footprint, encoded.
     """
-    whole = encode(np.ones(before.shape[1:3], np.float32))
-    enough = KEPT * change(whole)
+    everywhere = encode(np.ones(before.shape[1:3], np.float32))
+    enough = KEPT * change(everywhere)
     for shares in SHARES if enough > 0 else ():
         text = encode(footprint(before, after, shares))
         if change(text) >= enough:
             return text
-    return whole
+    return everywhere
 
 
-def encode(shares: np.ndarray) -> str:
-    """A footprint as text: base64 of its rows in uint8, 255 for 1."""
-    return base64.b64encode(np.rint(shares * 255).astype(np.uint8).tobytes()).decode()
+def encode(values: np.ndarray) -> str:
+    """A footprint `[R, R]` in [0, 1] as text: base64 of its rows in uint8, with 255 for 1."""
+    return base64.b64encode(np.rint(values * 255).astype(np.uint8).tobytes()).decode()
 
 
 def decode(text: str, resolution: int) -> np.ndarray:
-    """A footprint float32 `[R, R]` from its text.
+    """The footprint float32 `[R, R]` that `encode` has encoded.
 
     Raises:
-        ValueError: it is none of this resolution.
+        ValueError: not a footprint of this resolution.
     """
     levels = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
     return levels.reshape(resolution, resolution).astype(np.float32) / 255
 
 
 def entries(directions: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Factor and footprint by attribute, of the direction files that have both."""
+    """Factor and footprint by attribute, from the direction files that contain both."""
     return {
         name: {key: entry["keep_detail"][key] for key in ("factor", "footprint")}
         for name, entry in directions.items()
@@ -118,25 +116,25 @@ def entries(directions: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any
 
 @dataclasses.dataclass(frozen=True)
 class KeepDetail:
-    """The directions' footprints and factors, in the order of the attributes."""
+    """The factors and footprints of all directions, in the order of the attributes."""
 
-    factors: np.ndarray  # float32 [K], of the strengths
-    footprints: np.ndarray  # float32 [K, R, R]
+    factors: np.ndarray  # float32 [K], multiply the strengths
+    footprints: np.ndarray  # float32 [K, R, R] in [0, 1]
 
     @classmethod
     def of(
         cls, entries: Any, attributes: Sequence[str], resolution: int, owner: Path
     ) -> "KeepDetail | None":
-        """What `entries` has made; None where an attribute lacks its own, as in older models.
+        """From the result of `entries`; None if an attribute is missing, as in older models.
 
         Args:
-            entries: {attribute: {"factor", "footprint"}}, of a run or in an export's description.
+            entries: {attribute: {"factor", "footprint"}}, of a run or an export's description.
             attributes: the K names.
             resolution: R.
-            owner: whose entries they are, for the error.
+            owner: the model that they belong to, for the error.
 
         Raises:
-            UserError: they are damaged.
+            UserError: damaged entries.
         """
         found = [entries.get(name) for name in attributes] if isinstance(entries, Mapping) else []
         if not found or not all(isinstance(entry, Mapping) for entry in found):
@@ -148,23 +146,21 @@ class KeepDetail:
                 raise ValueError("a factor is not finite")
         except (ValueError, KeyError, TypeError):
             raise UserError(
-                f"{owner}: what it says for --keep_detail is damaged; make it anew"
+                f"{owner}: its data for keep_detail is damaged; make the model again"
             ) from None
         return cls(factors, np.stack(footprints))
 
     def scaled(self, strengths: np.ndarray) -> np.ndarray:
-        """Strengths `[..., K]` at which the photo changes as much as these promise."""
+        """The strengths `[..., K]` times the factors: with them the photo changes as calibrated."""
         return strengths * self.factors
 
-    def confine(
-        self, images: np.ndarray, before: np.ndarray, strengths: np.ndarray
-    ) -> np.ndarray:
-        """The edited pictures, as before the edit wherever none of its directions acts.
+    def confine(self, images: np.ndarray, before: np.ndarray, strengths: np.ndarray) -> np.ndarray:
+        """The edited images, with the edit confined to the footprints of the active directions.
 
         Args:
-            images: the model's edited pictures, float32 `[N, R, R, 3]`.
-            before: the same without an edit.
-            strengths: `[N, K]` of the edits; directions at 0 have no part in them.
+            images: generated images after the edit, float32 `[N, R, R, 3]`.
+            before: the same images before the edit.
+            strengths: `[N, K]`; a direction is active if its strength is not 0.
         """
         active = (strengths != 0)[:, :, None, None] * self.footprints  # [N, K, R, R]
         return before + active.max(axis=1)[..., None] * (images - before)

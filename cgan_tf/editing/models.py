@@ -1,4 +1,4 @@
-"""Loads the finished networks and directions of a run folder."""
+"""Builds the generator that the options describe, and loads what a run's stages have finished."""
 
 import json
 from collections.abc import Iterable
@@ -20,7 +20,11 @@ from cgan_tf.training import precision
 
 
 def finished_stage(run: RunFolder, name: str) -> StageFolder:
-    """The folder of a stage that has finished; UserError with the stage's command if it has not."""
+    """The folder of a finished stage.
+
+    Raises:
+        UserError: the stage has not finished; the message gives its command.
+    """
     stage = run.stage(name)
     if not stage.finished():
         raise UserError(
@@ -31,15 +35,22 @@ def finished_stage(run: RunFolder, name: str) -> StageFolder:
 
 
 def build_generator(config: Config, dtype: str = "float32", name: str = "generator") -> AnyGenerator:
-    """The generator that the options describe, with fresh weights, in the space z."""
-    if config.gan.arch == "stylegan":
+    """The generator that the options describe, with fresh weights, called with latents in z."""
+    gan = config.gan
+    if gan.arch == "stylegan":
         return StyleGenerator(
-            config.resolution, config.gan.z_dim, config.gan.width, config.gan.style, dtype=dtype, name=name
+            config.resolution, gan.z_dim, gan.width, gan.style, dtype=dtype, name=name
         )
     return Generator(
-        config.resolution, config.gan.z_dim, config.gan.width, config.gan.prior, config.gan.g_norm,
-        config.gan.equalized_lr, dtype=dtype, name=name,
-    )  # fmt: skip
+        config.resolution,
+        gan.z_dim,
+        gan.width,
+        gan.prior,
+        gan.g_norm,
+        gan.equalized_lr,
+        dtype=dtype,
+        name=name,
+    )
 
 
 def load_generator(folder: Path, space: str = "z", dtype: str = "float32") -> AnyGenerator:
@@ -47,7 +58,7 @@ def load_generator(folder: Path, space: str = "z", dtype: str = "float32") -> An
 
     Args:
         folder: the artifact's folder.
-        space: what it is to be called with; only a StyleGenerator has others than z.
+        space: latent space of its input. Only a `StyleGenerator` has other spaces than z.
         dtype: dtype policy of the computation.
 
     Raises:
@@ -68,7 +79,7 @@ def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
     """The perceptual distance that --inversion_perceptual names.
 
     Raises:
-        UserError: ImageNet's features are asked for and cannot be had.
+        UserError: it needs ImageNet weights that are not available.
     """
     backbone = None
     if config.inversion.perceptual == "imagenet":
@@ -78,19 +89,21 @@ def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
     return Perceptual(regressor, backbone)
 
 
-def load_regressor(run: RunFolder, own: Iterable[str] = (), dtype: str = "float32") -> Regressor:
+def load_regressor(
+    run: RunFolder, custom: Iterable[str] = (), dtype: str = "float32"
+) -> Regressor:
     """The regressor of a run whose regressor stage has finished.
 
     Args:
         run: the run folder.
-        own: the own attributes whose heads it gets, after the attributes that it was trained on.
+        custom: custom attributes. Their heads come after those that the regressor was trained with.
         dtype: dtype policy of the computation.
 
     Raises:
-        UserError: it is missing or damaged, or an own attribute's file is.
+        UserError: the model or the file of a custom attribute is missing or damaged.
     """
     regressor = artifact.load_model(Regressor, run.stage("regressor").model, dtype)
-    names = tuple(own)
+    names = tuple(custom)
     if not names:
         return regressor
     weights = file_hash(run.stage("regressor").model / "weights.h5")
@@ -116,34 +129,33 @@ def load_regressor(run: RunFolder, own: Iterable[str] = (), dtype: str = "float3
     return widened(regressor, heads, dtype)
 
 
-_CUSTOM_REMEDY = "make it anew by cgan attribute --restart"
+_CUSTOM_REMEDY = "add it again with cgan attribute --restart"
 
 
 def read_directions(
-    run: RunFolder, shape: tuple[int, ...], own: bool = False
+    run: RunFolder, shape: tuple[int, ...], custom: bool = False
 ) -> dict[str, dict[str, Any]]:
     """The direction files of a run by attribute, in the order of the run's --attributes.
 
     Args:
         run: a run folder whose directions stage has finished.
-        shape: that each vector must have, the latent's.
-        own: the own attributes' too, after those.
+        shape: of one latent; each vector must have it.
+        custom: append the directions of the custom attributes.
 
     Raises:
         UserError: a file is missing or damaged, or belongs to another generator.
     """
     folder = run.stage("directions").model
-    asked = run.load_config().attributes
-    names = asked or sorted(path.stem for path in folder.glob("*.json"))
+    names = run.load_config().attributes or sorted(path.stem for path in folder.glob("*.json"))
     generator = file_hash(run.stage("gan").model / "weights.h5")
     remedy = f"run python train_main.py --stage=directions --restart --run_dir={run.path}"
     if not names:
-        raise UserError(f"{folder}: no directions there; {remedy}")
-    places = {name: (folder / f"{name}.json", remedy) for name in names}
-    if own:
-        places |= {name: (run.custom_path(name), _CUSTOM_REMEDY) for name in run.custom_attributes()}
+        raise UserError(f"{folder}: contains no directions; {remedy}")
+    files = {name: (folder / f"{name}.json", remedy) for name in names}
+    if custom:
+        files |= {name: (run.custom_path(name), _CUSTOM_REMEDY) for name in run.custom_attributes()}
     directions = {}
-    for name, (path, remedy) in places.items():
+    for name, (path, remedy) in files.items():
         directions[name] = entry = _read_entry(path, remedy)
         try:
             vector, owner = np.asarray(entry["vector"], np.float32), entry["generator"]

@@ -1,7 +1,7 @@
-"""The whole chain as one model: x' = G(E(x) + sum_k eps_k d_k).
+"""Encoder, directions and generator as one Keras model: x' = G(E(x) + sum_k strength_k * d_k).
 
-Takes what the gan, inversion and directions stages left in a run folder and puts it together;
-`editors` offers it to `cgan translate`, and `export` writes it as SavedModel and TFLite.
+It is assembled from the gan, inversion and directions stages of a run folder. `backends` runs it,
+and `export` writes it as SavedModel and TFLite.
 """
 
 from collections.abc import Mapping
@@ -17,19 +17,20 @@ from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing import models
 from cgan_tf.networks.encoder import Encoder
 
-EDIT = "edit"  # scope of the operators that move latents: `export` must not quantize them
+# Scope of the operators that move latents. `export` finds them by it: they must not be quantized.
+EDIT = "edit"
 
 
-class Translator(keras.Model):
-    """Encodes a photo, moves its latent along the attributes' directions, and draws the result.
+class EditingNetwork(keras.Model):
+    """Encodes an image, moves its latent along the directions, and generates the edited image.
 
     Args:
-        generator: latent `[N, *latent_shape]` -> image, in the encoder's space.
+        generator: latent `[N, *latent_shape]` -> image, in the encoder's latent space.
         encoder: image -> latent.
         directions: one float32 vector of the latent's shape per attribute, in the order of the
-            strengths; strength 1 moves by one vector.
-        regressor: image -> scores `[N, all attributes]` in [0, 1], if the scores are wanted.
-        truncation: psi of `sample`, of a `StyleGenerator`; see there.
+            strengths. A strength of 1 adds the vector once.
+        regressor: image -> scores `[N, all attributes]` in [0, 1]; None without scores.
+        truncation: truncation psi of `sample`; only a `StyleGenerator` can have one other than 1.
     """
 
     def __init__(
@@ -65,16 +66,16 @@ class Translator(keras.Model):
     def generate(self, latent: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
         """Images `[N, R, R, 3]` in [-1, 1] of latents moved by strengths float32 `[N, K]`."""
         with tf.name_scope(EDIT):
-            moved = latent + self.step(strengths)
+            moved = latent + self.offset(strengths)
         return self.generator(moved, training=False)
 
-    def step(self, strengths: tf.Tensor) -> tf.Tensor:
-        """How far latents move, `[N, *latent_shape]`, for strengths float32 `[N, K]`."""
+    def offset(self, strengths: tf.Tensor) -> tf.Tensor:
+        """Offsets of the latents, `[N, *latent_shape]`, for strengths float32 `[N, K]`."""
         rows = tf.reshape(self.directions, (len(self.attributes), -1))
         return tf.reshape(tf.matmul(strengths, rows), (-1, *self.directions.shape[1:]))
 
     def translate(self, image: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
-        """The edited images `[N, R, R, 3]`; strengths of 0 give the reconstruction."""
+        """The edited images `[N, R, R, 3]`; with strengths of 0 the reconstructions."""
         return self.generate(self.encode(image), strengths)
 
     def sample(self, z: tf.Tensor) -> tf.Tensor:
@@ -90,17 +91,20 @@ class Translator(keras.Model):
         return self.translate(image, strengths)
 
     @classmethod
-    def from_run(cls, path: str | Path, scores: bool = False, own: bool = False) -> "Translator":
-        """Puts a run folder's models together, in float32.
+    def from_run(
+        cls, path: str | Path, scores: bool = False, custom: bool = False
+    ) -> "EditingNetwork":
+        """Assembles the models of a run folder, in float32.
 
         Args:
             path: the run folder.
-            scores: load the regressor too.
-            own: with the own attributes (`cgan attribute`), which the judge does not know.
+            scores: load the regressor, too.
+            custom: include the custom attributes (`cgan attribute`). The judge does not score
+                them, so the evaluate stage leaves them out.
 
         Raises:
-            UserError: no run folder, a stage that has not finished (the message has its command),
-                a damaged model, or directions of another generator.
+            UserError: no run folder, a stage that has not finished (the message gives its command),
+                a damaged model, or a model that belongs to another generator.
         """
         run = RunFolder(path)
         config = run.load_config()
@@ -109,22 +113,27 @@ class Translator(keras.Model):
         for name in ("inversion", "directions"):
             if stages[name].read_metadata()["parents"].get("gan") != stages["gan"].artifact_hash():
                 raise UserError(
-                    f"{run.path}: the {name} stage belongs to another generator than the gan stage "
-                    f"left; run python train_main.py --stage={name} --restart --run_dir={run.path}"
+                    f"{run.path}: the {name} stage belongs to another generator than that of the "
+                    f"gan stage; run python train_main.py --stage={name} --restart "
+                    f"--run_dir={run.path}"
                 )
         generator = models.load_generator(stages["gan"].model, config.inversion.space)
-        directions = models.read_directions(run, generator.latent_shape, own)
+        directions = models.read_directions(run, generator.latent_shape, custom)
+        heads = run.custom_attributes() if custom else ()
         return cls(
             generator,
             artifact.load_model(Encoder, stages["inversion"].model),
             {name: entry["vector"] for name, entry in directions.items()},
-            models.load_regressor(run, run.custom_attributes() if own else ()) if scores else None,
+            models.load_regressor(run, heads) if scores else None,
             config.export.truncation,
         )
 
 
 def sample(generator: keras.Model, z: tf.Tensor, truncation: float) -> tf.Tensor:
-    """Images `[N, R, R, 3]` of z `[N, z_dim]`, truncated as a run's options say."""
-    if truncation == 1:  # only a StyleGenerator has another
+    """Images `[N, R, R, 3]` of z `[N, z_dim]`, with truncation psi.
+
+    DCGAN generators have no truncation: for them psi is always 1.
+    """
+    if truncation == 1:
         return generator.from_prior(z)
     return generator.from_prior(z, truncation)

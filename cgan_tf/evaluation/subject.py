@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from cgan_tf.data import ImageData, pipeline
 from cgan_tf.editing.detail import KeepDetail
-from cgan_tf.editing.network import Translator
+from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.networks.judge import Judge
 from cgan_tf.networks.vgg import Perceptual
 
@@ -74,7 +74,7 @@ class Chain:
 
     def __init__(
         self,
-        translator: Translator,
+        translator: EditingNetwork,
         judge: Judge,
         calibrated: Mapping[str, float],
         keep_detail: KeepDetail | None = None,

@@ -146,7 +146,7 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     precision.seed_everything(config)
     judge_model = judge.ensure_judge(config, stage, dataset)
     cluster.leave_to_chief()
-    editor = network.Translator.from_run(folder.path, scores=True)
+    editor = network.EditingNetwork.from_run(folder.path, scores=True)
     entries = models.read_directions(folder, editor.generator.latent_shape)
     report = measure_all(config, dataset, stage.path, judge_model, editor, entries)
     write_json(stage.path / "report.json", report)
@@ -168,7 +168,7 @@ def measure_all(
         dataset: at the judge's resolution.
         folder: of the pictures.
         judge: trained.
-        translator: a `Translator` with its regressor.
+        translator: a `EditingNetwork` with its regressor.
         directions: the direction files by attribute.
     """
     from cgan_tf.editing import detail

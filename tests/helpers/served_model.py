@@ -1,8 +1,8 @@
-"""The model that the service's tests talk to: the shared run's editor, and a signature of strings.
+"""The model that the tests of the service use: the shared run's editor, and a string signature.
 
-    python tests/served_model.py DIR
+    python tests/helpers/served_model.py DIR
 
-writes it into DIR/1, for a server of one's own; see test_serve.py.
+writes it to DIR/1, for another server; see tests/export/serving/test_server.py.
 """
 
 import sys
@@ -13,35 +13,35 @@ import keras
 import tensorflow as tf
 
 from cgan_tf.editing.description import SQUARE_CROP
-from cgan_tf.editing.network import Translator
+from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.export import saved_model
 
-SIGNATURES = ("translate", "encode", "generate", "sample", "attributes")  # of numbers
+SIGNATURES = ("translate", "encode", "generate", "sample", "attributes")  # with numeric inputs
 
 
-def translator() -> Translator:
+def translator() -> EditingNetwork:
     """The Keras model of the shared run."""
-    return Translator.from_run(fake_run.shared_run().path, scores=True)
+    return EditingNetwork.from_run(fake_run.shared_run().path, scores=True)
 
 
-def turned(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-    """PNG files turned upside down, and their heights."""
+def flip(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Flips PNG files vertically; also returns their heights."""
 
-    def turn(content):
+    def flip_one(content):
         pixels = tf.io.decode_png(content, 3)
         return tf.io.encode_png(pixels[::-1]), tf.shape(pixels)[0]
 
-    files, heights = tf.map_fn(turn, image_bytes, fn_output_signature=(tf.string, tf.int32))
+    files, heights = tf.map_fn(flip_one, image_bytes, fn_output_signature=(tf.string, tf.int32))
     return {"image_bytes": files, "height": heights}
 
 
-def write(folder: Path, model: Translator) -> None:
-    """Version 1 of the model, into `folder`/1."""
+def write(folder: Path, model: EditingNetwork) -> None:
+    """Writes version 1 of the model to `folder`/1."""
     archive = keras.export.ExportArchive()
     available = saved_model.endpoints(model, None, SQUARE_CROP)
     for name in (*SIGNATURES, "translate_bytes"):
         archive.add_endpoint(name, *available[name])
-    archive.add_endpoint("turn", turned, [tf.TensorSpec((None,), tf.string, name="image_bytes")])
+    archive.add_endpoint("flip", flip, [tf.TensorSpec((None,), tf.string, name="image_bytes")])
     archive.write_out(str(folder / "1"), verbose=False)
 
 

@@ -13,7 +13,7 @@ from cgan_tf.core import artifact
 from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.editing import models
-from cgan_tf.editing.network import Translator
+from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.export import saved_model, tflite
 from cgan_tf.export import stage as export_stage
 from cgan_tf.networks import stylegan
@@ -329,7 +329,7 @@ def test_the_editor_works_and_is_exported_in_every_space(tmp_path):
         tmp_path / "cache", gan_arch="stylegan", inversion_space="ws", export_truncation=0.7, export_quantize=("none",)
     )
     folder = fake_run.make_run(tmp_path / "run", config)
-    editor = Translator.from_run(folder.path)
+    editor = EditingNetwork.from_run(folder.path)
     assert editor.directions.shape == (3, 5, 24)
     latent, strengths = normal(2, 5, 24), np.float32([[0.5, 0, -1], [0, 2, 0]])
     moved = latent + np.einsum("nk,klw->nlw", strengths, editor.directions.numpy())
@@ -352,7 +352,7 @@ def test_the_editor_works_and_is_exported_in_every_space(tmp_path):
 def test_what_adain_makes_of_the_constant_is_computed_once(tmp_path):
     """The first layer's kernel is not in a file for devices, nor a mapping that none asks for."""
     config = fake_run.make_config(tmp_path / "cache", gan_arch="stylegan", gan_style="adain", inversion_space="w")
-    editor = Translator.from_run(fake_run.make_run(tmp_path / "run", config).path)
+    editor = EditingNetwork.from_run(fake_run.make_run(tmp_path / "run", config).path)
     saved_model.write(editor, tmp_path / "batch1", saved_model.DEVICE_SIGNATURES, batch=1)
     content = tflite.convert(tmp_path / "batch1", "none", "{}")
     generator = editor.generator

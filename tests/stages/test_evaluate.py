@@ -52,7 +52,7 @@ def finished(tmp_path_factory):
 @pytest.fixture(scope="module")
 def chain(finished):
     config, folder, _, _ = finished
-    editor = network.Translator.from_run(folder.path, scores=True)
+    editor = network.EditingNetwork.from_run(folder.path, scores=True)
     model = artifact.load_model(Judge, folder.path / "evaluate" / judge.FOLDER)
     count = len(fake_run.ATTRIBUTES)
     whole = KeepDetail(np.ones(count, np.float32), np.ones((count, 32, 32), np.float32))
@@ -196,7 +196,7 @@ def test_a_finished_stage_does_nothing(finished, capsys):
 
 def test_measuring_again_gives_the_same_figures(finished, tmp_path):
     config, folder, dataset, report = finished
-    editor = network.Translator.from_run(folder.path, scores=True)
+    editor = network.EditingNetwork.from_run(folder.path, scores=True)
     model = artifact.load_model(Judge, folder.path / "evaluate" / judge.FOLDER)
     entries = models.read_directions(folder, editor.generator.latent_shape)
     again = json.loads(json.dumps(

@@ -400,7 +400,7 @@ def test_a_run_of_each_family_is_calibrated_and_loads(
     folder, entries = make(ready, chain, tmp_path / "run", directions_family=family)
     said = capsys.readouterr().out
     assert folder.stage("directions").finished()
-    editor = network.Translator.from_run(folder.path)
+    editor = network.EditingNetwork.from_run(folder.path)
     assert editor.attributes == chain.config.attributes
     generator = editor.generator
     for name, vector in zip(editor.attributes, editor.directions.numpy(), strict=True):
