@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from cgan_tf import __version__
 from cgan_tf.core import cli
 
-# What each verb does; its module in `commands` has the same name. Modules are imported one at a
-# time, since most of them import TensorFlow when they start to work.
+# The verbs, each with a module of the same name in `commands`, which is imported when it is used.
 VERBS = {
     "train": "train, evaluate and export an attribute editor, stage by stage or all at once",
     "translate": "edit photos with a finished model",
@@ -33,10 +32,10 @@ USAGE = "\n".join(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the verb of the command line; see `cli.run` for how it ends.
+    """Runs the verb of the command line, see `cli.run`.
 
     Args:
-        arguments: in the place of the process's own, without the program's name.
+        arguments: the command line without the program's name; by default sys.argv's.
 
     Raises:
         SystemExit: always.

@@ -24,7 +24,7 @@ from cgan_tf import data
 from cgan_tf.core import run_folder
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import set_aside, sync_folder, write_json
+from cgan_tf.core.files import move_aside, sync_folder, write_json
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing.description import DESCRIPTION_NAME, model_hashes
 from cgan_tf.editing.models import finished_stage
@@ -54,7 +54,7 @@ def run(
     stage = folder.stage("export")
     dataset = dataset or data.open_data(config, say)
     if stage.path.exists() and not stage.finished() and _has_content(stage.path):
-        say(f"export: the unfinished export is now {set_aside(stage.path)}")
+        say(f"export: the unfinished export is now {move_aside(stage.path)}")
     if not stage.begin(config, dataset.digest, say):
         return
     building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=stage.path))
@@ -201,5 +201,5 @@ def _make_room(
             f"--output={output}: contains an export of other models or formats; choose another "
             "folder, or add --restart, which moves the old one aside"
         )
-    say(f"export: the old export is now {set_aside(output)}")
+    say(f"export: the old export is now {move_aside(output)}")
     return True

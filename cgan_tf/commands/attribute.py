@@ -30,8 +30,8 @@ from cgan_tf.core.options import make, parse
 from cgan_tf.core.cli import closest
 from cgan_tf.core.config import OPTIONS, Config
 from cgan_tf.core.errors import Interrupted, UserError
-from cgan_tf.core.files import file_hash, place_aside, write_json
-from cgan_tf.core.run_folder import CUSTOM, RunFolder
+from cgan_tf.core.files import backup_path, file_hash, write_json
+from cgan_tf.core.run_folder import CUSTOM_FOLDER, RunFolder
 from cgan_tf.data import folder as folder_data
 from cgan_tf.data import images
 from cgan_tf.data.portraits import NoFaceError, choose_face, portraits
@@ -389,12 +389,12 @@ def add(
     trainer = directions.DirectionsTrainer(
         labels.names, **directions.load_networks(run, config, regressor), config=config
     )
-    building = run.path / CUSTOM / ".building"
+    building = run.path / CUSTOM_FOLDER / ".building"
     shutil.rmtree(building, ignore_errors=True)  # of a process that was killed
     building.mkdir(parents=True)
     try:
         if config.directions.family == "learned":
-            stage = run.stage(f"{CUSTOM}/{building.name}")
+            stage = run.stage(f"{CUSTOM_FOLDER}/{building.name}")
             stage.name = "attribute"
             directions.learn(trainer, known, stage, config)
         origins = directions.find_directions(trainer, labels.names, config)
@@ -451,7 +451,7 @@ def publish(
         picture = path.with_suffix(".png")
         for old in (path, picture):
             if name in run.custom_attributes() and old.exists():
-                shutil.copy2(old, place_aside(old))
+                shutil.copy2(old, backup_path(old))
         head = heads[name]
         facts[name] = head.facts | {"table": labels.path.name, "sha256": file_hash(labels.path)}
         images.save_png(picture, pictures[name])
@@ -464,7 +464,7 @@ def publish(
                 "head": {"kernel": head.kernel.tolist(), "bias": head.bias},
             },
         )
-    run.record_custom(facts)
+    run.record_custom_attributes(facts)
 
 
 # ---- the command -------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
     cgan train --stage=all --run_dir=runs/faces --preset=demo
     cgan train --stage=gan --run_dir=runs/mine --data=folder --data_dir=photos
 
-The same command again resumes where it stopped. A run folder remembers its options: later commands
-need only --stage and --run_dir. `python train_main.py` in a checkout is the same command.
+The same command again resumes training. A run folder stores its options: later commands need only
+--stage and --run_dir. `python train_main.py` in a checkout is the same command.
 """
 
 import dataclasses
@@ -39,14 +39,14 @@ HELP_EPILOGUE = "Presets:\n" + "\n".join(
 
 
 def define_flags() -> None:
-    """The command's flags: its own, and one for each option."""
+    """Defines the command's own flags and one for each option."""
     flags.DEFINE_string("stage", None, f"One of {', '.join(STAGES)}, or all.")
-    flags.DEFINE_string("run_dir", None, "Folder of the run: options, models, figures, report.")
+    flags.DEFINE_string("run_dir", None, "Folder of the run: options, models, statistics, report.")
     flags.DEFINE_bool("dry_run", False, "Print the resolved options and stop.")
     flags.DEFINE_bool(
         "restart",
         False,
-        "Move the folders of the stage and of those that depend on it aside, and start over.",
+        "Move the folders of the stage and its dependents aside and start over.",
     )
     for flag, option in OPTIONS.items():
         flags.DEFINE_string(flag, None, _help(flag, option))
@@ -62,13 +62,14 @@ def _help(flag: str, option: config.Option) -> str:
 
 
 def resolve(run: RunFolder) -> tuple[Config, dict[str, Any]]:
-    """The resolved options of this command, and what was requested by flags, now and before.
+    """The resolved options of this command, and the options given by flags, now and earlier.
 
-    A new run gets the defaults, its preset and the flags; an existing one its stored options and
-    the flags. Devices are not stored: without the flag each command uses what the machine has.
+    A new run takes the defaults, the preset and the flags; an existing one its stored options and
+    the flags. The stored devices are those of the machine that trained last, so an existing run
+    takes the requested ones, or again `auto`.
 
     Raises:
-        UserError: a flag's value makes no sense, or the run folder is not one of this version.
+        UserError: a flag's value makes no sense, or the run folder is of another format.
     """
     given = {
         flag: options.parse(flag, getattr(FLAGS, flag))
@@ -77,14 +78,17 @@ def resolve(run: RunFolder) -> tuple[Config, dict[str, Any]]:
     }
     content = run.read()
     stored = config.from_dict(content["options"]) if content else None
-    requested = dict(content["requested"]) if content else {}
-    requested |= {flag: list(v) if isinstance(v, tuple) else v for flag, v in given.items()}
-    if stored is not None and "devices" not in given:
-        given["devices"] = tuple(requested.get("devices", OPTIONS["devices"].default))
-    return options.resolve(options.make(FLAGS.preset, given, stored)), requested
+    requested = content.get("requested", {}) | {
+        flag: list(value) if isinstance(value, tuple) else value for flag, value in given.items()
+    }
+    if stored is not None:
+        devices = tuple(requested.get("devices", OPTIONS["devices"].default))
+        stored = dataclasses.replace(stored, devices=devices)
+    made = options.make(FLAGS.preset, given, stored, content.get("requested", {}))
+    return options.resolve(made), requested
 
 
-def chosen_stages() -> tuple[str, ...]:
+def requested_stages() -> tuple[str, ...]:
     """The stages that --stage names, in order."""
     if FLAGS.stage == "all":
         return STAGES
@@ -98,32 +102,31 @@ def chosen_stages() -> tuple[str, ...]:
     return (FLAGS.stage,)
 
 
-def check_ahead(
+def check_stages(
     resolved: Config,
     run: RunFolder,
     dataset: "ImageData",
     stages: tuple[str, ...],
     restarted: tuple[str, ...],
 ) -> None:
-    """Refuses now what a later stage of this command would refuse hours later.
+    """Checks before the first stage what a later one would refuse after hours of training.
 
     Args:
         resolved: the options.
         run: the run folder, before anything is moved aside.
         dataset: the photos.
-        stages: what this command does.
-        restarted: stages that start over.
+        stages: the stages of this command.
+        restarted: the stages that start over.
 
     Raises:
-        UserError: the data has no labels, requested VGG16 weights are not available, or an
-            attribute is unknown.
+        UserError: the data has no labels, or the requested VGG16 weights are not available.
     """
     from cgan_tf.editing import models
     from cgan_tf.stages import regressor
 
     work = [name for name in stages if name in restarted or not run.stage(name).finished()]
     if "regressor" in work:
-        resuming = "regressor" not in restarted and run.stage("regressor").has_work()
+        resuming = "regressor" not in restarted and run.stage("regressor").has_progress()
         regressor.check(resolved, dataset, resuming)
     if {"inversion", "directions"} & set(work):
         models.check_perceptual(resolved)
@@ -132,17 +135,26 @@ def check_ahead(
 def prepare(
     resolved: Config, requested: dict[str, Any], run: RunFolder, stages: tuple[str, ...]
 ) -> tuple[Config, "ImageData"]:
-    """Checks and records everything before the first stage; only the chief does it.
+    """Checks the options, moves restarted stages aside and writes config.json; on the chief only.
+
+    Args:
+        resolved: the options, but for the precision and the attributes.
+        requested: the options given by flags.
+        run: the run folder.
+        stages: the stages of this command.
+
+    Returns:
+        The resolved options and the data set.
 
     Raises:
-        UserError: the options fit neither the data nor what the run folder holds.
+        UserError: the options do not fit the data, or a stage that the run folder contains.
     """
     from cgan_tf import data
     from cgan_tf.stages import directions
     from cgan_tf.training import precision
 
     run.lock()
-    # Recorded, so that a run resumes in the same precision on another machine.
+    # The precision is recorded, so that a run resumes with the same one on another machine.
     resolved = dataclasses.replace(resolved, precision=precision.compute_policy(resolved))
     dataset = data.open_data(resolved)
     edits = bool(set(stages) & {"directions", "evaluate", "export"})
@@ -150,14 +162,13 @@ def prepare(
         chosen = directions.choose_attributes(resolved, dataset)
         resolved = dataclasses.replace(resolved, attributes=chosen)
         rules.check_attributes(resolved, chosen, dataset.attribute_names)
-    # What was made from a stage that starts over is stale.
     restarted = config.with_dependents(stages) if FLAGS.restart else ()
-    check_ahead(resolved, run, dataset, stages, restarted)
+    check_stages(resolved, run, dataset, stages, restarted)
     run.check_options(resolved, restarted)
     for stage in restarted:
         run.restart(stage)
     if set(restarted) & set(CUSTOM_NEEDS):
-        run.restart_custom()
+        run.restart_custom_attributes()
     if resolved.preset and not run.read():
         print(f"preset {resolved.preset}: {presets.describe(resolved.preset)}")
     run.save_config(
@@ -173,11 +184,15 @@ def prepare(
     return resolved, dataset
 
 
-def follow(run: RunFolder, message: str) -> tuple[Config, "ImageData"]:
-    """What `prepare` returned on the chief, on another worker.
+def prepare_worker(run: RunFolder, message: str) -> tuple[Config, "ImageData"]:
+    """The results of `prepare` on a worker that is not the chief.
+
+    Args:
+        run: the run folder.
+        message: JSON from the chief: the resolved options and the data set's hash.
 
     Raises:
-        UserError: this worker sees other photos than the chief.
+        UserError: this worker's data set differs from the chief's.
     """
     from cgan_tf import data
 
@@ -187,15 +202,15 @@ def follow(run: RunFolder, message: str) -> tuple[Config, "ImageData"]:
     dataset = data.open_data(resolved, say=lambda line: None)
     if dataset.digest != content["digest"]:
         raise UserError(
-            f"--data_dir={resolved.data_dir}: this worker sees other photos or labels than the "
-            "chief"
+            f"--data_dir={resolved.data_dir}: the photos or labels differ from the chief's; give "
+            "every worker the same ones"
         )
     return resolved, dataset
 
 
 def main() -> None:
     """Runs the stages of the command line."""
-    stages = chosen_stages()
+    stages = requested_stages()
     if not FLAGS.run_dir:
         raise UserError("--run_dir: give the folder of the run, e.g. --run_dir=runs/faces")
     run = RunFolder(FLAGS.run_dir)
@@ -228,7 +243,7 @@ def main() -> None:
             message = json.dumps({"options": config.to_dict(resolved), "digest": dataset.digest})
         message = cluster.from_chief(message)
         if not chief:
-            resolved, dataset = follow(run, message)
+            resolved, dataset = prepare_worker(run, message)
         work = {
             "gan": gan.run,
             "regressor": regressor.run,
@@ -251,7 +266,7 @@ def main() -> None:
 
 
 def write_report(run: RunFolder) -> "os.PathLike | None":
-    """Writes report.html; a failure is a note, so that it never hides the stage's own error."""
+    """Writes report.html; None and a note if that fails, so that a stage's error is not hidden."""
     try:
         from cgan_tf.report import page
 

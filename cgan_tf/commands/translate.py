@@ -148,7 +148,7 @@ class Drawer:
         image = self.draw(latent, detail.scaled(strengths))
         return detail.confine(image[None], before[None], strengths[None])[0]
 
-    def seer(self, portrait: Portrait, latent: np.ndarray) -> strengths.See:
+    def seer(self, portrait: Portrait, latent: np.ndarray) -> strengths.Render:
         """What becomes of the face at other strengths, as the model would see it.
 
         Args:
@@ -235,7 +235,7 @@ def open_projector(editor: "Editor", options: flags.FlagValues) -> "Projector | 
     asked += [f"--inversion={options.inversion}"] if options.inversion != "encoder" else []
     if not asked:
         return None
-    if not isinstance(editor, backends.KerasEditor):
+    if not isinstance(editor, backends.KerasBackend):
         raise UserError(
             f"--model={options.model}: an exported model has no gradients for {asked[0]}; "
             "give the run folder"
@@ -401,7 +401,7 @@ def edit_group(
     group: list[Photo],
     inverter: Inverter,
     drawer: Drawer,
-    wish: strengths.Wish,
+    wish: strengths.EditRequest,
     table: Table,
     tuner: "Tuner | None" = None,
     tuning_steps: int = 0,
@@ -555,7 +555,7 @@ def main() -> int:
     quiet.import_tensorflow()
     from cgan_tf.editing import backends, tuning
 
-    editor = backends.open_editor(options.model, scores=bool(wish.values))
+    editor = backends.open_backend(options.model, scores=bool(wish.values))
     wish.check(editor.attributes)
     which = choose_face(options.face, editor.aligned)
     projector = open_projector(editor, options)
@@ -580,9 +580,13 @@ def main() -> int:
             for group in grouped(readable, inverter.batch):
                 edit_group(group, inverter, drawer, wish, table, tuner, options.tune or 0)
                 bar.update(photos.index(group[-1].path) + 1 - bar.n)
-    finally:
-        if table.edited:  # also of what was done before Ctrl-C
-            table.write()
+    except BaseException:
+        with contextlib.suppress(OSError):  # it must not hide the error that ended the edits
+            if table.edited:  # what was done before Ctrl-C is listed, too
+                table.write()
+        raise
+    if table.edited:
+        table.write()
     if not table.edited:
         raise UserError(
             f"--image={options.image}: none of its {len(photos)} photos could be edited"

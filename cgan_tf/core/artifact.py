@@ -1,4 +1,4 @@
-"""The artifact of a model: config.json and weights.h5, enough alone to build and run it."""
+"""A model's artifact: config.json and weights.h5, all that is needed to build and run it."""
 
 import json
 import os
@@ -15,13 +15,14 @@ from cgan_tf.core.files import sync_folder, write_json
 Model = TypeVar("Model", bound=keras.Model)
 
 
-def save_model(model: keras.Model, folder: Path) -> None:
-    """Writes `model` into `folder`, whole or not at all; an older artifact there is replaced.
+def save_model(model: keras.Model, folder: str | Path) -> None:
+    """Writes an artifact, completely or not at all; an existing one is replaced.
 
     Args:
-        model: a built model whose `get_config` gives its constructor's arguments.
-        folder: the artifact's folder; its parent must exist.
+        model: a built model whose `get_config` returns its constructor's arguments.
+        folder: the artifact's folder.
     """
+    folder = Path(folder)
     building = folder.with_name(f".{folder.name}.tmp")
     stale = folder.with_name(f".{folder.name}.stale")
     for leftover in (building, stale):  # of a process that was killed
@@ -46,23 +47,24 @@ def save_model(model: keras.Model, folder: Path) -> None:
 
 
 def load_model(
-    cls: type[Model] | tuple[type[Model], ...], folder: Path, dtype: str = "float32"
+    cls: type[Model] | tuple[type[Model], ...], folder: str | Path, dtype: str = "float32"
 ) -> Model:
-    """Builds the model of an artifact with its weights.
+    """Builds the model of an artifact and loads its weights.
 
     Args:
-        cls: the model's class, or those that it may be of.
+        cls: the model's class, or the classes that are allowed.
         folder: the artifact's folder.
-        dtype: dtype policy of the computation; the weights are float32 in any case.
+        dtype: dtype policy of the computation; the weights are always float32.
 
     Raises:
         UserError: the artifact is missing, damaged, or of another class.
     """
+    folder = Path(folder)
     try:
         config = json.loads((folder / "config.json").read_text())
         known = {c.__name__: c for c in (cls if isinstance(cls, tuple) else (cls,))}
         if config["class"] not in known:
-            raise UserError(f"{folder}: holds a {config['class']}, not a {' or '.join(known)}")
+            raise UserError(f"{folder}: contains a {config['class']}, not a {' or '.join(known)}")
         model = known[config["class"]](**config["arguments"], dtype=dtype)
         with h5py.File(folder / "weights.h5") as file:
             values = {name: file[name][()] for name in _named(model)}
@@ -81,12 +83,12 @@ def load_model(
 
 
 def _remedy(folder: Path) -> str:
-    """Every artifact lies in its stage's folder."""
-    return f"--stage={folder.parent.name} --restart makes it anew"
+    """An artifact lies in its stage's folder."""
+    return f"--stage={folder.parent.name} --restart trains it again"
 
 
 def _named(model: keras.Model) -> dict[str, Any]:
-    """The weights by position: Keras's paths depend on what was built before."""
+    """The weights by position, since Keras's paths depend on the models that were built before."""
     return {
         f"{index:04d}_{weight.name}": weight.numpy() for index, weight in enumerate(model.weights)
     }

@@ -1,14 +1,13 @@
-"""What every command of the project shares: parse the flags, run, and end in one clear line.
+"""The frame of every command: parse the flags, run, and report an error in one line.
 
-Stands before everything else in the chain: `train_main.py`, `cgan translate`,
-`cgan label` and `cgan export` define their absl flags and hand their `main` to
-`run`. A mistake of the user is one line `error: ...` on stderr and exit code 2; a bug keeps its
-traceback.
+`train_main.py` and each verb of `cgan` pass their flags and their `main` to `run`. A mistake of the
+user is one line `error: ...` on stderr and exit code 2; a bug keeps its traceback.
 """
 
 import difflib
 import errno
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,16 +34,15 @@ def run(
     """Parses the flags, calls `main()` and exits the process.
 
     Args:
-        main: the command; it reads its flags itself. Its return value is the exit code
-            (None: 0).
+        main: the command; it reads the flags itself and returns the exit code (None: 0).
         define_flags: defines the command's flags; None if the main module has defined them.
-        doc: what --help shows before the flags; the main module's docstring if not given.
-        arguments: in the place of sys.argv.
-        groups: flags by the heading under which --help shows them; the others come first.
-        epilogue: what --help shows at the end.
+        doc: text of --help before the flags; by default the main module's docstring.
+        arguments: the command line, with the program's name; by default sys.argv.
+        groups: flags by heading of --help; the other flags precede them.
+        epilogue: text of --help after the flags.
 
     Raises:
-        SystemExit: always. 0 for success and --help, 2 for a mistake of the user or a full
+        SystemExit: always. The code is main's, 0 for --help, 2 for a mistake of the user or a full
             disk, 130 for Ctrl-C, 128 + the signal's number for `Interrupted`.
     """
     if define_flags is None:
@@ -62,34 +60,34 @@ def run(
 
 
 def require(*names: str) -> None:
-    """Raises a UserError for the first of these flags that was not given."""
+    """Raises a UserError for the first of these flags that is not given."""
     for name in names:
         if not flags.FLAGS[name].value:
             raise UserError(f"--{name}: not given; see --help")
 
 
 def require_writable(option: str, folder: Path) -> None:
-    """Raises a UserError unless a file can be put into `folder`, which may have to be made first.
+    """Raises a UserError unless a file can be written to `folder`, which need not exist yet.
 
     Args:
         option: the flag with its value, for the error.
-        folder: as it is, or as it will be made.
+        folder: the folder; if it does not exist, its nearest existing parent is checked.
     """
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
         raise UserError(f"{option}: {folder} is a file; choose another folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{option}: may not write in {folder}; choose another folder")
+        raise UserError(f"{option}: no permission to write in {folder}; choose another folder")
 
 
 def error_line(message: str) -> str:
-    """The one line that the user sees for `message`, which may have been several."""
+    """The line that the user sees for `message`, whose lines are joined."""
     return "error: " + " ".join(message.split())
 
 
 def _call(main: Callable[[], int | None]) -> int:
-    logging.set_verbosity(logging.ERROR)  # app.run lets the libraries' INFO lines through
+    logging.set_verbosity(logging.ERROR)  # app.run enables the libraries' INFO lines
     try:
         return main() or 0
     except UserError as error:
@@ -99,8 +97,8 @@ def _call(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
-        # The reader of our output has gone (`... | head`). Python would complain once more
-        # when it flushes stdout at exit.
+        # The reader of stdout has gone (`... | head`). Python would raise again when it flushes
+        # stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -117,11 +115,11 @@ def _fail(message: str, code: int) -> int:
 
 
 def _environment_error(error: Exception) -> str | None:
-    """The line for a full disk or a forbidden file, None for anything else (a bug)."""
+    """The line for a full disk or a missing permission; None for any other error, a bug."""
     number = getattr(error, "errno", None)
     where = getattr(error, "filename", None)
     where = f" ({os.fsdecode(where)})" if isinstance(where, str | bytes | os.PathLike) else ""
-    # TensorFlow and HDF5 report a full disk under other types, with the system's own words.
+    # TensorFlow and HDF5 report a full disk by other exceptions, with the system's message.
     if number in _DISK_FULL or os.strerror(errno.ENOSPC) in str(error):
         return f"the disk is full{where}: free some space and run the same command again"
     if isinstance(error, OSError) and number in _DENIED:
@@ -132,7 +130,7 @@ def _environment_error(error: Exception) -> str | None:
 def _parse(
     argv: Sequence[str], own: Sequence[flags.Flag], help_text: Callable[[], str]
 ) -> list[str]:
-    """absl's parser with --help on stdout and exit 0, and one line for a wrong flag."""
+    """absl's parser, but --help goes to stdout with exit code 0, and an error is one line."""
     if any(argument in HELP for argument in argv[1:]):
         try:
             print(help_text(), flush=True)
@@ -145,6 +143,10 @@ def _parse(
         raise SystemExit(_fail(_unknown_flag(error.flagname, own), USER_ERROR_CODE)) from None
     except flags.Error as error:
         message = str(error).removeprefix("flag ")
+        missing = re.fullmatch(r"Missing value for flag --?(\w+)", message)
+        if missing:
+            help = flags.FLAGS[missing[1]].help.rstrip(".")
+            message = f"--{missing[1]}: no value given: {help}"
         raise SystemExit(_fail(f"{message} (see --help)", USER_ERROR_CODE)) from None
     if len(rest) > 1:
         message = f"{rest[1]!r}: not a flag; every option is written --name=value (see --help)"
@@ -159,7 +161,7 @@ def _unknown_flag(name: str, own: Sequence[flags.Flag]) -> str:
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """ " (did you mean X?)" for a near miss of a known name, else an empty text."""
+    """ " (did you mean X?)" if a known name is similar, else an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near else ""
 
@@ -170,7 +172,7 @@ def _help_text(
     groups: Mapping[str, Sequence[str]] | None,
     epilogue: str,
 ) -> str:
-    """The command's docstring, then each flag with its default and its one line."""
+    """The command's docstring, its flags by group with their defaults, and the epilogue."""
     grouped = {name for names in (groups or {}).values() for name in names}
     sections = {"Flags": [flag.name for flag in own if flag.name not in grouped], **(groups or {})}
     known = {flag.name: flag for flag in own}

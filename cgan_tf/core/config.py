@@ -1,9 +1,9 @@
 """The options of one chain: a dataclass for each stage, every default in one place.
 
 `Config` is the documentation of the flags: each field is one flag. A field of a section has the
-section's prefix (`config.gan.kimg` is `--gan_kimg`); what belongs to several stages has none
-(`config.seed` is `--seed`). A stage that has begun refuses a change of its section, and of the
-fields without a prefix that name it (see `run_folder.py`).
+section's prefix (`config.gan.kimg` is `--gan_kimg`); a common field has none (`config.seed` is
+`--seed`). Once a stage has made progress it refuses a change of its section and of the common
+fields that name it in `stages` (see `run_folder.py`).
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 STAGES = ("gan", "regressor", "inversion", "directions", "evaluate", "export")
-# A stage is only as good as those before it: a change of their options makes its result stale.
+# What each stage reads. A stage that is trained again makes the results of its dependents stale.
 NEEDS = {
     "gan": (),
     "regressor": (),
@@ -21,7 +21,7 @@ NEEDS = {
     "evaluate": ("gan", "regressor", "inversion", "directions"),
     "export": ("gan", "regressor", "inversion", "directions"),
 }
-# The GAN objectives, and the gradient penalty that `auto` takes (`wgan` clips D's weights instead).
+# The GAN objectives and their usual gradient penalty (`wgan` clips D's weights instead).
 USUAL_PENALTY = {
     "minimax": "none",
     "non_saturating": "r1",
@@ -56,15 +56,17 @@ def option(
     above: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """A field with what its flag, its checks and the resume rule need to know.
+    """A field with the metadata of its flag.
 
     Args:
-        default: None stands for `auto` (of numbers) or for a value that is drawn or looked up.
+        default: None for a value that is resolved later; optional integers spell it `auto`.
         help: one line.
-        unit: of the value.
-        stages: which stages refuse a change; of a section's fields that is the section's stage.
-        choices: the allowed values.
-        minimum, above, below: bounds; `above` and `below` are exclusive.
+        unit: unit of the value.
+        stages: the stages that refuse a change; a section's fields belong to the section's stage.
+        choices: the allowed values, of a list those of each element.
+        minimum: inclusive lower bound.
+        above: exclusive lower bound.
+        below: exclusive upper bound.
     """
     return dataclasses.field(
         default=default,
@@ -84,38 +86,36 @@ def option(
 class GanConfig:
     """Stage `gan`. Learning rates are per step; `kimg` counts the real images that D has seen."""
 
-    kimg: float = option(400.0, "length of the training", "kimg", above=0)
-    batch_size: int = option(64, "images per step, over all devices", "images", minimum=2)
+    kimg: float = option(400.0, "training length", "kimg", above=0)
+    batch_size: int = option(64, "global batch size", "images", minimum=2)
     arch: str = option("dcgan", "generator architecture", choices=("dcgan", "stylegan"))
     style: str = option(
-        "modulated", "style layer of stylegan", choices=("modulated", "adain")
+        "modulated",
+        "stylegan's style layer: weight modulation (StyleGAN2) or AdaIN (StyleGAN)",
+        choices=("modulated", "adain"),
     )
-    z_dim: int = option(128, "size of z, and of w in stylegan", minimum=1)
-    prior: str = option("normal", "distribution of z", choices=("normal", "uniform"))
+    z_dim: int = option(128, "dimension of z, and of w in stylegan", minimum=1)
+    prior: str = option("normal", "prior of z", choices=("normal", "uniform"))
     width: int = option(
-        32, "channels at the finest level of G and D; doubles per level", minimum=4
+        32, "channels of G and D at the finest level; doubled at each coarser one", minimum=4
     )
-    g_lr: float = option(3e-4, "Adam's learning rate of G", above=0)
-    d_lr: float = option(3e-4, "Adam's learning rate of D", above=0)
-    betas: tuple[float, ...] = option((0.0, 0.99), "Adam's beta1 and beta2 of G and D")
+    g_lr: float = option(3e-4, "Adam learning rate of G", above=0)
+    d_lr: float = option(3e-4, "Adam learning rate of D", above=0)
+    betas: tuple[float, ...] = option((0.0, 0.99), "Adam betas of G and D")
     real_label: float = option(
-        1.0, "target of D on reals (0.9: one-sided label smoothing)", above=0.5
+        1.0, "target of D for reals; below 1: one-sided label smoothing", above=0.5
     )
     objective: str = option("non_saturating", "GAN objective", choices=OBJECTIVES)
-    d_steps: int = option(
-        1, "D steps, each on fresh latents, per G step", "steps", minimum=1
-    )
+    d_steps: int = option(1, "D steps per G step, each on new latents", "steps", minimum=1)
     penalty: str = option(
         AUTO,
-        "gradient penalty of D; auto takes the objective's usual one",
+        "gradient penalty on D; auto takes the objective's usual one",
         choices=(AUTO, "none", *PENALTIES),
     )
-    gamma: float = option(
-        0.1, "weight of R1 and R2: gamma / 2 * |grad D(x)|^2, on reals and on fakes", minimum=0
-    )
+    gamma: float = option(0.1, "weight of R1 and R2: gamma / 2 * ||grad D(x)||^2", minimum=0)
     penalty_interval: int | None = option(
         None,
-        "D steps between penalties; auto takes 16 for r1 and r2 (lazy regularization), 1 for gp",
+        "D steps between penalties; auto: 16 for r1 and r2 (lazy regularization), 1 for gp",
         "steps",
         minimum=1,
     )
@@ -123,24 +123,20 @@ class GanConfig:
     g_norm: str = option("batch", "normalization in dcgan's G", choices=("batch", "pixel"))
     equalized_lr: bool = option(
         False,
-        "equalized learning rate in G and D (raise --gan_g_lr and --gan_d_lr); stylegan's G always "
-        "has it",
+        "equalized learning rate (raise --gan_g_lr and --gan_d_lr); always on in stylegan's G",
     )
     minibatch_std: bool = option(True, "minibatch standard deviation channel in D")
     augment: str = option(
         "none",
-        "augmentation of what D sees, for few photos: diffaugment always, ada as often as D's "
-        "overfitting requires",
+        "augmentation of D's inputs, for small data sets: fixed or adaptive (ada)",
         choices=("none", "diffaugment", "ada"),
     )
     augment_ops: tuple[str, ...] = option(
-        AUGMENT_OPS, "augmentations of diffaugment and ada, in order"
+        AUGMENT_OPS, "augmentations that are applied, in order", choices=AUGMENT_OPS
     )
-    progressive: bool = option(
-        False, "grow G and D from 8 px to the resolution, each level fading in"
-    )
+    progressive: bool = option(False, "progressive growing of G and D from 8 px, with fade-in")
     ema_kimg: float = option(
-        10.0, "half-life of the moving average of G; 0: no averaging", "kimg", minimum=0
+        10.0, "half-life of the moving average of G's weights; 0: none", "kimg", minimum=0
     )
 
 
@@ -148,16 +144,15 @@ class GanConfig:
 class RegressorConfig:
     """Stage `regressor`."""
 
-    kimg: float = option(60.0, "length of the training", "kimg", above=0)
-    batch_size: int = option(32, "images per step, over all devices", "images", minimum=2)
-    lr: float = option(3e-4, "AdamW's peak learning rate", above=0)
+    kimg: float = option(60.0, "training length", "kimg", above=0)
+    batch_size: int = option(32, "global batch size", "images", minimum=2)
+    lr: float = option(3e-4, "AdamW peak learning rate", above=0)
     resolution: int | None = option(
-        None, "side of the image that VGG16 sees; auto takes --resolution", "px", minimum=32
+        None, "input size of VGG16; auto takes --resolution", "px", minimum=32
     )
     vgg_weights: str = option(
         AUTO,
-        "initial weights of VGG16: imagenet, none, or a weights file; auto takes imagenet where it "
-        "can be downloaded, else none",
+        "initial VGG16 weights: imagenet, none or a file; auto: imagenet if available, else none",
     )
 
 
@@ -165,16 +160,15 @@ class RegressorConfig:
 class InversionConfig:
     """Stage `inversion`; the directions work in its space and with its perceptual features."""
 
-    kimg: float = option(60.0, "length of the encoder's training", "kimg", above=0)
+    kimg: float = option(60.0, "training length of the encoder", "kimg", above=0)
     batch_size: int = option(
-        32, "photos per step, and as many samples, over all devices", "images", minimum=2
+        32, "global batch size, of photos and of generator samples each", "images", minimum=2
     )
-    lr: float = option(1e-3, "Adam's peak learning rate", above=0)
-    width: int = option(32, "channels at the encoder's finest level", minimum=4)
+    lr: float = option(1e-3, "Adam peak learning rate", above=0)
+    width: int = option(32, "channels of the encoder at the finest level", minimum=4)
     space: str = option(
         AUTO,
-        "latent space of the encoder and the directions: z; of stylegan also w, or ws, one w per "
-        "layer; auto takes z of dcgan and w of stylegan",
+        "edit space: z, or stylegan's w or ws (one w per layer); auto: w of stylegan, z of dcgan",
         choices=(AUTO, *SPACES),
     )
     perceptual: str = option(
@@ -182,7 +176,7 @@ class InversionConfig:
     )
     perceptual_crop: int | None = option(
         None,
-        "side of the random crop in the perceptual loss; auto takes the entire image",
+        "size of the perceptual loss's random crop; auto: the full image",
         "px",
         minimum=16,
     )
@@ -195,34 +189,31 @@ class DirectionsConfig:
 
     family: str = option(
         "learned",
-        "learned through G; hyperplane normals; or sefa and pca components, assigned to attributes "
-        "by the regressor",
+        "method: learned through G, hyperplane normals, or sefa or pca components",
         choices=DIRECTION_FAMILIES,
     )
     condition: tuple[str, ...] = option(
         (),
-        "attributes that an edit must preserve (conditional manipulation), e.g. "
-        "Smiling:Mouth_Slightly_Open+Male,Male:Wearing_Lipstick",
+        "attributes that an edit must preserve, e.g. Smiling:Mouth_Slightly_Open+Male,Male:Bald",
     )
     samples: int = option(
         20000,
-        "generator samples that the regressor labels, for hyperplane, sefa, pca and "
-        "--directions_condition",
+        "generator samples for hyperplane, sefa, pca and --directions_condition",
         "images",
         minimum=500,
     )
-    kimg: float = option(20.0, "length of the training of learned directions", "kimg", above=0)
-    batch_size: int = option(32, "images per step, over all devices", "images", minimum=2)
-    lr: float = option(2e-2, "Adam's learning rate", above=0)
+    kimg: float = option(20.0, "training length of learned directions", "kimg", above=0)
+    batch_size: int = option(32, "global batch size", "images", minimum=2)
+    lr: float = option(2e-2, "Adam learning rate", above=0)
     preservation_weight: float = option(
-        20.0, "weight of the mean change of all other attributes", minimum=0
+        20.0, "weight of the preservation loss: the mean change of the other attributes", minimum=0
     )
     cosine_weight: float = option(
-        0.0, "weight of the squared cosines between learned directions, summed over pairs", minimum=0
+        0.0, "weight of the squared cosines between learned directions", minimum=0
     )
     calibrated_change: float = option(
         0.8,
-        "change of the regressor's mean prediction that strength +1 stands for, if achievable",
+        "target change of the regressor's mean prediction at strength +1",
         above=0,
         below=1,
     )
@@ -232,13 +223,13 @@ class DirectionsConfig:
 class EvaluateConfig:
     """Stage `evaluate`."""
 
-    judge_kimg: float = option(150.0, "length of the judge's training", "kimg", above=0)
+    judge_kimg: float = option(150.0, "training length of the judge", "kimg", above=0)
     samples: int = option(
         5000, "generator samples for fd, kid, precision and recall", "images", minimum=100
     )
     photos: int = option(1000, "maximum number of test photos", "images", minimum=10)
     projections: int = option(
-        64, "maximum number of test photos for hybrid and optimize; 0: none", "images", minimum=0
+        64, "maximum number of test photos for hybrid and optimize inversion", "images", minimum=0
     )
     optimize_steps: int = option(
         100, "Adam steps of --inversion=optimize, per start", "steps", minimum=1
@@ -252,17 +243,17 @@ class ExportConfig:
 
     formats: tuple[str, ...] = option(
         ("saved_model", "tflite"),
-        "formats: saved_model, tflite, and page, a folder that edits photos in a browser",
+        "export formats; page is a folder that edits photos in a browser",
+        choices=FORMATS,
     )
     quantize: tuple[str, ...] = option(
         ("none", "float16"),
-        "TFLite variants: none (float32), float16, dynamic (int8 weights, fastest), weight_int8 "
-        "(int8 weights, float32 arithmetic), int8 (calibrated, for accelerators)",
+        "TFLite variants; dynamic and weight_int8: int8 weights, int8: weights and activations",
+        choices=VARIANTS,
     )
     truncation: float = option(
         1.0,
-        "truncation psi of stylegan's exported samples: below 1 they are less diverse and have "
-        "fewer artifacts, 0 is the mean face",
+        "truncation psi of stylegan's exported samples; 1: none, 0: the mean face",
         minimum=0,
     )
 
@@ -272,49 +263,51 @@ _TRAINING = ("gan", "regressor", "inversion", "directions")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Every option of the chain: what belongs to several stages, and a section for each stage."""
+    """All options: the common ones, and a section for each stage."""
 
-    preset: str = option("", "the preset whose values replace the defaults")
+    preset: str = option("", "preset whose values replace the defaults")
     seed: int | None = option(
-        None, "seed of everything random; drawn and recorded if not given", stages=STAGES
+        None, "random seed; generated and recorded if not given", stages=STAGES
     )
     precision: str = option(
         AUTO,
-        "compute type; auto takes mixed_bfloat16 where the CPU or GPU supports it",
+        "compute dtype; auto takes mixed_bfloat16 where the hardware supports it",
         stages=STAGES,
         choices=(AUTO, "float32", "mixed_bfloat16"),
     )
-    # Of no stage: on other devices the global batch and the mathematics are the same.
+    # No stage refuses a change of the devices: the global batch stays the same.
     devices: tuple[str, ...] = option(
-        (AUTO,), "devices that share each batch, e.g. GPU:0,GPU:1; auto takes all GPUs, else the CPU"
+        (AUTO,),
+        "devices that share each batch, e.g. GPU:0,GPU:1; auto takes all GPUs, else the CPU",
     )
     deterministic: bool = option(
         True, "deterministic kernels: equal seeds give equal weights", stages=STAGES
     )
     checkpoint_minutes: float = option(2.0, "time between checkpoints", "minutes", above=0)
-    tensorboard: bool = option(
-        False, "also write scalars and sample grids as TensorBoard events, STAGE/tensorboard"
-    )
+    tensorboard: bool = option(False, "also write scalars and sample grids to STAGE/tensorboard")
     data: str = option(
         "synthetic",
-        "image source",
+        "data set",
         stages=STAGES,
         choices=("synthetic", "celeba", "celeba_dir", "folder"),
     )
     data_dir: str | None = option(
-        None, "folder of celeba_dir or folder; or TensorFlow Datasets' folder"
+        None, "folder of the photos; of celeba: TensorFlow Datasets' folder"
     )
     cache_dir: str | None = option(
-        None, "folder of decoded images, kept between runs; by default in the user's cache folder"
+        None, "cache of decoded images; by default in the user's cache folder"
     )
     cache_gib: float = option(
-        16.0, "larger data sets are decoded again in each epoch", "GiB", minimum=0
+        16.0,
+        "size limit of the cache; larger data sets are decoded again in each epoch",
+        "GiB",
+        minimum=0,
     )
-    resolution: int = option(64, "side of the square images: 32, 64 or 128", "px", stages=STAGES)
-    flip: bool = option(True, "mirror training photos at random", stages=_TRAINING)
+    resolution: int = option(64, "image size: 32, 64 or 128", "px", stages=STAGES)
+    flip: bool = option(True, "random horizontal flips of the training photos", stages=_TRAINING)
     attributes: tuple[str, ...] = option(
         (),
-        "attributes to learn directions for; by default the data set's usual ones",
+        "attributes to edit; by default a few common ones of the data set",
         stages=("directions", "evaluate", "export"),
     )
     synthetic_size: int = option(
@@ -330,10 +323,10 @@ class Config:
 
 
 class Option(NamedTuple):
-    """One option: its flag, where it stands in `Config`, and what is known about it."""
+    """One option: its flag, its place in `Config`, and its metadata."""
 
     flag: str
-    section: str  # "" for those without a prefix
+    section: str  # "" for the common options
     name: str
     hint: Any
     default: Any
@@ -341,23 +334,22 @@ class Option(NamedTuple):
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The stages that refuse a change once they have begun."""
+        """The stages that refuse a change once they have made progress."""
         return (self.section,) if self.section else self.metadata["stages"]
 
     @property
     def auto(self) -> bool:
-        """Whether the flag takes the text `auto` for a number that is resolved later."""
+        """Whether the flag accepts `auto` in place of a number."""
         return self.hint == int | None and self.default is None and self.flag != "seed"
+
+
+SECTIONS: dict[str, Any] = {stage: getattr(Config(), stage) for stage in STAGES}
 
 
 def _options() -> dict[str, Option]:
     found = {}
-    for section, owner in {
-        "": Config,
-        **{field.name: type(field.default) for field in dataclasses.fields(Config)
-           if dataclasses.is_dataclass(field.default)},
-    }.items():  # fmt: skip
-        hints = typing.get_type_hints(owner)
+    for section, owner in {"": Config(), **SECTIONS}.items():
+        hints = typing.get_type_hints(type(owner))
         for field in dataclasses.fields(owner):
             if field.metadata:
                 flag = f"{section}_{field.name}" if section else field.name
@@ -399,7 +391,7 @@ def penalty_terms(config: Config) -> tuple[str, ...]:
 
 
 def conditions(config: Config) -> dict[str, tuple[str, ...]]:
-    """What `--directions_condition` asks for: the preserved attributes by the edited one."""
+    """The preserved attributes of `--directions_condition`, by the edited attribute."""
     return {
         name: tuple(preserved.split("+"))
         for name, _, preserved in (text.partition(":") for text in config.directions.condition)
@@ -407,12 +399,12 @@ def conditions(config: Config) -> dict[str, tuple[str, ...]]:
 
 
 def with_dependents(stages: Iterable[str]) -> tuple[str, ...]:
-    """The stages, and those that need one of them, in the chain's order."""
+    """The stages and their dependents, in the chain's order."""
     return tuple(name for name in STAGES if {name, *NEEDS[name]} & set(stages))
 
 
 def stage_options(config: Config, stage: str) -> dict[str, Any]:
-    """The options that decide what `stage` makes, by flag, as plain JSON values."""
+    """The options that determine the result of `stage`, by flag, as JSON values."""
     return {
         flag: _plain(get(config, flag))
         for flag, option in OPTIONS.items()
@@ -421,7 +413,7 @@ def stage_options(config: Config, stage: str) -> dict[str, Any]:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain JSON values of all options; each section is a dict."""
+    """All options as JSON values; each section is a dict."""
     return {
         name: {key: _plain(part) for key, part in value.items()}
         if isinstance(value, dict)
@@ -434,20 +426,15 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """The inverse of `to_dict`.
 
     Raises:
-        TypeError: an unknown option, or a section that is none.
+        TypeError: an unknown option, or a section that is not a dict.
     """
-    sections = {name: option for name, option in vars(Config()).items() if _is_section(option)}
+    if not all(isinstance(values.get(name, {}), Mapping) for name in SECTIONS):
+        raise TypeError("a section is not a dict")
     parts = {
-        name: dataclasses.replace(sections[name], **_tuples(value))
-        if name in sections
-        else value
+        name: type(SECTIONS[name])(**_tuples(value)) if name in SECTIONS else value
         for name, value in values.items()
     }
     return Config(**_tuples(parts))
-
-
-def _is_section(value: Any) -> bool:
-    return dataclasses.is_dataclass(value)
 
 
 def _plain(value: Any) -> Any:

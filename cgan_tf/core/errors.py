@@ -1,14 +1,14 @@
-"""The two ways in which a command ends early, both without a traceback."""
+"""The exceptions that end a command early, without a traceback."""
 
 import signal
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. The message is one line: flag, value, remedy."""
+    """A mistake that the user can correct. The message is one line: flag, value, remedy."""
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived and the work has been saved; the exit code is 128 + signum."""
+    """SIGINT or SIGTERM was received and the work is saved; the exit code is 128 + signum."""
 
     def __init__(self, signum: int, saved: str) -> None:
         self.signum = signum

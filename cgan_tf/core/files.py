@@ -1,4 +1,4 @@
-"""Atomic file operations: a file is written whole or not at all."""
+"""Atomic file operations: a file is written completely or not at all."""
 
 import contextlib
 import hashlib
@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """An open file that takes the place of `path` where the block ends without an error.
+    """Opens a temporary file that replaces `path` when the block ends without an error.
 
-    After an error `path` is as it was: never a torn file.
+    After an error `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -25,12 +25,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the block's own error is the one to report
+            temporary.unlink()
     sync_folder(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replaces the file at `path` by `content`, or leaves it as it was."""
+    """Replaces the content of `path`, or leaves the file unchanged on an error."""
     with replacing(path) as file:
         file.write(content)
 
@@ -41,12 +42,12 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """`write_bytes` of indented JSON; NaN is refused, since it is no JSON."""
+    """`write_bytes` of indented JSON; NaN raises a ValueError, since JSON has none."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def sync_folder(path: Path) -> None:
-    """Makes a rename in the folder durable."""
+    """Makes the renames in a folder durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -60,20 +61,20 @@ def file_hash(path: Path) -> str:
         return (
             hashlib.file_digest(file, "sha256").hexdigest()
             if sys.version_info >= (3, 11)
-            else (hashlib.sha256(file.read()).hexdigest())
+            else hashlib.sha256(file.read()).hexdigest()
         )
 
 
-def place_aside(path: Path) -> Path:
-    """The first free of `NAME.old-001`, `NAME.old-002`, ... beside `path`."""
+def backup_path(path: Path) -> Path:
+    """The first free name of `NAME.old-001`, `NAME.old-002`, ... in the folder of `path`."""
     number = 1
     while (target := path.with_name(f"{path.name}.old-{number:03d}")).exists():
         number += 1
     return target
 
 
-def set_aside(path: Path) -> Path:
-    """Renames `path` to its `place_aside`."""
-    target = place_aside(path)
+def move_aside(path: Path) -> Path:
+    """Renames `path` to its `backup_path`, which is returned."""
+    target = backup_path(path)
     os.replace(path, target)
     return target

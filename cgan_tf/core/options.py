@@ -1,4 +1,4 @@
-"""From flags to a resolved config: parse, merge with a preset or a run folder, resolve `auto`."""
+"""From flags to resolved options: parse, merge with a preset or a run folder, resolve `auto`."""
 
 import dataclasses
 import math
@@ -15,6 +15,14 @@ from cgan_tf.core.config import AUTO, OPTIONS, USUAL_PENALTY, Config
 from cgan_tf.core.errors import UserError
 
 LAZY_INTERVAL = 16  # D steps between R1 and R2 penalties (Karras et al. 2020)
+# What `auto` of an option depends on.
+DERIVED_FROM = {
+    "gan_penalty": ("gan_objective",),
+    "gan_penalty_interval": ("gan_objective", "gan_penalty"),
+    "regressor_resolution": ("resolution",),
+    "inversion_space": ("gan_arch",),
+    "inversion_perceptual_crop": ("resolution",),
+}
 
 
 def parse(flag: str, text: str) -> Any:
@@ -38,9 +46,9 @@ def parse(flag: str, text: str) -> Any:
                 raise ValueError
             return value
     except (ValueError, KeyError):
-        kind = "true or false" if hint is bool else "a number" if hint is float else "a whole number"
-        kind += " or auto" if option.auto else ""
-        raise UserError(f"--{flag}={text}: give {kind}") from None
+        kind = {bool: "true or false", float: "a number"}.get(hint, "a whole number")
+        auto = " or auto" if option.auto else ""
+        raise UserError(f"--{flag}={text}: give {kind}{auto}") from None
     if typing.get_origin(hint) is tuple:
         parts = tuple(part.strip() for part in text.split(",") if part.strip())
         kind = typing.get_args(hint)[0]
@@ -51,45 +59,58 @@ def parse(flag: str, text: str) -> Any:
     return text
 
 
-def make(preset: str | None, given: Mapping[str, Any], stored: Config | None = None) -> Config:
-    """The requested options: defaults, then the stored ones or the preset, then what was given.
+def make(
+    preset: str | None,
+    given: Mapping[str, Any],
+    stored: Config | None = None,
+    requested: Mapping[str, Any] | None = None,
+) -> Config:
+    """The options before `resolve`: the defaults or the stored ones, the preset, then the flags.
 
     Args:
-        preset: name of a preset, or None for the stored options or the bare defaults.
-        given: values by flag, already of the options' types.
-        stored: the options of an existing run folder. A preset given again must be the same.
+        preset: name of a preset; None for the stored one or for the bare defaults.
+        given: the flags' values, parsed.
+        stored: the resolved options of an existing run folder. Those that `auto` derived from an
+            option that changes now are derived again.
+        requested: the flags' values of the commands that made `stored`.
 
     Raises:
-        UserError: an unknown preset, or a value outside its option's range.
+        UserError: an unknown preset, not the preset of `stored`, or a value out of range.
     """
     if preset and preset not in presets.PRESETS:
         raise UserError(
             f"--preset={preset}: unknown preset{closest(preset, presets.PRESETS)}; "
             f"one of {', '.join(presets.PRESETS)}"
         )
-    if stored is not None:
-        if preset and preset != stored.preset:
-            raise UserError(
-                f"--preset={preset}: this run folder was made with "
-                f"{'preset ' + stored.preset if stored.preset else 'no preset'}; "
-                "take another --run_dir"
-            )
-        config = config_module.replace(stored, **given)
-    else:
+    if stored is None:
         values = {"preset": preset or ""} | presets.PRESETS.get(preset or "", {}) | dict(given)
         config = config_module.replace(Config(), **values)
+    else:
+        if preset and preset != stored.preset:
+            made = f"preset {stored.preset}" if stored.preset else "no preset"
+            raise UserError(
+                f"--preset={preset}: this run folder was made with {made}; use another --run_dir"
+            )
+        chosen = presets.PRESETS.get(stored.preset, {}) | dict(requested or {}) | dict(given)
+        changed = {flag for flag in given if given[flag] != config_module.get(stored, flag)}
+        derived = {
+            flag: chosen.get(flag, OPTIONS[flag].default)
+            for flag, sources in DERIVED_FROM.items()
+            if changed & set(sources)
+        }
+        config = config_module.replace(stored, **(derived | dict(given)))
     rules.check(config)
     return config
 
 
 def resolve(config: Config) -> Config:
-    """The options without `auto` and without values that stand for others.
+    """The options with every `auto` replaced by its value; resolved options stay as they are.
 
-    What depends on the machine or on the data is resolved later, where it is known: the devices
-    and the precision when TensorFlow starts, the attributes when the data is open.
+    What depends on the machine or on the data is resolved later: the devices and the precision
+    when TensorFlow has started, the attributes when the data set has been opened.
 
     Raises:
-        UserError: a combination that makes no sense once it is resolved.
+        UserError: the resolved options contradict each other.
     """
     gan, inversion = config.gan, config.inversion
     penalty = USUAL_PENALTY[gan.objective] if gan.penalty == AUTO else gan.penalty

@@ -1,4 +1,4 @@
-"""The presets: named sets of options, each only what differs from the defaults."""
+"""The presets: named sets of options. Each holds only what differs from the defaults."""
 
 from typing import Any
 
@@ -76,16 +76,16 @@ PRESETS["stylegan64"] = PRESETS["celeba64"] | {
 
 
 def describe(preset: str) -> str:
-    """What a preset sets, as flags."""
+    """The flags that a preset stands for."""
     return " ".join(f"--{flag}={text(value)}" for flag, value in PRESETS[preset].items())
 
 
 def text(value: Any) -> str:
-    """An option's value as its flag takes it."""
+    """An option's value as it is written on the command line."""
     if value is None:
         return "auto"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
         return ",".join(map(text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -1,8 +1,8 @@
-"""Keeps the start-up chatter of native libraries away from the user.
+"""Hides the start-up messages of native libraries.
 
-TensorFlow, its TFLite converter and LiteRT write to file descriptor 2 from C++, in part before
-any log level is read, so neither Python's logging nor TF_CPP_MIN_LOG_LEVEL reaches those lines.
-The commands import TensorFlow, and the exporter converts, inside `native_stderr_held`.
+TensorFlow, its TFLite converter and LiteRT write to file descriptor 2 from C++, some of it before
+they read any log level, so neither Python's logging nor TF_CPP_MIN_LOG_LEVEL stops them. The
+commands import TensorFlow, and the exporter converts, inside `native_stderr_held`.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from cgan_tf.core.errors import UserError
 
 @contextlib.contextmanager
 def native_stderr_held() -> Iterator[None]:
-    """Holds back what is written to file descriptor 2 in the block; shows it if the block fails.
+    """Holds back the output to file descriptor 2 during the block; shows it if the block fails.
 
-    `sys.stderr` goes on reaching the user meanwhile, so Python's own messages are not lost.
+    `sys.stderr` still reaches the user, so Python's own messages are not lost.
     """
     try:
         kept = os.dup(2)
-    except OSError:  # a process without a stderr: nothing to keep quiet
+    except OSError:  # a process without stderr
         yield
         return
     python_stderr = sys.stderr
@@ -42,7 +42,7 @@ def native_stderr_held() -> Iterator[None]:
                 os.dup2(kept, 2)
                 if sys.stderr is kept_file:
                     sys.stderr = python_stderr
-        except UserError:  # has said all that there is to say
+        except UserError:  # its message is complete
             raise
         except BaseException:
             held.seek(0)
@@ -51,17 +51,17 @@ def native_stderr_held() -> Iterator[None]:
 
 
 def import_tensorflow(configure: Callable[[], Any] | None = None) -> Any:
-    """Imports TensorFlow and lets it find its devices, without their start-up lines.
+    """Imports TensorFlow and initializes its devices, without their start-up messages.
 
     Args:
-        configure: what must come before TensorFlow's runtime starts.
+        configure: called before TensorFlow's runtime starts.
 
     Returns:
-        What `configure` returned.
+        The result of `configure`.
     """
     with native_stderr_held():
         import tensorflow as tf
 
         result = configure() if configure else None
-        tf.constant(0.0)  # the CPU's and GPUs' lines come with the first tensor
+        tf.constant(0.0)  # the devices are initialized with the first tensor
     return result

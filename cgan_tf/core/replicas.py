@@ -1,13 +1,13 @@
-"""Several devices or machines as one: the same global batch, the same mathematics.
+"""The replicas of data parallelism: the same global batch, the same mathematics.
 
-Each replica holds a copy of every variable and takes its contiguous rows of the global batch and of
-what is drawn at random for it. Losses are means over the replica's rows, and `optimizers` takes the
-mean of the gradients over the replicas; statistics of the batch go through `batch_mean`. What
-replicas assign to a variable must thus be equal on all of them, and it is.
+Each replica has a copy of every variable and takes its contiguous rows of the global batch and of
+the random numbers for it. Losses are means over the replica's rows; the optimizers average the
+gradients over the replicas (`training.optimizers`), and `batch_mean` averages batch statistics. So
+every replica assigns the same values to its copies.
 
-With one replica all helpers here return what they are given. The command calls `start` before
-TensorFlow's runtime starts; the training stages build their trainers in `scope`. Between workers
-(processes, each with the same command) one is the chief: it alone writes.
+With one replica every helper returns its argument. `training.cluster` sets the strategy before
+TensorFlow's runtime starts; the stages build their trainers in `scope`. Among several workers
+(processes, each started with the same command) one is the chief: only it writes files.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ _strategy: tf.distribute.Strategy | None = None  # of this process
 
 
 def use(strategy: tf.distribute.Strategy | None) -> None:
-    """Makes the strategy that of this process; None is the default, one replica."""
+    """Sets the strategy of this process; None is the default, one replica."""
     global _strategy
     _strategy = strategy
 
@@ -32,24 +32,24 @@ def strategy() -> tf.distribute.Strategy:
 
 @contextlib.contextmanager
 def scope() -> Iterator[None]:
-    """Variables made in the block have a copy on each replica."""
+    """Variables created in the block have a copy on each replica."""
     with strategy().scope():
         yield
 
 
 def workers() -> int:
-    """Processes that train together."""
+    """The number of processes that train together."""
     resolver = strategy().cluster_resolver
     return len(sum(resolver.cluster_spec().as_dict().values(), [])) if resolver else 1
 
 
 def is_chief() -> bool:
-    """Whether this process writes: one does."""
+    """Whether this is the process that writes files."""
     return strategy().extended.should_checkpoint
 
 
 def shares() -> tuple[int, range]:
-    """The number of all replicas, and which of them are this process's."""
+    """The number of all replicas, and the range of those that this process runs."""
     total = strategy().num_replicas_in_sync
     local = total // workers()
     resolver = strategy().cluster_resolver
@@ -61,20 +61,20 @@ def shares() -> tuple[int, range]:
     return total, range(number * local, (number + 1) * local)
 
 
-# In a training step: from one replica's point of view.
+# The functions below are called in a training step, on one replica.
 
 
 def count() -> int:
-    """How many replicas share the global batch."""
+    """The number of replicas that share the global batch."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def own_rows(value: tf.Tensor, axis: int = 0) -> tf.Tensor:
-    """This replica's rows of what was drawn for the global batch.
+    """This replica's rows of a tensor for the global batch.
 
     Args:
-        value: has the global batch along `axis`; equal on all replicas.
-        axis: see `value`.
+        value: equal on all replicas, with the global batch along `axis`.
+        axis: the batch axis.
     """
     if count() == 1:
         return value
@@ -83,11 +83,11 @@ def own_rows(value: tf.Tensor, axis: int = 0) -> tf.Tensor:
 
 
 def batch_mean(value: Any) -> Any:
-    """The mean over the global batch from each replica's mean over its rows; gradients pass.
+    """The mean over the global batch of each replica's mean over its rows; differentiable.
 
     Args:
-        value: a float tensor, or a structure of them, of the same shapes on all replicas. Not
-            inside of `tf.cond` or a loop, where replicas cannot exchange anything.
+        value: a float tensor, or a structure of them, of the same shapes on all replicas. Must not
+            be called in `tf.cond` or a loop, where replicas cannot communicate.
     """
     if count() == 1:
         return value

@@ -1,18 +1,17 @@
-"""What the options may be: ranges of single ones, and which do not go together."""
+"""Which values the options may have, and which combinations are refused."""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from cgan_tf.core import presets
 from cgan_tf.core.cli import closest
 from cgan_tf.core.config import (
     AUGMENT_OPS,
-    FORMATS,
     JUDGE_BATCH_SIZE,
     MINIBATCH_GROUP,
     OPTIONS,
     RESOLUTIONS,
-    VARIANTS,
     Config,
     conditions,
     flat,
@@ -29,7 +28,6 @@ BATCH_SIZES = (
     "inversion_batch_size",
     "directions_batch_size",
 )
-LISTS = {"export_formats": FORMATS, "export_quantize": VARIANTS, "gan_augment_ops": AUGMENT_OPS}
 
 Condition = Callable[[Config], bool]
 
@@ -38,8 +36,8 @@ def _stylegan(c: Config) -> bool:
     return c.gan.arch == "stylegan"
 
 
-# (condition, message): the first condition that is true is refused. Messages are formatted with the
-# options by flag.
+# (condition, message): the message of the first condition that holds is the error. It is formatted
+# with all options by flag.
 RULES: tuple[tuple[Condition, str], ...] = (
     (
         lambda c: c.resolution not in RESOLUTIONS,
@@ -58,16 +56,16 @@ RULES: tuple[tuple[Condition, str], ...] = (
         "--gan_betas={gan_betas}: give two numbers from 0 to below 1",
     ),
     (lambda c: c.gan.real_label > 1, "--gan_real_label={gan_real_label}: must be at most 1"),
-    # What the generator's architecture does not have.
+    # Options that only one of the architectures has.
     (
         lambda c: _stylegan(c) and c.gan.g_norm != "batch",
-        "--gan_g_norm={gan_g_norm} with --gan_arch=stylegan: its styles normalize; take "
-        "--gan_g_norm=batch or --gan_arch=dcgan",
+        "--gan_g_norm={gan_g_norm} with --gan_arch=stylegan: its style layers normalize; "
+        "use --gan_g_norm=batch or --gan_arch=dcgan",
     ),
     (
         lambda c: _stylegan(c) and c.gan.prior != "normal",
         "--gan_prior={gan_prior} with --gan_arch=stylegan: its mapping network only uses the "
-        "direction of z; take --gan_prior=normal or --gan_arch=dcgan",
+        "direction of z; use --gan_prior=normal or --gan_arch=dcgan",
     ),
     (
         lambda c: not _stylegan(c) and c.gan.style != "modulated",
@@ -79,7 +77,7 @@ RULES: tuple[tuple[Condition, str], ...] = (
     ),
     (
         lambda c: not _stylegan(c) and c.inversion.space not in ("auto", "z"),
-        "--inversion_space={inversion_space}: only --gan_arch=stylegan has w; take "
+        "--inversion_space={inversion_space}: only --gan_arch=stylegan has w; use "
         "--inversion_space=z, or train another generator",
     ),
     # Objective, penalty, normalization and augmentation.
@@ -90,47 +88,48 @@ RULES: tuple[tuple[Condition, str], ...] = (
     ),
     (
         lambda c: c.gan.objective == "wgan" and c.gan.penalty not in ("auto", "none"),
-        "--gan_penalty={gan_penalty}: wgan clips D's weights instead; take --gan_penalty=none or "
+        "--gan_penalty={gan_penalty}: wgan clips D's weights instead; use --gan_penalty=none or "
         "--gan_objective=wgan_gp",
     ),
     (
         lambda c: c.gan.objective == "wgan_gp" and c.gan.penalty not in ("auto", "gp"),
-        "--gan_penalty={gan_penalty}: wgan_gp needs gp; take --gan_penalty=auto or another "
+        "--gan_penalty={gan_penalty}: wgan_gp needs gp; use --gan_penalty=auto or another "
         "--gan_objective",
     ),
     (
         lambda c: c.gan.augment != "none" and not c.gan.augment_ops,
-        "--gan_augment_ops: none given with --gan_augment={gan_augment}; take some of "
+        "--gan_augment_ops: none given with --gan_augment={gan_augment}; use some of "
         f"{', '.join(AUGMENT_OPS)}",
     ),
     (
-        lambda c: c.gan.augment == "ada"
-        and c.gan.objective in ("wgan", "wgan_gp", "ragan", "rpgan"),
+        lambda c: (
+            c.gan.augment == "ada" and c.gan.objective in ("wgan", "wgan_gp", "ragan", "rpgan")
+        ),
         "--gan_augment=ada with --gan_objective={gan_objective}: the sign of D on reals, which "
-        "controls ada, has no meaning there; take --gan_augment=diffaugment",
+        "controls ada, has no meaning there; use --gan_augment=diffaugment",
     ),
     (
         lambda c: "gp" in penalty_terms(c) and c.gan.d_norm == "spectral",
         "--gan_d_norm={gan_d_norm} with --gan_penalty=gp: spectral normalization bounds D's "
-        "gradient too; take --gan_d_norm=none",
+        "gradient already; use --gan_d_norm=none",
     ),
     (
         lambda c: "gp" in penalty_terms(c) and c.gan.d_norm == "batch",
         "--gan_d_norm={gan_d_norm} with --gan_penalty=gp: the penalty is per image, batch norm "
-        "mixes images; take --gan_d_norm=none",
+        "mixes images; use --gan_d_norm=none",
     ),
     (
         lambda c: c.gan.equalized_lr and c.gan.d_norm == "spectral",
-        "--gan_equalized_lr=true with --gan_d_norm=spectral: both rescale the weights; take one",
+        "--gan_equalized_lr=true with --gan_d_norm=spectral: both rescale the weights; use one",
     ),
     (
         lambda c: c.gan.equalized_lr and c.gan.objective == "wgan",
-        "--gan_equalized_lr=true with --gan_objective=wgan: it would scale clipped weights; take "
-        "one of the two",
+        "--gan_equalized_lr=true with --gan_objective=wgan: it would rescale the clipped "
+        "weights; use one",
     ),
     (
         lambda c: c.gan.objective == "wgan" and c.gan.d_norm == "spectral",
-        "--gan_d_norm=spectral with --gan_objective=wgan: weight clipping bounds D already; take "
+        "--gan_d_norm=spectral with --gan_objective=wgan: weight clipping bounds D already; use "
         "--gan_d_norm=none or batch",
     ),
     # Sizes.
@@ -139,9 +138,11 @@ RULES: tuple[tuple[Condition, str], ...] = (
         "--regressor_resolution={regressor_resolution}: must divide --resolution={resolution}",
     ),
     (
-        lambda c: c.inversion.perceptual_crop is not None
-        and c.inversion.perceptual_crop > c.resolution,
-        "--inversion_perceptual_crop={inversion_perceptual_crop}: at most --resolution={resolution}",
+        lambda c: (
+            c.inversion.perceptual_crop is not None and c.inversion.perceptual_crop > c.resolution
+        ),
+        "--inversion_perceptual_crop={inversion_perceptual_crop}: must be at most "
+        "--resolution={resolution}",
     ),
     *(
         (
@@ -158,11 +159,11 @@ RULES: tuple[tuple[Condition, str], ...] = (
         "has it, not {directions_family}",
     ),
     (
-        lambda c: c.directions.family in ("sefa", "pca")
-        and _stylegan(c)
-        and c.inversion.space == "z",
-        "--directions_family={directions_family} with --inversion_space=z: it works in w of "
-        "stylegan; take --inversion_space=w or ws",
+        lambda c: (
+            c.directions.family in ("sefa", "pca") and _stylegan(c) and c.inversion.space == "z"
+        ),
+        "--directions_family={directions_family} with --inversion_space=z: stylegan's components "
+        "are found in w; use --inversion_space=w or ws",
     ),
     *(
         (lambda c, flag=flag: not get(c, flag), f"--{flag}: nothing given; see --help")
@@ -172,35 +173,31 @@ RULES: tuple[tuple[Condition, str], ...] = (
 
 
 def check(config: Config) -> None:
-    """Raises a UserError for the first option, or pair of options, that makes no sense."""
+    """Raises a UserError for the first value out of range, or combination that makes no sense."""
     for flag in OPTIONS:
-        _check_range(flag, config)
+        _check_range(flag, get(config, flag))
     for condition, message in RULES:
         if condition(config):
             values = {flag: presets.text(value) for flag, value in flat(config).items()}
             raise UserError(message.format(**values))
-    _check_conditions(config)
+    _check_conditions(config.directions.condition)
 
 
-def _check_range(flag: str, config: Config) -> None:
-    value, meta = get(config, flag), OPTIONS[flag].metadata
-    given = f"--{flag}={presets.text(value)}"
+def _check_range(flag: str, value: Any) -> None:
+    metadata = OPTIONS[flag].metadata
+    choices = metadata["choices"]
     if value is None:
         return
-    known = meta["choices"]
-    if known and value not in known:
-        raise UserError(
-            f"{given}: unknown value{closest(str(value), known)}; one of {', '.join(known)}"
-        )
-    for part in value if flag in LISTS else ():
-        if part not in LISTS[flag]:
+    for part in value if isinstance(value, tuple) else (value,):
+        if choices and part not in choices:
             raise UserError(
-                f"--{flag}={part}: unknown{closest(part, LISTS[flag])}; one of "
-                f"{', '.join(LISTS[flag])}"
+                f"--{flag}={presets.text(part)}: unknown value{closest(str(part), choices)}; "
+                f"one of {', '.join(choices)}"
             )
-    low, above, below = meta["minimum"], meta["above"], meta["below"]
-    if low is not None and not value >= low:
-        raise UserError(f"{given}: must be at least {low:g}")
+    given = f"--{flag}={presets.text(value)}"
+    minimum, above, below = metadata["minimum"], metadata["above"], metadata["below"]
+    if minimum is not None and not value >= minimum:
+        raise UserError(f"{given}: must be at least {minimum:g}")
     if above is not None and not value > above:
         raise UserError(f"{given}: must be more than {above:g}")
     if below is not None and not value < below:
@@ -209,25 +206,24 @@ def _check_range(flag: str, config: Config) -> None:
         raise UserError(f"{given}: must be finite")
 
 
-def _check_conditions(config: Config) -> None:
-    """Refuses a --directions_condition that is not written A:B+C, or contradicts itself."""
-    edited = [text.partition(":")[0] for text in config.directions.condition]
-    for text, (name, preserved) in zip(
-        config.directions.condition,
-        ((name, text.partition(":")[2].split("+")) for name, text in
-         zip(edited, config.directions.condition, strict=True)),
-        strict=True,
-    ):  # fmt: skip
+def _check_conditions(condition: tuple[str, ...]) -> None:
+    """Refuses a --directions_condition that is malformed or contradicts itself."""
+    seen = set()
+    for text in condition:
         flag = f"--directions_condition={text}"
-        if not name or not all(preserved):
+        edited, _, rest = text.partition(":")
+        preserved = rest.split("+")
+        if not edited or not all(preserved):
             raise UserError(f"{flag}: write EDITED:PRESERVED+PRESERVED, e.g. Smiling:Male+Young")
-        if name in preserved:
-            raise UserError(f"{flag}: {name} cannot be preserved while it is edited")
-        if edited.count(name) > 1 or len(set(preserved)) < len(preserved):
+        if edited in preserved:
+            raise UserError(f"{flag}: {edited} cannot be preserved while it is edited")
+        if len(set(preserved)) < len(preserved):
+            raise UserError(f"{flag}: an attribute is named twice")
+        if edited in seen:
             raise UserError(
-                f"--directions_condition={','.join(config.directions.condition)}: an attribute is "
-                "named twice"
+                f"{flag}: {edited} has a condition already; write a single {edited}:A+B"
             )
+        seen.add(edited)
 
 
 def check_attributes(config: Config, names: tuple[str, ...], known: tuple[str, ...]) -> None:
@@ -280,5 +276,5 @@ def check_replicas(config: Config, replicas: int) -> None:
     if JUDGE_BATCH_SIZE % replicas:
         raise UserError(
             f"--devices={','.join(config.devices)}: {replicas} replicas cannot share the judge's "
-            f"batch of {JUDGE_BATCH_SIZE}; take 2, 4, 8, ... of them"
+            f"batch of {JUDGE_BATCH_SIZE}; use 2, 4, 8, ... of them"
         )

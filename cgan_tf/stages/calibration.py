@@ -201,14 +201,14 @@ def calibrate(
         reached = next(line["change"] for line in table if line["strength"] == 1.0)
         print(f"directions: {name} +1 changes R's mean prediction by {reached:+.2f}")
         if reached < 0.9 * config.directions.calibrated_change:
-            folder.substitute(
+            folder.record_substitution(
                 f"calibration of {name}",
                 f"{name} +1 stands for {reached:+.2f}, not --directions_calibrated_change="
                 f"{config.directions.calibrated_change:g}, which the direction does not reach",
             )
         kept = calibration.keep_detail(index, vector, reached)
         if kept["change"] < 0.9 * reached:
-            folder.substitute(
+            folder.record_substitution(
                 f"calibration of {name} with --keep_detail",
                 f"{name} +1 with --keep_detail stands for {kept['change']:+.2f}: the difference "
                 f"that it makes is not enlarged beyond {kept['factor']:g} times",

@@ -357,7 +357,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         kimg = 0.0
     origins = find_directions(trainer, attributes, config)
     measured = Calibration(trainer, dataset, "validation", CALIBRATION_PHOTOS)
-    folder.retract("calibration of ")
+    folder.clear_substitutions("calibration of ")
     entries = calibrate(measured, attributes, origins, folder, config)
     vectors = [np.float32(entry["vector"]) for entry in entries.values()]
     shown = dataset.read(dataset.splits["validation"][:SHOWN])

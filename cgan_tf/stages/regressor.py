@@ -171,9 +171,9 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         model, note = build(config, dataset, precision.compute_policy(config), began_with)
         trainer = RegressorTrainer(model, config)
     if began_with is None:
-        folder.retract("vgg_weights")
+        folder.clear_substitutions("vgg_weights")
         if note:
-            folder.substitute("vgg_weights", note)
+            folder.record_substitution("vgg_weights", note)
     loop.train(
         trainer,
         lambda seen, _: pipeline.training_batches(

@@ -387,9 +387,9 @@ def test_refused(photos, tmp_path, monkeypatch, options, message):
 
 def test_a_folder_that_may_not_be_written_to(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(UserError, match=f"may not write in {tmp_path}; choose another folder"):
+    with pytest.raises(UserError, match=f"no permission to write in {tmp_path}; choose another folder"):
         label.plan_output(str(tmp_path / "scores.csv"), overwrite=False)
-    with pytest.raises(UserError, match="--samples_dir=.*may not write in"):
+    with pytest.raises(UserError, match="--samples_dir=.*no permission to write in"):
         label.plan_samples(str(tmp_path / "new"), 3, overwrite=False)
 
 
