@@ -175,10 +175,10 @@ def _describe(found: list[FaceBox], number: int, size: tuple[int, int], resoluti
     if abs(face.angle) >= 1:
         words.append(f"tilted {face.angle:+.0f} degrees")
     if face.side < resolution:
-        words.append(f"tiny: the model's {resolution} px are reduced")
+        words.append(f"tiny: smaller than the model's {resolution} px")
     inside = face.inside(*size)
     if inside < CUT:
-        words.append(f"cut: {inside:.0%} of it in the photo, its edge repeated")
+        words.append(f"cut: only {inside:.0%} within the photo, whose edge is repeated")
     return ", ".join(words)
 
 

@@ -69,7 +69,7 @@ def test_tiny_cut_and_tilted_faces_are_reported():
     (portrait,) = portraits.portraits(
         photo_with_faces((1, 450, 350, 300, 20)), 512, True, portraits.ALL
     )
-    assert "tiny: the model's 512 px are reduced" in portrait.words
+    assert "tiny: smaller than the model's 512 px" in portrait.words
     assert "tilted +2" in portrait.words or "tilted +1" in portrait.words
     assert portrait.words.startswith("900x700, face of ") and "cut" not in portrait.words
     (portrait,) = portraits.portraits(
