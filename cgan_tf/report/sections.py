@@ -106,8 +106,8 @@ class Run:
 
     def command(self, stage: str | None = None) -> str:
         """The command that runs a stage, or writes this page."""
-        verb = "cgan report" if stage is None else f"python train_main.py --stage={stage}"
-        return f"{verb} --run_dir={shlex.quote(str(self.path))}"
+        verb = f"train --stage={stage}" if stage else "report"
+        return f"cgan {verb} --run_dir={shlex.quote(str(self.path))}"
 
     def seconds(self, stage: str) -> float | None:
         """A stage's wall-clock time; of an interrupted one, its training time."""
