@@ -4,8 +4,8 @@
 
 Beside the run's own hybrid and optimize stands a descent on pixels alone and one on features alone,
 both from the mean latent: all are measured by the perceptual distance, in which pixels alone get
-stuck. Writes one JSON and, beside it, one page with the curves over steps and over seconds. Exit
-code 1 if the pixels' curve does not end above the features'.
+stuck. Writes one JSON file and, next to it, an SVG file with the curves over steps and over
+seconds. Exit code 1 if the pixels' curve does not end above the features'.
 """
 
 import dataclasses
@@ -14,16 +14,19 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
+from matplotlib.figure import Figure
 
 from cgan_tf.core import cli, quiet
-from cgan_tf.core.files import write_json, write_text
+from cgan_tf.core.files import replacing, write_json
 from cgan_tf.core.run_folder import RunFolder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run_dir", None, "run folder whose inversion stage has finished")
 flags.DEFINE_integer("photos", 16, "validation photos", lower_bound=1)
 flags.DEFINE_integer("steps", None, "of each start; the run's own if not given", lower_bound=1)
-flags.DEFINE_string("output", "inversion.json", "JSON file of the figures; the page lies beside")
+flags.DEFINE_string(
+    "output", "inversion.json", "JSON file of the results; an SVG of the curves is next to it"
+)
 
 
 def tiers(hybrid, settings) -> dict[str, tuple[str, object]]:
@@ -105,21 +108,19 @@ def line(name: str, rows: dict[str, dict]) -> str:
     )
 
 
-def charts(rows: dict[str, dict]) -> str:
-    """The page: distance over steps and over seconds, by tier."""
-    figures = []
-    for key, label in (("steps", "steps"), ("seconds_per_image", "seconds per image")):
-        series = [
-            markup.Series(name, row["curve"][key], row["curve"]["perceptual"])
-            for name, row in rows.items()
-            if "curve" in row
-        ]
-        longest = max(max(one.x) for one in series)
-        level = rows["encoder"]["perceptual"]
-        series.append(markup.Series("encoder", [0, longest], [level, level]))
-        figures.append(markup.line_chart(
-            f"Distance over {label}", series, label, "perceptual distance"))  # fmt: skip
-    return markup.document("Inversion", markup.tag("h1", "Inversion"), *figures)
+def save_curves(rows: dict[str, dict], path: Path) -> None:
+    """Writes the distance over steps and over seconds, one curve per row, as one SVG file."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    labels = {"steps": "steps", "seconds_per_image": "seconds per image"}
+    for axes, (key, label) in zip(figure.subplots(1, 2, sharey=True), labels.items(), strict=True):
+        for name, row in rows.items():
+            if "curve" in row:
+                axes.plot(row["curve"][key], row["curve"]["perceptual"], label=name)
+        axes.axhline(rows["encoder"]["perceptual"], color="gray", linestyle="--", label="encoder")
+        axes.set(xlabel=label, ylabel="perceptual distance")
+        axes.legend()
+    with replacing(path) as file:
+        figure.savefig(file, format="svg")
 
 
 def main() -> None:
@@ -129,8 +130,8 @@ def main() -> None:
     rows = measure_all(RunFolder(FLAGS.run_dir), FLAGS.photos, FLAGS.steps)
     output = Path(FLAGS.output)
     write_json(output, {"photos": FLAGS.photos, "rows": rows})
-    write_text(output.with_suffix(".html"), charts(rows))
-    print(f"written: {output}, {output.with_suffix('.html')}")
+    save_curves(rows, output.with_suffix(".svg"))
+    print(f"written: {output}, {output.with_suffix('.svg')}")
     if rows["pixels alone"]["perceptual"] <= rows["features alone"]["perceptual"]:
         print("pixels alone came no less near")
         sys.exit(1)
