@@ -1,17 +1,16 @@
-"""Kills the four training stages at random moments and compares what they end with.
+"""Kills the four training stages at random moments and compares their results.
 
     python -m benchmarks.kill_resume --kills=20
 
-One tiny run on drawn faces is never killed. Others, with the same options, get SIGKILL at moments
-that are drawn evenly over the time that a process works, from the stage's beginning to its own
-end, and are started again by the same command until they have finished. Then every artifact must
-hold the same bytes, and every last checkpoint (weights, optimizers, averages, random states) the
-same bits. A stage that finishes before its moment has come leaves its kill to the next run. Exit
-code 1 if anything differs.
+One tiny run on synthetic faces is never interrupted. Others, with the same options, get SIGKILL at
+moments sampled uniformly over the working time of a stage, and are started again with the same
+command until they have finished. Then every artifact must have the same bytes, and every array of
+the last checkpoints (weights, optimizers, averages, random states) the same bits. If a stage
+finishes before its moment has come, its kill is left to the next run. Exit code 1 if anything
+differs.
 """
 
 import dataclasses
-import json
 import random
 import signal
 import subprocess
@@ -26,13 +25,13 @@ from tqdm import tqdm
 
 from cgan_tf.core import cli, run_folder
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import write_text
+from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder, StageFolder
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("gan", "regressor", "inversion", "directions")
-BATCH = 8  # of every stage
-POLL = 0.005  # seconds between looks at a process
+BATCH = 8  # batch size of every stage
+POLL = 0.005  # seconds between checks of a process
 OPTIONS = {
     "seed": 1,
     "precision": "float32",
@@ -44,7 +43,6 @@ OPTIONS = {
     "gan_batch_size": BATCH,
     "gan_width": 8,
     "gan_z_dim": 16,
-    "grid_kimg": 2,
     "regressor_vgg_weights": "none",
     "regressor_kimg": 0.4,
     "regressor_batch_size": BATCH,
@@ -55,25 +53,31 @@ OPTIONS = {
     "directions_batch_size": BATCH,
 }
 
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("kills", 20, "Number of SIGKILLs, spread over the stages.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of the moments.")
+flags.DEFINE_string("work_dir", None, "Folder for the runs, 2 GB; by default temporary.")
+flags.DEFINE_string("output", "runs/kill_resume.json", "JSON file of the results.")
+
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-    """What one SIGKILL met."""
+    """The state of a stage when it received one SIGKILL."""
 
     stage: str
-    run: int  # 1 is the first run that is killed
-    seconds: float  # since the stage began in this process
-    kimg: float  # done by then, as far as the statistics tell
-    checkpoint_kimg: float  # kept: what the next process goes on from
-    half_written: bool  # a temporary file was left behind
+    run: int  # number of the interrupted run, from 1
+    seconds: float  # since this process began the stage
+    kimg: float  # trained by then, according to the statistics
+    checkpoint_kimg: float  # of the newest checkpoint, from which the next process resumes
+    half_written: bool  # whether a temporary file was left behind
 
 
 class Attempt:
-    """One process that works on one stage.
+    """One process that runs one stage.
 
     Args:
-        folder: the run.
-        stage: its name.
+        folder: the run folder.
+        stage: the stage's name.
     """
 
     def __init__(self, folder: RunFolder, stage: str) -> None:
@@ -89,17 +93,17 @@ class Attempt:
         )
 
     def _began(self) -> int:
-        """Changes when a process begins its work in the stage."""
+        """A value that changes when a process begins the stage."""
         try:
             return (self.stage.path / "metadata.json").stat().st_mtime_ns
         except FileNotFoundError:
             return 0
 
     def wait(self, delay: float | None = None) -> float | None:
-        """Waits for the end, or kills `delay` seconds after the stage began.
+        """Waits for the end, or kills the process `delay` seconds after it began the stage.
 
         Returns:
-            The seconds from the stage's beginning to the process's own end; None if it was killed.
+            The seconds from the beginning of the stage to the end of the process; None if killed.
 
         Raises:
             UserError: the process failed.
@@ -124,18 +128,18 @@ class Attempt:
 
 
 def last_kimg(stage: StageFolder) -> float:
-    """Thousands of images behind the last line of the statistics."""
+    """kimg in the last line of the statistics."""
     return max((line["kimg"] for line in stage.read_stats()), default=0.0)
 
 
 def checkpoint_kimg(stage: StageFolder) -> float:
-    """Thousands of images behind the newest checkpoint."""
+    """kimg of the newest checkpoint."""
     steps = [int(path.stem.split("-")[1]) for path in stage.checkpoints.glob("step-*.npz")]
     return max(steps, default=0) * BATCH / 1000
 
 
 def differences(one: RunFolder, two: RunFolder) -> dict[str, list[str]]:
-    """What `two` does not share with `one`, by stage of `two`: model files, checkpoint arrays."""
+    """Model files and checkpoint arrays in which `two` differs from `one`, by finished stage."""
     found = {}
     for name in (name for name in STAGES if two.stage(name).finished()):
         contents = [_artifacts(folder.stage(name)) for folder in (one, two)]
@@ -154,42 +158,48 @@ def _artifacts(stage: StageFolder) -> dict[str, bytes]:
     }
     with np.load(max(stage.checkpoints.glob("step-*.npz"))) as arrays:
         for key in arrays.files:
-            if key != "facts":  # holds the seconds
+            if key != "facts":  # contains the elapsed seconds
                 content[f"checkpoints/{key}"] = arrays[key].tobytes()
     return content
 
 
-def never_killed(folder: RunFolder) -> dict[str, float]:
-    """Runs all stages; returns the seconds that each worked."""
+def run_uninterrupted(folder: RunFolder) -> dict[str, float]:
+    """Runs all stages; returns the working time of each, in seconds."""
     seconds = {}
     for stage in STAGES:
         taken = Attempt(folder, stage).wait()
         if taken is None:
-            raise UserError(f"{stage}: another process sent SIGKILL; free some memory")
+            raise UserError(f"{stage}: something else sent SIGKILL; free some memory")
         seconds[stage] = taken
     return seconds
 
 
-def killed(
+def run_interrupted(
     folder: RunFolder,
     number: int,
     left: dict[str, int],
     seconds: dict[str, float],
-    draw: random.Random,
+    rng: random.Random,
     bar: tqdm,
 ) -> list[Kill]:
-    """Runs the stages, killing each as often as `left` says if it does not finish before.
+    """Runs the stages up to the last one with kills left; returns the kills.
 
-    It ends with the last stage that has kills left.
+    Args:
+        folder: the run folder.
+        number: the run's number.
+        left: remaining kills of each stage; a stage may finish before it has had all of them.
+        seconds: estimated working time of each stage; lowered when a stage is faster.
+        rng: samples the moments.
+        bar: progress.
     """
     kills = []
     last = max(index for index, name in enumerate(STAGES) if left[name])
     for name in STAGES[: last + 1]:
         stage = folder.stage(name)
         for _ in range(left[name]):
-            delay = draw.uniform(0.0, seconds[name])
+            delay = rng.uniform(0.0, seconds[name])
             taken = Attempt(folder, name).wait(delay)
-            if taken is not None:  # faster than thought: the next moments come earlier
+            if taken is not None:  # faster than estimated: the next moments come earlier
                 seconds[name] = min(seconds[name], taken)
                 break
             kills.append(
@@ -212,24 +222,24 @@ def measure(count: int, seed: int, parent: Path) -> dict:
     """The whole experiment.
 
     Args:
-        count: kills, spread evenly over the stages.
-        seed: of their moments.
+        count: number of kills, spread evenly over the stages.
+        seed: of the moments.
         parent: an empty folder for the runs.
     """
-    whole = RunFolder(parent / "whole")
+    baseline = RunFolder(parent / "baseline")
     with tqdm(total=count, unit=" kills", disable=not sys.stderr.isatty()) as bar:
-        alone = never_killed(whole)
-        seconds = dict(alone)
-        draw, kills, compared = random.Random(seed), [], []
+        working = run_uninterrupted(baseline)
+        seconds = dict(working)
+        rng, kills, compared = random.Random(seed), [], []
         left = {name: (count + 3 - index) // 4 for index, name in enumerate(STAGES)}
         while any(left.values()):
             number = len(compared) + 1
-            folder = RunFolder(parent / f"killed{number}")
-            here = killed(folder, number, left, seconds, draw, bar)
+            folder = RunFolder(parent / f"interrupted{number}")
+            here = run_interrupted(folder, number, left, seconds, rng, bar)
             kills += here
             for kill in here:
                 left[kill.stage] -= 1
-            compared.append(differences(whole, folder))
+            compared.append(differences(baseline, folder))
     return {
         "kills": len(kills),
         "seed": seed,
@@ -239,8 +249,8 @@ def measure(count: int, seed: int, parent: Path) -> dict:
         "options": OPTIONS,
         "stages": {
             name: {
-                "seconds_never_killed": alone[name],
-                "compared": len(_artifacts(whole.stage(name))),
+                "seconds_uninterrupted": working[name],
+                "compared": len(_artifacts(baseline.stage(name))),
                 "different": [each[name] for each in compared if name in each],
                 "kills": [dataclasses.asdict(kill) for kill in kills if kill.stage == name],
             }
@@ -252,19 +262,19 @@ def measure(count: int, seed: int, parent: Path) -> dict:
 def table(result: dict) -> str:
     """The result as text."""
     lines = [
-        f"{'stage':12}{'kills':>7}{'before a':>12}{'half-written':>14}{'kimg done':>12}"
+        f"{'stage':12}{'kills':>7}{'before a':>12}{'temporary':>14}{'kimg':>12}"
         f"{'artifacts and':>15}{'runs that':>11}",
-        f"{'':12}{'':>7}{'checkpoint':>12}{'files left':>14}{'twice':>12}{'arrays':>15}"
+        f"{'':12}{'':>7}{'checkpoint':>12}{'files left':>14}{'repeated':>12}{'arrays':>15}"
         f"{'differ':>11}",
     ]
     for name, stage in result["stages"].items():
         kills = stage["kills"]
         early = sum(kill["checkpoint_kimg"] == 0 for kill in kills)
-        torn = sum(kill["half_written"] for kill in kills)
-        twice = sum(max(0.0, kill["kimg"] - kill["checkpoint_kimg"]) for kill in kills)
+        unfinished = sum(kill["half_written"] for kill in kills)
+        repeated = sum(max(0.0, kill["kimg"] - kill["checkpoint_kimg"]) for kill in kills)
         differ = sum(bool(names) for names in stage["different"])
         lines.append(
-            f"{name:12}{len(kills):7}{early:12}{torn:14}{twice:12.3f}{stage['compared']:15}"
+            f"{name:12}{len(kills):7}{early:12}{unfinished:14}{repeated:12.3f}{stage['compared']:15}"
             f"{differ:11}"
         )
     verdict = "equal, bit for bit" if result["equal"] else "NOT EQUAL"
@@ -275,21 +285,16 @@ def table(result: dict) -> str:
 
 
 def main() -> int:
-    """The command."""
-    values = flags.FLAGS
-    if values.work_dir:
-        Path(values.work_dir).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="kill_resume-", dir=values.work_dir) as parent:
-        result = measure(values.kills, values.seed, Path(parent))
-    write_text(Path(values.output), json.dumps(result, indent=1) + "\n")
+    """Runs the benchmark; returns the exit code."""
+    if FLAGS.work_dir:
+        Path(FLAGS.work_dir).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="kill_resume-", dir=FLAGS.work_dir) as parent:
+        result = measure(FLAGS.kills, FLAGS.seed, Path(parent))
+    write_json(Path(FLAGS.output), result)
     print(table(result))
-    print(f"written: {values.output}")
+    print(f"written: {FLAGS.output}")
     return 0 if result["equal"] else 1
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("kills", 20, "SIGKILLs, spread over the four stages", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "of the moments")
-    flags.DEFINE_string("output", "runs/kill_resume.json", "every kill, and what was compared")
-    flags.DEFINE_string("work_dir", None, "where the runs lie meanwhile; they take 2 GB")
     cli.run(main)

@@ -1,71 +1,88 @@
-"""Trains the GAN stage by several recipes, and tells how near to photos each is on the way.
+"""Trains stage gan with several recipes and compares their distances to photos along the way.
 
     python -m benchmarks.recipes --judge_run=runs/celeba64 --kimg=200 --photos=1000 \\
-        --recipe=plain: --recipe=ada:augment=ada "--recipe=wide:width=64 batch_size=32"
+        --recipe=plain: --recipe=ada:gan_augment=ada \\
+        "--recipe=wide:gan_width=64 gan_batch_size=32"
 
-Each recipe is "NAME:FLAG=VALUE FLAG=VALUE ..." over the options of the judged run's gan stage; the
-seed, the photos and the images seen are equal. `fd` is the Frechet distance on the features of that
-run's judge, as its evaluate stage measures it; the seconds are those of the training alone. The
-last table compares with the first recipe: the ratio of the last fd, and the share of the first
-one's time after which its last fd was reached ("-" where it was not).
+A recipe is "NAME:FLAG=VALUE FLAG=VALUE ..."; its flags replace those of the judged run's stage gan.
+With a new --gan_objective the penalty becomes the usual one of that objective. All recipes have the
+same seed, photos and number of images. `fd` is the Frechet distance on the features of that run's
+judge, as stage evaluate measures it; seconds are those of the training alone. The last table
+compares each recipe with the first: the ratio of their last `fd`, and the fraction of the first
+recipe's time after which its last `fd` was reached ("-" if it was not).
 """
 
 import dataclasses
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from cgan_tf.core import cli, quiet
+from cgan_tf.core import cli, options, quiet
 from cgan_tf.core import config as config_module
-from cgan_tf.core.config import Config
+from cgan_tf.core.config import OPTIONS, Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder
 
+if TYPE_CHECKING:  # at run time they would import TensorFlow, with its start-up lines
+    from cgan_tf.data import ImageData
+    from cgan_tf.networks.judge import Judge
+
 FLAGS = flags.FLAGS
 flags.DEFINE_string("judge_run", None, "Run folder whose options, photos and judge are used.")
-flags.DEFINE_multi_string("recipe", [], "NAME:FLAG=VALUE FLAG=VALUE ... (once for each).")
+flags.DEFINE_multi_string("recipe", [], "NAME:FLAG=VALUE FLAG=VALUE ...; give one for each recipe.")
 flags.DEFINE_float("kimg", 200.0, "Length of each training [kimg].", lower_bound=1)
-flags.DEFINE_integer("photos", 0, "Training photos; 0 takes all.", lower_bound=0)
-flags.DEFINE_integer("measurements", 8, "Times that fd is measured in each.", lower_bound=1)
-flags.DEFINE_integer("fakes", 5000, "Samples behind each fd.", lower_bound=100)
-flags.DEFINE_string("output", None, "JSON file of the figures.")
+flags.DEFINE_integer("photos", 0, "Number of training photos; 0 takes all.", lower_bound=0)
+flags.DEFINE_integer("measurements", 8, "Measurements of fd in each training.", lower_bound=1)
+flags.DEFINE_integer("fakes", 5000, "Samples for each fd.", lower_bound=100)
+flags.DEFINE_string("output", "runs/recipes.json", "JSON file of the results.")
 
 
 def parse_recipe(text: str, base: Config) -> tuple[str, Config]:
-    """A recipe's name and options.
-
-    Raises:
-        UserError: no recipe, or an option that makes no sense.
-    """
-    name, colon, options = text.partition(":")
-    if not name or not colon:
-        raise UserError(f"--recipe={text}: write NAME:FLAG=VALUE FLAG=VALUE ...")
-    given = {}
-    for option in options.split():
-        flag, _, value = option.partition("=")
-        if flag not in config_module.stage_fields("gan"):
-            raise UserError(
-                f"--recipe={text}: {flag} is no option of the gan stage"
-                f"{config_module.closest(flag, config_module.stage_fields('gan'))}"
-            )
-        given[flag] = config_module.parse(flag, value)
-    config = dataclasses.replace(base, **({"kimg": FLAGS.kimg} | given))
-    config_module.check(config)
-    return name, config
-
-
-def train(name: str, config: Config, dataset, photos, judge) -> list[dict]:
-    """fd, kimg and seconds of one recipe, in the order of the training; prints them.
+    """A recipe's name and resolved options.
 
     Args:
-        name: the recipe's.
+        text: the value of --recipe.
+        base: the resolved options of the judged run.
+
+    Raises:
+        UserError: a malformed recipe, an unknown flag, or a combination that makes no sense.
+    """
+    name, colon, rest = text.partition(":")
+    if not name or not colon:
+        raise UserError(f"--recipe={text}: write NAME:FLAG=VALUE FLAG=VALUE ...")
+    known = [flag for flag, option in OPTIONS.items() if "gan" in option.stages]
+    given = {}
+    for part in rest.split():
+        flag, _, value = part.partition("=")
+        if flag not in known:
+            raise UserError(
+                f"--recipe={text}: {flag} is not an option of stage gan{cli.closest(flag, known)}"
+            )
+        given[flag] = options.parse(flag, value)
+    values = {"gan_kimg": FLAGS.kimg}
+    # The base is resolved: what depends on the changed options is resolved again.
+    if "gan_objective" in given:
+        values |= {"gan_penalty": config_module.AUTO, "gan_penalty_interval": None}
+    if "gan_penalty" in given:
+        values["gan_penalty_interval"] = None
+    return name, options.resolve(config_module.replace(base, **(values | given)))
+
+
+def train(
+    name: str, config: Config, dataset: "ImageData", photos: "ImageData", judge: "Judge"
+) -> list[dict[str, float]]:
+    """Trains one recipe and prints its lines; returns `fd`, kimg and seconds, in order.
+
+    Args:
+        name: the recipe's name.
         config: the recipe.
-        dataset: what it trains on.
-        photos: whose held-out photos it is compared with.
-        judge: whose features are compared.
+        dataset: the training photos.
+        photos: the data set whose held-out photos are compared with the samples.
+        judge: its features are compared.
     """
     from cgan_tf.data import pipeline
     from cgan_tf.evaluation import generation
@@ -74,10 +91,10 @@ def train(name: str, config: Config, dataset, photos, judge) -> list[dict]:
 
     precision.seed_everything(config)
     trainer = progressive.make(config, precision.compute_policy(config))
-    rows: list[dict] = []
+    rows: list[dict[str, float]] = []
     start, measuring = time.perf_counter(), 0.0
 
-    def measure_now(seen: int) -> None:
+    def measure(seen: int) -> None:
         nonlocal measuring
         before = time.perf_counter()
         if seen:
@@ -91,8 +108,11 @@ def train(name: str, config: Config, dataset, photos, judge) -> list[dict]:
                 "fd_over_floor": block["fd_over_floor"],
             }
             rows.append(row)
-            print(f"{name:16s}{row['kimg']:8.0f}{row['seconds']:9.0f}{row['fd']:9.2f}"
-                  f"{row['fd_over_floor']:9.2f}", flush=True)  # fmt: skip
+            print(
+                f"{name:16}{row['kimg']:8.0f}{row['seconds']:9.0f}{row['fd']:9.2f}"
+                f"{row['fd_over_floor']:9.2f}",
+                flush=True,
+            )
         measuring += time.perf_counter() - before
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -101,26 +121,36 @@ def train(name: str, config: Config, dataset, photos, judge) -> list[dict]:
         loop.train(
             trainer,
             lambda seen, size: pipeline.training_batches(
-                dataset, "train", size, config.seed, start=seen, flip=config.flip,
+                dataset,
+                "train",
+                size,
+                config.seed,
+                start=seen,
+                flip=config.flip,
                 passes=config.gan.d_steps,
             ),
-            config.gan.kimg, config.gan.batch_size * config.gan.d_steps, stage, config,
-            picture=measure_now, picture_kimg=FLAGS.kimg / FLAGS.measurements,
+            config.gan.kimg,
+            config.gan.batch_size * config.gan.d_steps,
+            stage,
+            config,
+            picture=measure,
+            picture_kimg=FLAGS.kimg / FLAGS.measurements,
             say=lambda _: None,
-        )  # fmt: skip
+        )
     return rows
 
 
-def share_of_time(rows: list[dict], first: list[dict]) -> float | None:
-    """Time to the first recipe's last fd, as a share of that one's; None if it is not reached."""
-    reached = [row["seconds"] for row in rows if row["fd"] <= first[-1]["fd"]]
-    return reached[0] / first[-1]["seconds"] if reached else None
+def fraction_of_time(rows: list[dict[str, float]], first: list[dict[str, float]]) -> float | None:
+    """Time to the first recipe's last `fd`, as a fraction of its time; None if not reached."""
+    achieved = [row["seconds"] for row in rows if row["fd"] <= first[-1]["fd"]]
+    return achieved[0] / first[-1]["seconds"] if achieved else None
 
 
 def main() -> None:
+    """Runs the benchmark."""
     cli.require("judge_run")
     if not FLAGS.recipe:
-        raise UserError("--recipe: give some, e.g. --recipe=plain: --recipe=ada:augment=ada")
+        raise UserError("--recipe: give some, e.g. --recipe=plain: --recipe=ada:gan_augment=ada")
     run = RunFolder(FLAGS.judge_run)
     base = run.load_config()
     recipes = dict(parse_recipe(text, base) for text in FLAGS.recipe)
@@ -141,23 +171,23 @@ def main() -> None:
         splits["train"] = splits["train"][: FLAGS.photos]
     dataset = dataclasses.replace(photos, splits=splits)
     print(f"{len(splits['train'])} training photos, {base.resolution} px, seed {base.seed}")
-    print(f"{'recipe':16s}{'kimg':>8s}{'seconds':>9s}{'fd':>9s}{'/ floor':>9s}")
+    print(f"{'recipe':16}{'kimg':>8}{'seconds':>9}{'fd':>9}{'/ floor':>9}")
     results = {
         name: train(name, config, dataset, photos, judge) for name, config in recipes.items()
     }
     first = next(iter(results.values()))
-    print(f"{'':16s}{'last fd / first':>17s}{'time to its fd':>17s}")
+    print(f"{'':16}{'last fd / first':>17}{'time to its fd':>17}")
     for name, rows in results.items():
-        share = share_of_time(rows, first)
-        text = "-" if share is None else f"{share:.3f}"
-        print(f"{name:16s}{rows[-1]['fd'] / first[-1]['fd']:17.3f}{text:>17s}")
-    if FLAGS.output:
-        write_json(Path(FLAGS.output), {
-            "photos": len(splits["train"]),
-            "recipes": {name: config_module.to_dict(config) for name, config in recipes.items()},
-            "rows": results,
-        })  # fmt: skip
-        print(f"written: {FLAGS.output}")
+        fraction = fraction_of_time(rows, first)
+        cell = "-" if fraction is None else f"{fraction:.3f}"
+        print(f"{name:16}{rows[-1]['fd'] / first[-1]['fd']:17.3f}{cell:>17}")
+    content = {
+        "photos": len(splits["train"]),
+        "recipes": {name: config_module.to_dict(config) for name, config in recipes.items()},
+        "rows": results,
+    }
+    write_json(Path(FLAGS.output), content)
+    print(f"written: {FLAGS.output}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The networks of `cgan_tf.networks.dcgan` and the textbook step of a GAN, in PyTorch.
 
-For `benchmarks.train_step` alone, which runs it beside the project's own step; it imports nothing
-of TensorFlow, whose threads would run beside PyTorch's.
+Only for `benchmarks.train_step`. Imports nothing of TensorFlow, whose threads would compete with
+PyTorch's.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 LOWEST, SLOPE = 4, 0.2  # as in cgan_tf.networks.dcgan
-EPSILON, MOMENTUM = 1e-3, 0.1  # Keras's batch norm; PyTorch counts the momentum from the other end
+EPSILON, MOMENTUM = 1e-3, 0.1  # of Keras's batch norm; PyTorch's momentum is 1 - Keras's
 
 
 class Generator(nn.Module):
@@ -34,7 +34,7 @@ class Generator(nn.Module):
 
 
 class MinibatchStd(nn.Module):
-    """One channel more: how much the images of a group differ, in float32."""
+    """Appends a channel with the mean standard deviation within a group, computed in float32."""
 
     def __init__(self, group: int = 4) -> None:
         super().__init__()
@@ -74,16 +74,16 @@ def textbook_step(
     best: bool,
     compiled: bool = False,
 ) -> tuple[Callable[[], float], tuple[int, int]]:
-    """A function that makes one step: D on reals and on fakes, then G through D.
+    """Builds one step: D on reals and on fakes, then G through D.
 
     Args:
-        resolution: side of the image in px.
-        z_dim: size of the latent.
+        resolution: image size, px.
+        z_dim: dimension of the latent.
         widths: channels of the feature maps, coarsest first.
         batch_size: N.
         rates: learning rates of G and D, and Adam's two betas.
-        best: channels_last, bfloat16 autocast, Adam's fused kernel; else float32 as it comes.
-        compiled: both models through `torch.compile`.
+        best: use channels_last, bfloat16 autocast and Adam's fused kernel; else plain float32.
+        compiled: compile both models with `torch.compile`.
 
     Returns:
         The step, which returns the sum of its losses, and the number of weights of G and of D.
@@ -110,7 +110,7 @@ def textbook_step(
         d_loss.backward()
         d_optimizer.step()
 
-        d.requires_grad_(False)  # no gradient of D's weights, which G's step does not use
+        d.requires_grad_(False)  # G's step needs no gradient of D's weights
         with torch.autocast("cpu", torch.bfloat16, enabled=best):
             fake_logits = run_d(run_g(torch.randn(batch_size, z_dim)))
         g_loss = softplus(-fake_logits.float()).mean()
