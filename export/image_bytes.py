@@ -64,7 +64,10 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     size = tf.abs(tf.cast(size, tf.int64))
     fits = tf.debugging.Assert(
         tf.reduce_all(size > 0) & (size[0] <= MAX_PIXELS // tf.maximum(size[1], 1)),
-        [f"image_bytes: an image has 1 to {MAX_PIXELS // 1_000_000} million pixels, not", size],
+        [
+            f"image_bytes: an image must have 1 to {MAX_PIXELS // 1_000_000} million pixels, not",
+            size,
+        ],
     )
     with tf.control_dependencies([fits]):
         pixels = tf.case(

@@ -1,7 +1,6 @@
-"""An exported SavedModel is read by TensorFlow's C loader, which knows nothing of Python."""
+"""TensorFlow's C API loads and runs an exported SavedModel, without Python."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,43 +8,51 @@ import fake_run
 import numpy as np
 import pytest
 import tensorflow as tf
+from programs import find
 
-from cgan_tf.editing.network import Translator
+from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.export import saved_model
 from cgan_tf.export.serving.model import serving_graph
 
-COMPILER = shutil.which("gcc")
-SOURCE = Path(__file__).parent / "helpers" / "c_loader.c"
+SOURCE = Path(__file__).parents[1] / "helpers" / "c_loader.c"
 
 
 @pytest.fixture(scope="module")
 def loader(tmp_path_factory):
     """The compiled program."""
-    if COMPILER is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("gcc is missing; install it")
-        pytest.skip("gcc is missing: TensorFlow's C loader cannot be tried")
+    compiler = find("gcc")
     program = tmp_path_factory.mktemp("c") / "c_loader"
     libraries = tf.sysconfig.get_lib()
     subprocess.run(
-        [COMPILER, "-O1", "-Wall", "-Werror", f"-I{tf.sysconfig.get_include()}", str(SOURCE),
-         "-o", str(program), f"-L{libraries}", f"-Wl,-rpath,{libraries}",
-         "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"],
+        [
+            compiler,
+            "-O1",
+            "-Wall",
+            "-Werror",
+            f"-I{tf.sysconfig.get_include()}",
+            str(SOURCE),
+            "-o",
+            str(program),
+            f"-L{libraries}",
+            f"-Wl,-rpath,{libraries}",
+            "-l:libtensorflow_cc.so.2",
+            "-l:libtensorflow_framework.so.2",
+        ],
         check=True,
-    )  # fmt: skip
+    )
     return program
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    translator = Translator.from_run(fake_run.shared_run().path, scores=True)
+    translator = EditingNetwork.from_run(fake_run.shared_run().path, scores=True)
     folder = tmp_path_factory.mktemp("exported") / "1"
     saved_model.write(translator, folder)
     return translator, folder
 
 
 def run(loader, folder, output, *inputs):
-    """The program, given tensor names with their arrays."""
+    """Runs the program on tensor names with their arrays."""
     arguments, data = [], b""
     for name, value in inputs:
         arguments += [name, ",".join(map(str, value.shape))]
@@ -58,20 +65,23 @@ def run(loader, folder, output, *inputs):
     )
 
 
-def test_the_c_loader_gives_what_keras_gives(loader, exported):
+def test_the_c_loader_and_keras_agree(loader, exported):
     translator, folder = exported
     draw = np.random.Generator(np.random.PCG64(8))
     image = np.float32(draw.uniform(-1, 1, (2, 32, 32, 3)))
     strengths = np.float32(draw.uniform(-1, 1, (2, 3)))
     names = tensor_names(folder, "translate")
     done = run(
-        loader, folder, names["outputs"]["image"],
-        (names["inputs"]["image"], image), (names["inputs"]["strengths"], strengths),
-    )  # fmt: skip
+        loader,
+        folder,
+        names["outputs"]["image"],
+        (names["inputs"]["image"], image),
+        (names["inputs"]["strengths"], strengths),
+    )
     assert done.returncode == 0, done.stderr.decode()
     given = np.array(done.stdout.split(), np.float32).reshape(image.shape)
     expected = translator.translate(tf.constant(image), tf.constant(strengths)).numpy()
-    assert expected.std() > 0.01  # a picture, not a constant
+    assert expected.std() > 0.01  # an image, not a constant
     np.testing.assert_allclose(given, expected, atol=1e-4, rtol=0)
 
 
@@ -79,15 +89,17 @@ def test_the_c_loader_refuses_another_shape(loader, exported):
     _, folder = exported
     names = tensor_names(folder, "generate")
     done = run(
-        loader, folder, names["outputs"]["image"],
+        loader,
+        folder,
+        names["outputs"]["image"],
         (names["inputs"]["latent"], np.zeros((1, 24), np.float32)),
         (names["inputs"]["strengths"], np.zeros((1, 2), np.float32)),
-    )  # fmt: skip
+    )
     assert done.returncode == 1 and b"c_loader: " in done.stderr
 
 
 def tensor_names(folder, signature):
-    """The graph's names of a signature's inputs and outputs."""
+    """The graph's tensor names of a signature's inputs and outputs."""
     definition = serving_graph(folder).signature_def[signature]
     return {
         side: {name: info.name for name, info in getattr(definition, side).items()}

@@ -1,4 +1,4 @@
-"""export.device: the generator in the form for devices draws what the ordinary one draws."""
+"""export.device_generator: the form for devices generates the same images as the original."""
 
 import keras
 import numpy as np
@@ -6,15 +6,15 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from cgan_tf.editing.network import Translator
-from cgan_tf.export import device, saved_model, tflite
+from cgan_tf.editing.network import EditingNetwork
+from cgan_tf.export import device_generator, saved_model, tflite
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.stylegan import StyleGenerator
 
 
-def settled(generator: keras.Model) -> keras.Model:
-    """With statistics and offsets that a training could have left."""
+def with_trained_statistics(generator: keras.Model) -> keras.Model:
+    """Sets batch-norm statistics and offsets that training could produce."""
     draw = np.random.default_rng(0)
     for weight in generator.weights:
         value = draw.normal(size=weight.shape) * 0.3
@@ -25,8 +25,8 @@ def settled(generator: keras.Model) -> keras.Model:
 
 
 @pytest.mark.parametrize("filters", [3, 12])
-@pytest.mark.parametrize("form", [device.UpConvolution, device.UpProduct])
-def test_the_forms_of_a_transposed_convolution(form, filters):
+@pytest.mark.parametrize("form", [device_generator.UpConvolution, device_generator.UpProduct])
+def test_both_replacements_equal_a_transposed_convolution(form, filters):
     draw = np.random.default_rng(1)
     kernel = draw.normal(size=(4, 4, filters, 5)).astype(np.float32)
     bias = draw.normal(size=filters).astype(np.float32)
@@ -37,20 +37,20 @@ def test_the_forms_of_a_transposed_convolution(form, filters):
 
 @pytest.mark.parametrize("norm", ["batch", "pixel"])
 @pytest.mark.parametrize("equalized_lr", [False, True])
-def test_the_same_images(norm, equalized_lr):
-    generator = settled(Generator(32, 6, 4, norm=norm, equalized_lr=equalized_lr))
+def test_the_device_form_generates_the_same_images(norm, equalized_lr):
+    generator = with_trained_statistics(Generator(32, 6, 4, norm=norm, equalized_lr=equalized_lr))
     latent = np.random.default_rng(2).normal(size=(5, 6)).astype(np.float32)
     wanted = generator(latent, training=False).numpy()
     assert wanted.std() > 0.1
-    got = device.DeviceGenerator(generator)(latent)
+    got = device_generator.DeviceGenerator(generator)(latent)
     np.testing.assert_allclose(got, wanted, atol=2e-5)
 
 
-def test_its_operators():
-    """No transposed convolution, and no batch norm beside the products and convolutions."""
-    generator = settled(Generator(32, 6, 8))
+def test_the_operators_of_the_device_form():
+    """No transposed convolutions, and batch norm is folded into the products and convolutions."""
+    generator = with_trained_statistics(Generator(32, 6, 8))
     assert any(isinstance(layer, layers.Conv2DTranspose) for layer in generator.layers)
-    generate = tf.function(device.DeviceGenerator(generator), autograph=False)
+    generate = tf.function(device_generator.DeviceGenerator(generator), autograph=False)
     graph = generate.get_concrete_function(tf.TensorSpec((1, 6))).graph
     kinds = [operation.type for operation in graph.get_operations()]
     assert "Conv2DBackpropInput" not in kinds
@@ -58,12 +58,15 @@ def test_its_operators():
     assert not {"Mul", "Rsqrt"} & set(kinds)
 
 
-def test_a_translator_in_the_device_form(tmp_path):
-    generator, encoder = settled(Generator(32, 6, 8)), settled(Encoder(32, (6,), 4))
-    translator = Translator(generator, encoder, {"A": np.ones(6), "B": -np.ones(6)})
+def test_a_network_in_the_device_form(tmp_path):
+    generator, encoder = (
+        with_trained_statistics(Generator(32, 6, 8)),
+        with_trained_statistics(Encoder(32, (6,), 4)),
+    )
+    translator = EditingNetwork(generator, encoder, {"A": np.ones(6), "B": -np.ones(6)})
     image = np.random.default_rng(3).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
     strengths = np.float32([[0.5, -0.2]])
-    slim = device.for_device(translator)
+    slim = device_generator.for_device(translator)
     assert slim.attributes == ("A", "B") and slim.resolution == 32
     np.testing.assert_allclose(
         slim.translate(image, strengths), translator.translate(image, strengths), atol=2e-5
@@ -73,8 +76,8 @@ def test_a_translator_in_the_device_form(tmp_path):
     assert "TRANSPOSE_CONV" not in operators and "DEPTH_TO_SPACE" in operators
 
 
-def test_stylegan_stays():
+def test_a_style_generator_is_not_changed():
     generator = StyleGenerator(32, 6, 4)
     generator.space = "w"
-    translator = Translator(generator, Encoder(32, (6,), 4), {"A": np.ones(6)})
-    assert device.for_device(translator).generator is generator
+    translator = EditingNetwork(generator, Encoder(32, (6,), 4), {"A": np.ones(6)})
+    assert device_generator.for_device(translator).generator is generator

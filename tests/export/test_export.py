@@ -1,6 +1,5 @@
-"""The exported files, the checks that they pass, and what is published when they do not."""
+"""The exported files, their checks, and what is published when a check fails."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -17,11 +16,12 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from cgan_tf import data, export
+from cgan_tf.core import config as config_module
 from cgan_tf.core import run_folder
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash, write_json
 from cgan_tf.editing import backends, description, detail
-from cgan_tf.editing.network import Translator
+from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.export import parity, saved_model, stage, tflite, variants
 
 ROOT = Path(__file__).parents[2]
@@ -39,20 +39,20 @@ def exported():
 
 @pytest.fixture(scope="module")
 def translator():
-    return Translator.from_run(fake_run.shared_run().path, scores=True)
+    return EditingNetwork.from_run(fake_run.shared_run().path, scores=True)
 
 
 @pytest.fixture
 def copied_run(tmp_path):
-    """A copy of the shared run that a test may add to."""
+    """A copy of the shared run that a test may change."""
     shutil.copytree(fake_run.shared_run().path, tmp_path / "run")
     return run_folder.RunFolder(tmp_path / "run")
 
 
-# ---- what is in the files ----------------------------------------------------------------------
+# ---- content of the files ----------------------------------------------------------------------
 
 
-def test_what_is_published(exported):
+def test_published_files(exported):
     assert sorted(os.listdir(exported)) == [
         "model.json",
         "report.json",
@@ -68,7 +68,7 @@ def test_what_is_published(exported):
     assert sorted(os.listdir(version / "assets.extra")) == ["model.json"]
 
 
-def test_the_report_of_a_good_export(exported):
+def test_the_report_of_an_export_that_passes(exported):
     report = json.loads((exported / "report.json").read_text())
     assert report["passed"] is True
     assert report["photos"] == {"data": "synthetic", "split": "validation", "n": 10}
@@ -80,7 +80,7 @@ def test_the_report_of_a_good_export(exported):
         assert variant["bound"] == bound
         assert all(one["n"] == 10 and one["finite"] for one in variant["signatures"].values())
         assert all(one["max_difference"] <= bound for one in variant["signatures"].values())
-    # A variant that computed something else, or nothing, would not differ a little.
+    # float16 rounds, so a difference of 0 would mean that nothing was compared.
     half = report["variants"]["translator_float16"]["signatures"]
     assert 1e-5 < half["translate"]["max_difference"]
     assert list(half) == ["translate", "encode", "generate"]
@@ -100,26 +100,42 @@ def test_the_report_of_a_good_export(exported):
 
 def test_model_json(exported):
     text = (exported / "model.json").read_text()
-    description = json.loads(text)
-    assert list(description) == [
-        "format", "attributes", "scores", "calibration", "keep_detail", "image", "resolution",
-        "crop", "usual_psnr", "space", "latent_shape", "truncation", "z_dim", "prior", "signatures",
-        "hashes", "license", "data", "versions",
-    ]  # fmt: skip
-    assert description["attributes"] == NAMES
-    assert set(NAMES) < set(description["scores"])
-    assert description["calibration"]["Smiling"] == [{"strength": 1.0, "change": 0.5, "n": 10}]
-    assert description["keep_detail"] == {
+    about = json.loads(text)
+    assert list(about) == [
+        "format",
+        "attributes",
+        "scores",
+        "calibration",
+        "keep_detail",
+        "image",
+        "resolution",
+        "crop",
+        "psnr_p5",
+        "space",
+        "latent_shape",
+        "truncation",
+        "z_dim",
+        "prior",
+        "signatures",
+        "hashes",
+        "license",
+        "data",
+        "versions",
+    ]
+    assert about["attributes"] == NAMES
+    assert set(NAMES) < set(about["scores"])
+    assert about["calibration"]["Smiling"] == [{"strength": 1.0, "change": 0.5, "n": 10}]
+    assert about["keep_detail"] == {
         name: {"factor": 1.5, "footprint": detail.encode(fake_run.footprint(name))}
         for name in NAMES
     }
-    assert description["usual_psnr"] == fake_run.USUAL_PSNR
-    assert (description["resolution"], description["z_dim"]) == (32, 24)
-    assert (description["space"], description["prior"]) == ("z", "normal")
-    assert description["crop"] == "center_square"
+    assert about["psnr_p5"] == fake_run.USUAL_PSNR
+    assert (about["resolution"], about["z_dim"]) == (32, 24)
+    assert (about["space"], about["prior"]) == ("z", "normal")
+    assert about["crop"] == "center_square"
     generator = fake_run.shared_run().stage("gan").model / "weights.h5"
-    assert description["hashes"]["gan/model/weights.h5"] == file_hash(generator)
-    assert len(description["hashes"]) == 6
+    assert about["hashes"]["gan/model/weights.h5"] == file_hash(generator)
+    assert len(about["hashes"]) == 6
     for copy in (
         "saved_model/1/assets.extra/model.json",
         "translator_float32.json",
@@ -128,7 +144,7 @@ def test_model_json(exported):
         assert (exported / copy).read_text() == text
     for name in ("translator_float32.tflite", "translator_float16.tflite"):
         content = (exported / name).read_bytes()
-        assert description.tflite_description(exported / name, content) == description
+        assert description.tflite_description(exported / name, content) == about
 
 
 def test_saved_model_signatures(exported):
@@ -143,9 +159,10 @@ def test_saved_model_signatures(exported):
         "sample": ({"z": latent}, {"image": image}),
         "attributes": ({"image": image}, {"scores": (None, scores)}),
         "translate_bytes": (
-            {"image_bytes": (None,), "strengths": (None, 3)}, {"image_bytes": (None,)}
+            {"image_bytes": (None,), "strengths": (None, 3)},
+            {"image_bytes": (None,)},
         ),
-    }  # fmt: skip
+    }
     assert set(loaded.signatures) == set(expected)
     for name, (inputs, outputs) in expected.items():
         signature = loaded.signatures[name]
@@ -170,8 +187,8 @@ def test_saved_model_takes_any_batch(exported):
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 3e38])
-def test_saved_model_refuses_what_is_not_finite(exported, wrong):
-    """Also what overflows on its way; the next request is answered again."""
+def test_saved_model_refuses_values_that_are_not_finite(exported, wrong):
+    """Also values that overflow on the way; the next request works again."""
     loaded = tf.saved_model.load(str(exported / "saved_model" / "1"))
     good = {
         "image": tf.zeros((2, 32, 32, 3)),
@@ -194,15 +211,16 @@ def test_saved_model_refuses_what_is_not_finite(exported, wrong):
         np.testing.assert_array_equal(before, after)
 
 
-def cli(*arguments):
+def saved_model_cli(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", *map(str, arguments)],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
 
 
-def test_saved_model_cli_finds_nothing_to_warn_of(exported):
-    done = cli("scan", "--dir", exported / "saved_model" / "1")
+def test_saved_model_cli_gives_no_warning(exported):
+    done = saved_model_cli("scan", "--dir", exported / "saved_model" / "1")
     assert done.returncode == 0, done.stderr
     assert "does not contain the default denylisted ops" in done.stdout
 
@@ -210,7 +228,7 @@ def test_saved_model_cli_finds_nothing_to_warn_of(exported):
 @pytest.mark.slow
 def test_saved_model_cli_shows_and_runs_it(exported, tmp_path):
     folder = exported / "saved_model" / "1"
-    shown = cli("show", "--dir", folder, "--all")
+    shown = saved_model_cli("show", "--dir", folder, "--all")
     assert shown.returncode == 0, shown.stderr
     for name in (*saved_model.SERVER_SIGNATURES, "serving_default"):
         assert f"signature_def['{name}']" in shown.stdout
@@ -218,15 +236,26 @@ def test_saved_model_cli_shows_and_runs_it(exported, tmp_path):
     file = tmp_path / "inputs.npz"
     np.savez(file, latent=latent, strengths=np.zeros((2, 3), np.float32))
     given = f"latent={file}[latent];strengths={file}[strengths]"
-    done = cli("run", "--dir", folder, "--tag_set", "serve", "--signature_def", "generate",
-               "--inputs", given, "--outdir", tmp_path)  # fmt: skip
+    done = saved_model_cli(
+        "run",
+        "--dir",
+        folder,
+        "--tag_set",
+        "serve",
+        "--signature_def",
+        "generate",
+        "--inputs",
+        given,
+        "--outdir",
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     loaded = tf.saved_model.load(str(folder))
-    wanted = loaded.signatures["generate"](latent=latent, strengths=tf.zeros((2, 3)))["image"]
-    np.testing.assert_allclose(np.load(tmp_path / "image.npy"), wanted, atol=1e-5)
+    expected = loaded.signatures["generate"](latent=latent, strengths=tf.zeros((2, 3)))["image"]
+    np.testing.assert_allclose(np.load(tmp_path / "image.npy"), expected, atol=1e-5)
 
 
-def test_saved_model_holds_the_weights_once(exported, translator):
+def test_saved_model_contains_each_weight_once(exported, translator):
     expected = sum(4 * int(np.prod(weight.shape)) for weight in translator.weights)
     assert saved_model.stored_bytes(exported / "saved_model" / "1") == expected
     data_file = exported / "saved_model" / "1" / "variables" / "variables.data-00000-of-00001"
@@ -244,12 +273,12 @@ def test_weights_written_twice_are_noticed(tmp_path):
     archive.write_out(str(tmp_path / "once"), verbose=False)
     assert saved_model.check_weights(tmp_path / "once", 60) is None
     assert saved_model.check_weights(tmp_path / "once", 64) == (
-        "holds 60 bytes of weights instead of 64: not each weight once"
+        "contains 60 bytes of weights instead of 64: not each weight once"
     )
 
 
 @pytest.mark.parametrize("name, itemsize", [("translator_float32", 4), ("translator_float16", 2)])
-def test_tflite_signatures_and_insides(exported, translator, name, itemsize):
+def test_tflite_signatures_operators_and_weights(exported, translator, name, itemsize):
     content = (exported / f"{name}.tflite").read_bytes()
     interpreter = Interpreter(model_content=content)
     assert interpreter.get_signature_list() == {
@@ -261,8 +290,20 @@ def test_tflite_signatures_and_insides(exported, translator, name, itemsize):
     given = {key: value["shape"].tolist() for key, value in runner.get_input_details().items()}
     assert given == {"image": [1, 32, 32, 3], "strengths": [1, 3]}
     assert all(value["dtype"] == np.float32 for value in runner.get_input_details().values())
-    known = {"ADD", "CONCATENATION", "CONV_2D", "DEPTH_TO_SPACE", "DEQUANTIZE", "FULLY_CONNECTED",
-             "LEAKY_RELU", "PAD", "RESHAPE", "SPLIT", "STRIDED_SLICE", "TANH"}  # fmt: skip
+    known = {
+        "ADD",
+        "CONCATENATION",
+        "CONV_2D",
+        "DEPTH_TO_SPACE",
+        "DEQUANTIZE",
+        "FULLY_CONNECTED",
+        "LEAKY_RELU",
+        "PAD",
+        "RESHAPE",
+        "SPLIT",
+        "STRIDED_SLICE",
+        "TANH",
+    }
     found = set(tflite.operators(content))
     assert found <= known and {"CONV_2D", "DEPTH_TO_SPACE", "TANH"} <= found
     weights = sum(
@@ -294,7 +335,7 @@ def test_a_file_without_its_weights_is_noticed(tmp_path):
     content = convert_function(tmp_path, add_one)
     assert tflite.check_file(content, [], 4) is None
     reason = tflite.check_file(content, [(100, 100), (100,)], 4)
-    assert reason.startswith("holds ") and reason.endswith("expected 40,000 to 105,936")
+    assert reason.startswith("contains ") and reason.endswith("expected 40,000 to 105,936")
 
 
 def test_an_operator_outside_the_builtins_is_noticed(tmp_path):
@@ -326,7 +367,7 @@ def test_a_weight_stored_twice_in_a_tflite_file_is_noticed(tmp_path):
     twin.__dict__.update(vars(tensor), buffer=len(model.buffers) - 1)
     model.subgraphs[0].tensors.append(twin)
     assert tflite.check_file(tflite.pack(model), [kernel.shape] * 2, 4) == (
-        "holds a weight more than once"
+        "contains a weight more than once"
     )
 
 
@@ -346,8 +387,8 @@ def test_metadata_survives_and_the_model_still_runs(tmp_path):
 # ---- the parity check --------------------------------------------------------------------------
 
 
-class Line(backends.Editor):
-    """encode: the image's mean; translate: that plus the strength, and `error` on the last row."""
+class Line(backends.Backend):
+    """encode: the image's mean; translate: mean plus strength, and `error` on the last row."""
 
     def __init__(self, error=0.0, scale=1.0):
         super().__init__(("A",), 2, description.SQUARE_CROP)
@@ -360,7 +401,7 @@ class Line(backends.Editor):
         output = self.scale * image.mean(axis=(1, 2, 3))[:, None]
         if signature == "translate":
             output = output + strengths
-            # Seen by its value, not by its place in a batch.
+            # Recognized by its value, since its position in the batch varies.
             output[image[:, 0, 0, 0] == 1.0] += self.error
         return output
 
@@ -378,7 +419,7 @@ def compare(candidate, inputs, signatures=("translate", "encode"), reference=Non
     return parity.compare(outputs, candidate, inputs, signatures)
 
 
-def test_inputs_are_drawn_from_the_seed(inputs):
+def test_inputs_depend_only_on_the_seed(inputs):
     again = parity.make_inputs(Line(), inputs.image, 5, "normal", seed=1)
     other = parity.make_inputs(Line(), inputs.image, 5, "uniform", seed=2)
     np.testing.assert_array_equal(inputs.strengths, again.strengths)
@@ -400,9 +441,13 @@ def test_all_rows_are_compared_in_batches(inputs):
     np.testing.assert_allclose(figures["translate"]["max_difference"] * scale, 0.38, rtol=1e-6)
     np.testing.assert_allclose(figures["translate"]["mean_difference"] * scale, 0.02, rtol=1e-6)
     assert figures["encode"] == {
-        "n": 19, "finite": True, "scale": 1.0, "max_difference": 0.0, "mean_difference": 0.0,
+        "n": 19,
+        "finite": True,
+        "scale": 1.0,
+        "max_difference": 0.0,
+        "mean_difference": 0.0,
         "psnr": None,
-    }  # fmt: skip
+    }
 
 
 def test_differences_are_relative_to_a_large_latent(inputs):
@@ -411,22 +456,28 @@ def test_differences_are_relative_to_a_large_latent(inputs):
     np.testing.assert_allclose(figures["encode"]["max_difference"], 0.01, rtol=1e-6)
 
 
-class Painter(Line):
-    """Gray images: translate gives the strength, and `error` more."""
+class Gray(Line):
+    """translate returns a gray image of the strength plus `error`."""
 
     def run(self, signature, image, strengths=None):
         return np.broadcast_to((strengths + self.error)[:, :, None, None], image.shape)
 
 
 def test_images_have_a_psnr(inputs):
-    figures = compare(Painter(error=0.02), inputs, ["translate"], Painter())
+    figures = compare(Gray(error=0.02), inputs, ["translate"], Gray())
     np.testing.assert_allclose(figures["translate"]["psnr"], 40.0, atol=1e-4)  # 20 log10(2 / 0.02)
-    assert compare(Painter(), inputs, ["translate"], Painter())["translate"]["psnr"] > 200
+    assert compare(Gray(), inputs, ["translate"], Gray())["translate"]["psnr"] > 200
 
 
 def test_verdict(inputs):
-    good = {"n": 1, "finite": True, "scale": 1.0, "max_difference": 1e-4, "mean_difference": 0.0,
-            "psnr": 30.0}  # fmt: skip
+    good = {
+        "n": 1,
+        "finite": True,
+        "scale": 1.0,
+        "max_difference": 1e-4,
+        "mean_difference": 0.0,
+        "psnr": 30.0,
+    }
     bad = good | {"max_difference": 0.2, "psnr": None}
     bounds = parity.Bounds(max_difference=1e-4)
     assert parity.verdict({"translate": good}, bounds) is None
@@ -436,11 +487,11 @@ def test_verdict(inputs):
     noise = parity.Bounds(psnr=30.0)
     assert parity.verdict({"translate": good, "encode": bad}, noise) is None
     assert parity.verdict({"generate": good | {"psnr": 29.94}}, noise) == (
-        "generate is at 29.9 dB from Keras's images (at least 30)"
+        "generate has a PSNR of 29.9 dB to Keras's images (at least 30)"
     )
     broken = compare(Line(error=np.nan), inputs)
     assert broken["translate"]["max_difference"] is None
-    assert parity.verdict(broken, parity.Bounds(1.0)) == "translate gives NaN or infinite values"
+    assert parity.verdict(broken, parity.Bounds(1.0)) == "translate returns NaN or infinite values"
 
 
 def test_every_signature_is_timed(inputs):
@@ -450,12 +501,12 @@ def test_every_signature_is_timed(inputs):
     assert candidate.batches == [1] * 2 * (parity.WARM_UP + parity.TIMED)
 
 
-# ---- what is published -------------------------------------------------------------------------
+# ---- publishing --------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def fake_build(monkeypatch):
-    """Replaces the slow part by one that writes a file; returns its settings."""
+    """Replaces the slow build by one that writes a single file; returns its settings."""
     settings = {"passed": True, "error": None, "count": 0}
 
     def build(config, folder, dataset, output, say=print):
@@ -479,7 +530,7 @@ def fake_build(monkeypatch):
 
 def export_to(output, restart=False, **options):
     lines = []
-    config = dataclasses.replace(fake_run.shared_run().load_config(), **options)
+    config = config_module.replace(fake_run.shared_run().load_config(), **options)
     stage.export_to(config, fake_run.shared_run(), output, restart, lines.append)
     return lines
 
@@ -494,10 +545,10 @@ def test_a_finished_export_is_kept(tmp_path, fake_build):
     assert listing(output) == ["report.json", "saved_model"]
     assert listing(output.parent) == ["out"]
     assert output.stat().st_mode & 0o777 == 0o755
-    assert export_to(output)[-1].endswith("is finished; nothing to do (--restart begins anew)")
+    assert export_to(output)[-1].endswith("is finished; nothing to do (--restart starts over)")
     assert fake_build["count"] == 1
-    with pytest.raises(UserError, match="holds an export of other models or formats"):
-        export_to(output, formats=("tflite",))
+    with pytest.raises(UserError, match="contains an export of other models or formats"):
+        export_to(output, export_formats=("tflite",))
     lines = export_to(output, restart=True)
     assert f"export: the old export is now {output}.old-001" in lines
     assert listing(output.parent) == ["out", "out.old-001"]
@@ -505,7 +556,7 @@ def test_a_finished_export_is_kept(tmp_path, fake_build):
     assert (output.parent / "out.old-001" / "saved_model" / "saved_model.pb").read_text() == "1"
 
 
-def test_a_failed_export_is_done_again(tmp_path, fake_build):
+def test_a_failed_export_is_repeated(tmp_path, fake_build):
     output = tmp_path / "out"
     fake_build["passed"] = False
     with pytest.raises(UserError, match=r"export: not published: saved_model: it is wrong \(see "):
@@ -516,12 +567,12 @@ def test_a_failed_export_is_done_again(tmp_path, fake_build):
     assert json.loads((output / "report.json").read_text())["passed"] is True
 
 
-def test_other_peoples_folders_are_left_alone(tmp_path, fake_build):
+def test_folders_without_an_export_are_not_touched(tmp_path, fake_build):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file; give a folder"):
         export_to(tmp_path / "file")
     for restart in (False, True):
-        with pytest.raises(UserError, match="is not empty and holds no export"):
+        with pytest.raises(UserError, match="is not empty and contains no export"):
             export_to(tmp_path, restart)
     assert listing(tmp_path) == ["file"] and fake_build["count"] == 0
     (tmp_path / "empty").mkdir()
@@ -536,7 +587,7 @@ def test_an_interrupted_export_leaves_nothing(tmp_path, fake_build):
     assert listing(tmp_path) == []
 
 
-def test_the_stage_before_is_named(tmp_path, copied_run):
+def test_the_missing_stage_is_named(tmp_path, copied_run):
     shutil.rmtree(copied_run.stage("directions").path)
     with pytest.raises(UserError, match="run python train_main.py --stage=directions"):
         stage.export_to(copied_run.load_config(), copied_run, tmp_path / "out")
@@ -550,7 +601,7 @@ def test_the_export_stage(copied_run, fake_build):
     with pytest.raises(KeyboardInterrupt):
         export.run(config, copied_run, dataset, silent)
     assert listing(folder.path) == ["metadata.json"] and not folder.finished()
-    # As a process that was killed while it built, or while it published, leaves it.
+    # As left by a process that was killed while building or publishing.
     (folder.path / ".building-x").mkdir()
     fake_build.update(error=None, passed=False)
     with pytest.raises(UserError, match="export: not published"):
@@ -568,17 +619,20 @@ def test_the_export_stage(copied_run, fake_build):
     assert fake_build["count"] == 3
 
 
-def test_a_variant_that_fails_is_kept_aside(tmp_path, monkeypatch):
+def test_a_variant_that_fails_is_set_aside(tmp_path, monkeypatch):
     monkeypatch.setitem(variants.BOUNDS, "float16", parity.Bounds(max_difference=1e-9))
     with pytest.raises(UserError) as caught:
-        export_to(tmp_path / "out", formats=("tflite",))
+        export_to(tmp_path / "out", export_formats=("tflite",))
     message = str(caught.value)
     assert message.startswith("export: not published: translator_float16: translate differs from ")
     assert message.count("\n") == 0
     assert listing(tmp_path / "out") == [
-        "failed", "model.json", "report.json", "translator_float32.json",
+        "failed",
+        "model.json",
+        "report.json",
+        "translator_float32.json",
         "translator_float32.tflite",
-    ]  # fmt: skip
+    ]
     assert listing(tmp_path / "out" / "failed") == [
         "translator_float16.json",
         "translator_float16.tflite",
@@ -597,7 +651,7 @@ def test_a_graph_that_cannot_be_converted_is_a_failed_variant(tmp_path, monkeypa
 
     monkeypatch.setattr(tflite, "convert", convert)
     with pytest.raises(UserError, match="cannot be converted: some op is not supported"):
-        export_to(tmp_path / "out", formats=("tflite",), quantize=("none",))
+        export_to(tmp_path / "out", export_formats=("tflite",), export_quantize=("none",))
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["variants"]["translator_float32"]["path"] is None
 
@@ -606,8 +660,12 @@ def test_a_graph_that_cannot_be_converted_is_a_failed_variant(tmp_path, monkeypa
 
 
 def shell(*arguments):
-    return subprocess.run([sys.executable, "-m", "cgan_tf", "export", *map(str, arguments)], cwd=ROOT,
-                          capture_output=True, text=True)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", "cgan_tf", "export", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_the_command(copied_run, tmp_path):
@@ -619,18 +677,21 @@ def test_the_command(copied_run, tmp_path):
     assert head.split()[:3] == ["variant", "MB", "difference"]
     assert row.split()[0] == "translator_float16" and row.split()[-1] == "passed"
     assert last == (
-        "beside Keras on 10 validation photos; edits of +1 scored by the regressor; "
+        "compared with Keras on 10 validation photos; edits of +1 scored by the regressor; "
         "ms on one thread"
     )
     assert listing(copied_run.path / "export") == [
-        "metadata.json", "model.json", "report.json", "translator_float16.json",
+        "metadata.json",
+        "model.json",
+        "report.json",
+        "translator_float16.json",
         "translator_float16.tflite",
-    ]  # fmt: skip
+    ]
     assert copied_run.stage("export").finished()
-    assert copied_run.load_config().formats == ("tflite",)
+    assert copied_run.load_config().export.formats == ("tflite",)
 
 
-def test_mistakes_end_in_one_line(copied_run, tmp_path):
+def test_user_errors_are_one_line(copied_run, tmp_path):
     where = f"--run_dir={copied_run.path}"
     for arguments, message in (
         ([], "--run_dir: not given; see --help"),
@@ -639,7 +700,7 @@ def test_mistakes_end_in_one_line(copied_run, tmp_path):
             f"{tmp_path}: no run folder (config.json is missing); give one that train_main.py "
             "has made",
         ),
-        ([where, "--formats="], "--formats=: names nothing to export; see --help"),
+        ([where, "--formats="], "--formats: nothing given; see --help"),
         ([where, "--formats=onnx"], "--formats=onnx: unknown; one of saved_model, tflite, page"),
         ([where, "--quantize=float61"], "--quantize=float61: unknown (did you mean float16?)"),
         ([where, "--outptu=x"], "--outptu: unknown flag; did you mean --output? (see --help)"),

@@ -1,4 +1,4 @@
-"""The gate on edits: closed-form figures, each fault in words, and who scores."""
+"""The check of the edits: closed-form figures, each failure in words, and the scorer."""
 
 import shutil
 import types
@@ -10,7 +10,7 @@ import pytest
 from cgan_tf.core import artifact
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing import backends, description
-from cgan_tf.editing.network import Translator
+from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.export import gates
 from cgan_tf.networks.judge import Judge
 from cgan_tf.stages import judge
@@ -18,8 +18,8 @@ from cgan_tf.stages import judge
 LABELS = np.float32([[0, 1, 0], [0, 0, 1], [1, 0, 1]])  # 3 photos of A, B, C
 
 
-class Painter(backends.Editor):
-    """A 1 px image: red is the photo's + `gain` * A, green + B, blue + `leak` * A."""
+class Shift(backends.Backend):
+    """Edits a 1 px image: adds `gain` * A to red, 0.4 * B to green and `leak` * A to blue."""
 
     def __init__(self, gain=0.4, leak=0.0, offset=0.0, attributes=("A", "B")):
         super().__init__(attributes, 1, description.SQUARE_CROP)
@@ -33,23 +33,23 @@ class Painter(backends.Editor):
         return np.float32(inputs["latent"] + moved).reshape(-1, 1, 1, 3)
 
 
-def see(image):
+def predict(image):
     return image.reshape(-1, 3)
 
 
 def measured(candidate, names=("A", "B", "C"), **reference):
-    scorer = gates.Scorer("judge", ("A", "B", "C"), see)
+    scorer = gates.Scorer("judge", ("A", "B", "C"), predict)
     dataset = types.SimpleNamespace(
         attribute_names=names, labels=np.concatenate([np.ones((5, 3), np.float32), LABELS])
     )
     image = np.full((3, 1, 1, 3), 0.3, np.float32)
-    return gates.Edits(scorer, Painter(**reference), dataset, np.arange(5, 8), image).measure(
+    return gates.Edits(scorer, Shift(**reference), dataset, np.arange(5, 8), image).measure(
         candidate
     )
 
 
-def test_an_equal_editor():
-    figures = measured(Painter())
+def test_equal_models():
+    figures = measured(Shift())
     assert list(figures["attributes"]) == ["A", "B"] and figures["unmeasured"] == []
     assert figures["scorer"] == "judge" and figures["agreement"] == 1.0
     assert figures["predictions"] == (2 + 2) * 3
@@ -59,58 +59,58 @@ def test_an_equal_editor():
     assert gates.verdict(figures) is None
 
 
-def test_a_constant_error_is_no_change():
-    figures = measured(Painter(offset=0.1))
+def test_a_constant_error_does_not_count_as_change():
+    figures = measured(Shift(offset=0.1))
     np.testing.assert_allclose(figures["attributes"]["A"]["target_change"], 0.4, rtol=1e-6)
     np.testing.assert_allclose(figures["attributes"]["A"]["leakage"], 0.0, atol=1e-6)
 
 
-def test_a_part_of_the_change_is_lost():
-    figures = measured(Painter(gain=0.37))
+def test_part_of_the_change_is_lost():
+    figures = measured(Shift(gain=0.37))
     np.testing.assert_allclose(figures["attributes"]["A"]["kept"], 0.925, rtol=1e-6)
     assert figures["attributes"]["B"]["kept"] == 1.0
     assert gates.verdict(figures) == (
         "A +1 changes its probability by +0.370, Keras's by +0.400 (at least 95% of it)"
     )
-    assert gates.verdict(measured(Painter(gain=0.382))) is None
-    assert gates.verdict(measured(Painter(gain=0.5))) is None  # more is no fault
+    assert gates.verdict(measured(Shift(gain=0.382))) is None
+    assert gates.verdict(measured(Shift(gain=0.5))) is None  # a larger change is allowed
 
 
-def test_a_change_near_0_has_no_share():
-    figures = measured(Painter(gain=0.0005), gain=0.001)
+def test_a_change_near_0_has_no_ratio():
+    figures = measured(Shift(gain=0.0005), gain=0.001)
     assert figures["attributes"]["A"]["kept"] is None
     assert gates.verdict(figures) is None
-    assert gates.verdict(measured(Painter(gain=-0.4), gain=-0.4)) is None
-    assert "A +1 changes" in gates.verdict(measured(Painter(gain=-0.45), gain=-0.4))
+    assert gates.verdict(measured(Shift(gain=-0.4), gain=-0.4)) is None
+    assert "A +1 changes" in gates.verdict(measured(Shift(gain=-0.45), gain=-0.4))
 
 
-def test_leakage_is_added():
-    figures = measured(Painter(leak=0.03))
+def test_added_leakage_fails():
+    figures = measured(Shift(leak=0.03))
     one = figures["attributes"]["A"]
     np.testing.assert_allclose(one["leakage"], 0.015, rtol=1e-5)  # the mean of B and C
     np.testing.assert_allclose(one["leakage_added"], 0.015, rtol=1e-5)
     assert gates.verdict(figures) == (
         "A +1 moves the other attributes by 0.015, Keras's by 0.000 (at most 0.01 more)"
     )
-    assert gates.verdict(measured(Painter(leak=0.015))) is None
+    assert gates.verdict(measured(Shift(leak=0.015))) is None
 
 
 def test_predictions_that_change_sides():
-    figures = measured(Painter(offset=0.3), offset=0.1)  # 0.3 + offset is on either side of 0.5
-    assert figures["agreement"] == 4 / 12  # only the target has crossed on both
+    figures = measured(Shift(offset=0.3), offset=0.1)  # 0.3 + offset is on different sides of 0.5
+    assert figures["agreement"] == 4 / 12  # only the target crosses 0.5 with both
     assert gates.verdict(figures) == (
-        "33.3% of the attributes of edited photos are seen as on Keras's (at least 98%)"
+        "33.3% of the predictions on edited photos agree with Keras's (at least 98%)"
     )
 
 
 @pytest.mark.parametrize("agreement, fault", [(0.9801, False), (0.9799, True), (None, False)])
-def test_two_in_a_hundred_may_change_sides(agreement, fault):
-    figures = measured(Painter()) | {"agreement": agreement}
+def test_two_predictions_in_a_hundred_may_change_sides(agreement, fault):
+    figures = measured(Shift()) | {"agreement": agreement}
     assert (gates.verdict(figures) is not None) == fault
 
 
 def test_an_attribute_without_labels_is_not_measured():
-    figures = measured(Painter(), names=("A", "X", "C"))
+    figures = measured(Shift(), names=("A", "X", "C"))
     assert list(figures["attributes"]) == ["A"] and figures["unmeasured"] == ["B"]
 
 
@@ -118,15 +118,15 @@ def test_an_attribute_without_labels_is_not_measured():
 def test_the_judge_scores_where_there_is_one(tmp_path, trained):
     shutil.copytree(fake_run.shared_run().path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    translator = Translator.from_run(folder.path, scores=True)
+    translator = EditingNetwork.from_run(folder.path, scores=True)
     names = translator.regressor.attribute_names
     image = np.float32(np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)))
-    wanted = translator.score(image)
+    expected = translator.score(image)
     if trained:
         model = Judge(names, 32)
         artifact.save_model(model, folder.stage("evaluate").path / judge.FOLDER)
-        wanted = model(image, training=False)
+        expected = model(image, training=False)
     scorer = gates.load_scorer(folder, translator)
     assert scorer.name == ("judge" if trained else "regressor")
     assert scorer.attributes == names
-    np.testing.assert_allclose(scorer.score(image), wanted, atol=1e-5)
+    np.testing.assert_allclose(scorer.score(image), expected, atol=1e-5)

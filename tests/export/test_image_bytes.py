@@ -1,4 +1,4 @@
-"""Encoded pictures in the graph: what the model sees of them is what Python would give it."""
+"""Image files in the graph: the model gets the same input as with Python's decoder and crop."""
 
 import functools
 import io
@@ -25,17 +25,17 @@ def noise(size, mode="RGB"):
     return Image.fromarray(levels, "RGBA").convert(mode)
 
 
-def encode(picture, form, **options):
+def encode(image, form, **options):
     buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
+    image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
 @functools.cache
 def reader(resolution, crop):
-    """`encoded.read` as the graph that it is part of."""
+    """`image_bytes.read_squares` as a graph, as it is exported."""
     return tf.function(
-        lambda data: image_bytes.read(data, resolution, crop),
+        lambda data: image_bytes.read_squares(data, resolution, crop),
         input_signature=[tf.TensorSpec((None,), tf.string)],
     )
 
@@ -54,36 +54,36 @@ def read(data, resolution=16, crop=description.SQUARE_CROP):
         ((89, 109), description.CELEBA_CROP, 32),
         ((89, 109), description.CELEBA_CROP, 128),  # enlarged
         ((89, 109), description.SQUARE_CROP, 32),
-        ((218, 178), description.CELEBA_CROP, 64),  # not upright: the largest square
+        ((218, 178), description.CELEBA_CROP, 64),  # landscape: the largest square
         ((301, 200), description.SQUARE_CROP, 64),
         ((50, 37), description.SQUARE_CROP, 32),
         ((32, 32), description.SQUARE_CROP, 32),
         ((5, 1), description.SQUARE_CROP, 8),
     ],
 )
-def test_the_model_sees_what_python_gives_it(size, crop, resolution):
-    """On noise, the hardest: Pillow's pixels, but for a level where sums are rounded otherwise."""
+def test_the_input_equals_pythons(size, crop, resolution):
+    """On noise, the hardest case: at most one level of difference, where sums round differently."""
     png = encode(noise(size), "PNG")
-    seen = read([png], resolution, crop)
+    given = read([png], resolution, crop)
     pixels = images.decode_bytes(png, "it")
-    wanted, _ = portraits.crop_photo(pixels, resolution, crop == description.CELEBA_CROP)
-    levels = (seen[0] + 1) * 127.5
+    expected, _ = portraits.crop_photo(pixels, resolution, crop == description.CELEBA_CROP)
+    levels = (given[0] + 1) * 127.5
     np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
-    difference = np.abs(np.rint(levels) - wanted)
+    difference = np.abs(np.rint(levels) - expected)
     assert difference.max() <= 1 and difference.mean() <= 0.005
-    assert seen.dtype == np.float32 and seen.shape == (1, resolution, resolution, 3)
+    assert given.dtype == np.float32 and given.shape == (1, resolution, resolution, 3)
 
 
 @pytest.mark.parametrize("size", [(37, 50), (100, 137), (17, 29)])
-def test_where_pillow_takes_the_axes_in_the_other_order(size):
-    """Of some tall pictures it does. What is cut off in between, above white, is then another."""
+def test_tall_images_where_pillow_swaps_the_passes(size):
+    """The values clipped between the passes then differ."""
     smooth = noise((5, 7)).resize(size, Image.Resampling.BICUBIC)
-    seen = read([encode(smooth, "PNG")])
-    wanted = images.center_square_resize(np.asarray(smooth), 16)
-    assert np.abs((seen[0] + 1) * 127.5 - wanted).max() <= 2.01
+    given = read([encode(smooth, "PNG")])
+    expected = images.center_square_resize(np.asarray(smooth), 16)
+    assert np.abs((given[0] + 1) * 127.5 - expected).max() <= 2.01
 
 
-def test_pictures_of_several_sizes_make_a_batch():
+def test_images_of_different_sizes_in_one_batch():
     pngs = [encode(noise(size), "PNG") for size in (WIDE, TALL, (8, 8))]
     together = read(pngs)
     for png, row in zip(pngs, together, strict=True):
@@ -109,12 +109,12 @@ def test_pictures_of_several_sizes_make_a_batch():
         ("L", "JPEG", 1),
     ],
 )
-def test_formats_are_read_as_python_reads_them(mode, form, bound):
+def test_formats_are_decoded_as_in_python(mode, form, bound):
     data = encode(noise(TALL, mode), form)
     pixels = image_bytes.decode(tf.constant(data)).numpy()
-    wanted = images.decode_bytes(data, "it")
-    assert pixels.dtype == np.uint8 and pixels.shape == wanted.shape
-    assert np.abs(np.int16(pixels) - wanted).max() <= bound
+    expected = images.decode_bytes(data, "it")
+    assert pixels.dtype == np.uint8 and pixels.shape == expected.shape
+    assert np.abs(np.int16(pixels) - expected).max() <= bound
 
 
 def test_the_first_frame_of_a_gif():
@@ -122,35 +122,39 @@ def test_the_first_frame_of_a_gif():
     data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
     pixels = image_bytes.decode(tf.constant(data)).numpy()
     assert pixels.shape == (20, 30, 3)
-    assert np.abs(np.int16(pixels) - RED).max() <= 8  # the palette's
+    assert np.abs(np.int16(pixels) - RED).max() <= 8  # error of the palette
 
 
-def test_pngs_are_written_as_python_writes_them():
+def test_pngs_are_encoded_as_in_python():
     draw = np.random.default_rng(0).uniform(-1.2, 1.2, (2, 8, 8, 3)).astype(np.float32)
-    for row, png in zip(draw, image_bytes.write(tf.constant(draw)).numpy(), strict=True):
+    for row, png in zip(draw, image_bytes.write_pngs(tf.constant(draw)).numpy(), strict=True):
         assert png.startswith(b"\x89PNG")
         np.testing.assert_array_equal(images.decode_bytes(png, "it"), images.to_uint8(row))
 
 
-# ---- what is refused ---------------------------------------------------------------------------
+# ---- invalid files -----------------------------------------------------------------------------
 
 
 def png_header(width, height):
-    """A PNG of which nothing but the size is there."""
+    """A PNG that ends after its size."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(
-        ">I", zlib.crc32(header))  # fmt: skip
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + header
+        + struct.pack(">I", zlib.crc32(header))
+    )
 
 
 def jpeg_of(width, height):
-    """A JPEG whose header says another size."""
+    """A JPEG whose header gives a wrong size."""
     data = bytearray(encode(noise(WIDE), "JPEG"))
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
     return bytes(data)
 
 
-LARGE = "image_bytes: pixels of a picture"
+LARGE = "image_bytes: an image must have 1 to"
 OTHER = "image_bytes: no JPEG, PNG, GIF or BMP"
 
 
@@ -160,7 +164,7 @@ OTHER = "image_bytes: no JPEG, PNG, GIF or BMP"
         (b"", OTHER),
         (b"hello", OTHER),
         (b"\x89PN", OTHER),
-        (encode(noise(WIDE), "WEBP"), OTHER),  # its size is written in three ways
+        (encode(noise(WIDE), "WEBP"), OTHER),  # a format that is not supported
         (b"\x89PNG\r\n\x1a\n", None),
         (b"\xff\xd8\xff", None),
         (b"GIF89a", None),
@@ -175,24 +179,24 @@ OTHER = "image_bytes: no JPEG, PNG, GIF or BMP"
         (b"BM" + bytes(16) + struct.pack("<ii", 50_000, -50_000) + bytes(40), LARGE),
     ],
 )
-def test_what_is_no_picture_fails_the_request(data, message):
+def test_an_invalid_file_fails_the_request(data, message):
     good = encode(noise(WIDE), "PNG")
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         read([good, data])
 
 
-def test_the_largest_picture(monkeypatch):
+def test_the_maximum_number_of_pixels(monkeypatch):
     monkeypatch.setattr(image_bytes, "MAX_PIXELS", 600)
     assert image_bytes.decode(tf.constant(encode(noise((30, 20)), "PNG"))).shape == (20, 30, 3)
     for size in ((31, 20), (30, 21)):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="pixels of a picture"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=LARGE):
             image_bytes.decode(tf.constant(encode(noise(size), "PNG")))
 
 
 # ---- the signature -----------------------------------------------------------------------------
 
 
-def test_translate_bytes_is_translate_of_the_pictures():
+def test_translate_bytes_equals_translate():
     model = tf.saved_model.load(str(fake_run.shared_export() / "saved_model" / "1"))
     gray = noise(TALL, "L")
     data = [encode(noise(WIDE), "PNG"), encode(noise(TALL), "JPEG"), encode(gray, "BMP")]
@@ -201,8 +205,8 @@ def test_translate_bytes_is_translate_of_the_pictures():
         image_bytes=tf.constant(data), strengths=tf.constant(strengths)
     )["image_bytes"].numpy()
     image = tf.constant(read(data, 32))
-    wanted = model.signatures["translate"](image=image, strengths=tf.constant(strengths))["image"]
-    for png, row in zip(edited, wanted.numpy(), strict=True):
+    expected = model.signatures["translate"](image=image, strengths=tf.constant(strengths))["image"]
+    for png, row in zip(edited, expected.numpy(), strict=True):
         pixels = images.decode_bytes(png, "it")
         assert np.abs(np.int16(pixels) - images.to_uint8(row)).max() <= 1
     with pytest.raises(tf.errors.InvalidArgumentError, match="no JPEG, PNG, GIF or BMP"):

@@ -1,9 +1,7 @@
-"""The int8 variants and the page that runs the fastest of them, made once for all tests."""
+"""The int8 variants, exported once for all tests, and the page with the fastest of them."""
 
-import dataclasses
 import json
 import os
-import types
 
 import fake_run
 import numpy as np
@@ -11,22 +9,18 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from cgan_tf import export
+from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
 from cgan_tf.editing import description
-from cgan_tf.export import gates, parity, quantization, stage, summary, tflite, variants
+from cgan_tf.export import browser, gates, parity, quantization, stage, summary, tflite, variants
 
 KINDS = ("dynamic", "weight_int8", "int8")
 FLOAT32, INT8 = schema.TensorType.FLOAT32, schema.TensorType.INT8
 
 
-def page_of(write):
-    return types.SimpleNamespace(write=write)
-
-
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """An export of the int8 kinds with a page, the lines that it said, and what the page got."""
+    """An export of the int8 kinds with a page: the folder, its output, and the page's arguments."""
     pages, lines = [], []
 
     def write(output, model, description, variant):
@@ -35,12 +29,12 @@ def exported(tmp_path_factory):
         pages.append((model, description, variant))
 
     output = tmp_path_factory.mktemp("int8") / "export"
-    config = dataclasses.replace(
-        fake_run.shared_run().load_config(), formats=("page",), quantize=KINDS
+    config = config_module.replace(
+        fake_run.shared_run().load_config(), export_formats=("page",), export_quantize=KINDS
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "page", page_of(write), raising=False)
-        # An untrained network's images are noise, that any rounding changes.
+        patch.setattr(browser, "write", write)
+        # The images of an untrained network are noise, which any rounding changes.
         for kind in KINDS:
             patch.setitem(variants.BOUNDS, kind, parity.Bounds(psnr=1.0))
         patch.setattr(gates, "AGREEMENT", 0.0)
@@ -49,7 +43,7 @@ def exported(tmp_path_factory):
     return output, lines, pages
 
 
-def test_what_is_published(exported):
+def test_published_files(exported):
     output, lines, pages = exported
     names = [f"translator_{kind}" for kind in KINDS]
     files = [f"{name}.{suffix}" for name in names for suffix in ("json", "tflite")]
@@ -65,15 +59,17 @@ def test_what_is_published(exported):
         assert figures["bound"] is None and figures["psnr_bound"] == 1.0
         assert figures["signatures"]["translate"]["psnr"] > 10
         assert list(figures["edits"]["attributes"]) == list(fake_run.ATTRIBUTES)
-    psnr = {kind: report["variants"][f"translator_{kind}"]["signatures"]["generate"]["psnr"]
-            for kind in KINDS}  # fmt: skip
+    psnr = {
+        kind: report["variants"][f"translator_{kind}"]["signatures"]["generate"]["psnr"]
+        for kind in KINDS
+    }
     assert psnr["weight_int8"] > psnr["dynamic"] and psnr["weight_int8"] > psnr["int8"]
     assert [line.split(":")[1].strip() for line in lines[-4:-1]] == names
     assert lines[-1] == summary.table(report)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_insides(exported, kind):
+def test_signatures_and_sizes(exported, kind):
     output, *_ = exported
     content = (output / f"translator_{kind}.tflite").read_bytes()
     interpreter = Interpreter(model_content=content)
@@ -87,7 +83,7 @@ def test_insides(exported, kind):
         for details in (runner.get_input_details(), runner.get_output_details()):
             assert all(value["dtype"] == np.float32 for value in details.values())
     float32 = fake_run.shared_export() / "translator_float32.tflite"
-    assert 0.2 < len(content) / float32.stat().st_size < 0.45  # much of it is no weight
+    assert 0.2 < len(content) / float32.stat().st_size < 0.45  # much of it is not weights
     stored = sum(map(len, tflite.constants(content)))
     assert 0.25 < stored / sum(map(len, tflite.constants(float32.read_bytes()))) < 0.3
     text = json.loads((output / "model.json").read_text())
@@ -96,7 +92,7 @@ def test_insides(exported, kind):
 
 
 def test_strengths_are_not_rounded(exported):
-    """The directions stay float32 but where everything must be int8."""
+    """The directions stay float32 except where everything must be int8."""
     output, *_ = exported
     for kind in KINDS:
         model = tflite.read((output / f"translator_{kind}.tflite").read_bytes())
@@ -111,7 +107,7 @@ def test_strengths_are_not_rounded(exported):
 
 
 def test_int8_computes_in_int8(exported):
-    """Nothing but the edges is float32: accelerators that know only int8 run all of it."""
+    """Only inputs and outputs are float32, so int8-only accelerators can run everything else."""
     output, *_ = exported
     model = tflite.read((output / "translator_int8.tflite").read_bytes())
     for graph in model.subgraphs:
@@ -120,8 +116,8 @@ def test_int8_computes_in_int8(exported):
         assert FLOAT32 not in {tensor.type for tensor in inner}
 
 
-def test_weights_behind_the_flatbuffer_are_taken_in(exported):
-    """As the quantizer leaves them; not every reader of the format would find them."""
+def test_weights_after_the_flatbuffer_are_moved_into_it(exported):
+    """The quantizer stores them there, where not every reader would find them."""
     output, *_ = exported
     for kind in KINDS:
         content = (output / f"translator_{kind}.tflite").read_bytes()
@@ -129,10 +125,10 @@ def test_weights_behind_the_flatbuffer_are_taken_in(exported):
         assert not any(buffer.offset > 1 for buffer in raw.buffers)
 
 
-def test_strengths_to_calibrate_with():
-    strengths = quantization.draw_strengths(400, 3, seed=1)
-    np.testing.assert_array_equal(strengths, quantization.draw_strengths(400, 3, seed=1))
-    assert not np.array_equal(strengths, quantization.draw_strengths(400, 3, seed=2))
+def test_calibration_strengths():
+    strengths = quantization.sample_strengths(400, 3, seed=1)
+    np.testing.assert_array_equal(strengths, quantization.sample_strengths(400, 3, seed=1))
+    assert not np.array_equal(strengths, quantization.sample_strengths(400, 3, seed=2))
     assert strengths.shape == (400, 3) and strengths.dtype == np.float32
     every, one = strengths[::2], strengths[1::2]
     assert 0.95 < every.max() <= 1 and -1 <= every.min() < -0.95 and (every != 0).all()
@@ -156,10 +152,9 @@ def variant(passed):
         (("none",), "none"),
     ],
 )
-def test_the_page_runs_the_fastest_that_has_passed(tmp_path, monkeypatch, passed, chosen):
+def test_the_page_has_the_fastest_variant_that_passed(tmp_path, monkeypatch, passed, chosen):
     written = []
-    monkeypatch.setattr(export, "page", page_of(lambda *given: written.append(given)),
-                        raising=False)  # fmt: skip
+    monkeypatch.setattr(browser, "write", lambda *given: written.append(given))
     built = {name: variant(quantize in passed) for quantize, name in tflite.NAMES.items()}
     for name in built:
         (tmp_path / f"{name}.tflite").write_text(name)
@@ -169,12 +164,12 @@ def test_the_page_runs_the_fastest_that_has_passed(tmp_path, monkeypatch, passed
     assert written == [(tmp_path / "page", name, {"attributes": ["A"]}, chosen)]
 
 
-def test_a_page_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+def test_a_page_that_cannot_be_written_fails(tmp_path, monkeypatch):
     def write(output, *_):
         (output / "half").touch()
         raise UserError("--formats=page: npm is missing")
 
-    monkeypatch.setattr(export, "page", page_of(write), raising=False)
+    monkeypatch.setattr(browser, "write", write)
     (tmp_path / "translator_float32.tflite").touch()
     built = {"translator_float32": variant(True)}
     entry = variants.build_page({}, built, tmp_path)
@@ -185,7 +180,7 @@ def test_a_page_that_cannot_be_made_is_told(tmp_path, monkeypatch):
         stage._refuse_failures(report, tmp_path)
     entry = variants.build_page({}, {"translator_int8": variant(True)}, tmp_path)
     assert entry["reason"] == (
-        "no variant for it has passed; it takes dynamic, weight_int8, float16, none"
+        "no suitable variant has passed; the page takes dynamic, weight_int8, float16, none"
     )
 
 
@@ -198,21 +193,28 @@ def test_the_table():
         "encode": {"max_difference": 0.125, "psnr": None},
         "generate": {"max_difference": 0.0625, "psnr": 40.04},
     }
-    attributes = {"A": {"kept": 0.9876, "leakage_added": 0.001},
-                  "B": {"kept": None, "leakage_added": -0.002}}  # fmt: skip
+    attributes = {
+        "A": {"kept": 0.9876, "leakage_added": 0.001},
+        "B": {"kept": None, "leakage_added": -0.002},
+    }
     report = {
         "photos": {"n": 200, "split": "validation"},
         "variants": {
-            "saved_model": {"passed": True, "bytes": 3_000_000,
-                            "signatures": {"encode": {"max_difference": 1e-6, "psnr": None}}},
+            "saved_model": {
+                "passed": True,
+                "bytes": 3_000_000,
+                "signatures": {"encode": {"max_difference": 1e-6, "psnr": None}},
+            },
             "translator_dynamic": {
-                "passed": True, "bytes": 1_234_567, "signatures": signatures,
+                "passed": True,
+                "bytes": 1_234_567,
+                "signatures": signatures,
                 "milliseconds": {"translate": 3.0, "encode": 1.04, "generate": 2.0},
                 "edits": {"scorer": "judge", "agreement": 0.99456, "attributes": attributes},
             },
             "translator_int8": {"passed": False, "reason": "cannot be converted", "path": None},
         },
-    }  # fmt: skip
+    }
     assert summary.table(report).splitlines() == [
         "variant               MB  difference    dB  change kept  leakage added  agree  encode ms"
         "  generate ms  translate ms",
@@ -222,7 +224,8 @@ def test_the_table():
         "          2.0           3.0  passed",
         "translator_int8        -           -     -            -              -      -          -"
         "            -             -  FAILED",
-        "beside Keras on 200 validation photos; edits of +1 scored by the judge; ms on one thread",
+        "compared with Keras on 200 validation photos; edits of +1 scored by the judge; "
+        "ms on one thread",
     ]
     assert summary.line("translator_int8", report["variants"]["translator_int8"]) == (
         "export: translator_int8: FAILED: cannot be converted"

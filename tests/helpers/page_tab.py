@@ -1,4 +1,4 @@
-"""The device page in a browser's tab, and the server that it comes from, for tests."""
+"""The device page in a browser tab, and its web server, for tests."""
 
 import base64
 import functools
@@ -12,14 +12,14 @@ SIDE = 32  # px of the tests' tiny model
 
 
 class Server:
-    """`python -m http.server` in a thread, with a list of what it was asked for."""
+    """`python -m http.server` in a thread, which records all requests."""
 
     def __init__(self, folder):
-        asked = self.asked = []
+        requests = self.requests = []
 
         class Handler(http.server.SimpleHTTPRequestHandler):
             def log_request(self, code="-", size="-"):
-                asked.append((self.command, self.path.lstrip("/"), int(code)))
+                requests.append((self.command, self.path.lstrip("/"), int(code)))
 
             def log_message(self, *arguments):
                 pass
@@ -36,7 +36,7 @@ class Server:
 
 
 def to_text(array):
-    """An array's bytes as base64: lists of numbers pass between Python and the page too slowly."""
+    """An array's bytes as base64; lists of numbers would be too slow to pass to the page."""
     return base64.b64encode(array.tobytes()).decode()
 
 
@@ -45,7 +45,7 @@ def from_text(text, dtype):
 
 
 class Tab:
-    """A tab with the page, and all that it did wrong or asked the network for."""
+    """A tab with the page; records its errors and its network requests."""
 
     def __init__(self, browser, url, prepare=lambda page: None, **options):
         self.context = browser.new_context(**options)
@@ -58,7 +58,7 @@ class Tab:
         self.page.goto(url)
 
     def _note(self, message):
-        # LiteRT's own log comes as errors; of its lines only those are let through.
+        # LiteRT logs everything as errors; ignore its informational lines.
         if message.type == "error" and not re.match(r"(INFO|WARNING): ", message.text):
             self.errors.append(message.text)
 
@@ -90,13 +90,13 @@ class Tab:
         self.idle()
 
     def wait_until(self, condition):
-        """Playwright's own way would need eval(), which the page's policy forbids."""
+        """Polls; Playwright's own wait needs eval(), which the page's policy forbids."""
         self.page.evaluate(f"""async () => {{
             while (!({condition})) await new Promise((resolve) => setTimeout(resolve, 10));
         }}""")
 
     def input(self):
-        """What the model was given, float32 `[R, R, 3]`."""
+        """The model's latest input, float32 `[R, R, 3]`."""
         text = self.page.evaluate("new Uint8Array(editor.input().buffer).toBase64()")
         return from_text(text, np.float32).reshape(SIDE, SIDE, 3)
 

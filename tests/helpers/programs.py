@@ -1,4 +1,4 @@
-"""Programs that some tests need: where they are, or why a test is skipped."""
+"""Finds the programs that some tests need, or skips the test."""
 
 import os
 import shutil
@@ -9,8 +9,8 @@ import pytest
 def find(*names: str) -> str:
     """The path of the first of these programs that is installed.
 
-    Without any the test is skipped with the reason; in continuous integration, where the
-    environment variable CI is "true", it fails, so that nothing is skipped there unseen.
+    If none is, the test is skipped with the reason. In continuous integration, where the
+    environment variable CI is "true", it fails instead, so that nothing is skipped unnoticed.
     """
     for name in names:
         path = shutil.which(name)

@@ -1,7 +1,8 @@
-"""The service as its clients see it: TensorFlow Serving's contract by gRPC and HTTP.
+"""The service from a client's point of view: TensorFlow Serving's interface over gRPC and HTTP.
 
-The suite also fits the real server, where it serves what `python tests/served_model.py DIR` wrote
-under the name `translator`: CGAN_SERVE_REST and CGAN_SERVE_GRPC are its addresses, host:port.
+The same tests run against TensorFlow Serving itself if it serves the model that
+`python tests/helpers/served_model.py DIR` writes, under the name `translator`, and CGAN_SERVE_REST
+and CGAN_SERVE_GRPC are its addresses, host:port.
 """
 
 import base64
@@ -46,12 +47,12 @@ ADDRESSES = [os.environ.get(f"CGAN_SERVE_{name}") for name in ("REST", "GRPC")]
 MODEL = "translator"
 PREDICT = f"/v1/models/{MODEL}:predict"
 MIB = 2**20
-LIMIT = 4 * MIB  # --max_request_mb of the server here
-ours = pytest.mark.skipif(any(ADDRESSES), reason="a limit or an addition of the server here")
+LIMIT = 4 * MIB  # --max_request_mb of the server under test
+ours = pytest.mark.skipif(any(ADDRESSES), reason="a limit or an addition of our own server")
 
 
 class Server(NamedTuple):
-    """Where a server listens; its process, and the file of its stderr, if it is ours."""
+    """A server's addresses; its process and the file with its stderr, if it is our own."""
 
     rest: str
     grpc: str
@@ -64,10 +65,22 @@ def start(model, *flags):
     errors = model / "stderr.txt"
     with errors.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cgan_tf", "serve", f"--model={model}", "--rest_port=0",
-             "--grpc_port=0", f"--max_request_mb={LIMIT // MIB}", *flags],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=file, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "cgan_tf",
+                "serve",
+                f"--model={model}",
+                "--rest_port=0",
+                "--grpc_port=0",
+                f"--max_request_mb={LIMIT // MIB}",
+                *flags,
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+        )
     line = process.stdout.readline()
     found = re.fullmatch(
         r"serving translator version 1 at http://(127\.0\.0\.1:\d+) and grpc (127\.0\.0\.1:\d+) "
@@ -81,7 +94,7 @@ def start(model, *flags):
 
 
 def stopped(server):
-    """Exit code, stdout and stderr of a server that has been told to stop."""
+    """Exit code, stdout and stderr of a server that is stopping."""
     out, _ = server.process.communicate(timeout=120)
     return server.process.returncode, out, server.errors.read_text()
 
@@ -107,7 +120,7 @@ def server(request):
     try:
         yield started
         started.process.terminate()
-        # Whatever the tests did to it: one line at the end, no word of complaint.
+        # After all tests: one line at the end, and nothing on stderr.
         assert stopped(started) == (0, "stopped\n", "")
     finally:
         started.process.kill()
@@ -127,7 +140,7 @@ def predict(channel):
 
 @pytest.fixture(scope="module")
 def inputs(translator):
-    """By name, three rows each."""
+    """Inputs by name, three rows each."""
     draw = np.random.Generator(np.random.PCG64(5))
     return {
         "image": np.float32(draw.uniform(-1, 1, (3, 32, 32, 3))),
@@ -139,7 +152,7 @@ def inputs(translator):
 
 @pytest.fixture(scope="module")
 def expected(translator, inputs):
-    """What Keras gives for them: the names of inputs, the name of the output and its value."""
+    """Keras's outputs by signature: names of the inputs, name of the output, its value."""
     given = {name: tf.constant(value) for name, value in inputs.items()}
     image, strengths, latent = given["image"], given["strengths"], given["latent"]
     both = translator.translate(image, strengths)
@@ -149,11 +162,13 @@ def expected(translator, inputs):
         "translate": (["image", "strengths"], "image", both.numpy()),
         "encode": (["image"], "latent", translator.encode(image).numpy()),
         "generate": (
-            ["latent", "strengths"], "image", translator.generate(latent, strengths).numpy(),
+            ["latent", "strengths"],
+            "image",
+            translator.generate(latent, strengths).numpy(),
         ),
         "sample": (["z"], "image", translator.sample(given["z"]).numpy()),
         "attributes": (["image"], "scores", translator.score(image).numpy()),
-    }  # fmt: skip
+    }
 
 
 def message(signature, given, name=MODEL, version=None, label=None):
@@ -193,25 +208,25 @@ def png(pixels):
 
 
 def bomb():
-    """A PNG of some hundred bytes that says that it has 60,000 x 60,000 pixels."""
+    """A PNG of a hundred bytes whose header claims 60,000 x 60,000 pixels."""
     content = bytearray(png(np.zeros((4, 4, 3), np.uint8)))
     content[16:24] = (60_000).to_bytes(4, "big") * 2
     return bytes(content)
 
 
-def pictures():
+def two_images():
     """Two PNG files of different sizes."""
     draw = np.random.Generator(np.random.PCG64(6))
     return [draw.integers(0, 256, (side, 9, 3), np.uint8) for side in (5, 8)]
 
 
-# ---- right answers -----------------------------------------------------------------------------
+# ---- correct answers ---------------------------------------------------------------------------
 
 SIGNATURES = ["", "serving_default", *served_model.SIGNATURES]
 
 
 @pytest.mark.parametrize("signature", SIGNATURES)
-def test_grpc_gives_what_keras_gives(predict, inputs, expected, signature):
+def test_grpc_equals_keras(predict, inputs, expected, signature):
     names, output, value = expected[signature]
     answer = predict(message(signature, {name: inputs[name] for name in names}))
     assert list(answer.outputs) == [output]
@@ -223,7 +238,7 @@ def test_grpc_gives_what_keras_gives(predict, inputs, expected, signature):
 
 @pytest.mark.parametrize("signature", SIGNATURES)
 @pytest.mark.parametrize("by_rows", [True, False])
-def test_rest_gives_what_keras_gives(server, inputs, expected, signature, by_rows):
+def test_rest_equals_keras(server, inputs, expected, signature, by_rows):
     names, _, value = expected[signature]
     columns = {name: inputs[name].tolist() for name in names}
     if by_rows:
@@ -237,7 +252,7 @@ def test_rest_gives_what_keras_gives(server, inputs, expected, signature, by_row
     np.testing.assert_allclose(given, value, atol=1e-4, rtol=0)
 
 
-def test_the_name_of_an_only_input_may_be_left_out(server, inputs, expected):
+def test_the_name_of_a_single_input_may_be_omitted(server, inputs, expected):
     z, value = inputs["z"].tolist(), expected["sample"][2]
     for key, path in (("instances", PREDICT), ("inputs", f"/v1/models/{MODEL}/versions/1:predict")):
         status, answer = ask(server, "POST", path, {"signature_name": "sample", key: z})
@@ -245,8 +260,8 @@ def test_the_name_of_an_only_input_may_be_left_out(server, inputs, expected):
         np.testing.assert_allclose(next(iter(answer.values())), value, atol=1e-4, rtol=0)
 
 
-def test_values_in_the_fields_of_the_protocol_buffer(predict, inputs, expected):
-    """As clients without TensorFlow send them; one value stands for all of its tensor."""
+def test_values_in_typed_fields_of_the_protocol_buffer(predict, inputs, expected):
+    """As sent by clients without TensorFlow; a single value fills its tensor."""
     image = tf.make_tensor_proto(inputs["image"])
     image.ClearField("tensor_content")
     image.float_val.extend(inputs["image"].ravel())
@@ -254,18 +269,20 @@ def test_values_in_the_fields_of_the_protocol_buffer(predict, inputs, expected):
     strengths.ClearField("tensor_content")
     strengths.float_val.extend([0.5])
     answer = predict(message("translate", {"image": image, "strengths": strengths}))
-    same = predict(message("translate", {
-        "image": inputs["image"], "strengths": np.full((3, 3), 0.5, np.float32)
-    }))  # fmt: skip
+    same = predict(
+        message(
+            "translate", {"image": inputs["image"], "strengths": np.full((3, 3), 0.5, np.float32)}
+        )
+    )
     np.testing.assert_allclose(
         tf.make_ndarray(answer.outputs["image"]), tf.make_ndarray(same.outputs["image"]), atol=1e-5
     )
 
 
-def test_strings_by_grpc(predict):
-    files = pictures()
+def test_strings_over_grpc(predict):
+    files = two_images()
     given = tf.make_tensor_proto([png(one) for one in files])
-    answer = predict(message("turn", {"image_bytes": given}))
+    answer = predict(message("flip", {"image_bytes": given}))
     assert tf.make_ndarray(answer.outputs["height"]).tolist() == [5, 8]
     for before, after in zip(
         files, tf.make_ndarray(answer.outputs["image_bytes"]).tolist(), strict=True
@@ -274,11 +291,11 @@ def test_strings_by_grpc(predict):
 
 
 @pytest.mark.parametrize("by_rows", [True, False])
-def test_strings_by_rest(server, by_rows):
-    files = pictures()
+def test_strings_over_rest(server, by_rows):
+    files = two_images()
     coded = [{"b64": base64.b64encode(png(one)).decode()} for one in files]
     body = {"instances": coded} if by_rows else {"inputs": {"image_bytes": coded}}
-    status, answer = ask(server, "POST", PREDICT, {"signature_name": "turn", **body})
+    status, answer = ask(server, "POST", PREDICT, {"signature_name": "flip", **body})
     assert status == 200
     if by_rows:
         assert [sorted(row) for row in answer["predictions"]] == [["height", "image_bytes"]] * 2
@@ -288,12 +305,12 @@ def test_strings_by_rest(server, by_rows):
     assert outputs["height"] == [5, 8]
     for before, after in zip(files, outputs["image_bytes"], strict=True):
         assert list(after) == ["b64"]
-        turned = Image.open(io.BytesIO(base64.b64decode(after["b64"])))
-        assert np.array_equal(np.asarray(turned), before[::-1])
+        flipped = Image.open(io.BytesIO(base64.b64decode(after["b64"])))
+        assert np.array_equal(np.asarray(flipped), before[::-1])
 
 
-def test_pictures_as_bytes(server, predict, translator, inputs):
-    """The signature of the editor for clients that have files, not numbers."""
+def test_images_as_files(server, predict, translator, inputs):
+    """The editor's signature for clients that send files instead of numbers."""
     levels = np.stack([images.to_uint8(one) for one in inputs["image"]])
     strengths = inputs["strengths"]
     seen = tf.constant(np.stack([images.to_float(one) for one in levels]))
@@ -314,11 +331,11 @@ def test_pictures_as_bytes(server, predict, translator, inputs):
     by_rest = [base64.b64decode(one["b64"]) for one in answer["predictions"]]
     for contents in (tf.make_ndarray(by_grpc).tolist(), by_rest):
         pixels = np.stack([np.asarray(Image.open(io.BytesIO(one))) for one in contents])
-        assert np.abs(pixels - expected).max() <= 1  # where rounding falls on the other side
+        assert np.abs(pixels - expected).max() <= 1  # rounding can differ
 
 
 def test_output_filter(predict):
-    request = message("turn", {"image_bytes": tf.make_tensor_proto([png(pictures()[0])])})
+    request = message("flip", {"image_bytes": tf.make_tensor_proto([png(two_images()[0])])})
     request.output_filter.append("height")
     assert list(predict(request).outputs) == ["height"]
     request.output_filter.append("width")
@@ -327,7 +344,7 @@ def test_output_filter(predict):
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_the_state_of_the_model(server, channel):
+def test_model_status(server, channel):
     stub = model_service_pb2_grpc.ModelServiceStub(channel)
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = MODEL
@@ -349,7 +366,7 @@ def test_the_state_of_the_model(server, channel):
         )
 
 
-def test_the_signatures_of_the_model(server, channel):
+def test_model_metadata(server, channel):
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = MODEL
@@ -357,7 +374,7 @@ def test_the_signatures_of_the_model(server, channel):
     assert (answer.model_spec.name, answer.model_spec.version.value) == (MODEL, 1)
     described = get_model_metadata_pb2.SignatureDefMap()
     assert answer.metadata["signature_def"].Unpack(described)
-    names = {"serving_default", "turn", *served_model.SIGNATURES}
+    names = {"serving_default", "flip", *served_model.SIGNATURES}
     assert names <= set(described.signature_def)
     image = described.signature_def["translate"].inputs["image"]
     assert [dim.size for dim in image.tensor_shape.dim] == [-1, 32, 32, 3]
@@ -373,8 +390,8 @@ def test_the_signatures_of_the_model(server, channel):
     assert [dim["size"] for dim in strengths["tensor_shape"]["dim"]] == ["-1", "3"]
 
 
-def test_many_at_once(server, predict, inputs, expected):
-    """Each gets its own answer, whatever ran beside it."""
+def test_concurrent_requests(server, predict, inputs, expected):
+    """Each request gets its own answer, whatever else is in its batch."""
     names, output, value = expected["translate"]
     bad = message("translate", {"image": inputs["image"]})
 
@@ -419,15 +436,15 @@ def test_ovmsclient_predicts(other_client, inputs, expected):
     np.testing.assert_allclose(answer, expected["serving_default"][2], atol=1e-4, rtol=0)
 
 
-def test_ovmsclient_asks_for_the_state(other_client):
+def test_ovmsclient_reads_the_status(other_client):
     assert other_client.get_model_status(MODEL, 1) == {
         1: {"state": "AVAILABLE", "error_code": 0, "error_message": ""}
     }
 
 
-def test_ovmsclient_asks_for_the_signature(other_client):
+def test_ovmsclient_reads_the_signature(other_client):
     answer = other_client.get_model_metadata(MODEL, 1)
-    if "metadata" in answer:  # by HTTP it knows only its own server's spelling, and hands it on
+    if "metadata" in answer:  # over HTTP it returns the answer of other servers as it is
         definition = answer["metadata"]["signature_def"]["signature_def"]["serving_default"]
         shape = definition["inputs"]["image"]["tensor_shape"]["dim"]
         assert [int(dim["size"]) for dim in shape] == [-1, 32, 32, 3]
@@ -454,7 +471,7 @@ def test_ovmsclient_understands_the_errors(other_client, inputs):
 
 
 def huge(proto):
-    """A tensor that claims to be far larger than what was sent."""
+    """A tensor that claims to be far larger than its data."""
     proto.tensor_shape.dim[0].size = 10**12
     return proto
 
@@ -465,7 +482,7 @@ def cut(proto):
 
 
 def bad_messages(inputs):
-    """PredictRequests by what is wrong with them, each with its code and words of our server."""
+    """Invalid PredictRequests by name, each with its code and words from our server's message."""
     good = {name: inputs[name] for name in ("image", "strengths")}
     image, strengths = good.values()
     invalid, missing = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
@@ -495,24 +512,30 @@ def bad_messages(inputs):
         "version": (message("", good, version=7), missing, "version 7 is not served"),
         "label": (message("", good, label="stable"), invalid, "label 'stable'"),
         "signature": (
-            message("no_such", good), grpc.StatusCode.FAILED_PRECONDITION, "there are attributes, ",
+            message("no_such", good),
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "the model has attr",
         ),
         "no image": (
-            message("turn", {"image_bytes": proto([b"no image at all, " * 3])}), invalid, "turn: ",
+            message("flip", {"image_bytes": proto([b"no image at all, " * 3])}),
+            invalid,
+            "flip: ",
         ),
-    }  # fmt: skip
+    }
 
 
 def limited_messages(inputs):
-    """What the real server's graph would compute, with NaN or long work as the result."""
+    """Requests that TensorFlow Serving would compute, at length or with NaN as the result."""
     good = {name: inputs[name] for name in ("image", "strengths")}
     nan, infinite = (np.full((3, 3), value, np.float32) for value in (np.nan, np.inf))
     invalid = grpc.StatusCode.INVALID_ARGUMENT
     none = {name: value[:0] for name, value in good.items()}
     many = {name: np.repeat(value, 11, 0) for name, value in good.items()}
-    # Beyond float32 after the first product: the result cannot be finite.
-    vast = {"latent": np.full((1, 24), 3e38, np.float32),
-            "strengths": np.full((1, 3), 3e38, np.float32)}  # fmt: skip
+    # Overflows float32 in the first product, so the result cannot be finite.
+    vast = {
+        "latent": np.full((1, 24), 3e38, np.float32),
+        "strengths": np.full((1, 3), 3e38, np.float32),
+    }
     return {
         "NaN": (message("translate", {**good, "strengths": nan}), invalid, "NaN or infinite"),
         "infinite": (message("translate", {**good, "strengths": infinite}), invalid, "NaN or inf"),
@@ -533,22 +556,39 @@ def check_refused(predict, request, code, words):
 
 
 @pytest.mark.parametrize(
-    "what", ["shape", "rank", "count", "type", "strings", "missing", "extra", "name", "claim",
-             "negative", "cut", "no model name", "model", "version", "label", "signature",
-             "no image"],
-)  # fmt: skip
-def test_bad_by_grpc(predict, inputs, what):
+    "what",
+    [
+        "shape",
+        "rank",
+        "count",
+        "type",
+        "strings",
+        "missing",
+        "extra",
+        "name",
+        "claim",
+        "negative",
+        "cut",
+        "no model name",
+        "model",
+        "version",
+        "label",
+        "signature",
+        "no image",
+    ],
+)
+def test_invalid_grpc_requests(predict, inputs, what):
     check_refused(predict, *bad_messages(inputs)[what])
 
 
 @ours
 @pytest.mark.parametrize("what", ["NaN", "infinite", "not finite", "no rows", "rows"])
-def test_refused_by_grpc(predict, inputs, what):
+def test_refused_grpc_requests(predict, inputs, what):
     check_refused(predict, *limited_messages(inputs)[what])
 
 
 @ours
-def test_what_is_not_served(channel):
+def test_calls_that_are_not_served(channel):
     prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     service = model_service_pb2_grpc.ModelServiceStub(channel)
     for call, request in (
@@ -563,17 +603,17 @@ def test_what_is_not_served(channel):
         assert " is not served here; " in error.value.details()
 
 
-def bad_metadata_request(fields):
+def metadata_request(fields):
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
     request.model_spec.name = MODEL
     return request
 
 
 @pytest.mark.parametrize("fields", [[], ["weights"]])
-def test_other_metadata(channel, fields):
+def test_unknown_metadata_fields(channel, fields):
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     with pytest.raises(grpc.RpcError) as error:
-        stub.GetModelMetadata(bad_metadata_request(fields))
+        stub.GetModelMetadata(metadata_request(fields))
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -607,7 +647,7 @@ Z = [0.5] * 24
         ("POST", "/v1/models/nobody:predict", {"instances": [Z]}, 404, "'nobody' is not"),
     ],
 )
-def test_bad_by_rest(server, method, path, body, status, words):
+def test_invalid_rest_requests(server, method, path, body, status, words):
     code, content = ask(server, method, path, body)
     assert code == status, content
     if not any(ADDRESSES):
@@ -625,12 +665,12 @@ def test_bad_by_rest(server, method, path, body, status, words):
         ("sample", [["0.5"] * 24], "z must be float32, not str"),
         ("sample", [[None, *Z[1:]]], "z must be float32, not NoneType"),
         ("sample", [[True, *Z[1:]]], "z must be float32, not bool"),
-        ("turn", [3], 'image_bytes must be a string or {"b64": ...}'),
-        ("turn", [{"b64": "%%%"}], "bad base64"),
-        ("turn", [{"b64": "bm8gaW1hZ2UgYXQgYWxsLCBubyBpbWFnZSBhdCBhbGw="}], "turn: "),
+        ("flip", [3], 'image_bytes must be a string or {"b64": ...}'),
+        ("flip", [{"b64": "%%%"}], "bad base64"),
+        ("flip", [{"b64": "bm8gaW1hZ2UgYXQgYWxsLCBubyBpbWFnZSBhdCBhbGw="}], "flip: "),
     ],
 )
-def test_bad_values_by_rest(server, signature, inputs, words):
+def test_invalid_rest_values(server, signature, inputs, words):
     body = {"signature_name": signature, "inputs": inputs}
     code, content = ask(server, "POST", PREDICT, body)
     assert code == 400, content
@@ -640,8 +680,8 @@ def test_bad_values_by_rest(server, signature, inputs, words):
 
 @ours
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "1e39"])
-def test_numbers_that_are_none(server, number):
-    """TensorFlow Serving takes them, and answers with NaN in the picture."""
+def test_numbers_that_are_not_finite(server, number):
+    """TensorFlow Serving accepts them, and answers with NaN in the image."""
     body = f'{{"signature_name": "sample", "inputs": [[{number}{", 0.5" * 23}]]}}'
     code, content = ask(server, "POST", PREDICT, body)
     assert code == 400 and ("NaN" in content["error"] or "JSON" in content["error"])
@@ -652,12 +692,12 @@ def test_numbers_that_are_none(server, number):
     [
         (b"no image at all", "no JPEG, PNG, GIF or BMP"),
         (png(np.zeros((40, 40, 3), np.uint8))[:60], ""),
-        (bomb(), "million, not"),
+        (bomb(), "million pixels"),
     ],
     ids=["no image", "truncated", "decompression bomb"],
 )
-def test_bad_pictures(server, predict, content, words):
-    """By the graph's own check, before a bomb takes any memory."""
+def test_invalid_images(server, predict, content, words):
+    """Refused by the graph itself, before a decompression bomb takes any memory."""
     strengths = np.zeros((1, 3), np.float32)
     given = {"image_bytes": tf.make_tensor_proto([content]), "strengths": strengths}
     with pytest.raises(grpc.RpcError) as error:
@@ -676,7 +716,7 @@ def test_a_body_of_100_mb_is_refused_unread(server):
     connection.putrequest("POST", PREDICT)
     connection.putheader("Content-Length", str(100 * MIB))
     connection.endheaders()
-    response = connection.getresponse()  # of which not one byte was sent
+    response = connection.getresponse()  # before a single byte of the body is sent
     assert (response.status, json.loads(response.read())) == (
         413,
         {"error": "the body is larger than 4 MiB (--max_request_mb)"},
@@ -685,7 +725,7 @@ def test_a_body_of_100_mb_is_refused_unread(server):
 
 
 @ours
-def test_a_large_body_that_does_not_say_so(server):
+def test_a_large_body_without_a_content_length(server):
     chunks = (b" " * MIB for _ in range(LIMIT // MIB + 1))
     code, content = ask(server, "POST", PREDICT, chunks)
     assert code == 413 and "larger than 4 MiB" in content["error"]
@@ -718,7 +758,7 @@ def test_a_message_of_100_mb(predict, inputs):
 
 
 def test_truncated_uploads_and_other_protocols(server):
-    """Connections that break off or speak something else do no harm."""
+    """Interrupted connections and other protocols do no harm."""
     host, port = server.rest.rsplit(":", 1)
     for sent in (
         f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{".encode(),
@@ -777,11 +817,11 @@ def test_metrics(server, predict, inputs):
     with pytest.raises(grpc.RpcError):
         predict(message("sample", {}))
     assert {name: metric(server, name) - before[name] for name in names} == names
-    assert metric(server, 'serving_in_flight_requests{protocol="rest"}') == 1  # this one
+    assert metric(server, 'serving_in_flight_requests{protocol="rest"}') == 1  # this request
 
 
 @ours
-def test_sigterm_finishes_what_is_in_flight(model_folder, inputs, expected):
+def test_sigterm_finishes_requests_in_flight(model_folder, inputs, expected):
     server = start(model_folder, "--grace_s=60")
     try:
         value = expected["translate"][2]
