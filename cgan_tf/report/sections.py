@@ -78,14 +78,15 @@ class Run:
         self.notes.append(f"{path.relative_to(self.path)} is damaged and is left out.")
 
     def picture(self, path: Path | str) -> Picture | None:
-        """A PNG of the run folder, if it is there and not damaged."""
+        """A PNG, given by its path or by its name in the run folder; None if missing or damaged."""
+        path = path if isinstance(path, Path) else self.path / path
         try:
-            return images.read(self.path / path)
+            return images.read(path)
         except FileNotFoundError:
-            return None
+            pass
         except (OSError, SyntaxError):  # what Pillow raises for a damaged file
-            self._note_damage(self.path / path)
-            return None
+            self._note_damage(path)
+        return None
 
     def grids(self, stage: str, stem: str, count: int | None = None) -> list[tuple[int, Picture]]:
         """The grids STEMnnnnnn.png with their kimg: the last, or `count` of those before it."""

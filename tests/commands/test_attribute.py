@@ -157,8 +157,8 @@ def test_the_run_has_the_attribute_and_its_stages_are_as_they_were(added, faces,
     new = set(after) - set(before) - {".lock"}
     assert new == {f"attributes/{NAME}.json", f"attributes/{NAME}.png", "report.html"}
     page = (folder.path / "report.html").read_text()
-    assert f"<h3>{NAME}</h3>" in page and "edits of Bright at rising strengths" in page
-    assert "Learned from 60 labels of bright.csv, 30 of them with it; its balanced acc" in page
+    assert f"<h3>{NAME}</h3>" in page and "edits of Bright at increasing strengths" in page
+    assert "Learned from 60 labels of bright.csv, 30 of them positive; its balanced acc" in page
     facts = folder.read()["custom_attributes"]
     assert list(facts) == [NAME]
     assert facts[NAME]["labels"] == 60 and facts[NAME]["positive"] == 30
@@ -167,7 +167,7 @@ def test_the_run_has_the_attribute_and_its_stages_are_as_they_were(added, faces,
     for name in ("gan", "regressor", "inversion", "directions"):
         assert folder.stage(name).begin(config, faces.digest, say=silent) is False
 
-    editor = network.Translator.from_run(folder.path, scores=True, own=True)
+    editor = network.EditingNetwork.from_run(folder.path, scores=True, custom=True)
     assert editor.attributes == (*config.attributes, NAME)
     assert editor.regressor.attribute_names == (*faces.attribute_names, NAME)
     entry = json.loads(folder.custom_path(NAME).read_text())
@@ -180,7 +180,7 @@ def test_the_run_has_the_attribute_and_its_stages_are_as_they_were(added, faces,
     assert np.corrcoef(scores, bright)[0, 1] > 0.6
 
     # The judge does not know it: evaluate's own call has the trained attributes alone.
-    plain = network.Translator.from_run(folder.path, scores=True)
+    plain = network.EditingNetwork.from_run(folder.path, scores=True)
     assert plain.attributes == config.attributes
     assert plain.regressor.attribute_names == faces.attribute_names
 
@@ -191,8 +191,8 @@ def test_labels_and_descriptions_have_it(added, faces, slim_vgg):
     folder, _ = added
     labeler = label.open_labeler(str(folder.path), samples=False)
     assert labeler.attributes == (*faces.attribute_names, NAME)
-    assert backends.open_editor(str(folder.path)).attributes[-1] == NAME
-    editor = network.Translator.from_run(folder.path, scores=True, own=True)
+    assert backends.open_backend(str(folder.path)).attributes[-1] == NAME
+    editor = network.EditingNetwork.from_run(folder.path, scores=True, custom=True)
     said = description.describe(folder, folder.load_config(), editor)
     assert said["attributes"][-1] == NAME and said["scores"][-1] == NAME
     assert said["calibration"][NAME][0]["strength"] == calibration.TABLE[0]
@@ -236,13 +236,13 @@ def test_again_only_with_restart_and_to_the_same_numbers(added, tmp_path, faces,
 def test_restart_of_a_parent_takes_the_custom_attributes_along(added, tmp_path, slim_vgg):
     shutil.copytree(added[0].path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    folder.restart_custom(say=silent)
+    folder.restart_custom_attributes(say=silent)
     assert folder.custom_attributes() == {}
     assert (folder.path / "attributes.old-001" / f"{NAME}.json").exists()
-    assert network.Translator.from_run(folder.path, own=True).attributes == (
+    assert network.EditingNetwork.from_run(folder.path, custom=True).attributes == (
         folder.load_config().attributes
     )
-    folder.restart_custom(say=silent)  # nothing is left to move
+    folder.restart_custom_attributes(say=silent)  # nothing is left to move
     assert not (folder.path / "attributes.old-002").exists()
 
 
@@ -250,12 +250,12 @@ def test_a_command_that_dies_leaves_the_run_as_it_was(copy, table, slim_vgg, mon
     def die(*_):
         raise tiny.Killed
 
-    monkeypatch.setattr(RunFolder, "record_custom", die)
+    monkeypatch.setattr(RunFolder, "record_custom_attributes", die)
     with pytest.raises(tiny.Killed):
         command(run_dir=copy.path, labels=table)
     monkeypatch.undo()
     assert copy.custom_attributes() == {}
-    assert NAME not in network.Translator.from_run(copy.path, own=True).attributes
+    assert NAME not in network.EditingNetwork.from_run(copy.path, custom=True).attributes
     assert not (copy.path / "attributes" / ".building").exists()
 
 
@@ -279,7 +279,7 @@ def test_a_file_that_does_not_fit_is_refused(added, tmp_path, slim_vgg, change, 
     else:
         write_json(path, entry)
     with pytest.raises(UserError, match=f"{NAME}.json.*{message}.*cgan_tf.attribute --restart"):
-        network.Translator.from_run(folder.path, scores=True, own=True)
+        network.EditingNetwork.from_run(folder.path, scores=True, custom=True)
 
 
 def test_given_labels_hold_and_the_head_says_the_rest(faces, slim_vgg):

@@ -373,6 +373,38 @@ def test_full_page(full):
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_relative_run_dir_shows_the_same_images(finished, finished_page, monkeypatch):
+    folder, _ = finished
+    monkeypatch.chdir(folder.path.parent)
+    found = shown(read(page.render(run_folder.RunFolder(folder.path.name))))
+    expected = shown(read(finished_page))
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_page_is_deterministic(finished, finished_page):
+    def without_time(text):
+        return re.sub(r"Written [^.]*? by", "", text)
+
+    assert without_time(page.render(finished[0])) == without_time(finished_page)
+
+
+def test_custom_attributes_show_validation_edits_and_their_labels(full):
+    folder, _ = full
+    save_png(folder.custom_path("Bright").with_suffix(".png"), 6, 4)
+    calibration = [{"strength": 1.0, "change": 0.4, "n": 9}]
+    labels = {"labels": 60, "table": "<b>.csv", "positive": 30, "balanced_accuracy": 0.9}
+    entry = {"attribute": "Bright", "calibration": calibration, "labels": labels}
+    write_json(folder.custom_path("Bright"), entry)
+    folder.record_custom_attributes({"Bright": {}})
+    text = page.render(folder)
+    reader = read(text)
+    assert "Bright" in reader.text["h3"] and "Custom attributes." in words(reader)
+    assert "Validation photos and edits of Bright at increasing strengths" in text
+    assert "Learned from 60 labels of <b>.csv, 30 of them positive" in words(reader)
+
+
 def test_stages_tell_state_time_and_length(full):
     folder, _ = full
     boxes = re.search(r'<ol class="stages".*?</ol>', page.render(folder), re.DOTALL)[0]
