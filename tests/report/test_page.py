@@ -162,22 +162,22 @@ def evaluation(names=NAMES):
                                      for name in names}},
         "inversion": {"encoder": {"psnr": 19.83, "ssim": 0.642, "perceptual": 0.231,
                                   "identity": 0.812, "seconds_per_image": 0.0031,
-                                  "nearer_than_random": 0.9731, "n": 400, "n_random": 1000,
+                                  "closer_than_random": 0.9731, "n": 400, "n_random": 1000,
                                   "seed": 7}},
         "edits": {"learned": {name: edit(True) for name in names},
                   "random": {name: edit(False, target_change=0.05) for name in names}},
         "edits_mean": {"learned": {"target_change": 0.6543}},
-        "set": {"attributes": {name: [{"asked": asked, "reached": asked - 0.01,
-                                       "reached_judge": asked + 0.0625, "error": 0.0123,
-                                       "error_judge": 0.1234, "strength": 1.375, "met": 0.956,
-                                       "n": 100, "seed": 7} for asked in (0.2, 0.8)]
+        "set": {"attributes": {name: [{"requested": requested, "reached": requested - 0.01,
+                                       "reached_judge": requested + 0.0625, "error": 0.0123,
+                                       "error_judge": 0.1234, "strength": 1.375, "hit_rate": 0.956,
+                                       "n": 100, "seed": 7} for requested in (0.2, 0.8)]
                                for name in names},
-                "error": 0.0202, "error_judge": 0.1303, "strength": 1.25, "met": 0.94, "n": 100,
-                "seed": 7},
+                "error": 0.0202, "error_judge": 0.1303, "strength": 1.25, "hit_rate": 0.94,
+                "n": 100, "seed": 7},
         "counterfactual": {name: {"psnr": 18.91, "psnr_unedited": 17.2, "psnr_ceiling": 20.1,
                                   "judge_agreement": 0.95, "judge_agreement_target": 0.9,
-                                  "nearer": 0.864, "nearer_judge": 0.89,
-                                  "beats_photo": 0.912, "n": 400, "seed": 7}
+                                  "closer_to_truth": 0.864, "closer_to_truth_judge": 0.89,
+                                  "closer_than_photo": 0.912, "n": 400, "seed": 7}
                            for name in names},
         "pictures": {"samples.png": "Samples", "reconstructions.png": "Pairs of <rows>"},
         "figure_of_tomorrow": {"depth": 42.125},
@@ -218,7 +218,8 @@ def more_of_edits(names=NAMES):
         "preservation": {"n_photos": 120, "draws": 4, "seed": 7,
                          "learned": {"all": bins, "attributes": {}},
                          "random": {"all": bins[:1], "attributes": {}}},
-        "comparison": {"asked": 0.4, "n_photos": 100, "attributes": dict.fromkeys(names, compared),
+        "comparison": {"requested": 0.4, "n_photos": 100,
+                       "attributes": dict.fromkeys(names, compared),
                        "mean": {"learned": {"leakage": 0.02, "n_reached": 2}}},
         "rescoring": {"n_photos": 120, "seed": 7,
                       "matrix": {name: {other: 0.6 if name == other else -0.1
@@ -474,9 +475,9 @@ def test_tables(full):
         "+0.800", "+0.770", "0.030", "121", "7",
     ]  # fmt: skip
     assert rows_of(text, "Set test photos, means")[1:] == [
-        *([name, asked, reached, judged, "0.012", "0.123", "1.38", "95.6 %", "100", "7"]
+        *([name, requested, reached, judged, "0.012", "0.123", "1.38", "95.6 %", "100", "7"]
           for name in NAMES
-          for asked, reached, judged in (("0.20", "0.19", "0.26"), ("0.80", "0.79", "0.86"))),
+          for requested, reached, judged in (("0.20", "0.19", "0.26"), ("0.80", "0.79", "0.86"))),
         ["Mean", "–", "–", "–", "0.020", "0.130", "1.25", "94.0 %", "100", "7"],
     ]  # fmt: skip
     assert rows_of(text, "Edited reconstructions compared with the true edits")[1] == [
