@@ -1,6 +1,6 @@
 """Latency, memory and size of one edited photo, in every form that the editor has.
 
-    pip install -r benchmarks/requirements.txt
+    pip install -e ".[benchmarks]"
     cgan export --run_dir=RUN --formats=saved_model,tflite,page \
         --quantize=none,float16,dynamic,weight_int8,int8 --output=EXPORT
     python -m benchmarks.translate --run_dir=RUN --export=EXPORT --output=translate.json
@@ -16,16 +16,15 @@ page's request to the drawn picture.
 """
 
 import json
-import multiprocessing
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
 
+from benchmarks import subprocesses
 from benchmarks.memory import peak_mib
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
@@ -184,53 +183,13 @@ def size(export: Path, name: str) -> int | None:
 # ---- timing --------------------------------------------------------------------------------------
 
 
-def serve(pipe, maker: str, arguments: tuple, options: dict) -> None:
-    """A subject's process: sends its memory, then the seconds of as many calls as it is asked."""
+def prepare(maker: str, arguments: tuple, options: dict) -> tuple[Callable, dict]:
+    """A subject's call, warmed up, and the memory that it needed; runs in the subject's process."""
     quiet.import_tensorflow()
     before = peak_mib()
-    try:
-        call = globals()[maker](*arguments, **options)
-        call(), call()
-    except Exception as error:  # a converter that trips on this graph, a package that is missing
-        pipe.send(f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0][:120]}")
-        return
-    pipe.send({"peak_mib": peak_mib() - before})
-    while count := pipe.recv():
-        seconds = []
-        for _ in range(count):
-            start = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - start)
-        pipe.send(seconds)
-
-
-class Subject:
-    """The process of one subject."""
-
-    def __init__(self, maker: str, options: dict) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, other = context.Pipe()
-        arguments = (FLAGS.run_dir, str(_export()))
-        self._process = context.Process(
-            target=serve, args=(other, maker, arguments, options), daemon=True
-        )
-        self._process.start()
-        other.close()
-        answer = self._pipe.recv()
-        self.failure = answer if isinstance(answer, str) else None
-        if self.failure is None:
-            self.peak_mib = answer["peak_mib"]
-            self._count = 1
-            self._count = max(3, round(FLAGS.seconds / statistics.median(self.seconds())))
-
-    def seconds(self) -> list[float]:
-        """Of each call of one turn."""
-        self._pipe.send(self._count)
-        return self._pipe.recv()
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.join()
+    call = globals()[maker](*arguments, **options)
+    call(), call()
+    return call, {"peak_mib": peak_mib() - before}
 
 
 def _export() -> Path:
@@ -239,20 +198,20 @@ def _export() -> Path:
 
 def measure() -> tuple[dict[str, list[list[float]]], dict[str, dict]]:
     """Seconds by subject, turn and call, and each subject's facts."""
-    running: dict[str, Subject] = {}
+    running: dict[str, subprocesses.Subject] = {}
     facts: dict[str, dict] = {}
+    arguments = (FLAGS.run_dir, str(_export()))
     try:
         for name, (maker, options) in subjects(_export()).items():
-            subject = Subject(maker, options)
+            subject = subprocesses.Subject(
+                prepare, (maker, arguments, options), FLAGS.seconds, least=3
+            )
             facts[name] = {"failure": subject.failure, "bytes": size(_export(), name)}
             running[name] = subject
             if subject.failure is None and maker != "onnx":
-                facts[name]["peak_mib"] = subject.peak_mib
+                facts[name] |= subject.facts
         timed = {name: s for name, s in running.items() if not s.failure}
-        turns: dict[str, list[list[float]]] = {name: [] for name in timed}
-        for number in range(FLAGS.rounds):
-            for name in list(timed) if number % 2 == 0 else list(reversed(timed)):
-                turns[name].append(timed[name].seconds())
+        turns = subprocesses.take_turns(timed, FLAGS.rounds)
     finally:
         for subject in running.values():
             subject.close()
