@@ -1,14 +1,39 @@
-"""The device page in a browser tab, and its web server, for tests."""
+"""The device page in a browser tab, its web server, and its test photo and reference images."""
 
 import base64
 import functools
 import http.server
+import io
 import re
 import threading
 
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
 
 SIDE = 32  # px of the tests' tiny model
+FILES = [  # of the page
+    "app.js",
+    "frame.js",
+    "icon.svg",
+    "index.html",
+    "litert/LICENSE.txt",
+    "litert/NOTICE.txt",
+    "litert/index.js",
+    "litert/litert_wasm_compat_internal.js",
+    "litert/litert_wasm_compat_internal.wasm",
+    "litert/litert_wasm_internal.js",
+    "litert/litert_wasm_internal.wasm",
+    "litert/wasm-utils.js",
+    "model.js",
+    "model.json",
+    "model.tflite",
+    "offline.js",
+    "photo.js",
+    "pixels.js",
+    "style.css",
+    "worker.js",
+]
 
 
 class Server:
@@ -122,3 +147,44 @@ class Tab:
             const share = (text) => parseFloat(text) / 100;
             return [share(left) * across, share(top) * down, share(width) * across];
         }""")
+
+
+# ---- photos ------------------------------------------------------------------------------------
+
+
+def encoded(pixels, **options):
+    """A PNG file of uint8 pixels."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG", **options)
+    return file.getvalue()
+
+
+def make_photo(width, height, seed=0):
+    """A smooth color photo that differs everywhere: uint8 `[height, width, 3]`."""
+    draw = np.random.default_rng(seed)
+    coarse = Image.fromarray(draw.integers(0, 256, (9, 9, 3), np.uint8))
+    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+
+
+PIXELS = make_photo(150, 110)
+PHOTO = encoded(PIXELS)
+
+
+# ---- reference images --------------------------------------------------------------------------
+
+
+def runner(content, signature):
+    interpreter = Interpreter(model_content=content)
+    return interpreter.get_signature_runner(signature)
+
+
+def generate_in_python(content, image, strengths):
+    """The edited image of Python's interpreter for an image `[R, R, 3]`: float32 `[R, R, 3]`."""
+    (latent,) = runner(content, "encode")(image=image[None]).values()
+    values = np.float32([strengths])
+    (image,) = runner(content, "generate")(latent=latent, strengths=values).values()
+    return image[0]
+
+
+def close(one, two, levels=1):
+    return np.abs(np.int16(one) - np.int16(two)).max() <= levels
