@@ -1,4 +1,4 @@
-"""cgan_tf.artifact: what is saved is what is loaded, whole or not at all."""
+"""core.artifact: what is saved is what is loaded, completely or not at all."""
 
 import errno
 import json
@@ -21,12 +21,12 @@ LATENT = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
 
 
 def generator(seed=0, **options):
-    """A generator whose every weight is off its start, batch norm's too."""
+    """A generator whose weights all differ from their initial values, batch norm's too."""
     keras.utils.set_random_seed(seed)
     model = Generator(**({"resolution": 32, "z_dim": 6, "width": 4} | options))
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     for weight in model.weights:
-        weight.assign(weight.numpy() + np.abs(draw.normal(0, 0.1, weight.shape)))
+        weight.assign(weight.numpy() + np.abs(rng.normal(0, 0.1, weight.shape)))
     return model
 
 
@@ -38,6 +38,7 @@ def folder(tmp_path):
 
 
 def message(cls, folder):
+    """The one line of the UserError that loading raises."""
     with pytest.raises(UserError) as caught:
         artifact.load_model(cls, folder)
     assert "\n" not in str(caught.value)
@@ -64,7 +65,7 @@ def test_every_constructor_argument_is_kept(tmp_path):
         assert tiny.same(tiny.values(model), tiny.values(loaded))
 
 
-def test_it_is_loaded_in_float32_or_the_asked_precision_whatever_trained_it(tmp_path):
+def test_the_precision_of_a_loaded_model_is_not_that_of_its_training(tmp_path):
     model = generator(dtype="mixed_bfloat16")
     artifact.save_model(model, tmp_path / "model")
     loaded = artifact.load_model(Generator, tmp_path / "model")
@@ -109,20 +110,20 @@ def test_a_full_disk_leaves_the_old_model(folder, monkeypatch):
     assert tiny.snapshot(folder.parent) == before
 
 
-def test_the_weights_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
+def test_the_weights_are_synced_before_the_folder_is_renamed(tmp_path, monkeypatch):
     calls = []
     fsync, replace = os.fsync, os.replace
 
-    def see_fsync(descriptor):
+    def record_fsync(descriptor):
         calls.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
         fsync(descriptor)
 
-    def see_replace(source, target):
+    def record_replace(source, target):
         calls.append(f"-> {os.path.basename(target)}")
         replace(source, target)
 
-    monkeypatch.setattr(os, "fsync", see_fsync)
-    monkeypatch.setattr(os, "replace", see_replace)
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_replace)
     artifact.save_model(generator(), tmp_path / "model")
     assert calls[-4:] == ["weights.h5", ".model.tmp", "-> model", tmp_path.name]
 
@@ -130,14 +131,27 @@ def test_the_weights_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
 def test_a_missing_model(folder, tmp_path):
     path = tmp_path / "gan" / "model"
     assert message(Generator, path) == (
-        f"{path}: no model there; --stage=gan --restart makes it anew"
+        f"{path}: no model there; --stage=gan --restart trains it again"
     )
     (folder / "weights.h5").unlink()
     assert "no model there" in message(Generator, folder)
 
 
+def test_a_folder_may_be_given_as_text(tmp_path):
+    text = str(tmp_path / "gan" / "model")
+    assert message(Generator, text) == (
+        f"{text}: no model there; --stage=gan --restart trains it again"
+    )
+    artifact.save_model(generator(), text)
+    assert tiny.same(tiny.artifact_weights(Generator, text), tiny.values(generator()))
+    cut_config(tmp_path / "gan" / "model")
+    line = message(Generator, text)
+    assert line.startswith(f"{text}: damaged model (")
+    assert line.endswith("; --stage=gan --restart trains it again")
+
+
 def test_a_model_of_another_class(folder):
-    assert message(Encoder, folder) == f"{folder}: holds a Generator, not a Encoder"
+    assert message(Encoder, folder) == f"{folder}: contains a Generator, not a Encoder"
 
 
 def truncate(folder):

@@ -1,20 +1,12 @@
 """core.options: the text of every flag, what overrides what, and how `auto` is resolved."""
 
 import pytest
+from refusal import message
 
 from cgan_tf.core import config as config_module
 from cgan_tf.core import options, presets
 from cgan_tf.core.config import OPTIONS, Config
-from cgan_tf.core.errors import UserError
 from cgan_tf.core.options import make, parse, resolve
-
-
-def message(call, *arguments):
-    """The one line of the UserError that the call raises."""
-    with pytest.raises(UserError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def resolved(**values):

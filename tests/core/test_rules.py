@@ -1,11 +1,11 @@
 """core.rules: every rule and range, with the line that a user sees."""
 
 import pytest
+from refusal import message
 
 from cgan_tf.core import config as config_module
 from cgan_tf.core import options, presets, rules
 from cgan_tf.core.config import OPTIONS, Config
-from cgan_tf.core.errors import UserError
 
 # Options and the line that refuses them; at least one for each of RULES, see below.
 CASES = [
@@ -230,14 +230,6 @@ NEUTRAL = {"gan_arch": "stylegan", "gan_minibatch_std": False}
 def resolve(values):
     """What a command does with these options."""
     return options.resolve(options.make(None, values))
-
-
-def message(call, *arguments):
-    """The one line of the UserError that the call raises."""
-    with pytest.raises(UserError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("values, line", CASES + OTHER_CASES)
