@@ -152,7 +152,7 @@ def main() -> None:
     for family in FLAGS.directions:
         chosen = config_module.replace(config, directions_family=family)
         labels = attribute.read_labels(str(table), (), work, restart=True)
-        attribute.add(work, chosen, held, labels, dataset.read(rows), own_photos=True)
+        attribute.add(work, chosen, held, labels, dataset.read(rows), from_dataset=True)
         entry = json.loads(work.custom_path(name).read_text())
         editor = network.EditingNetwork(
             generator, encoder, {name: entry["vector"]},

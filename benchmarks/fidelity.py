@@ -55,7 +55,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     columns = [dataset.attribute_names.index(name) for name in translator.attributes]
     see = subject.compiled(judge_model.features_and_probabilities, crops.shape[1:])
     features, probabilities = subject.batched(see, to_float(crops))
-    projector = projection.of_run(run.path, translator)
+    projector = projection.load_projector(run.path, translator.generator)
     tuner = tuning.Tuner.of(projector)
     whole = face_crop.FaceBox(config.resolution / 2, config.resolution / 2, config.resolution)
     strengths = np.eye(len(columns), dtype=np.float32)

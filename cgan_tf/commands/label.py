@@ -5,10 +5,11 @@
     cgan label --model=RUN_DIR|SAVED_MODEL_DIR --samples=N [--seed=1]
         --output=scores.csv [--samples_dir=DIR] [--binary] [--overwrite]
 
-The regressor's scores, from 0 (absent) to 1 (present), as a table `file,Attr1,Attr2,...`. Of a
-photo that is not aligned the largest face is scored, as `cgan translate` finds and cuts it. A
-run folder must hold the finished regressor stage, and the gan stage for samples. With --binary the
-table is labels: named labels.csv and inside the pictures' folder, it is what --data=folder reads.
+Writes the regressor's scores, from 0 (absent) to 1 (present), as a table `file,Attr1,Attr2,...`. If
+the model was trained on CelebA's aligned photos, the largest face of a photo is scored, cropped as
+`cgan translate` crops it. A run folder needs the finished regressor stage, and for samples also the
+gan stage. With --binary the table contains labels: as labels.csv in the folder of the images, it is
+what --data=folder reads.
 """
 
 import codecs
@@ -24,6 +25,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from cgan_tf.commands.flag_errors import flag_errors
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import replacing
@@ -32,28 +34,28 @@ from cgan_tf.data import images
 from cgan_tf.data.portraits import ALL, choose_face, find_photos, parse_face, portraits
 from cgan_tf.data.source import load_all
 
-# Pictures that the model sees at a time. A batch is always full: the sums of a smaller one are
-# rounded otherwise, and a photo's scores must not depend on what else lies in its folder.
+# Images per batch. Batches are always full: a smaller one rounds differently, and the scores of a
+# photo must not depend on the other photos of its folder.
 BATCH = 32
-THRESHOLD = 0.5  # of --binary, as in the regressor's accuracy
+THRESHOLD = 0.5  # of --binary, as for the regressor's accuracy
 
-# A picture's file name, and its pixels uint8 [R, R, 3] or why there are none.
-Picture = tuple[str, np.ndarray | UserError]
+# An image's file name, and its pixels uint8 [R, R, 3] or why there are none.
+NamedImage = tuple[str, np.ndarray | UserError]
 
 
-# ---- what was asked for ------------------------------------------------------------------------
+# ---- output files ------------------------------------------------------------------------------
 
 
 def plan_output(output: str, overwrite: bool, samples_dir: Path | None = None) -> Path:
     """The path of the CSV; writes nothing yet.
 
     Args:
-        output: the flag's value.
-        overwrite: a file may be there.
-        samples_dir: a folder that the command makes, if it does.
+        output: value of --output.
+        overwrite: whether it may replace a file.
+        samples_dir: folder that the command creates, if any.
 
     Raises:
-        UserError: no CSV's name, its folder is missing, or a file is in the way.
+        UserError: not a CSV's name, its folder is missing, or a file is in the way.
     """
     path = Path(output).expanduser()
     if path.suffix.lower() != ".csv":
@@ -62,21 +64,21 @@ def plan_output(output: str, overwrite: bool, samples_dir: Path | None = None) -
         raise UserError(f"--output={output}: is a folder; choose another name")
     if path.exists() and not overwrite:
         raise UserError(f"--output={output}: exists; --overwrite replaces it")
-    made = samples_dir is not None and samples_dir.resolve() == path.parent.resolve()
-    if not made and not path.parent.exists():
+    created = samples_dir is not None and samples_dir.resolve() == path.parent.resolve()
+    if not created and not path.parent.exists():
         raise UserError(
-            f"--output={output}: the folder {path.parent} does not exist; make it, or choose "
-            "another"
+            f"--output={output}: the folder {path.parent} does not exist; create it, or "
+            "choose another"
         )
     cli.require_writable(f"--output={output}", path.parent)
     return path
 
 
 def plan_samples(samples_dir: str, count: int, overwrite: bool) -> Path:
-    """The folder of the samples' pictures; writes nothing yet.
+    """The folder for the images of the samples; writes nothing yet.
 
     Raises:
-        UserError: it is no folder and cannot be made one, or holds a picture of that name.
+        UserError: it cannot be created or written to, or contains an image of such a name.
     """
     folder = Path(samples_dir).expanduser()
     cli.require_writable(f"--samples_dir={samples_dir}", folder)
@@ -90,7 +92,7 @@ def plan_samples(samples_dir: str, count: int, overwrite: bool) -> Path:
 
 
 def sample_name(index: int) -> str:
-    """What sample 0, 1, ... is called in the table."""
+    """The name of sample 0, 1, ... in the table."""
     return f"sample{index:06d}"
 
 
@@ -99,56 +101,66 @@ def sample_name(index: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Labeler:
-    """What of a model labels: the regressor and, for samples, the generator."""
+    """The parts of a model that label: the regressor and, for samples, the generator.
 
-    attributes: tuple[str, ...]  # K, all that the regressor knows, in the order of its scores
-    resolution: int  # px
-    aligned: bool  # as `editors.Editor`'s
-    prior: str  # of z, "normal" or "uniform"
+    Attributes:
+        attributes: the K attributes of the regressor, in the order of its scores.
+        resolution: side of the images, px.
+        aligned: see `backends.Backend`.
+        prior: of z, "normal" or "uniform".
+        z_dim: size of z.
+        run: see `Backend.run`; has the signatures "attributes" and "sample".
+    """
+
+    attributes: tuple[str, ...]
+    resolution: int
+    aligned: bool
+    prior: str
     z_dim: int
-    run: Callable[..., np.ndarray]  # as `editors.Editor.run`, with "attributes" and "sample"
+    run: Callable[..., np.ndarray]
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
-        """Scores float32 `[N, K]` in [0, 1] of pictures uint8 `[N, R, R, 3]`, N up to BATCH.
+        """Scores float32 `[N, K]` in [0, 1] of images uint8 `[N, R, R, 3]`, N up to `BATCH`.
 
         Raises:
-            UserError: the model's answer is not one finite score per attribute.
+            UserError: the model's output is not one finite score per attribute.
         """
-        batch = np.resize(pixels, (BATCH, *pixels.shape[1:]))  # repeats them
+        batch = np.resize(pixels, (BATCH, *pixels.shape[1:]))  # repeats the images
         scores = self.run("attributes", image=images.to_float(batch))[: len(pixels)]
         if scores.shape != (len(pixels), len(self.attributes)):
             raise UserError(
-                f"--model: {len(self.attributes)} attributes have names, but it gives "
-                f"{scores.shape[1]} scores; export it anew with cgan export"
+                f"--model: it names {len(self.attributes)} attributes, but returns "
+                f"{scores.shape[1]} scores; export it again with cgan export"
             )
         if not np.isfinite(scores).all():
-            raise UserError("--model: a score is not finite; train the regressor stage anew")
+            raise UserError("--model: a score is not finite; train the regressor stage again")
         return scores
 
 
 def open_labeler(path: str, samples: bool) -> Labeler:
-    """Loads what labels of the model behind --model.
+    """Loads the parts of a model that label.
 
     Args:
         path: a run folder or a SavedModel folder.
-        samples: the generator is wanted too.
+        samples: whether the generator is needed.
 
     Raises:
-        UserError: it is neither, unfinished or damaged.
+        UserError: the model is missing, unfinished, damaged, or a .tflite file.
     """
     from cgan_tf.editing import backends
 
-    form, place = backends.find_model(path)
+    with flag_errors():
+        form, place = backends.find_model(path)
     if form == "tflite":
         raise UserError(
-            f"--model={path}: a .tflite file holds no attribute scores; give the run folder or "
-            "the SavedModel"
+            f"--model={path}: a .tflite file has no attribute scores; give the run folder or the "
+            "SavedModel"
         )
     return _of_run(RunFolder(place), samples) if form == "run" else _of_saved_model(place)
 
 
 def _of_run(run: RunFolder, samples: bool) -> Labeler:
-    """Neither encoder nor directions are needed: only what labels is loaded, in float32."""
+    """From a run folder, in float32; encoder and directions are not needed."""
     from cgan_tf.editing import backends, description, models, network
 
     config = run.load_config()
@@ -172,32 +184,32 @@ def _of_run(run: RunFolder, samples: bool) -> Labeler:
 def _of_saved_model(folder: Path) -> Labeler:
     from cgan_tf.editing import backends
 
-    editor = backends.SavedModelEditor(folder)
-    facts = editor.description
-    lacking = [name for name in ("scores", "prior", "z_dim") if name not in facts]
-    lacking += [name for name in ("attributes", "sample") if name not in editor.signatures]
+    backend = backends.SavedModelBackend(folder)
+    description = backend.description
+    lacking = [name for name in ("scores", "prior", "z_dim") if name not in description]
+    lacking += [name for name in ("attributes", "sample") if name not in backend.signatures]
     if lacking:
         raise UserError(f"{folder}: it lacks {lacking[0]!r}; export it with cgan export")
     return Labeler(
-        tuple(facts["scores"]),
-        editor.resolution,
-        editor.aligned,
-        facts["prior"],
-        facts["z_dim"],
-        editor.run,
+        tuple(description["scores"]),
+        backend.resolution,
+        backend.aligned,
+        description["prior"],
+        description["z_dim"],
+        backend.run,
     )
 
 
-# ---- pictures in, rows out ---------------------------------------------------------------------
+# ---- images and rows ---------------------------------------------------------------------------
 
 
-def read_photos(labeler: Labeler, photos: list[Path], which: str | int) -> Iterator[Picture]:
-    """The photos as the model sees them, in order; a few batches of them are in memory.
+def read_photos(labeler: Labeler, photos: list[Path], which: str | int) -> Iterator[NamedImage]:
+    """The photos as the model sees them, in order; only a few batches are in memory.
 
     Args:
         labeler: the loaded model.
-        photos: their files.
-        which: of a photo's faces, see `photos.parse_face`; of all the largest.
+        photos: the files.
+        which: of a photo's faces, see `portraits.parse_face`; `ALL` takes the largest.
     """
 
     def load(photo: Path) -> np.ndarray:
@@ -210,24 +222,24 @@ def read_photos(labeler: Labeler, photos: list[Path], which: str | int) -> Itera
     return zip((photo.name for photo in photos), load_all(load, photos), strict=True)
 
 
-def draw_samples(
+def generate_samples(
     labeler: Labeler, count: int, seed: int, folder: Path | None = None
-) -> Iterator[Picture]:
-    """Samples of the generator, rounded to 8 bits; saved as PNG where a folder is given.
+) -> Iterator[NamedImage]:
+    """Samples of the generator, rounded to 8 bits; given a folder, saves them as PNG.
 
-    A sample depends on the seed and its number alone, not on `count`.
+    A sample depends only on the seed and its number, not on `count`.
 
     Raises:
-        UserError: the generator's answer is not finite.
+        UserError: a sample is not finite.
     """
     from cgan_tf.editing import backends
 
     draw = np.random.Generator(np.random.PCG64(seed))
     for start in range(0, count, BATCH):
-        z = backends.draw_prior(draw, labeler.prior, BATCH, labeler.z_dim)
+        z = backends.sample_prior(draw, labeler.prior, BATCH, labeler.z_dim)
         batch = labeler.run("sample", z=z)
         if not np.isfinite(batch).all():
-            raise UserError("--model: a sample is not finite; train the gan stage anew")
+            raise UserError("--model: a sample is not finite; train the gan stage again")
         for index, pixels in enumerate(images.to_uint8(batch)[: count - start], start):
             name = sample_name(index)
             if folder is not None:
@@ -237,29 +249,29 @@ def draw_samples(
 
 
 def label(
-    labeler: Labeler, pictures: Iterable[Picture], file: BinaryIO, binary: bool = False
+    labeler: Labeler, named_images: Iterable[NamedImage], file: BinaryIO, binary: bool = False
 ) -> tuple[int, int]:
-    """Writes the table, row by row in the pictures' order; a picture that has no pixels gets none.
+    """Writes the table: a row for each image that has pixels, in the given order.
 
     Args:
         labeler: the loaded model.
-        pictures: names and pixels.
-        file: where the CSV goes, in UTF-8.
-        binary: 1 and -1 in the place of the scores.
+        named_images: names and pixels.
+        file: receives the CSV, in UTF-8.
+        binary: write 1 and -1 instead of the scores.
 
     Returns:
-        How many pictures were scored, and how many skipped (each named on stderr).
+        How many images were scored, and how many were skipped. Skipped ones are reported on stderr.
     """
-    # A file's name need not be UTF-8: its bytes are written as they are.
+    # File names need not be UTF-8; their bytes are written as they are.
     table = csv.writer(codecs.getwriter("utf-8")(file, "surrogateescape"), lineterminator="\n")
     table.writerow(["file", *labeler.attributes])
     scored = skipped = 0
-    pictures = iter(pictures)
-    while batch := list(itertools.islice(pictures, BATCH)):
+    remaining = iter(named_images)
+    while batch := list(itertools.islice(remaining, BATCH)):
         readable = [(name, pixels) for name, pixels in batch if isinstance(pixels, np.ndarray)]
         for _, error in batch:
             if isinstance(error, UserError):
-                tqdm.write(f"skipped: {error}", file=sys.stderr)  # above the bar
+                tqdm.write(f"skipped: {error}", file=sys.stderr)  # above the progress bar
         if readable:
             names, pixels = zip(*readable, strict=True)
             for name, scores in zip(names, labeler.score(np.stack(pixels)), strict=True):
@@ -279,33 +291,33 @@ def _cells(scores: np.ndarray, binary: bool) -> list[str]:
 
 
 def define_flags() -> None:
-    """The command's flags; only the command itself may define them, not who imports this module."""
+    """Defines the command's flags."""
     flags.DEFINE_string("model", None, "run folder or SavedModel folder")
     flags.DEFINE_string(
-        "image", None, "photo, or folder of photos (not of its sub-folders), of any size and format"
+        "image", None, "photo, or folder of photos (without subfolders), of any size and format"
     )
     flags.DEFINE_string(
         "face",
         None,
         "which face of a photo: a number (1 is the largest), or center for the center square; the "
-        "default is 1 where the model has learned from CelebA's aligned photos, else center",
+        "default is 1 if the model was trained on CelebA's aligned photos, else center",
     )
     flags.DEFINE_integer(
         "samples", None, "samples of the generator to score instead of photos", lower_bound=1
     )
-    flags.DEFINE_integer("seed", 1, "seed that the samples are drawn from", lower_bound=0)
+    flags.DEFINE_integer("seed", 1, "seed of the samples", lower_bound=0)
     flags.DEFINE_string("output", None, "CSV file to write; its folder must exist")
     flags.DEFINE_string(
-        "samples_dir", None, "folder to save the samples in, as PNG; by default they are not saved"
+        "samples_dir", None, "folder for the samples as PNG; by default they are not saved"
     )
     flags.DEFINE_bool(
-        "binary", False, "write 1 for a score above 0.5 and -1 for another, as --data=folder reads"
+        "binary", False, "write 1 for scores above 0.5 and -1 for others, as --data=folder reads"
     )
-    flags.DEFINE_bool("overwrite", False, "replace output files that exist")
+    flags.DEFINE_bool("overwrite", False, "replace existing output files")
 
 
 def main() -> int:
-    """The command behind the flags; returns the exit code."""
+    """Runs the command with the parsed flags; returns the exit code."""
     options = flags.FLAGS
     cli.require("model", "output")
     count = options.samples
@@ -329,13 +341,17 @@ def main() -> int:
     quiet.import_tensorflow()
     labeler = open_labeler(options.model, samples=count is not None)
     if photos:
-        pictures = read_photos(labeler, photos, choose_face(options.face, labeler.aligned))
+        named_images = read_photos(labeler, photos, choose_face(options.face, labeler.aligned))
     else:
-        pictures = draw_samples(labeler, count, options.seed, folder)
+        named_images = generate_samples(labeler, count, options.seed, folder)
     bar = tqdm(
-        pictures, total=len(photos) or count, unit=" images", desc="label",
-        disable=not sys.stderr.isatty(), dynamic_ncols=True,
-    )  # fmt: skip
+        named_images,
+        total=len(photos) or count,
+        unit=" images",
+        desc="label",
+        disable=not sys.stderr.isatty(),
+        dynamic_ncols=True,
+    )
     with replacing(output) as file, bar:
         scored, skipped = label(labeler, bar, file, options.binary)
         if not scored:
@@ -347,7 +363,7 @@ def main() -> int:
 
 
 def _check_photo(photo: Path) -> None:
-    """A folder's unreadable photo is skipped; that of a single one says so before any work."""
+    """Raises a UserError for an unreadable photo; in a folder such photos are skipped instead."""
     try:
         images.decode_file(photo)
     except UserError as error:

@@ -1,8 +1,9 @@
-"""Writes a run's report.html again.
+"""Writes the report.html of a run folder again.
 
     cgan report --run_dir=RUN_DIR
 
-Every stage writes the page when it ends; this command writes it from what is in the run folder now.
+Every stage writes the report when it ends. This command updates it, for example after the run
+folder was copied or cgan_tf was updated.
 """
 
 from absl import flags
@@ -13,12 +14,12 @@ from cgan_tf.report import page
 
 
 def define_flags() -> None:
-    """The command's flags."""
-    flags.DEFINE_string("run_dir", None, "run folder; the page is written into it")
+    """Defines the command's flags."""
+    flags.DEFINE_string("run_dir", None, "run folder; report.html is written into it")
 
 
 def main() -> int:
-    """Writes the page and prints its path; returns the exit code."""
+    """Writes the report and prints its path; returns the exit code."""
     cli.require("run_dir")
     folder = RunFolder(flags.FLAGS.run_dir)
     folder.load_config()

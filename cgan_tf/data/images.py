@@ -4,11 +4,13 @@ Outside of the library images are uint8, inside float32 in [-1, 1]; this is the 
 converts between the two.
 """
 
+import contextlib
 import io
 import os
 import pathlib
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -138,23 +140,39 @@ def decode_bytes(encoded: bytes, name: str) -> np.ndarray:
 
 def decode(file: BinaryIO) -> np.ndarray:
     """As decode_file, for an open binary file; the UserError contains only the reason."""
+    with _quiet, _decoding_errors(), Image.open(file, formats=_FORMATS) as image:
+        return _pixels(image)
+
+
+def from_pil(image: Image.Image) -> np.ndarray:
+    """As decode_file, for a PIL image; the UserError contains only the reason."""
+    with _quiet, _decoding_errors():
+        return _pixels(image)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    width, height = image.size  # of a file only the header has been read so far
+    if width * height > MAX_PIXELS:
+        raise UserError(_too_large(f"{width} x {height} px"))
+    orientation = _orientation(image)
+    rgb = _to_rgb(image)
+    if orientation in _TRANSPOSE:
+        rgb = rgb.transpose(_TRANSPOSE[orientation])
+    return np.asarray(rgb)
+
+
+@contextlib.contextmanager
+def _decoding_errors() -> Iterator[None]:
+    """Turns what Pillow raises on damaged files into a UserError that contains the reason."""
     try:
-        with _quiet, Image.open(file, formats=_FORMATS) as image:  # reads the header only
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise UserError(_too_large(f"{width} x {height} px"))
-            orientation = _orientation(image)
-            rgb = _to_rgb(image)
-        if orientation in _TRANSPOSE:
-            rgb = rgb.transpose(_TRANSPOSE[orientation])
-        return np.asarray(rgb)
+        yield
     except UserError:
         raise
     except Image.UnidentifiedImageError:
         raise UserError("not an image file") from None
     except Image.DecompressionBombError:
         raise UserError(_too_large("it")) from None
-    except Exception as error:  # Pillow's plugins raise all kinds of errors on damaged files
+    except Exception as error:  # the plugins raise all kinds of errors
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"damaged or unsupported ({reason})") from None
 

@@ -144,9 +144,7 @@ class TFLiteBackend(Backend):
             raise UserError(
                 f"{path}: damaged, or not a TFLite model ({_first_line(error)})"
             ) from None
-        super().__init__(
-            *description.facts(description.tflite_description(path, content), path)
-        )
+        super().__init__(*description.facts(description.tflite_description(path, content), path))
         if "translate" not in self._runners:
             raise UserError(f"{path}: a TFLite model without the signature translate; {REMEDY}")
         strengths = self._runners["translate"].get_input_details().get("strengths")
@@ -191,11 +189,11 @@ def open_backend(path: str | Path, scores: bool = False) -> Backend:
     form, place = find_model(path)
     if form == "tflite":
         if scores:
-            raise EditorError(
-                "model",
-                f"{path}: a .tflite file has no regressor, which target predictions need; give "
-                "the run folder or the SavedModel, or strengths only",
+            reason = (
+                "a .tflite file has no regressor, which target predictions need; give the run "
+                "folder or the SavedModel, or only strengths"
             )
+            raise EditorError("model", reason, path)
         return TFLiteBackend(place)
     if form == "saved_model":
         backend = SavedModelBackend(place)
@@ -220,30 +218,25 @@ def find_model(path: str | Path) -> tuple[str, Path]:
     """
     place = Path(path).expanduser()
     if not place.exists():
-        raise EditorError(
-            "model",
-            f"{path}: no such file or folder; give a run folder, a SavedModel folder or a .tflite "
-            "file",
-        )
-    if place.is_file():
-        if place.suffix != ".tflite":
-            raise EditorError("model", f"{path}: not a model; a file must be a .tflite")
-        return "tflite", place
-    if (place / "saved_model.pb").exists():
+        reason = "no such file or folder; give a run folder, a SavedModel folder or a .tflite file"
+    elif place.is_file():
+        if place.suffix == ".tflite":
+            return "tflite", place
+        reason = "not a model; a file must be a .tflite"
+    elif (place / "saved_model.pb").exists():
         return "saved_model", place
-    if (place / "config.json").exists():
+    elif (place / "config.json").exists():
         return "run", place
-    version = newest_version(place)
-    if version is not None:
+    elif (version := newest_version(place)) is not None:
         return "saved_model", version
-    inside = place / "saved_model"
-    if newest_version(inside) is not None or (inside / "saved_model.pb").exists():
-        raise EditorError("model", f"{path}: not a model; did you mean {inside}?")
-    raise EditorError(
-        "model",
-        f"{path}: not a model; it contains neither config.json (a run folder) nor saved_model.pb "
-        "(a SavedModel)",
-    )
+    elif newest_version(inside := place / "saved_model") or (inside / "saved_model.pb").exists():
+        reason = f"not a model; did you mean {inside}?"
+    else:
+        reason = (
+            "not a model; it contains neither config.json (a run folder) nor saved_model.pb (a "
+            "SavedModel)"
+        )
+    raise EditorError("model", reason, path)
 
 
 def newest_version(folder: Path) -> Path | None:

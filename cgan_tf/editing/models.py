@@ -34,7 +34,9 @@ def finished_stage(run: RunFolder, name: str) -> StageFolder:
     return stage
 
 
-def build_generator(config: Config, dtype: str = "float32", name: str = "generator") -> AnyGenerator:
+def build_generator(
+    config: Config, dtype: str = "float32", name: str = "generator"
+) -> AnyGenerator:
     """The generator that the options describe, with fresh weights, called with latents in z."""
     gan = config.gan
     if gan.arch == "stylegan":
@@ -89,9 +91,7 @@ def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
     return Perceptual(regressor, backbone)
 
 
-def load_regressor(
-    run: RunFolder, custom: Iterable[str] = (), dtype: str = "float32"
-) -> Regressor:
+def load_regressor(run: RunFolder, custom: Iterable[str] = (), dtype: str = "float32") -> Regressor:
     """The regressor of a run whose regressor stage has finished.
 
     Args:

@@ -1,17 +1,16 @@
-"""Inversion by descent: looks for each photo's latent with the generator held fixed.
+"""Inversion by optimization: the latent of a photo by gradient descent, the generator being fixed.
 
-Between the finished models of a run and who wants a photo kept better than the encoder alone keeps
-it (`cgan translate`, `cgan_tf.measure`). `optimize` starts from the mean latent and from samples
-of the prior (Abdal et al. 2019; Karras et al. 2020, appendix D), `hybrid` from the encoder's answer
-(Zhu et al. 2016).
+`optimize` starts from the mean latent and from samples of the prior (Abdal et al. 2019; Karras et
+al. 2020, appendix D), `hybrid` from the encoder's latent (Zhu et al. 2016). Both reconstruct a
+photo better than the encoder alone. `cgan translate --inversion` and the evaluate stage use them.
 
-The distance of a photo x and an image y is
+The distance between a photo x and an image y is
 
     pixel_weight * mean (x - y)^2 + feature_weight * perceptual(x, y) + offset_weight * mean |o|,
 
-where o is the latent's offset from the mean latent. Adam descends on it; its rate stays for the
-first half of the steps and then follows half a cosine to 0. Each photo has its own Adam, its own
-best latent and its own early stop, so its result does not depend on its neighbors in the batch.
+where o is the latent's offset from the mean latent. Adam minimizes it; the learning rate is
+constant for the first half of the steps and then follows a half cosine to 0. Each photo has its own
+Adam moments, best latent and early stopping, so its result does not depend on its batch.
 """
 
 import dataclasses
@@ -32,28 +31,27 @@ from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
 from cgan_tf.editing import models
 from cgan_tf.editing.models import finished_stage
-from cgan_tf.editing.network import Translator
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
 
-BATCH = 16  # photos at a time; VGG16 needs about 30 MB for each at 128 px
-CHUNK = 10  # steps in one call: a point of the curve each
-RAMP_DOWN = 0.5  # last share of the steps, in which the rate falls
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's
-IMPROVEMENT = 0.005  # share of the best distance; less is none, for the early stop
-ELLIPSE = "ellipse"  # the built-in mask
-CENTER, AXES = (0.5, 0.54), (0.36, 0.46)  # of the ellipse: across, down; shares of the side
+BATCH = 16  # photos; VGG16 needs about 30 MB for each at 128 px
+CHUNK = 10  # steps per call, and between two points of the curve
+RAMP_DOWN = 0.5  # last fraction of the steps, in which the learning rate falls
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam
+IMPROVEMENT = 0.005  # smallest relative improvement that early stopping counts
+ELLIPSE = "ellipse"  # name of the built-in mask
+CENTER, AXES = (0.5, 0.54), (0.36, 0.46)  # of the ellipse, x and y, as fractions of the side
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to descend; --evaluate_optimize_steps and --evaluate_hybrid_steps set the steps."""
+    """Hyperparameters; --evaluate_optimize_steps and --evaluate_hybrid_steps set the steps."""
 
     steps: int  # per start
     seed: int
     learning_rate: float = 0.1  # initial, on the latent
-    starts: int = 2  # of `optimize`: the mean latent, then random samples
+    starts: int = 2  # number of starts of `optimize`: the mean latent, then random samples
     patience: int = 30  # early-stopping patience per photo, in steps; 0: no early stopping
     pixel_weight: float = 1.0
     feature_weight: float = 1.0  # of the perceptual distance
@@ -61,7 +59,7 @@ class Settings:
 
     @classmethod
     def of(cls, config: Config, mode: str) -> "Settings":
-        """Those of a run, for "hybrid" or "optimize"."""
+        """The settings of a run; the mode is "hybrid" or "optimize"."""
         return cls(
             config.evaluate.hybrid_steps if mode == "hybrid" else config.evaluate.optimize_steps,
             config.seed,
@@ -70,30 +68,30 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Projection:
-    """What was found for N photos, and how it was approached in T points of the curve.
+    """The latents of N photos, and the convergence curve with T points.
 
-    The first point is the start itself; the following ones lie `CHUNK` steps apart, over all
-    starts, one after the other. Every point holds the best so far.
+    The first point is the start itself; the others are `CHUNK` steps apart, through all starts in
+    turn. Each point gives the best so far.
     """
 
     latents: np.ndarray  # float32 [N, *latent_shape]
     distances: np.ndarray  # float32 [N]
     steps: np.ndarray  # int [T]
-    seconds: np.ndarray  # float [T], of the whole batch, without tracing
+    seconds: np.ndarray  # float [T], for the complete batch, without tracing
     curve: np.ndarray  # float32 [T, N]: distances
     path: np.ndarray  # float32 [T, N, *latent_shape]
 
 
 class Projector:
-    """Descends on latents of a generator.
+    """Optimizes latents of a generator.
 
     Args:
-        generator: fixed; latents are of its own space.
-        perceptual: the distance in features; its layers' weights are its own.
-        settings: see there.
-        mask: float32 `[R, R]` in [0, 1], how much each pixel counts. Where it is 0 neither pixels
-            nor features see the photo: both images are blanked there before VGG16 sees them, since
-            its fields of view reach over the border, and its maps weigh by the mask averaged down.
+        generator: stays fixed; the latents are in its latent space.
+        perceptual: the perceptual distance.
+        settings: the hyperparameters.
+        mask: float32 `[R, R]` in [0, 1], the weight of each pixel. Where it is 0 the photo has no
+            influence: both images are blanked there before VGG16, whose receptive fields cross the
+            border of the mask, and the feature maps are weighted by the downsampled mask.
     """
 
     def __init__(
@@ -109,33 +107,33 @@ class Projector:
         self.mask = None if mask is None else tf.constant(mask[None, :, :, None], tf.float32)
         self.mean = mean_latent(generator)  # [*latent_shape]
         image = tf.TensorSpec((None, generator.resolution, generator.resolution, 3), tf.float32)
-        self._see = tf.function(self._features, input_signature=[image], autograph=False)
+        self._extract = tf.function(self._features, input_signature=[image], autograph=False)
         self._advance = tf.function(self._chunk, autograph=False, reduce_retracing=True)
         self._traced: set[int] = set()
 
     def start_latents(self, count: int) -> list[tf.Tensor]:
         """The starts of `optimize`, `[count, *latent_shape]` each: the mean, then samples.
 
-        All photos start from the same ones, so that none depends on its place in the batch. Of
-        StyleGAN's z the mapping takes the direction alone: there 0 is no start, all are samples.
+        All photos have the same starts, so that the result does not depend on the place in the
+        batch. StyleGAN normalizes z, so z = 0 is not a valid start: there all starts are samples.
         """
-        directed = self.generator.space == "z" and isinstance(self.generator, StyleGenerator)
-        points = [] if directed else [self.mean]
+        normalized = self.generator.space == "z" and isinstance(self.generator, StyleGenerator)
+        points = [] if normalized else [self.mean]
         others = self.settings.starts - len(points)
         if others:
             points += tf.unstack(self.generator.sample_latent(others, seed=self.settings.seed))
         return [tf.repeat(point[None], count, axis=0) for point in points]
 
     def project(self, photos: np.ndarray, starts: Sequence[tf.Tensor]) -> Projection:
-        """The best latents of photos float32 `[N, R, R, 3]` in [-1, 1], from all starts.
+        """The best latents of photos, over all starts.
 
         Args:
-            photos: one batch; the caller splits more (`BATCH`).
-            starts: latents float32 `[N, *latent_shape]` each; `hybrid` has one, the encoder's.
+            photos: one batch, float32 `[N, R, R, 3]` in [-1, 1]; see `invert` for more.
+            starts: latents float32 `[N, *latent_shape]` each.
         """
         target = tf.constant(photos, tf.float32)
-        features = self._see(target) if self.settings.feature_weight else []
-        if len(photos) not in self._traced:  # or the first curve would hold TensorFlow's tracing
+        features = self._extract(target) if self.settings.feature_weight else []
+        if len(photos) not in self._traced:  # keeps the tracing out of the seconds
             self._run_chunk(self._begin(starts[0]), target, features, stop=0)
             self._traced.add(len(photos))
         began = time.perf_counter()
@@ -143,7 +141,7 @@ class Projector:
         points: list[tuple] = []
         for index, start in enumerate(starts):
             state = self._begin(start)
-            # One step to begin with: a point of the curve for the start itself.
+            # The first chunk is one step: it gives the point of the curve for the start itself.
             for stop in (1, *range(CHUNK, self.settings.steps, CHUNK), self.settings.steps):
                 before = int(state[0])
                 state = self._run_chunk(state, target, features, stop)
@@ -164,14 +162,14 @@ class Projector:
         features = self._features(photos) if self.settings.feature_weight else []
         return self._losses(latents, photos, features)
 
-    # state: step, latent, Adam's two moments, best latent and distance, the distance at the last
-    # improvement that counts, steps since.
+    # The state: step, latent, Adam's two moments, best latent and its distance, the distance at the
+    # last improvement that counted, steps since then.
 
     def _begin(self, start: tf.Tensor) -> tuple[tf.Tensor, ...]:
         start = tf.cast(start, tf.float32)
         zeros, none = tf.zeros_like(start), tf.fill((start.shape[0],), np.float32(np.inf))
-        return (tf.constant(0), start, zeros, zeros, start, none, none,
-                tf.zeros((start.shape[0],), tf.int32))  # fmt: skip
+        stale = tf.zeros((start.shape[0],), tf.int32)
+        return tf.constant(0), start, zeros, zeros, start, none, none, stale
 
     def _run_chunk(
         self, state: tuple, target: tf.Tensor, features: list[tf.Tensor], stop: int
@@ -181,15 +179,15 @@ class Projector:
     def _chunk(
         self, state: tuple, target: tf.Tensor, features: list[tf.Tensor], stop: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
-        """Steps up to number `stop`, or until every photo has stopped."""
+        """Steps until number `stop`, or until all photos have stopped."""
 
-        def going(step: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
+        def unfinished(step: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
             return (step < stop) & tf.reduce_any(self._active(rest[-1]))
 
         def body(*state: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return self._step(state, target, features)
 
-        return tf.while_loop(going, body, state)
+        return tf.while_loop(unfinished, body, state)
 
     def _active(self, stale: tf.Tensor) -> tf.Tensor:
         patience = self.settings.patience
@@ -208,7 +206,7 @@ class Projector:
 
         better = active & (losses < best_loss)
         counts = active & (losses < mark * (1 - IMPROVEMENT))
-        # Adam by hand: its moments must start anew with each batch, without variables.
+        # Adam without variables, since its moments start from 0 in every batch.
         number = tf.cast(step + 1, tf.float32)
         moment = BETA1 * moment + (1 - BETA1) * gradient
         square = BETA2 * square + (1 - BETA2) * tf.square(gradient)
@@ -227,14 +225,12 @@ class Projector:
         )
 
     def _rate(self, step: tf.Tensor) -> tf.Tensor:
-        """Adam's rate at a step."""
+        """The learning rate at a step."""
         left = 1 - tf.cast(step, tf.float32) / self.settings.steps
         falling = tf.minimum(1.0, left / RAMP_DOWN)
         return self.settings.learning_rate * (0.5 - 0.5 * tf.cos(math.pi * falling))
 
-    def _losses(
-        self, latent: tf.Tensor, target: tf.Tensor, features: list[tf.Tensor]
-    ) -> tf.Tensor:
+    def _losses(self, latent: tf.Tensor, target: tf.Tensor, features: list[tf.Tensor]) -> tf.Tensor:
         settings = self.settings
         output = self.generator(latent, training=False)
         losses = tf.zeros(tf.shape(latent)[:1])  # [N]
@@ -251,7 +247,7 @@ class Projector:
         return losses
 
     def _features(self, photos: tf.Tensor) -> list[tf.Tensor]:
-        """The perceptual maps of what the mask leaves."""
+        """The perceptual feature maps of the masked photos."""
         return self.perceptual.features(photos if self.mask is None else photos * self.mask)
 
     def _masked_mean(self, errors: tf.Tensor) -> tf.Tensor:
@@ -264,12 +260,12 @@ class Projector:
 
 
 def _rows(chosen: tf.Tensor | np.ndarray, like: tf.Tensor) -> tf.Tensor:
-    """A choice `[N]` with as many axes as `like`."""
+    """A selection `[N]`, reshaped to broadcast against `like`."""
     return tf.reshape(chosen, (-1, *[1] * (len(like.shape) - 1)))
 
 
 def mean_latent(generator: AnyGenerator) -> tf.Tensor:
-    """The mean of the generator's latents, float32 `[*latent_shape]`: 0 in z, StyleGAN's w mean."""
+    """The mean latent, float32 `[*latent_shape]`: 0 in z, the moving average of w in w and ws."""
     mean = tf.zeros(generator.latent_shape, tf.float32)
     if generator.space == "z":
         return mean
@@ -282,10 +278,13 @@ def invert(
     """Projects photos float32 `[N, R, R, 3]` in [-1, 1], `BATCH` at a time.
 
     Args:
-        projector: see there.
-        encoder: where `hybrid` starts.
+        projector: see `Projector`.
+        encoder: gives the start of `hybrid`.
         photos: any number.
         mode: "hybrid" or "optimize".
+
+    Returns:
+        One projection per batch.
     """
     results = []
     for first in range(0, len(photos), BATCH):
@@ -298,25 +297,25 @@ def invert(
     return results
 
 
-def of_run(
+def load_projector(
     path: str | Path,
-    translator: Translator,
+    generator: AnyGenerator,
     mode: str = "hybrid",
     steps: int | None = None,
     mask: np.ndarray | None = None,
 ) -> Projector:
-    """The projector of a run folder by the run's options and its own perceptual distance.
+    """The projector of a run, with the run's options and perceptual distance.
 
     Args:
         path: the run folder.
-        translator: of that run.
+        generator: of that run.
         mode: "hybrid" or "optimize".
-        steps: in the place of the run's.
+        steps: number of steps; None for the run's.
         mask: see `Projector`.
 
     Raises:
-        UserError: the regressor has not finished or is damaged, or ImageNet's features cannot be
-            had.
+        UserError: the regressor stage has not finished, its model is damaged, or the perceptual
+            distance needs ImageNet weights that are not available.
     """
     run = RunFolder(path)
     config = run.load_config()
@@ -324,15 +323,14 @@ def of_run(
     settings = Settings.of(config, mode)
     if steps is not None:
         settings = dataclasses.replace(settings, steps=steps)
-    perceptual = models.load_perceptual(config, regressor)
-    return Projector(translator.generator, perceptual, settings, mask)
+    return Projector(generator, models.load_perceptual(config, regressor), settings, mask)
 
 
 # ---- masks -------------------------------------------------------------------------------------
 
 
 def ellipse(resolution: int) -> np.ndarray:
-    """The built-in mask, float32 `[R, R]`: 1 on the face of an aligned photo, 0 around it."""
+    """The built-in mask, float32 `[R, R]`: 1 on the face of an aligned photo, 0 elsewhere."""
     center = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution
     across = (center[None, :] - CENTER[0]) / AXES[0]
     down = (center[:, None] - CENTER[1]) / AXES[1]
@@ -340,14 +338,14 @@ def ellipse(resolution: int) -> np.ndarray:
 
 
 def load_mask(text: str, resolution: int) -> tuple[np.ndarray, str]:
-    """The mask that --mask names, float32 `[R, R]` in [0, 1], and what was done to it, in words.
+    """The mask of --mask, float32 `[R, R]` in [0, 1], and a note for the user if it was resized.
 
     Args:
-        text: `ellipse`, or an image file: white counts, black does not.
-        resolution: the model's.
+        text: `ellipse`, or the path of an image: white pixels count, black ones do not.
+        resolution: R, of the model.
 
     Raises:
-        UserError: unreadable, not square, or black all over.
+        UserError: the image is unreadable, not square, or completely black.
     """
     if text == ELLIPSE:
         return ellipse(resolution), ""
@@ -358,14 +356,14 @@ def load_mask(text: str, resolution: int) -> tuple[np.ndarray, str]:
     height, width = pixels.shape[:2]
     if height != width:
         raise UserError(
-            f"--mask={text}: {width}x{height} px; it must be square, as what the model sees is "
+            f"--mask={text}: {width}x{height} px; it must be square, like the model's input "
             f"({resolution}x{resolution})"
         )
-    grey, words = Image.fromarray(pixels).convert("L"), ""
+    gray, note = Image.fromarray(pixels).convert("L"), ""
     if width != resolution:
-        grey = grey.resize((resolution, resolution), Image.Resampling.BOX)
-        words = f"--mask: resized from {width} to {resolution} px"
-    mask = np.asarray(grey, np.float32) / 255
+        gray = gray.resize((resolution, resolution), Image.Resampling.BOX)
+        note = f"--mask: resized from {width} to {resolution} px"
+    mask = np.asarray(gray, np.float32) / 255
     if not mask.any():
-        raise UserError(f"--mask={text}: black all over, so nothing counts; paint the face white")
-    return mask, words
+        raise UserError(f"--mask={text}: completely black, so no pixel counts; make the face white")
+    return mask, note

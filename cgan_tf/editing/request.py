@@ -32,7 +32,7 @@ class EditRequest:
     strengths: Mapping[str, float]
     targets: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
-    def check_values(self) -> None:
+    def check(self) -> None:
         """Checks what does not depend on the model.
 
         Raises:
@@ -42,35 +42,32 @@ class EditRequest:
         if not self.strengths and not self.targets:
             raise EditorError("strengths", "no attribute to edit; give a strength, as Smiling=+1")
         for name, strength in self.strengths.items():
-            _check_number("strengths", name, "strength", strength)
-            if abs(strength) > np.finfo(np.float32).max:
-                raise EditorError(
-                    "strengths",
-                    f"{name}={strength:g}: too large for a float32; give a smaller number",
-                )
+            _check_number("strengths", "strength", name, strength)
+            if abs(strength) > float(np.finfo(np.float32).max):
+                reason = "too large for a float32; give a smaller number"
+                raise EditorError("strengths", reason, f"{name}={strength:g}")
         for name, target in self.targets.items():
-            _check_number("target", name, "target", target)
+            _check_number("target", "target", name, target)
             if not 0 <= target <= 1:
-                raise EditorError(
-                    "target", f"{name}={target:g}: give a value from 0, absent, to 1, present"
-                )
+                reason = f"{name}'s value is {target:g}; give one from 0, absent, to 1, present"
+                raise EditorError("target", reason, f"{name}={target:g}")
             if name in self.strengths:
-                raise EditorError(
-                    "target",
-                    f"{name}={target:g}: {name} has the strength {self.strengths[name]:g} too; "
-                    "give one of the two",
+                reason = (
+                    f"{name} also has the strength {self.strengths[name]:g}, which contradicts the "
+                    "target; give one of the two"
                 )
+                raise EditorError("target", reason, f"{name}={target:g}")
 
     def check_names(self, attributes: Sequence[str]) -> None:
         """Raises an EditorError for an attribute that the model has no direction for."""
         for argument, names in (("strengths", self.strengths), ("target", self.targets)):
             for name in names:
                 if name not in attributes:
-                    raise EditorError(
-                        argument,
-                        f"{name}: unknown attribute{_closest(name, attributes)}; the model has "
-                        f"{', '.join(attributes)}",
+                    reason = (
+                        f"unknown attribute{_closest(name, attributes)}; the model has "
+                        f"{', '.join(attributes)}"
                     )
+                    raise EditorError(argument, reason, name)
 
     def vector(self, attributes: Sequence[str]) -> np.ndarray:
         """The strengths, float32 `[K]` in the order of the model's attributes; others are 0."""
@@ -102,11 +99,12 @@ class EditRequest:
         return found.strengths[0], ", ".join(words)
 
 
-def _check_number(argument: str, name: str, noun: str, value: object) -> None:
+def _check_number(argument: str, noun: str, name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise EditorError(argument, f"{name}={value!r}: the {noun} must be a number")
+        reason = f"the {noun} is no number; give one, as {name}=1"
+        raise EditorError(argument, reason, f"{name}={value!r}")
     if not math.isfinite(value):
-        raise EditorError(argument, f"{name}={value}: the {noun} must be a finite number")
+        raise EditorError(argument, f"the {noun} must be finite", f"{name}={value:g}")
 
 
 def _closest(name: str, attributes: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
-"""Pivotal tuning: a generator that draws one photo better, and everything else as before.
+"""Pivotal tuning (Roich et al. 2022): adapts the generator to one photo.
 
-After Roich et al. 2022. A photo's latent, the pivot, is held, and the generator's weights are
-trained for a moment to draw the photo from it. Beside `projection`, which moves the latent and
-holds the weights; `cgan translate --tune` uses it, on its own copy in memory.
+The photo's latent, the pivot, is fixed, and the generator's weights are trained for a few steps to
+reconstruct the photo from it. `projection` is the opposite: it optimizes the latent of a fixed
+generator. `cgan translate --tune` tunes its copy in memory; the model on disk does not change.
 """
 
 import contextlib
@@ -16,24 +16,24 @@ from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual
 from cgan_tf.training import optimizers
 
-LEARNING_RATE = 1e-4  # Adam's
-NEIGHBORS = 16  # latents near the pivot whose images shall stay
-NEAR = 0.5  # of the way from the pivot to a sample of the prior: where they lie
-LOCALITY_WEIGHT = 0.3  # of what their images change by
+LEARNING_RATE = 1e-4  # of Adam
+NEIGHBORS = 16  # number of latents near the pivot whose images must not change
+NEAR = 0.5  # their place on the way from the pivot to a sample of the prior, as a fraction
+LOCALITY_WEIGHT = 0.3  # of the change of their images
 
 
 class Tuner:
     """Trains a generator on one photo at a time.
 
-    The loss is distance(G(pivot), photo) + LOCALITY_WEIGHT * distance(G(u), G0(u)) with G0 the
-    generator as it was and u a latent near the pivot (equations 2 and 5 of the paper, which takes u
-    at a fixed length from the pivot); distance = pixel_weight * mean squared error +
+    The loss is distance(G(pivot), photo) + LOCALITY_WEIGHT * distance(G(u), G0(u)), where G0 is the
+    original generator and u a latent near the pivot (equations 2 and 5 of the paper, where u has a
+    fixed distance from the pivot). The distance is pixel_weight * mean squared error +
     feature_weight * perceptual distance.
 
     Args:
-        generator: its weights are those of the file again after each photo.
-        perceptual: the distance in features.
-        settings: for its two weights and its seed.
+        generator: after each photo its weights are reset.
+        perceptual: the perceptual distance.
+        settings: gives the two weights and the seed.
     """
 
     def __init__(self, generator: AnyGenerator, perceptual: Perceptual, settings: Settings) -> None:
@@ -41,17 +41,17 @@ class Tuner:
         self.perceptual = perceptual
         self.settings = settings
         self._neighbors = generator.sample_latent(NEIGHBORS, seed=settings.seed)
-        self.variables = self._drawing()
+        self.variables = self._synthesis_variables()
         self.optimizer = optimizers.Adam(LEARNING_RATE, beta_2=0.99)
         self.optimizer.build(self.variables)
         self._state = [*self.variables, *self.optimizer.variables]
-        self._fresh = [variable.numpy() for variable in self._state]
+        self._initial = [variable.numpy() for variable in self._state]
         self._advance = tf.function(self._step, autograph=False)
         image = tf.TensorSpec((None, generator.resolution, generator.resolution, 3), tf.float32)
-        self._see = tf.function(perceptual.features, input_signature=[image], autograph=False)
+        self._extract = tf.function(perceptual.features, input_signature=[image], autograph=False)
 
-    def _drawing(self) -> list:
-        """The variables between the latent and the image: StyleGAN's mapping lies before w."""
+    def _synthesis_variables(self) -> list:
+        """The variables between latent and image: in w without StyleGAN's mapping network."""
         variables = self.generator.trainable_variables
         with tf.GradientTape() as tape:
             image = self.generator(self._neighbors[:1], training=False)
@@ -60,24 +60,24 @@ class Tuner:
 
     @classmethod
     def of(cls, projector: Projector) -> "Tuner":
-        """With a projector's generator and distance."""
+        """With the generator, distance and settings of a projector."""
         return cls(projector.generator, projector.perceptual, projector.settings)
 
     @contextlib.contextmanager
     def tuned(self, photo: np.ndarray, latent: np.ndarray, steps: int) -> Iterator[None]:
-        """Inside, the generator draws the photo from the latent as nearly as `steps` bring it.
+        """Within the context the generator is tuned to the photo; afterwards it is reset.
 
         Args:
             photo: float32 `[R, R, 3]` in [-1, 1].
             latent: the pivot, float32 `[*latent_shape]`.
-            steps: of Adam.
+            steps: number of Adam steps.
         """
         pivot = tf.constant(latent[None], tf.float32)
         near = pivot + NEAR * (self._neighbors - pivot)  # [NEIGHBORS, *latent_shape]
-        kept = self.generator(near, training=False)
-        targets = tf.concat([tf.constant(photo[None], tf.float32), kept], axis=0)
+        originals = self.generator(near, training=False)
+        targets = tf.concat([tf.constant(photo[None], tf.float32), originals], axis=0)
         latents = tf.concat([pivot, near], axis=0)
-        features = self._see(targets) if self.settings.feature_weight else []
+        features = self._extract(targets) if self.settings.feature_weight else []
         try:
             for step in range(steps):
                 rows = tf.constant([0, 1 + step % NEIGHBORS])
@@ -87,7 +87,7 @@ class Tuner:
                 )
             yield
         finally:
-            for variable, value in zip(self._state, self._fresh, strict=True):
+            for variable, value in zip(self._state, self._initial, strict=True):
                 variable.assign(value)
 
     def _step(self, latents: tf.Tensor, targets: tf.Tensor, features: list[tf.Tensor]) -> None:
