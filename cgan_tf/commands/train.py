@@ -184,23 +184,34 @@ def prepare(
     return resolved, dataset
 
 
-def prepare_worker(run: RunFolder, message: str) -> tuple[Config, "ImageData"]:
-    """The results of `prepare` on a worker that is not the chief.
-
-    Args:
-        run: the run folder.
-        message: JSON from the chief: the resolved options and the data set's hash.
+def prepare_workers(
+    resolved: Config, requested: dict[str, Any], run: RunFolder, stages: tuple[str, ...]
+) -> tuple[Config, "ImageData"]:
+    """`prepare` on the chief; the other workers get its options and open the same data set.
 
     Raises:
-        UserError: this worker's data set differs from the chief's.
+        UserError: `prepare` raised it, on all workers; or this worker's data set differs from the
+            chief's.
     """
     from cgan_tf import data
+    from cgan_tf.core import replicas
+    from cgan_tf.training import cluster
 
+    dataset = None
+
+    def prepare_on_chief() -> dict[str, Any]:
+        nonlocal resolved, dataset
+        cluster.announce(resolved, run.read().get("options", {}))
+        resolved, dataset = prepare(resolved, requested, run, stages)
+        return {"options": config.to_dict(resolved), "digest": dataset.digest}
+
+    prepared = cluster.on_chief(prepare_on_chief)
+    if replicas.is_chief():
+        return resolved, dataset
     run.writes = False
-    content = json.loads(message)
-    resolved = config.from_dict(content["options"])
+    resolved = config.from_dict(prepared["options"])
     dataset = data.open_data(resolved, say=lambda line: None)
-    if dataset.digest != content["digest"]:
+    if dataset.digest != prepared["digest"]:
         raise UserError(
             f"--data_dir={resolved.data_dir}: the photos or labels differ from the chief's; give "
             "every worker the same ones"
@@ -234,16 +245,9 @@ def main() -> None:
     from cgan_tf.training import cluster
 
     rules.check_replicas(resolved, replicas.strategy().num_replicas_in_sync)
-    with cluster.lost_workers_named():
+    with cluster.report_lost_workers():
         chief = replicas.is_chief()
-        message = ""
-        if chief:
-            cluster.announce(resolved, run.read().get("options", {}))
-            resolved, dataset = prepare(resolved, requested, run, stages)
-            message = json.dumps({"options": config.to_dict(resolved), "digest": dataset.digest})
-        message = cluster.from_chief(message)
-        if not chief:
-            resolved, dataset = prepare_worker(run, message)
+        resolved, dataset = prepare_workers(resolved, requested, run, stages)
         work = {
             "gan": gan.run,
             "regressor": regressor.run,
@@ -253,14 +257,17 @@ def main() -> None:
             "export": export.run if chief else lambda *_: None,
         }
         for stage in stages:
+            failure = None
             try:
                 work[stage](resolved, run, dataset)
             except cluster.Done:
                 pass
+            except UserError as error:
+                failure = error
             finally:
                 if chief:
                     path = write_report(run)
-            cluster.wait_for_all()
+            cluster.end_together(failure)
     if chief and path:
         print(f"report: {path}")
 

@@ -1,7 +1,8 @@
-"""DCGAN generator and discriminator (Radford et al. 2015), derived from the resolution.
+"""DCGAN generator and discriminator (Radford et al. 2015) for any power-of-two resolution.
 
-Both halve or double the side per level between 4 px and the image; the channels double as the
-side halves, from `width` at the level next to the image.
+The side of the feature maps doubles (generator) or halves (discriminator) per level between 4 px
+and the image. The number of channels is `width` at half the resolution and doubles as the side
+halves.
 """
 
 import math
@@ -13,23 +14,23 @@ from keras import layers
 from cgan_tf.networks import convolution, equalized
 from cgan_tf.networks.normalization import BatchNormalization
 
-LOWEST = 4  # px, the side of the coarsest feature map
-SLOPE = 0.2  # of the leaky rectifiers
+LOWEST = 4  # px, side of the coarsest feature map
+SLOPE = 0.2  # of the leaky ReLUs
 
 
 def level_widths(resolution: int, width: int) -> list[int]:
-    """Channels of the feature maps of 4 px, 8 px, ... resolution / 2, coarsest first."""
+    """Channels of the feature maps at 4 px, 8 px, ... resolution / 2, coarsest first."""
     levels = int(math.log2(resolution // LOWEST))
     return [width * 2 ** (levels - 1 - level) for level in range(levels)]
 
 
-class _Layers:
-    """Makes the layers with weights: 4 px kernels that halve or double the side, and dense ones."""
+class LayerFactory:
+    """Makes a network's dense layers and its convolutions, 4 px with stride 2."""
 
     def __init__(self, equalized_lr: bool, initializer, dtype: str) -> None:
         self.dense_layer = equalized.Dense if equalized_lr else layers.Dense
         self.module = equalized if equalized_lr else convolution
-        # The equalised ones have an initializer of their own.
+        # Layers with an equalized learning rate have their own initializer.
         self.options = {"dtype": dtype}
         if not equalized_lr:
             self.options["kernel_initializer"] = initializer
@@ -47,22 +48,22 @@ class _Layers:
         )
 
 
-def generator_layers(equalized_lr: bool, dtype: str) -> _Layers:
-    """Makes the layers of a generator."""
-    return _Layers(equalized_lr, keras.initializers.RandomNormal(stddev=0.02), dtype)
+def generator_layers(equalized_lr: bool, dtype: str) -> LayerFactory:
+    """The layers of a generator."""
+    return LayerFactory(equalized_lr, keras.initializers.RandomNormal(stddev=0.02), dtype)
 
 
 class Generator(keras.Model):
-    """Latent to image: a dense layer to 4 px, then transposed convolutions, batch norm between.
+    """Latent to image: a dense layer to 4 px, then transposed convolutions with normalization.
 
     Args:
         resolution: side of the image in px, a power of two from 8.
         z_dim: size of the latent.
         width: channels at half the resolution.
-        prior: distribution that `sample_prior` draws from, "normal" N(0, I) or "uniform" U(-1, 1).
+        prior: distribution of z, "normal" N(0, I) or "uniform" U(-1, 1).
         norm: "batch" or "pixel".
-        equalized_lr: layers of `networks.equalized`.
-        dtype: dtype policy of the computation; the image is float32 in any case.
+        equalized_lr: use the layers of `networks.equalized`.
+        dtype: dtype policy of the computation; the image is always float32.
 
     Call arguments:
         latent: float32 `[N, z_dim]`.
@@ -91,7 +92,7 @@ class Generator(keras.Model):
 
         widths = level_widths(resolution, width)
         latent = keras.Input((z_dim,), name="latent")
-        # Batch norm has a bias of its own.
+        # Batch norm has its own bias.
         x = make.dense(LOWEST * LOWEST * widths[0], use_bias=norm != "batch")(latent)
         x = layers.Reshape((LOWEST, LOWEST, widths[0]), dtype=dtype)(x)  # [N, 4, 4, C]
         x = layers.LeakyReLU(SLOPE, dtype=dtype)(normalize(x))
@@ -115,7 +116,7 @@ class Generator(keras.Model):
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Of one latent of the space, which is z."""
+        """Shape of one latent of the space, z."""
         return (self.z_dim,)
 
     def sample_prior(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
@@ -125,24 +126,24 @@ class Generator(keras.Model):
         return keras.random.normal((count, self.z_dim), seed=seed)
 
     def sample_latent(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
-        """The same: the space is z."""
+        """The same as `sample_prior`: the space is z."""
         return self.sample_prior(count, seed)
 
     def to_space(self, z: tf.Tensor) -> tf.Tensor:
-        """z itself: it is the space."""
+        """z itself: the space is z."""
         return z
 
     def from_prior(self, z: tf.Tensor) -> tf.Tensor:
         """Images float32 `[N, R, R, 3]` of z `[N, z_dim]`."""
         return self(z, training=False)
 
-    def draw(self, count: int, seed: keras.random.SeedGenerator) -> tf.Tensor:
-        """What `training_images` takes for `count` images: z."""
+    def sample_inputs(self, count: int, seed: keras.random.SeedGenerator) -> tf.Tensor:
+        """Random inputs of `training_images`: z `[count, z_dim]`."""
         return self.sample_prior(count, seed)
 
-    def training_images(self, drawn: tf.Tensor) -> tf.Tensor:
-        """Images float32 `[N, R, R, 3]` of `draw`, batch norm by the batch."""
-        return self(drawn, training=True)
+    def training_images(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Images float32 `[N, R, R, 3]` of `sample_inputs`; batch norm uses the batch's moments."""
+        return self(inputs, training=True)
 
     def get_config(self) -> dict:
         return {
@@ -156,10 +157,10 @@ class Generator(keras.Model):
 
 
 class MinibatchStd(layers.Layer):
-    """Appends one channel: how much the images of a group of `group` differ (Karras et al. 2018).
+    """Appends one channel: the standard deviation within a group of images (Karras et al. 2018).
 
-    A group is `group` images in a row, so that replicas which share a batch hold whole groups; the
-    batch must be divisible by it. The statistic is float32.
+    A group is `group` consecutive images, so that replicas that share a batch hold complete groups;
+    the batch size must be divisible by it. The statistic is computed in float32.
     """
 
     def __init__(self, group: int = 4, **kwargs) -> None:
@@ -180,23 +181,23 @@ class MinibatchStd(layers.Layer):
         return (*input_shape[:-1], input_shape[-1] + 1)
 
 
-def read_image(
+def from_rgb(
     image: keras.KerasTensor, channels: int, norm: str, equalized_lr: bool, dtype: str
 ) -> keras.KerasTensor:
-    """What a discriminator does first: maps of half the image's side, without batch norm."""
+    """A discriminator's first layer: maps of half the image's side, without batch norm."""
     make = _discriminator_layers(norm, equalized_lr, dtype)
-    x = _hold(make.convolution(channels), norm, dtype)(image)
+    x = _normalized(make.convolution(channels), norm, dtype)(image)
     return layers.LeakyReLU(SLOPE, dtype=dtype)(x)
 
 
-def _discriminator_layers(norm: str, equalized_lr: bool, dtype: str) -> _Layers:
-    # Without normalization the initializer must keep the scale of the signal.
+def _discriminator_layers(norm: str, equalized_lr: bool, dtype: str) -> LayerFactory:
+    # Without normalization the initializer must preserve the scale of the signal.
     initializer = keras.initializers.RandomNormal(stddev=0.02) if norm == "batch" else "he_normal"
-    return _Layers(equalized_lr, initializer, dtype)
+    return LayerFactory(equalized_lr, initializer, dtype)
 
 
-def _hold(layer: layers.Layer, norm: str, dtype: str) -> layers.Layer:
-    """The layer, held by spectral normalization if the norm is that."""
+def _normalized(layer: layers.Layer, norm: str, dtype: str) -> layers.Layer:
+    """The layer, with spectral normalization if that is the norm."""
     return layers.SpectralNormalization(layer, dtype=dtype) if norm == "spectral" else layer
 
 
@@ -208,8 +209,8 @@ class Discriminator(keras.Model):
         width: channels at half the resolution.
         norm: "none", "batch" (not on the first layer) or "spectral" (Miyato et al. 2018).
         minibatch_std: append the minibatch standard deviation before the dense layer.
-        equalized_lr: layers of `networks.equalized`.
-        dtype: dtype policy of the computation; the logits are float32 in any case.
+        equalized_lr: use the layers of `networks.equalized`.
+        dtype: dtype policy of the computation; the logits are always float32.
 
     Call arguments:
         image: float32 `[N, resolution, resolution, 3]` in [-1, 1].
@@ -231,10 +232,11 @@ class Discriminator(keras.Model):
         make = _discriminator_layers(norm, equalized_lr, dtype)
         first, *widths = reversed(level_widths(resolution, width))
         image = keras.Input((resolution, resolution, 3), name="image")
-        x = read_image(image, first, norm, equalized_lr, dtype)
+        x = from_rgb(image, first, norm, equalized_lr, dtype)
         maps = {resolution // 2: x}
         for channels in widths:
-            x = _hold(make.convolution(channels, use_bias=norm != "batch"), norm, dtype)(x)
+            layer = make.convolution(channels, use_bias=norm != "batch")
+            x = _normalized(layer, norm, dtype)(x)
             if norm == "batch":
                 x = BatchNormalization(penalized=True, momentum=0.9, dtype=dtype)(x)
             x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
@@ -242,7 +244,7 @@ class Discriminator(keras.Model):
         if minibatch_std:
             x = MinibatchStd(dtype=dtype)(x)
         x = layers.Flatten(dtype=dtype)(x)
-        x = _hold(make.dense(1), norm, dtype)(x)
+        x = _normalized(make.dense(1), norm, dtype)(x)
         logits = layers.Activation("linear", dtype="float32", name="logits")(x)  # [N, 1]
         super().__init__(image, logits, name=name)
 

@@ -12,7 +12,7 @@ from cgan_tf.networks.normalization import BatchNormalization
 
 
 class AddMean(layers.Layer):
-    """Adds the mean latent, a weight that training does not change."""
+    """Adds the mean latent, a non-trainable weight."""
 
     def build(self, input_shape: tuple) -> None:
         self.mean = self.add_weight(
@@ -24,9 +24,16 @@ class AddMean(layers.Layer):
 
 
 def _convolution(x: tf.Tensor, channels: int, side: int, strides: int, dtype: str) -> tf.Tensor:
-    """A convolution with batch norm, without its activation."""
-    x = layers.Conv2D(channels, side, strides, "same", use_bias=False,
-                      kernel_initializer="he_normal", dtype=dtype)(x)  # fmt: skip
+    """A convolution and batch norm, without activation."""
+    x = layers.Conv2D(
+        channels,
+        side,
+        strides,
+        "same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        dtype=dtype,
+    )(x)
     return BatchNormalization(momentum=0.95, dtype=dtype)(x)
 
 
@@ -35,9 +42,9 @@ class Encoder(keras.Model):
 
     Args:
         resolution: side of the image in px.
-        latent_shape: of one latent.
+        latent_shape: shape of one latent.
         width: channels at half the resolution.
-        dtype: dtype policy of the computation; the latent is float32 in any case.
+        dtype: dtype policy of the computation; the latent is always float32.
 
     Call arguments:
         image: float32 `[N, resolution, resolution, 3]` in [-1, 1].
@@ -60,7 +67,7 @@ class Encoder(keras.Model):
             x = _convolution(x, channels, 4, 2, dtype)
             x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
         x = layers.Flatten(dtype=dtype)(x)  # [N, 4 * 4 * C]
-        # Four times a vector of the latent, one in all where it has several.
+        # Four times the size of one latent vector, however many vectors a latent has.
         x = layers.Dense(4 * latent_shape[-1], kernel_initializer="he_normal", dtype=dtype)(x)
         x = layers.LeakyReLU(SLOPE, dtype=dtype)(x)
         offset = layers.Dense(math.prod(latent_shape), dtype="float32", name="offset")(x)

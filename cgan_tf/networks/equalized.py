@@ -1,7 +1,8 @@
-"""Layers with an equalised learning rate (Karras et al. 2018, section 4.1).
+"""Layers with an equalized learning rate (Karras et al. 2018, section 4.1).
 
-The weights are drawn from N(0, 1) and multiplied by gain / sqrt(fan in) at run time, so that Adam,
-whose steps do not depend on the gradient's scale, moves all of them at the same relative speed.
+The weights are initialized from N(0, 1) and multiplied by gain / sqrt(fan_in) at run time. Adam's
+step size does not depend on the scale of the gradient, so all weights learn at the same relative
+speed.
 """
 
 import math
@@ -10,17 +11,17 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-HE = math.sqrt(2.0)  # the gain that a rectifier behind the layer needs (He et al. 2015)
+HE = math.sqrt(2.0)  # gain of a layer that a ReLU follows (He et al. 2015)
 
 
 class _Equalized(layers.Layer):
-    """What the three have in common: the kernel, its run-time factor, and the bias.
+    """Base class: the kernel, its run-time scale and the bias.
 
     Args:
-        filters: channels of the result.
-        use_bias: add one number per channel, 0 at the start.
-        gain: size of the result for an input of size 1, at the start.
-        lr: learning rate, as a share of the optimizer's.
+        filters: channels of the output.
+        use_bias: add a bias per channel, initially 0.
+        gain: standard deviation of the initial output for an input of unit variance.
+        lr: learning rate, relative to the optimizer's.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class _Equalized(layers.Layer):
         self.gain = gain
         self.lr = lr
 
-    def _make(self, shape: tuple[int, ...], fan_in: float) -> None:
+    def _add_weights(self, shape: tuple[int, ...], fan_in: float) -> None:
         normal = keras.initializers.RandomNormal(stddev=1.0 / self.lr)
         self.kernel = self.add_weight(shape=shape, initializer=normal, name="kernel")
         self.scale = self.lr * self.gain / math.sqrt(fan_in)
@@ -45,10 +46,10 @@ class _Equalized(layers.Layer):
             self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
     def scaled_kernel(self) -> tf.Tensor:
-        """What the input meets at run time."""
+        """The effective kernel."""
         return self.kernel * self.scale
 
-    def _finish(self, x: tf.Tensor) -> tf.Tensor:
+    def _add_bias(self, x: tf.Tensor) -> tf.Tensor:
         return x + self.bias * self.lr if self.use_bias else x
 
 
@@ -56,10 +57,10 @@ class Dense(_Equalized):
     """`[N, C]` to `[N, filters]`."""
 
     def build(self, input_shape: tuple) -> None:
-        self._make((input_shape[-1], self.filters), input_shape[-1])
+        self._add_weights((input_shape[-1], self.filters), input_shape[-1])
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        return self._finish(tf.matmul(x, self.scaled_kernel()))
+        return self._add_bias(tf.matmul(x, self.scaled_kernel()))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], self.filters)
@@ -75,10 +76,10 @@ class Conv2D(_Equalized):
 
     def build(self, input_shape: tuple) -> None:
         channels = input_shape[-1]
-        self._make((self.side, self.side, channels, self.filters), self.side**2 * channels)
+        self._add_weights((self.side, self.side, channels, self.filters), self.side**2 * channels)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        return self._finish(tf.nn.conv2d(x, self.scaled_kernel(), self.stride, "SAME"))
+        return self._add_bias(tf.nn.conv2d(x, self.scaled_kernel(), self.stride, "SAME"))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         count, height, width, _ = input_shape
@@ -90,14 +91,14 @@ class Conv2DTranspose(Conv2D):
 
     def build(self, input_shape: tuple) -> None:
         channels = input_shape[-1]
-        # Each output pixel meets side^2 / stride^2 of the kernel's places.
+        # Each output pixel sums over side^2 / stride^2 of the kernel's positions.
         fan_in = self.side**2 * channels / self.stride**2
-        self._make((self.side, self.side, self.filters, channels), fan_in)
+        self._add_weights((self.side, self.side, self.filters, channels), fan_in)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         shape = (tf.shape(x)[0], *self.compute_output_shape(x.shape)[1:])
         y = tf.nn.conv2d_transpose(x, self.scaled_kernel(), shape, self.stride, "SAME")
-        return self._finish(y)
+        return self._add_bias(y)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         count, height, width, _ = input_shape
@@ -105,12 +106,12 @@ class Conv2DTranspose(Conv2D):
 
 
 class UpsampledConv2D(Conv2DTranspose):
-    """Pixels repeated to twice the side, then a 3 px convolution: `[N, 2H, 2W, filters]`.
+    """Nearest-neighbour upsampling by two, then a 3 px convolution: `[N, 2H, 2W, filters]`.
 
-    Both are one transposed convolution of 4 px, whose kernel is the sum of four shifted ones. A
-    transposed convolution with weights of its own for each of the four paints the pattern of its
-    first, random weights as a mesh over the maps, which an equalised learning rate is slow to
-    remove (Odena et al. 2016, Deconvolution and Checkerboard Artifacts).
+    Computed as one transposed convolution of 4 px, whose kernel is the sum of four shifted copies
+    of the 3 px kernel. A free 4 px kernel leaves a checkerboard pattern of its random initial
+    weights in the maps, which an equalized learning rate is slow to remove (Odena et al. 2016,
+    Deconvolution and Checkerboard Artifacts).
     """
 
     def __init__(self, filters: int, **kwargs) -> None:
@@ -118,7 +119,7 @@ class UpsampledConv2D(Conv2DTranspose):
 
     def build(self, input_shape: tuple) -> None:
         channels = input_shape[-1]
-        self._make((3, 3, self.filters, channels), 9 * channels)
+        self._add_weights((3, 3, self.filters, channels), 9 * channels)
 
     def scaled_kernel(self) -> tf.Tensor:
         kernel = super().scaled_kernel()

@@ -1,10 +1,10 @@
 """Progressive growing: both networks at 8 px, 16 px, ... up to their own side (Karras et al. 2018).
 
-At a side below its own, a DCGAN's generator needs a layer that paints its coarser maps, and every
-discriminator one that reads the smaller image. They live here, beside the networks, are trained and
-kept in checkpoints, and are left behind in the end: the finished models are ordinary ones. While a
-level fades in, its image is blended with the enlarged one of the level before, and D's maps with
-what D reads in the image of half the side, both by an alpha that goes from 0 to 1.
+Below its final resolution, a DCGAN generator needs an output layer (toRGB) at each level, and a
+discriminator an input layer (fromRGB). The classes here add these layers to the finished networks.
+They are trained and kept in checkpoints but not part of the finished models, which are ordinary
+ones. While a level fades in, G's image is blended with the upsampled image of the previous level,
+and D's maps with those of the downsampled image, both by an alpha that goes from 0 to 1.
 """
 
 import keras
@@ -13,9 +13,9 @@ from keras import layers
 
 from cgan_tf.networks import dcgan
 from cgan_tf.networks.dcgan import Discriminator, Generator
-from cgan_tf.networks.stylegan import StyleGenerator, doubled
+from cgan_tf.networks.stylegan import StyleGenerator, upsample
 
-FIRST = 8  # px, the side that growing begins with
+FIRST = 8  # px, side of the first level
 
 
 def sides(resolution: int) -> list[int]:
@@ -26,8 +26,8 @@ def sides(resolution: int) -> list[int]:
     return found
 
 
-def halved(images: tf.Tensor, side: int) -> tf.Tensor:
-    """Images `[N, R, R, 3]` averaged down to `[N, side, side, 3]`."""
+def downsample(images: tf.Tensor, side: int) -> tf.Tensor:
+    """Images `[N, R, R, 3]` downsampled to `[N, side, side, 3]` by averaging."""
     factor = images.shape[1] // side
     return images if factor == 1 else tf.nn.avg_pool2d(images, factor, factor, "VALID")
 
@@ -37,52 +37,52 @@ def blend(old: tf.Tensor, new: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     return old + tf.cast(alpha, new.dtype) * (new - old)
 
 
-def fading_reals(images: tf.Tensor, side: int, alpha: tf.Tensor | None) -> tf.Tensor:
-    """Photos `[N, R, R, 3]` as D is to see them at a level: as sharp as the fakes can be."""
-    images = halved(images, side)
+def fade_reals(images: tf.Tensor, side: int, alpha: tf.Tensor | None) -> tf.Tensor:
+    """Photos `[N, R, R, 3]` at a level `[N, side, side, 3]`, blended as the fakes are."""
+    images = downsample(images, side)
     if alpha is None:
         return images
-    return blend(doubled(halved(images, side // 2)), images, alpha)
+    return blend(upsample(downsample(images, side // 2)), images, alpha)
 
 
 class GrowingGenerator:
-    """A DCGAN's generator, and what paints its coarser maps.
+    """A DCGAN generator with a toRGB layer at each lower level.
 
     Args:
-        generator: of the last level.
+        generator: the network of the last level.
         dtype: dtype policy of the computation.
     """
 
     def __init__(self, generator: Generator, dtype: str = "float32") -> None:
         self.generator = generator
         make = dcgan.generator_layers(generator.equalized_lr, dtype)
-        self._painted = {generator.resolution: generator.output}
-        self._painters = []
+        self._images_at = {generator.resolution: generator.output}
+        self._to_rgb = []
         for side in sides(generator.resolution)[:-1]:
-            painter = make.transposed(3)
-            image = painter(generator.maps[side // 2])
-            self._painted[side] = layers.Activation("tanh", dtype="float32")(image)
-            self._painters.append(painter)
+            layer = make.transposed(3)
+            image = layer(generator.maps[side // 2])
+            self._images_at[side] = layers.Activation("tanh", dtype="float32")(image)
+            self._to_rgb.append(layer)
         self._models: dict[tuple[int, bool], keras.Model] = {}
 
     @property
     def variables(self) -> list:
-        """Those of the generator, then the painters'."""
-        return self.generator.variables + [v for p in self._painters for v in p.variables]
+        """Those of the generator, then those of the toRGB layers."""
+        return self.generator.variables + [v for layer in self._to_rgb for v in layer.variables]
 
     @property
     def trainable_variables(self) -> list:
-        """Those of the generator, then the painters'."""
-        added = [v for p in self._painters for v in p.trainable_variables]
+        """Those of the generator, then those of the toRGB layers."""
+        added = [v for layer in self._to_rgb for v in layer.trainable_variables]
         return self.generator.trainable_variables + added
 
     def trainable_at(self, side: int, fading: bool) -> list:
-        """The trainable variables that have a part in images of the level."""
+        """The trainable variables that the level's images depend on."""
         return self._model(side, fading).trainable_variables
 
-    def training_images(self, drawn: tf.Tensor, side: int, alpha: tf.Tensor | None) -> tf.Tensor:
-        """Images `[N, side, side, 3]` of `Generator.draw`; with alpha the level fades in."""
-        return self._images(drawn, side, alpha, training=True)
+    def training_images(self, inputs: tf.Tensor, side: int, alpha: tf.Tensor | None) -> tf.Tensor:
+        """Images of `Generator.sample_inputs`; with alpha the level fades in."""
+        return self._images(inputs, side, alpha, training=True)
 
     def from_prior(self, z: tf.Tensor, side: int, alpha: tf.Tensor | None) -> tf.Tensor:
         """Images `[N, side, side, 3]` of z `[N, z_dim]`; with alpha the level fades in."""
@@ -92,21 +92,21 @@ class GrowingGenerator:
         self, z: tf.Tensor, side: int, alpha: tf.Tensor | None, training: bool
     ) -> tf.Tensor:
         images = self._model(side, alpha is not None)(z, training=training)
-        return images if alpha is None else blend(doubled(images[0]), images[1], alpha)
+        return images if alpha is None else blend(upsample(images[0]), images[1], alpha)
 
     def _model(self, side: int, fading: bool) -> keras.Model:
         if (side, fading) not in self._models:
-            image = self._painted[side]
-            outputs = [self._painted[side // 2], image] if fading else image
+            image = self._images_at[side]
+            outputs = [self._images_at[side // 2], image] if fading else image
             self._models[side, fading] = keras.Model(self.generator.input, outputs)
         return self._models[side, fading]
 
 
 class GrowingStyleGenerator:
-    """A StyleGAN's generator, whose image is a sum over the levels anyway: nothing to add.
+    """A StyleGAN generator. Its image is a sum over the levels, so it needs no further layers.
 
     Args:
-        generator: of the last level.
+        generator: the network of the last level.
     """
 
     def __init__(self, generator: StyleGenerator) -> None:
@@ -123,14 +123,14 @@ class GrowingStyleGenerator:
         return self.generator.trainable_variables
 
     def trainable_at(self, side: int, fading: bool) -> list:
-        """The trainable variables that have a part in images of the level."""
+        """The trainable variables that the level's images depend on."""
         return self.generator.trainable_at(side)
 
     def training_images(
-        self, drawn: dict[str, tf.Tensor], side: int, alpha: tf.Tensor | None
+        self, inputs: dict[str, tf.Tensor], side: int, alpha: tf.Tensor | None
     ) -> tf.Tensor:
-        """Images `[N, side, side, 3]` of `StyleGenerator.draw`; with alpha the level fades in."""
-        return self.generator.training_images(drawn, side, alpha)
+        """Images of `StyleGenerator.sample_inputs`; with alpha the level fades in."""
+        return self.generator.training_images(inputs, side, alpha)
 
     def from_prior(self, z: tf.Tensor, side: int, alpha: tf.Tensor | None) -> tf.Tensor:
         """Images `[N, side, side, 3]` of z `[N, z_dim]`; with alpha the level fades in."""
@@ -140,47 +140,50 @@ class GrowingStyleGenerator:
 def grow(
     generator: Generator | StyleGenerator, dtype: str = "float32"
 ) -> GrowingGenerator | GrowingStyleGenerator:
-    """The generator at all its levels."""
+    """The generator with what it needs at its lower levels."""
     if isinstance(generator, StyleGenerator):
         return GrowingStyleGenerator(generator)
     return GrowingGenerator(generator, dtype)
 
 
 class GrowingDiscriminator:
-    """A discriminator, and what reads images of less than its side.
+    """A discriminator with a fromRGB layer at each lower level.
 
     Args:
-        discriminator: of the last level.
+        discriminator: the network of the last level.
         dtype: dtype policy of the computation.
     """
 
     def __init__(self, discriminator: Discriminator, dtype: str = "float32") -> None:
         self.discriminator = discriminator
         maps = discriminator.maps
-        self._readers = {}
+        self._from_rgb = {}
         for side in sides(discriminator.resolution)[:-1]:
             image = keras.Input((side, side, 3))
-            read = dcgan.read_image(
-                image, maps[side // 2].shape[-1], discriminator.norm,
-                discriminator.equalized_lr, dtype,
-            )  # fmt: skip
-            self._readers[side] = keras.Model(image, read)
+            features = dcgan.from_rgb(
+                image,
+                maps[side // 2].shape[-1],
+                discriminator.norm,
+                discriminator.equalized_lr,
+                dtype,
+            )
+            self._from_rgb[side] = keras.Model(image, features)
         self._models: dict[tuple[int, bool], list[keras.Model]] = {}
 
     @property
     def variables(self) -> list:
-        """Those of the discriminator, then the readers'."""
-        added = [v for reader in self._readers.values() for v in reader.variables]
+        """Those of the discriminator, then those of the fromRGB layers."""
+        added = [v for model in self._from_rgb.values() for v in model.variables]
         return self.discriminator.variables + added
 
     @property
     def trainable_variables(self) -> list:
-        """Those of the discriminator, then the readers'."""
-        added = [v for reader in self._readers.values() for v in reader.trainable_variables]
+        """Those of the discriminator, then those of the fromRGB layers."""
+        added = [v for model in self._from_rgb.values() for v in model.trainable_variables]
         return self.discriminator.trainable_variables + added
 
     def trainable_at(self, side: int, fading: bool) -> list:
-        """The trainable variables that have a part in the logits of a level's images."""
+        """The trainable variables that the logits of a level's images depend on."""
         return [v for model in self._parts(side, fading) for v in model.trainable_variables]
 
     def __call__(
@@ -190,22 +193,22 @@ class GrowingDiscriminator:
         parts = self._parts(side, alpha is not None)
         if alpha is None:
             return parts[1](parts[0](images, training=training), training=training)
-        read, narrow, read_half, judge = parts
-        new = narrow(read(images, training=training), training=training)
-        old = read_half(halved(images, side // 2), training=training)
-        return judge(blend(old, new, alpha), training=training)
+        from_rgb, block, previous_from_rgb, rest = parts
+        new = block(from_rgb(images, training=training), training=training)
+        old = previous_from_rgb(downsample(images, side // 2), training=training)
+        return rest(blend(old, new, alpha), training=training)
 
     def _parts(self, side: int, fading: bool) -> list[keras.Model]:
-        """The models of a level, one after the other, that share no variables."""
+        """The models that make up a level, in order; they share no variables."""
         if (side, fading) not in self._models:
             network, maps = self.discriminator, self.discriminator.maps
-            read = self._readers.get(side) or keras.Model(network.input, maps[side // 2])
-            parts = [read, keras.Model(maps[side // 2], network.output)]
+            from_rgb = self._from_rgb.get(side) or keras.Model(network.input, maps[side // 2])
+            parts = [from_rgb, keras.Model(maps[side // 2], network.output)]
             if fading:
                 parts = [
-                    read,
+                    from_rgb,
                     keras.Model(maps[side // 2], maps[side // 4]),
-                    self._readers[side // 2],
+                    self._from_rgb[side // 2],
                     keras.Model(maps[side // 4], network.output),
                 ]
             self._models[side, fading] = parts

@@ -1,8 +1,9 @@
-"""The judge: a small residual attribute network that no stage of the chain trains against.
+"""The judge: a small residual attribute classifier for the evaluation only.
 
-The evaluate stage trains it (`cgan_tf.judge`) and measures with it: its pooled features are what
-the Frechet distance and the identity compare, its probabilities say what an edit has changed. It
-shares neither the architecture nor the seed of the regressor, which the directions are made with.
+The evaluate stage trains it (`stages.judge`) and measures with it: the Frechet distance and the
+identity similarity compare its pooled features, its probabilities show what an edit has changed. No
+stage trains against it. It shares neither architecture nor seed with the regressor, which the
+directions are learned with.
 """
 
 from collections.abc import Sequence
@@ -13,10 +14,10 @@ from keras import layers
 
 from cgan_tf.networks.normalization import BatchNormalization
 
-WIDTHS = (48, 96, 192)  # channels of the stages at 1/4, 1/8 and 1/16 of 64 px
-BLOCKS = (2, 1, 1)  # residual blocks of each; the first halves the side
+WIDTHS = (48, 96, 192)  # channels at 16, 8 and 4 px
+BLOCKS = (2, 1, 1)  # residual blocks at each side; the first one halves the side
 STEM_WIDTH = 24
-STEM_SIDE = 32  # px behind the first convolution, whatever the resolution
+STEM_SIDE = 32  # px after the first convolution, whatever the resolution
 FEATURES = WIDTHS[-1]
 
 
@@ -25,9 +26,9 @@ class Judge(keras.Model):
 
     Args:
         attribute_names: all attributes of the data set, in order.
-        resolution: side of the images in px; from 64 on, the first convolution's stride grows
-            with it, so that the cost hardly does.
-        dtype: dtype policy of the computation; the outputs are float32 in any case.
+        resolution: side of the images in px; from 64 px on, the stride of the first convolution
+            grows with it, so that the cost stays almost the same.
+        dtype: dtype policy of the computation; the outputs are always float32.
 
     Call arguments:
         images: float32 `[N, resolution, resolution, 3]` in [-1, 1].
@@ -78,18 +79,25 @@ class Judge(keras.Model):
 
 
 def _convolution(
-    x: keras.KerasTensor, width: int, side: int, stride: int, dtype: str, rectify: bool = True
+    x: keras.KerasTensor, width: int, side: int, stride: int, dtype: str, activate: bool = True
 ) -> keras.KerasTensor:
-    x = layers.Conv2D(width, side, stride, "same", use_bias=False,
-                      kernel_initializer="he_normal", dtype=dtype)(x)  # fmt: skip
+    x = layers.Conv2D(
+        width,
+        side,
+        stride,
+        "same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        dtype=dtype,
+    )(x)
     x = BatchNormalization(momentum=0.95, dtype=dtype)(x)
-    return layers.ReLU(dtype=dtype)(x) if rectify else x
+    return layers.ReLU(dtype=dtype)(x) if activate else x
 
 
 def _residual(x: keras.KerasTensor, width: int, stride: int, dtype: str) -> keras.KerasTensor:
-    """Two 3 x 3 convolutions beside the identity, which is averaged down where the side halves."""
+    """Two 3 x 3 convolutions and a shortcut, which is average-pooled where the side halves."""
     y = _convolution(x, width, 3, stride, dtype)
-    y = _convolution(y, width, 3, 1, dtype, rectify=False)
+    y = _convolution(y, width, 3, 1, dtype, activate=False)
     if stride > 1:
         x = layers.AveragePooling2D(stride, padding="same", dtype=dtype)(x)
         x = layers.Conv2D(width, 1, kernel_initializer="he_normal", dtype=dtype)(x)

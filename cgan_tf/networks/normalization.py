@@ -1,25 +1,22 @@
-"""Batch normalization: in one kernel, and over the global batch whatever the number of replicas.
-
-On a CPU, Keras's own runs over the feature map a dozen times, in float32 whatever the training
-computes in: at 64 px an eighth of the GAN's step. Weights and results are Keras's (a test holds the
-two together).
-"""
+"""Batch normalization over the global batch, whatever the number of replicas; fused on one."""
 
 import keras
 import tensorflow as tf
 
 from cgan_tf.core import replicas
+from cgan_tf.training import cpu_kernels
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's layer (Ioffe & Szegedy 2015) for maps `[N, H, W, C]`; statistics in float32.
 
-    In training, one kernel on one replica; on several, moments of the global batch.
+    In training, one replica uses one kernel; several use the moments of the global batch.
 
     Args:
-        penalized: a penalty will be put on the network's gradient. Keras takes the variance around
-            a mean that it holds constant, which is right in the first derivative, where the mean's
-            part is zero, but not in the second. Such a layer takes its moments as on replicas.
+        penalized: a gradient penalty is applied to the network. Keras computes the variance around
+            a mean that it holds constant. This is right for the first derivative, where the mean's
+            contribution is zero, but not for the second. Such a layer computes its moments as
+            replicas do.
         options: of Keras's layer.
     """
 
@@ -33,18 +30,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         fused = training and self.trainable and not self.penalized and replicas.count() == 1
         if not fused:
             return super().call(inputs, training=training, mask=mask)
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=self.gamma,
-            offset=self.beta,
-            mean=tf.zeros((0,)),  # none: it takes the batch's
-            variance=tf.zeros((0,)),
-            epsilon=self.epsilon,
+        outputs, mean, variance = cpu_kernels.batch_norm(
+            inputs, self.gamma, self.beta, self.epsilon
         )
-        # The kernel tells the unbiased variance; Keras averages that of the batch itself.
-        shape = tf.shape(inputs)
-        count = tf.cast(shape[0] * shape[1] * shape[2], tf.float32)
-        variance *= (count - 1.0) / count
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
         return outputs

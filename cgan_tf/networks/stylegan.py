@@ -1,10 +1,10 @@
-"""StyleGAN's generator: a mapping z -> w, and a synthesis whose layers take their style from w.
+"""StyleGAN's generator: a mapping z -> w, and a synthesis network whose layers are styled by w.
 
-After Karras et al. 2019 (mapping, constant input, AdaIN, noise, style mixing, truncation), with the
-image summed up over the resolutions as in Karras et al. 2020, whose modulated convolution is the
-other style layer. As in our DCGAN the maps end at half the resolution, and a transposed convolution
-paints from there: maps of the full side would cost as much as all others together. All layers have
-an equalised learning rate.
+Mapping, constant input, AdaIN, noise, style mixing and truncation are those of Karras et al. 2019.
+The image is a sum over the resolutions (skip connections) as in Karras et al. 2020, whose modulated
+convolution is the other style layer. As in `networks.dcgan`, the maps end at half the resolution
+and a transposed convolution makes the image: maps at full resolution would cost as much as all
+others together. All layers have an equalized learning rate.
 """
 
 import keras
@@ -16,33 +16,33 @@ from cgan_tf.networks import equalized
 from cgan_tf.networks.dcgan import LOWEST, SLOPE, level_widths
 
 MAPPING_LAYERS = 4
-MAPPING_LR = 0.01  # learning rate of the mapping, as a share of the others'
-MIXING = 0.9  # share of the training images whose layers take their styles from two latents
-# Size of the styles around 1, at the start. The rectifiers of the mapping leave half of w's square
-# the same for all z, so that styles of size 1 tell one z too little from another.
+MAPPING_LR = 0.01  # learning rate of the mapping, relative to the other layers
+MIXING = 0.9  # probability of style mixing
+# Initial standard deviation of the styles. Because of the mapping's leaky ReLUs, half of the mean
+# square of w is the same for all z: with a gain of 1, the styles would depend too little on z.
 STYLE_GAIN = 2.0
-IMAGE_GAIN = 4.0  # of the layers that paint: they begin at zero, so it only sets their speed
-W_MEMORY = 0.995  # per step, of the running mean of w
+IMAGE_GAIN = 4.0  # of the toRGB layers; their weights start at zero, so it only sets their speed
+W_DECAY = 0.995  # per step, of the moving average of w
 
 
 class StyleConv(layers.Layer):
-    """A convolution in the style of w, then noise, bias and a leaky rectifier.
+    """A convolution styled by w, then noise, bias and a leaky ReLU.
 
-    "modulated" scales the channels of the input by the style, and those of the result to the size
-    that an input of unit variance would give them (Karras et al. 2020, equations 1 and 3). With the
-    maps scaled in the kernels' place, one kernel serves the whole batch. "adain" normalizes each
-    channel of each image in the end, and scales and shifts it by the style (Karras et al. 2019,
-    equation 1).
+    "modulated" scales the input channels by the style, and demodulates the output channels to the
+    unit variance that inputs of unit variance would give (Karras et al. 2020, equations 1 and 3).
+    It scales the maps instead of the kernel, so that one convolution serves the entire batch.
+    "adain" normalizes each channel of each image last, then scales and shifts it by the style
+    (Karras et al. 2019, equation 1).
 
     Args:
-        filters: channels of the result.
+        filters: channels of the output.
         style: "modulated" or "adain".
-        up: double the side first.
+        up: upsample by two first.
 
     Call arguments:
         x: `[N, H, W, C]`.
         w: float32 `[N, w_dim]`.
-        noise: float32 `[N or 1, H, W, 1]`, with the sides of the result.
+        noise: float32 `[N or 1, H, W, 1]`, of the output's height and width.
     """
 
     def __init__(self, filters: int, style: str, up: bool = False, **kwargs) -> None:
@@ -70,7 +70,7 @@ class StyleConv(layers.Layer):
         if self.style == "modulated":
             style += 1.0
             x = self.convolution(x * _per_channel(style, x.dtype))
-            x *= _per_channel(equalized.HE * self._unit(style), x.dtype)
+            x *= _per_channel(equalized.HE * self._demodulation(style), x.dtype)
             return tf.nn.leaky_relu(x + shift, SLOPE)
         x = tf.nn.leaky_relu(self.convolution(x) + shift, SLOPE)
         scale, offset = tf.split(style, 2, axis=1)
@@ -78,11 +78,11 @@ class StyleConv(layers.Layer):
         scale = (scale + 1.0) * tf.math.rsqrt(variance + 1e-8)
         return x * _per_channel(scale, x.dtype) + _per_channel(offset - mean * scale, x.dtype)
 
-    def _unit(self, style: tf.Tensor) -> tf.Tensor:
-        """What brings each channel of the result to unit variance, float32 `[N, filters]`."""
+    def _demodulation(self, style: tf.Tensor) -> tf.Tensor:
+        """The factors that give the output channels unit variance, float32 `[N, filters]`."""
         kernel = tf.cast(self.convolution.scaled_kernel(), tf.float32)
         squares = tf.reduce_sum(tf.square(kernel), axis=(0, 1))
-        if self.convolution.stride == 2:  # a pixel meets a quarter of the kernel's places
+        if self.convolution.stride == 2:  # a pixel sums over a quarter of the positions
             squares = tf.transpose(squares) / 4.0
         return tf.math.rsqrt(tf.matmul(tf.square(style), squares) + 1e-8)
 
@@ -93,20 +93,20 @@ def _per_channel(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 
 
 class StyleGenerator(keras.Model):
-    """Latent to image by way of w: one style per layer, and noise for what no style determines.
+    """Latent to image through w: one style per layer, and noise for stochastic detail.
 
     Args:
         resolution: side of the image in px, a power of two from 8.
-        z_dim: size of z, and of w.
+        z_dim: size of z and of w.
         width: channels at half the resolution; doubles per level.
-        style: the layers, "modulated" or "adain"; see `StyleConv`.
-        dtype: dtype policy of the synthesis; the mapping and the image are float32 in any case.
+        style: style layer, "modulated" or "adain"; see `StyleConv`.
+        dtype: dtype policy of the synthesis; the mapping and the image are always float32.
 
     Attributes:
-        space: of the latents that `call` takes: "z", "w", or "ws", a w for each layer.
+        space: space of the latents that `call` takes: "z", "w", or "ws", one w per layer.
 
     Call arguments:
-        latent: float32 `[N, *latent_shape]`. The noise is the model's own, the same each time.
+        latent: float32 `[N, *latent_shape]`. The noise is part of the model, the same each time.
 
     Returns:
         float32 `[N, resolution, resolution, 3]` in [-1, 1].
@@ -147,7 +147,7 @@ class StyleGenerator(keras.Model):
         self.to_image = [
             equalized.Conv2DTranspose(3, 4, 2, gain=IMAGE_GAIN, dtype=dtype) for _ in widths
         ]
-        # Grey at the start: what begins as noise takes long to go.
+        # The first images are gray: initial noise would take long to disappear.
         for layer, channels in zip(self.to_image, widths, strict=True):
             layer.build((None, None, None, channels))
             layer.kernel.assign(tf.zeros(layer.kernel.shape))
@@ -171,17 +171,17 @@ class StyleGenerator(keras.Model):
 
     @property
     def sides(self) -> list[int]:
-        """Side of each layer's maps in px."""
+        """Side of each layer's maps, in px."""
         return [LOWEST * 2 ** ((index + 1) // 2) for index in range(self.num_layers)]
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Of one latent of the space."""
+        """Shape of one latent of the space."""
         return (self.num_layers, self.z_dim) if self.space == "ws" else (self.z_dim,)
 
     @property
     def derived_shapes(self) -> list[tuple[int, ...]]:
-        """Of what an export computes of the weights once: folded kernels, and their squares."""
+        """Shapes of the constants that an export precomputes: folded kernels and their squares."""
         shapes = []
         for layer in self.convolutions:
             places = 4 * 4 - 3 * 3 if layer.convolution.stride == 2 else 0
@@ -191,8 +191,11 @@ class StyleGenerator(keras.Model):
 
     @property
     def absent_shapes(self) -> list[tuple[int, ...]]:
-        """Of weights that an export to images of the space may do without: the mapping's where the
-        latent is w; and where nothing scales the constant, what is computed of it once."""
+        """Shapes of the weights that an export does not need.
+
+        These are the mapping's where the latent is w; and with "adain", whose first convolution of
+        the constant is precomputed, that layer's kernel and the constant.
+        """
         absent = [] if self.space == "z" else self.mapping.weights
         if self.style == "adain":
             absent = [*absent, self.constant, self.convolutions[0].convolution.kernel]
@@ -203,7 +206,7 @@ class StyleGenerator(keras.Model):
         return keras.random.normal((count, self.z_dim), seed=seed)
 
     def sample_latent(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
-        """Latents float32 `[count, *latent_shape]` of the space, of z from the prior."""
+        """Latents float32 `[count, *latent_shape]` of the space, from z of the prior."""
         return self.to_space(self.sample_prior(count, seed))
 
     def to_space(self, z: tf.Tensor) -> tf.Tensor:
@@ -214,7 +217,7 @@ class StyleGenerator(keras.Model):
         return self._per_layer(w) if self.space == "ws" else w
 
     def truncate(self, w: tf.Tensor, psi: float) -> tf.Tensor:
-        """w or ws drawn towards the mean of w: 1 leaves it, 0 gives the mean (2019, appendix B)."""
+        """Moves w or ws towards the mean of w; psi 1 keeps it, 0 is the mean (2019, appendix B)."""
         mean = tf.convert_to_tensor(self.w_mean)
         return mean + psi * (w - mean)
 
@@ -225,7 +228,10 @@ class StyleGenerator(keras.Model):
         side: int | None = None,
         alpha: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Images `[N, R, R, 3]` of z `[N, z_dim]`, truncated by psi; side, alpha: `synthesize`."""
+        """Images `[N, R, R, 3]` of z `[N, z_dim]`, truncated by psi.
+
+        `side` and `alpha`: see `synthesize`.
+        """
         ws = self._per_layer(self.truncate(self.mapping(z), psi))
         return self.synthesize(ws, self.noise, side, alpha)
 
@@ -234,8 +240,8 @@ class StyleGenerator(keras.Model):
         ws = w if self.space == "ws" else self._per_layer(w)
         return self.synthesize(ws, self.noise)
 
-    def draw(self, count: int, seed: keras.random.SeedGenerator) -> dict[str, tf.Tensor]:
-        """What `training_images` takes for `count` images, each of them `[count, ...]`."""
+    def sample_inputs(self, count: int, seed: keras.random.SeedGenerator) -> dict[str, tf.Tensor]:
+        """Random inputs of `training_images`: latents, style mixing and noise, `[count, ...]`."""
         return {
             "first": self.sample_prior(count, seed),
             "second": self.sample_prior(count, seed),
@@ -245,29 +251,29 @@ class StyleGenerator(keras.Model):
 
     def training_images(
         self,
-        drawn: dict[str, tf.Tensor],
+        inputs: dict[str, tf.Tensor],
         side: int | None = None,
         alpha: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Images of `draw`, with style mixing and fresh noise; moves `w_mean`.
+        """Images of `sample_inputs`, with style mixing and fresh noise; updates `w_mean`.
 
-        The layers from a random one on take their style from a second latent (2019, section 3.1).
+        From a random layer on, the styles come from a second latent (2019, section 3.1).
 
         Args:
-            drawn: see `draw`.
-            side: see `synthesize`, as for alpha.
-            alpha: see there.
+            inputs: see `sample_inputs`.
+            side: see `synthesize`.
+            alpha: see `synthesize`.
         """
-        first, second = (self.mapping(drawn[name]) for name in ("first", "second"))
+        first, second = (self.mapping(inputs[name]) for name in ("first", "second"))
         mean = replicas.batch_mean(tf.reduce_mean(tf.stop_gradient(first), axis=0))
-        self.w_mean.assign(mean + W_MEMORY * (self.w_mean - mean))
+        self.w_mean.assign(mean + W_DECAY * (self.w_mean - mean))
         count = self._layers_to(side)
-        chosen, place = tf.split(drawn["mixing"], 2, axis=1)
+        chosen, place = tf.split(inputs["mixing"], 2, axis=1)
         crossover = 1 + tf.floor(place * (count - 1))  # [N, 1] in 1 ... count - 1
         crossover = tf.where(chosen < MIXING, crossover, float(count))
         from_first = tf.range(self.num_layers, dtype=tf.float32) < crossover  # [N, layers]
         ws = tf.where(from_first[..., None], first[:, None, :], second[:, None, :])
-        noise = tf.split(drawn["noise"], [s * s for s in self.sides], axis=1)
+        noise = tf.split(inputs["noise"], [s * s for s in self.sides], axis=1)
         noise = [tf.reshape(n, (-1, s, s, 1)) for n, s in zip(noise, self.sides, strict=True)]
         return self.synthesize(ws, noise, side, alpha)
 
@@ -281,10 +287,10 @@ class StyleGenerator(keras.Model):
         """Images in [-1, 1].
 
         Args:
-            ws: a w per layer, float32 `[N, num_layers, w_dim]`.
-            noise: of each layer, float32 `[N or 1, side, side, 1]`.
-            side: of the images; they end at an earlier level where it is smaller than theirs.
-            alpha: share of the last level while it fades in.
+            ws: one w per layer, float32 `[N, num_layers, w_dim]`.
+            noise: one per layer, float32 `[N or 1, side, side, 1]`.
+            side: side of the images; None for the full resolution, less for an earlier level.
+            alpha: weight of the last level while it fades in.
         """
         x = tf.tile(self.constant, (tf.shape(ws)[0], 1, 1, 1))
         image, count = 0.0, self._layers_to(side)
@@ -294,18 +300,18 @@ class StyleGenerator(keras.Model):
                 level = tf.cast(self.to_image[index // 2](x), tf.float32)
                 if alpha is not None and index == count - 1:
                     level *= alpha
-                image = level if index == 0 else doubled(image) + level
+                image = level if index == 0 else upsample(image) + level
         return tf.tanh(image)
 
     def trainable_at(self, side: int) -> list:
-        """The trainable variables that have a part in images of a side."""
+        """The trainable variables that images of this side depend on."""
         count = self._layers_to(side)
         parts = [self.mapping, *self.convolutions[:count], *self.to_image[: (count + 1) // 2]]
         used = [self.constant, *(v for part in parts for v in part.trainable_variables)]
         return [v for v in self.trainable_variables if any(v is u for u in used)]
 
     def _layers_to(self, side: int | None) -> int:
-        """Number of the layers behind images of a side."""
+        """Number of layers that make images of this side."""
         return self.num_layers if side is None else sum(2 * s <= side for s in self.sides)
 
     def _per_layer(self, w: tf.Tensor) -> tf.Tensor:
@@ -320,7 +326,7 @@ class StyleGenerator(keras.Model):
         }
 
 
-def doubled(image: tf.Tensor) -> tf.Tensor:
-    """Images `[N, H, W, 3]` at twice the side, interpolated bilinearly."""
+def upsample(image: tf.Tensor) -> tf.Tensor:
+    """Images `[N, H, W, 3]` at twice the side, by bilinear interpolation."""
     height, width = image.shape[1], image.shape[2]
     return tf.image.resize(image, (2 * height, 2 * width), "bilinear")

@@ -1,7 +1,7 @@
 """VGG16 (Simonyan & Zisserman 2014) as attribute regressor and as perceptual distance.
 
-The regressor's convolution blocks are the perceptual features of the inversion and directions
-stages; ImageNet's can take their place.
+The perceptual features of the inversion and directions stages are the regressor's convolutional
+features, or those of VGG16 trained on ImageNet.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,18 @@ from keras import layers
 from cgan_tf.core import replicas
 from cgan_tf.core.errors import UserError
 
-# relu1_2, relu2_2, relu3_3, relu4_3: Keras's convolutions include their rectifier.
+# relu1_2, relu2_2, relu3_3, relu4_3: Keras's convolutions include the ReLU.
 FEATURE_LAYERS = ("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3")
 IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)  # of keras.applications' "caffe" preprocessing
-# He's initializer expects inputs of unit scale; VGG's inputs have a standard deviation of 64.
+# He's initializer expects inputs of unit variance; VGG's inputs have a standard deviation of 64.
 SCRATCH_INPUT_SCALE = 1 / 64
-# The head sees relu3_3 and relu4_3 averaged to this side, beside the last pooling's average: where
-# a thing is matters in aligned faces, and the short paths train without any normalization.
-HEAD_SIDE = 4
+# The head's input: relu3_3 and relu4_3, averaged to this side, and the mean of the last pooling.
+# In aligned faces position matters, and the short paths train without any normalization.
+HEAD_SIDE = 4  # px
 HEAD_CHANNELS = 256 + 512
-HEAD_SCALE = 1 / 8  # of those maps: Adam moves every weight alike, and they are many
+HEAD_SCALE = 1 / 8  # of relu3_3 and relu4_3: Adam moves all weights alike, and theirs are many
 EPSILON = 1e-8
-# In the place of ImageNet's weights, by the flag that asks for them.
+# What to use instead of ImageNet's weights, by the flag that requests them.
 IMAGENET_REMEDIES = {
     "--regressor_vgg_weights": "give a file, or none",
     "--inversion_perceptual": "take --inversion_perceptual=regressor",
@@ -33,7 +33,7 @@ IMAGENET_REMEDIES = {
 
 
 def preprocess(images: tf.Tensor) -> tf.Tensor:
-    """RGB in [-1, 1] to what VGG16's weights expect: BGR in [0, 255], ImageNet's mean off."""
+    """RGB in [-1, 1] to VGG16's input: BGR in [0, 255] minus ImageNet's mean."""
     return (images[..., ::-1] + 1.0) * 127.5 - tf.constant(IMAGENET_BGR_MEAN)
 
 
@@ -41,8 +41,8 @@ def build_backbone(dtype: str = "float32") -> keras.Model:
     """VGG16 without its head: preprocessed images `[N, H, W, 3]` to five maps.
 
     The maps are those of `FEATURE_LAYERS`, then the last pooling's `[N, H/32, W/32, 512]`. The
-    weights are He's (2015): Glorot's, Keras's default, shrink the signal from layer to layer, so
-    that thirteen rectified convolutions hardly train.
+    initializer is He's (2015). With Glorot's, Keras's default, the signal shrinks from layer to
+    layer, and thirteen convolutions with ReLU hardly train.
     """
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
@@ -50,8 +50,8 @@ def build_backbone(dtype: str = "float32") -> keras.Model:
         vgg = keras.applications.VGG16(include_top=False, weights=None, input_shape=(None, None, 3))
     finally:
         keras.config.set_dtype_policy(policy)
-    initializer = keras.initializers.HeNormal(seed=keras.random.SeedGenerator(
-        int(np.random.randint(2**31))))  # fmt: skip
+    seed = keras.random.SeedGenerator(int(np.random.randint(2**31)))
+    initializer = keras.initializers.HeNormal(seed=seed)
     for layer in vgg.layers:
         if isinstance(layer, layers.Conv2D):
             layer.kernel.assign(initializer(layer.kernel.shape))
@@ -60,11 +60,11 @@ def build_backbone(dtype: str = "float32") -> keras.Model:
 
 
 def load_imagenet(backbone: keras.Model, flag: str) -> None:
-    """Puts ImageNet's weights into the backbone.
+    """Loads the weights of VGG16 trained on ImageNet into the backbone.
 
     Args:
-        backbone: as `build_backbone` makes it.
-        flag: the one that asks for them, for the error.
+        backbone: a result of `build_backbone`.
+        flag: the flag that requests them, for the error message.
 
     Raises:
         UserError: they are not on this machine and cannot be downloaded.
@@ -73,7 +73,7 @@ def load_imagenet(backbone: keras.Model, flag: str) -> None:
         source = keras.applications.VGG16(include_top=False, weights="imagenet")
     except Exception as error:  # keras.utils.get_file raises a bare Exception without a network
         raise UserError(
-            f"{flag}=imagenet: the weights cannot be had "
+            f"{flag}=imagenet: the weights are not available "
             f"({' '.join(str(error).split())[:120]}); "
             f"connect to the network once, or {IMAGENET_REMEDIES[flag]}"
         ) from None
@@ -81,19 +81,19 @@ def load_imagenet(backbone: keras.Model, flag: str) -> None:
 
 
 def load_file(backbone: keras.Model, path: str) -> None:
-    """Puts the weights of a Keras VGG16 file (without the top) into the backbone.
+    """Loads the weights of a Keras VGG16 file (without the top) into the backbone.
 
     Raises:
-        UserError: no file, or its weights are not VGG16's.
+        UserError: there is no such file, or its weights are not VGG16's.
     """
     try:
         source = keras.applications.VGG16(include_top=False, weights=None)
         source.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"--regressor_vgg_weights={path}: no VGG16 weights without top "
+            f"--regressor_vgg_weights={path}: not a file of VGG16 weights without top "
             f"({' '.join(str(error).split())[:120]}); "
-            "give auto, imagenet, none or such a file"
+            "give such a file, or auto, imagenet or none"
         ) from None
     backbone.set_weights(source.get_weights())
 
@@ -103,11 +103,11 @@ class Regressor(keras.Model):
 
     Args:
         attribute_names: all attributes of the data set, in order.
-        resolution: side of the images.
-        vgg_resolution: side of what VGG16 sees; images are averaged down to it.
+        resolution: side of the images in px.
+        vgg_resolution: side of VGG16's input in px; images are averaged down to it.
         input_scale: factor after VGG's preprocessing, 1 for ImageNet's weights.
-        offsets: subtracted from the logits, one per attribute: undoes the weight that rare
-            positives had in the loss, so that the scores are probabilities.
+        offsets: one per attribute, subtracted from the logits: corrects for the weight of rare
+            positives in the loss, so that the predictions are probabilities.
         dtype: dtype policy of the computation.
 
     Call arguments:
@@ -140,7 +140,7 @@ class Regressor(keras.Model):
         self.built = True
 
     def backbone_input(self, images: tf.Tensor) -> tf.Tensor:
-        """What VGG16 sees of images or crops `[N, H, W, 3]`: averaged down, and preprocessed."""
+        """VGG16's input for images or crops `[N, H, W, 3]`: averaged down and preprocessed."""
         factor = self.resolution // self.vgg_resolution
         if factor > 1:
             images = tf.nn.avg_pool2d(images, factor, factor, "VALID")
@@ -149,7 +149,7 @@ class Regressor(keras.Model):
     def features_and_pooled(
         self, images: tf.Tensor, training: bool = False
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """The four perceptual maps (not normalized), and what the head sees, float32 `[N, D]`."""
+        """The four perceptual maps (not normalized), and the head's input, float32 `[N, D]`."""
         *maps, pooled = self.backbone(self.backbone_input(images), training=training)
         parts = [tf.cast(tf.reduce_mean(pooled, axis=(1, 2)), tf.float32)]  # [N, 512]
         for features in maps[2:]:  # [N, h, w, 256 or 512]
@@ -167,7 +167,7 @@ class Regressor(keras.Model):
         return maps, logits - tf.constant(self.offsets, tf.float32)
 
     def _drop(self, features: tf.Tensor, training: bool) -> tf.Tensor:
-        """Dropout, its mask drawn for the global batch."""
+        """Dropout; replicas share one mask for the global batch."""
         if not training or replicas.count() == 1:
             return self.dropout(features, training=training)
         count = features.shape[0] * replicas.count()
@@ -194,11 +194,11 @@ class Regressor(keras.Model):
 def widened(
     regressor: Regressor, heads: Mapping[str, tuple[np.ndarray, float]], dtype: str = "float32"
 ) -> Regressor:
-    """The regressor with one more attribute for each head, after its own.
+    """A copy of the regressor with more attributes, after the existing ones.
 
     Args:
-        regressor: a built one; it stays as it is.
-        heads: by attribute, the weights `[D]` of what its head sees, and the bias.
+        regressor: a built regressor, not changed.
+        heads: by attribute, the weights `[D]` on the head's input, and the bias.
         dtype: dtype policy of the computation.
     """
     wide = Regressor(
@@ -218,14 +218,14 @@ def widened(
 
 
 class Perceptual:
-    """Distance between images in VGG16's features, as LPIPS (Zhang et al. 2018) without its fit.
+    """Distance of images in VGG16's features: LPIPS (Zhang et al. 2018) without learned weights.
 
     d(x, y) = sum over layers l of the mean over positions of |f_l(x) - f_l(y)|^2, where the
     channels of f_l are normalized to unit length at each position.
 
     Args:
-        regressor: its `backbone_input` and backbone are used, unless `backbone` is given.
-        backbone: another VGG16 backbone, with ImageNet's weights, as `build_backbone` makes it.
+        regressor: provides the preprocessing and the backbone, unless `backbone` is given.
+        backbone: another result of `build_backbone`, with ImageNet's weights.
     """
 
     def __init__(
@@ -236,11 +236,11 @@ class Perceptual:
         self.regressor = regressor
         self.backbone = backbone
         # Without the last block, which no map needs.
-        whole = backbone or regressor.backbone
-        self.network = keras.Model(whole.input, whole.outputs[:-1])
+        network = backbone or regressor.backbone
+        self.network = keras.Model(network.input, network.outputs[:-1])
 
     def normalize(self, maps: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Maps with unit channel vectors: the distance is then a plain squared one."""
+        """Maps with channel vectors of unit length; their distance is the squared L2 distance."""
         normalized = []
         for features in maps:
             features = tf.cast(features, tf.float32)

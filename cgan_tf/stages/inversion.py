@@ -13,6 +13,7 @@ from cgan_tf.evaluation import metrics
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
+from cgan_tf.stages import tensorboard
 from cgan_tf.training import loop, optimizers, precision
 
 WARMUP = 0.05
@@ -125,17 +126,16 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     encoder.add_mean.mean.assign(mean)
     shown = dataset.read(dataset.splits["validation"][:SHOWN])
 
-    def picture(seen: int) -> None:
+    def snapshot(seen: int) -> loop.Snapshot:
         outputs = generator(encoder(images.to_float(shown), training=False), training=False)
         pairs = np.stack([shown, images.to_uint8(outputs.numpy())], axis=1)  # input | output
-        images.save_png(
-            stage.path / f"reconstructions{round(seen / 1000):06d}.png",
-            images.grid(pairs.reshape(-1, *shown.shape[1:]), 8),
-        )
+        grid = images.grid(pairs.reshape(-1, *shown.shape[1:]), 8)
+        images.save_png(stage.path / f"reconstructions{round(seen / 1000):06d}.png", grid)
+        return loop.Snapshot("reconstructions", grid)
 
     loop.train(
         trainer,
-        lambda seen, _: pipeline.training_batches(
+        lambda seen: pipeline.training_batches(
             dataset, "train", config.inversion.batch_size, config.seed, start=seen,
             flip=config.flip,
         ),
@@ -143,8 +143,9 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         config.inversion.batch_size,
         stage,
         config,
-        picture=picture,
-        picture_kimg=config.inversion.kimg / 10,
+        writer=tensorboard.events(config, stage),
+        snapshot=snapshot,
+        snapshot_kimg=config.inversion.kimg / 10,
     )  # fmt: skip
     artifact.save_model(encoder, stage.model)
     usual = psnr_p5(encoder, generator, dataset)

@@ -15,6 +15,7 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import StageFolder
 from cgan_tf.data import ImageData, pipeline
 from cgan_tf.networks.judge import Judge
+from cgan_tf.stages import tensorboard
 from cgan_tf.training import augment, loop, optimizers, precision
 
 FOLDER = "judge"  # under evaluate/
@@ -93,13 +94,14 @@ def ensure_judge(config: Config, stage: StageFolder, dataset: ImageData) -> Judg
             trainer = JudgeTrainer(model, steps, seed)
         loop.train(
             trainer,
-            lambda seen, _: pipeline.training_batches(
+            lambda seen: pipeline.training_batches(
                 dataset, "train", BATCH_SIZE, seed, start=seen, labels=True
             ),
             config.evaluate.judge_kimg,
             BATCH_SIZE,
             stage,
             config,
+            writer=tensorboard.events(config, stage),
         )
         artifact.save_model(model, folder)
     return artifact.load_model(Judge, folder)

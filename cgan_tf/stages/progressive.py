@@ -1,7 +1,8 @@
-"""Stage 1 with --gan_progressive: the game of `gan`, level by level from 8 px (Karras et al. 2018).
+"""Stage 1 with --gan_progressive: the GAN, grown level by level from 8 px (Karras et al. 2018).
 
-Each level but the first fades in, and is then trained as it is. A level's optimizers and average
-begin anew, since new layers join. The last stretch is the ordinary game and leaves ordinary models.
+Each level but the first fades in, then trains in full. Its optimizers start from scratch, because
+new layers join, and so does the ramp-up of the average. The last phase is the ordinary training, of
+ordinary networks.
 """
 
 import math
@@ -11,50 +12,47 @@ import tensorflow as tf
 
 from cgan_tf.core.config import Config
 from cgan_tf.networks import growing
-from cgan_tf.stages import gan
-from cgan_tf.training import loop
+from cgan_tf.stages import gan_trainer
 
 GROWTH = 0.45  # share of the training for the levels below the last
 
 
 class Level(NamedTuple):
-    """A stretch of the training at one side, all of it fading in or none."""
+    """A phase of the training: one side in px, either fading in or in full."""
 
     side: int
     fading: bool
-    batch_size: int
     steps: int
 
 
 def schedule(config: Config) -> list[Level]:
-    """The stretches of a progressive training.
+    """The phases of a progressive training.
 
-    The levels below the last share `GROWTH` of the training evenly; the last level gets the rest. Half
-    of a lower level's length is its fade, and as much fades the last level in. Lengths are rounded
-    up to whole steps.
+    The levels below the last share `GROWTH` of the training evenly; the last level gets the rest.
+    Half of a lower level's length is its fade, and the last level fades in for as long. Lengths are
+    rounded up to complete steps.
     """
-    levels = growing.sides(config.resolution)
-    size = config.gan.batch_size
-    lower = GROWTH * config.gan.kimg / max(1, len(levels) - 1)
-    last = config.gan.kimg - lower * (len(levels) - 1)
-    stretches = []
-    for side in levels:
+    sides = growing.sides(config.resolution)
+    batch_size = config.gan.batch_size * config.gan.d_steps
+    lower = GROWTH * config.gan.kimg / max(1, len(sides) - 1)
+    last = config.gan.kimg - lower * (len(sides) - 1)
+    levels = []
+    for side in sides:
         length = lower if side < config.resolution else last
-        fade = lower / 2 if side > levels[0] else 0.0
+        fade = lower / 2 if side > sides[0] else 0.0
         for fading, kimg in ((True, fade), (False, length - fade)):
             if kimg > 0:
-                steps = math.ceil(kimg * 1000 / (size * config.gan.d_steps))
-                stretches.append(Level(side, fading, size, steps))
-    return stretches
+                levels.append(Level(side, fading, math.ceil(kimg * 1000 / batch_size)))
+    return levels
 
 
-def make(config: Config, policy: str) -> gan.GAN:
-    """The game that the options ask for, grown or not."""
-    return (ProgressiveGAN if config.gan.progressive else gan.GAN)(config, policy)
+def make_trainer(config: Config, policy: str) -> gan_trainer.GAN:
+    """The trainer that the options request, progressive or not."""
+    return (ProgressiveGAN if config.gan.progressive else gan_trainer.GAN)(config, policy)
 
 
-class ProgressiveGAN(gan.GAN):
-    """`gan.GAN`, its networks grown from 8 px to their side.
+class ProgressiveGAN(gan_trainer.GAN):
+    """`GAN` with networks that grow from 8 px to their resolution.
 
     Args:
         config: the resolved options.
@@ -64,6 +62,7 @@ class ProgressiveGAN(gan.GAN):
     def __init__(self, config: Config, policy: str) -> None:
         self.levels = schedule(config)
         self.level = self.levels[0]
+        self.level_start = 0  # the step at which the optimizers were fresh
         super().__init__(config, policy)
 
     def _add_networks(self, policy: str) -> None:
@@ -79,21 +78,24 @@ class ProgressiveGAN(gan.GAN):
             "average": self.grown_average,
         }
 
-    def stretches(self, kimg: float, batch_size: int) -> list[loop.Stretch]:
+    def phases(self, kimg: float, batch_size: int) -> list[int]:
         """One for each of `levels`."""
-        d_steps = self.config.gan.d_steps
-        return [loop.Stretch(at.steps, at.batch_size * d_steps) for at in self.levels]
+        return [level.steps for level in self.levels]
 
-    def enter(self, index: int, anew: bool) -> None:
-        """Goes to a level; its optimizers begin anew with it, not with its second stretch."""
-        before = self.levels[index - 1].side if index else None
+    def begin_phase(self, index: int, fresh: bool) -> None:
+        """Moves to a level; its optimizers start from scratch when its first phase does."""
         self.level = self.levels[index]
-        self.batch_size = self.level.batch_size
-        if anew and before != self.level.side:
+        first = next(n for n, level in enumerate(self.levels) if level.side == self.level.side)
+        self.level_start = sum(level.steps for level in self.levels[:first])
+        if fresh and index == first:
             for optimizer in (self.g_optimizer, self.d_optimizer):
                 for variable in optimizer.variables:
                     if variable is not optimizer.learning_rate:
                         variable.assign(tf.zeros_like(variable.value))
+
+    def variant(self, step: int) -> tuple[tuple[bool, ...]]:
+        """As D's optimizer, the penalty interval starts over with each level."""
+        return super().variant(step - self.level_start)
 
     def samples(self, z: tf.Tensor) -> tf.Tensor:
         """Images of the averaged generator, at the level's side."""
@@ -110,20 +112,20 @@ class ProgressiveGAN(gan.GAN):
     def _all_variables(self) -> tuple[list, list]:
         return self.grown.trainable_variables, self.grown_discriminator.trainable_variables
 
-    def _averaged(self) -> list[tuple]:
+    def _average_pairs(self) -> list[tuple]:
         return list(zip(self.grown_average.variables, self.grown.variables, strict=True))
 
     def _alpha(self) -> tf.Tensor | None:
-        """How far the level has come in, 0 to 1; None where it is all there."""
+        """The weight of the level while it fades in, 0 to 1; None afterwards."""
         if not self.level.fading:
             return None
         return tf.cast(self.g_optimizer.iterations, tf.float32) / self.level.steps
 
-    def _photos(self, reals: tf.Tensor) -> tf.Tensor:
-        return growing.fading_reals(reals, self.level.side, self._alpha())
+    def _preprocess_reals(self, reals: tf.Tensor) -> tf.Tensor:
+        return growing.fade_reals(reals, self.level.side, self._alpha())
 
-    def _paint(self, drawn: Any) -> tf.Tensor:
-        return self.grown.training_images(drawn, self.level.side, self._alpha())
+    def _generate(self, inputs: Any) -> tf.Tensor:
+        return self.grown.training_images(inputs, self.level.side, self._alpha())
 
-    def _judge(self, images: tf.Tensor) -> tf.Tensor:
+    def _discriminate(self, images: tf.Tensor) -> tf.Tensor:
         return self.grown_discriminator(images, self.level.side, self._alpha(), training=True)

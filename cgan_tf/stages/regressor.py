@@ -10,6 +10,7 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, pipeline
 from cgan_tf.networks import vgg
+from cgan_tf.stages import tensorboard
 from cgan_tf.training import augment, loop, optimizers, precision
 
 WARMUP = 0.05  # of the training: the learning rate rises linearly
@@ -176,7 +177,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
             folder.record_substitution("vgg_weights", note)
     loop.train(
         trainer,
-        lambda seen, _: pipeline.training_batches(
+        lambda seen: pipeline.training_batches(
             dataset, "train", config.regressor.batch_size, config.seed, start=seen,
             flip=config.flip, labels=True,
         ),
@@ -184,6 +185,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         config.regressor.batch_size,
         stage,
         config,
+        writer=tensorboard.events(config, stage),
     )  # fmt: skip
     validation = dataset.splits["validation"]
     scores = np.concatenate(

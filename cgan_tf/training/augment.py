@@ -1,9 +1,9 @@
-"""Augmentation: of photos for the attribute networks, and of what the discriminator sees.
+"""Augmentation of photos for the attribute networks, and of the discriminator's input.
 
-`jitter` is for the regressor and the judge. `diff_augment` changes reals and fakes alike before D,
-and gradients pass through it to G: D cannot learn few photos by heart, and G does not learn the
-changes (DiffAugment, Zhao et al. 2020). With a probability below 1 and steered by how sure D is of
-the reals it is ADA (Karras et al. 2020), with DiffAugment's changes in the place of its own.
+`jitter` is for the regressor and the judge. `diff_augment` augments both reals and fakes before D,
+and gradients pass through it to G: D cannot memorize few photos, and G does not learn the
+augmentations (DiffAugment, Zhao et al. 2020). With a probability that follows D's overfitting it is
+ADA (Karras et al. 2020a), with the augmentations of DiffAugment instead of ADA's own.
 """
 
 from collections.abc import Sequence
@@ -14,21 +14,22 @@ import tensorflow as tf
 from cgan_tf.core import replicas
 
 # DiffAugment's ranges, for images in [-1, 1].
-TRANSLATION = 1 / 8  # of the side, at most, in either direction
-CUTOUT = 1 / 2  # side of the grey square, of the image's
-ADA_MEMORY = 0.5 ** (1 / 256)  # per image: the sign of D on reals is a mean over some 256 / ln 2
+TRANSLATION = 1 / 8  # maximum shift, as a fraction of the side
+CUTOUT = 1 / 2  # side of the gray square, as a fraction of the image's
+ADA_DECAY = 0.5 ** (1 / 256)  # per image, of the moving average of the sign of D on reals
 
-SHIFT = 1 / 16  # of the side, at most, in either direction
-BRIGHTNESS = 0.2  # of the half range
-CONTRAST = 0.2
+# Ranges of `jitter`.
+SHIFT = 1 / 16  # maximum shift, as a fraction of the side
+BRIGHTNESS = 0.2  # maximum change
+CONTRAST = 0.2  # maximum relative change
 
 
 def jitter(images: tf.Tensor, seed: keras.random.SeedGenerator) -> tf.Tensor:
-    """Shifts each image by whole pixels and changes its brightness and contrast a little.
+    """Shifts each image by whole pixels, and changes its brightness and contrast slightly.
 
     Args:
         images: float32 `[N, H, W, 3]` in [-1, 1].
-        seed: advances by the draws.
+        seed: generator of the random numbers.
 
     Returns:
         The same shape and range.
@@ -36,7 +37,7 @@ def jitter(images: tf.Tensor, seed: keras.random.SeedGenerator) -> tf.Tensor:
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
     pad = round(height * SHIFT)
     padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]], "REFLECT")
-    every = count * replicas.count()  # drawn for the global batch
+    every = count * replicas.count()  # sampled for the global batch
     offsets = keras.random.randint((2, every, 1), 0, 2 * pad + 1, seed=seed)
     offsets = replicas.own_rows(offsets, axis=1)
     rows = tf.cast(offsets[0], tf.int32) + tf.range(height)  # [N, H]
@@ -51,15 +52,15 @@ def jitter(images: tf.Tensor, seed: keras.random.SeedGenerator) -> tf.Tensor:
     return tf.clip_by_value((shifted - mean) * contrast + mean + brightness, -1.0, 1.0)
 
 
-def color(images: tf.Tensor, draw: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-    """Brightness by up to half of the half range, saturation by 0 to 2, contrast by 0.5 to 1.5.
+def color(images: tf.Tensor, uniform: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Random brightness (plus -0.5 to 0.5), saturation (times 0 to 2), contrast (times 0.5 to 1.5).
 
     Args:
         images: float32 `[N, H, W, 3]` in [-1, 1]; the result may leave the range.
-        draw: `[N, 3]` in [0, 1); 0.5 everywhere changes nothing.
-        chosen: `[N]`, 1 for the images to change, 0 for the others.
+        uniform: random numbers `[N, 3]` in [0, 1); 0.5 everywhere is the identity.
+        chosen: `[N]`, 1 for the images to augment, 0 for the others.
     """
-    size = (draw - 0.5) * chosen[:, None]  # [N, 3] in [-0.5, 0.5)
+    size = (uniform - 0.5) * chosen[:, None]  # [N, 3] in [-0.5, 0.5)
     brightness, saturation, contrast = (size[:, k, None, None, None] for k in range(3))
     images += brightness
     gray = tf.reduce_mean(images, axis=3, keepdims=True)
@@ -68,44 +69,44 @@ def color(images: tf.Tensor, draw: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
     return mean + (images - mean) * (1.0 + contrast)
 
 
-def translation(images: tf.Tensor, draw: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-    """Shifts each image by whole pixels, up to an eighth of the side; what comes in is grey (0).
+def translation(images: tf.Tensor, uniform: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Shifts each image by whole pixels, up to an eighth of the side, and pads with gray (0).
 
-    By products with shifted unit matrices, whose gradient is one more product; a gather's is a slow
-    scatter.
+    Multiplies by shifted identity matrices, whose gradient is another product; the gradient of a
+    gather would be a slow scatter.
 
     Args:
         images: float32 `[N, H, W, 3]`, H = W.
-        draw: `[N, 2]` in [0, 1): down and right.
-        chosen: `[N]`, 1 for the images to change, 0 for the others.
+        uniform: random numbers `[N, 2]` in [0, 1): shift down and right.
+        chosen: `[N]`, 1 for the images to augment, 0 for the others.
     """
     side = images.shape[1]
-    most = round(side * TRANSLATION)
-    offset = tf.floor(draw * (2 * most + 1)) - most  # [N, 2] in [-most, most]
+    limit = round(side * TRANSLATION)
+    offset = tf.floor(uniform * (2 * limit + 1)) - limit  # [N, 2] in [-limit, limit]
     source = tf.range(side)[None, :, None] - tf.cast(offset * chosen[:, None], tf.int32)[:, None, :]
-    # [N, to, from], by rows and by columns; outside of the image one_hot is 0.
+    # [N, target, source] for rows and columns; one_hot is 0 outside of the image.
     rows, columns = (tf.one_hot(source[:, :, axis], side) for axis in (0, 1))
     return tf.einsum("nij,njwc,nkw->nikc", rows, images, columns)
 
 
-def cutout(images: tf.Tensor, draw: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-    """Turns a square of half the side grey (0); its centre may be anywhere in the image.
+def cutout(images: tf.Tensor, uniform: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Makes a square of half the side gray (0); its center can be anywhere in the image.
 
     Args:
         images: float32 `[N, H, W, 3]`, H = W.
-        draw: `[N, 2]` in [0, 1): the centre, down and right.
-        chosen: `[N]`, 1 for the images to change, 0 for the others.
+        uniform: random numbers `[N, 2]` in [0, 1): row and column of the center.
+        chosen: `[N]`, 1 for the images to augment, 0 for the others.
     """
     side = images.shape[1]
     half = side * CUTOUT / 2
-    centre = tf.floor(draw * side) + 0.5  # [N, 2]
-    place = tf.range(side, dtype=tf.float32)[None, :, None] + 0.5
-    inside = tf.cast(tf.abs(place - centre[:, None, :]) < half, tf.float32)  # [N, side, 2]
+    center = tf.floor(uniform * side) + 0.5  # [N, 2]
+    position = tf.range(side, dtype=tf.float32)[None, :, None] + 0.5
+    inside = tf.cast(tf.abs(position - center[:, None, :]) < half, tf.float32)  # [N, side, 2]
     hole = inside[:, :, None, 0] * inside[:, None, :, 1] * chosen[:, None, None]  # [N, H, W]
     return images * (1.0 - hole)[..., None]
 
 
-# What --gan_augment_ops names, with the number of draws that each takes.
+# The augmentations of --gan_augment_ops, and how many random numbers each needs per image.
 OPS = {"color": (color, 3), "translation": (translation, 2), "cutout": (cutout, 2)}
 
 
@@ -115,22 +116,22 @@ def diff_augment(
     probability: tf.Tensor | float,
     seed: keras.random.SeedGenerator,
 ) -> tf.Tensor:
-    """Each op changes each image with a probability; gradients pass through.
+    """Applies each op to each image with a probability; gradients pass through.
 
     Args:
         images: float32 `[N, H, W, 3]` in [-1, 1], H = W.
-        ops: names of `OPS`, in the order in which they are applied.
-        probability: of each op and image, by itself.
-        seed: advances by the draws.
+        ops: names of `OPS`, in order.
+        probability: of each op on each image, independently.
+        seed: generator of the random numbers.
 
     Returns:
-        The same shape; the colours may leave the range.
+        The same shape; the colors may leave the range.
     """
     count = images.shape[0]
     for name in ops:
-        op, draws = OPS[name]
-        draw = keras.random.uniform((count * replicas.count(), draws + 1), seed=seed)
-        draw = replicas.own_rows(draw)
-        chosen = tf.cast(draw[:, -1] < probability, tf.float32)
-        images = op(images, draw[:, :-1], chosen)
+        op, needed = OPS[name]
+        uniform = keras.random.uniform((count * replicas.count(), needed + 1), seed=seed)
+        uniform = replicas.own_rows(uniform)
+        chosen = tf.cast(uniform[:, -1] < probability, tf.float32)
+        images = op(images, uniform[:, :-1], chosen)
     return images

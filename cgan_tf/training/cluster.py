@@ -1,13 +1,8 @@
-"""Several devices or machines as one: the same global batch, the same mathematics.
+"""Data parallelism: the devices of --devices, and the workers of TF_CONFIG.
 
-Each replica holds a copy of every variable and takes its contiguous rows of the global batch and of
-what is drawn at random for it. Losses are means over the replica's rows, and `optimizers` takes the
-mean of the gradients over the replicas; statistics of the batch go through `batch_mean`. What
-replicas assign to a variable must thus be equal on all of them, and it is.
-
-With one replica all helpers here return what they are given. The command calls `start` before
-TensorFlow's runtime starts; the training stages build their trainers in `scope`. Between workers
-(processes, each with the same command) one is the chief: it alone writes.
+The command calls `start` before TensorFlow's runtime starts. A worker is a process; each is started
+with the same command. One of them is the chief, which alone writes. `core.replicas` describes the
+replicas and has what a training step needs of them.
 """
 
 import contextlib
@@ -26,10 +21,10 @@ from cgan_tf.core import replicas
 from cgan_tf.core.config import AUTO, Config
 from cgan_tf.core.errors import UserError
 
-JOIN_SECONDS = 120  # that the workers wait for each other at the start
-LOST_SECONDS = 30  # after which a worker that says nothing more is given up
-# What a collective raises when another worker has gone.
-LOST = (
+JOIN_TIMEOUT = 120  # seconds that the workers wait for each other at the start
+HEARTBEAT_TIMEOUT = 30  # seconds after which a silent worker is lost
+# A collective operation raises one of these when another worker is lost.
+LOST_WORKER_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -41,7 +36,7 @@ LOST = (
 
 
 class Cluster(NamedTuple):
-    """What TF_CONFIG says: the machines, and which of them this is."""
+    """The content of TF_CONFIG: the workers, and which of them this process is."""
 
     jobs: dict[str, list[str]]
     job: str
@@ -49,20 +44,23 @@ class Cluster(NamedTuple):
 
     @property
     def addresses(self) -> list[str]:
-        """host:port of each worker, the chief's first."""
+        """HOST:PORT of each worker, the chief's first."""
         return self.jobs.get("chief", []) + self.jobs.get("worker", [])
 
     @property
     def number(self) -> int:
-        """Which of `addresses` this process is."""
+        """Index of this process in `addresses`."""
         return self.index + (len(self.jobs.get("chief", [])) if self.job == "worker" else 0)
 
 
 def parse_cluster(text: str | None) -> Cluster | None:
-    """The cluster that the text of TF_CONFIG describes; None where it describes none.
+    """The cluster that TF_CONFIG describes; None if it describes none.
+
+    Args:
+        text: the environment variable, None if it is not set.
 
     Raises:
-        UserError: no JSON, a key is missing, or a value makes no sense.
+        UserError: it is not JSON, a key is missing, or a value makes no sense.
     """
     if not text or not text.strip():
         return None
@@ -74,11 +72,11 @@ def parse_cluster(text: str | None) -> Cluster | None:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise refuse(f"no JSON ({error})") from None
+        raise refuse(f"not JSON ({error})") from None
     if not isinstance(content, dict):
-        raise refuse("no JSON object")
+        raise refuse("not a JSON object")
     if not content.get("cluster"):
-        return None  # what Kubernetes' operators set for a job of one process
+        return None  # Kubernetes' operators set this for a job of one process
     jobs, task = content["cluster"], content.get("task")
     if not isinstance(jobs, dict) or not all(
         isinstance(tasks, list) and all(isinstance(address, str) for address in tasks)
@@ -87,7 +85,7 @@ def parse_cluster(text: str | None) -> Cluster | None:
         raise refuse("its cluster does not give a list of addresses for each job")
     unknown = sorted(set(jobs) - {"chief", "worker"})
     if unknown:
-        raise refuse(f"its cluster has the job {unknown[0]}, only chief and worker are known")
+        raise refuse(f"its cluster has the job {unknown[0]}; only chief and worker are supported")
     for address in sum(jobs.values(), []):
         if not re.fullmatch(r"[^\s/]+:\d+", address):
             raise refuse(f"its address {address!r} is not HOST:PORT")
@@ -95,7 +93,7 @@ def parse_cluster(text: str | None) -> Cluster | None:
         raise refuse("its task has no type or no index")
     job, index = task["type"], task["index"]
     if job not in jobs:
-        raise refuse(f"its task's type {job!r} is no job of its cluster")
+        raise refuse(f"its task's type {job!r} is not a job of its cluster")
     try:
         index = int(index)
     except (TypeError, ValueError):
@@ -108,7 +106,7 @@ def parse_cluster(text: str | None) -> Cluster | None:
 
 
 def parse_devices(devices: tuple[str, ...]) -> tuple[str, list[int]]:
-    """The kind, CPU or GPU, and the indices of what --devices names.
+    """The kind, CPU or GPU, and the indices of the devices of --devices.
 
     Raises:
         UserError: an unknown device, two kinds, or one device twice.
@@ -117,38 +115,38 @@ def parse_devices(devices: tuple[str, ...]) -> tuple[str, list[int]]:
     found = [re.fullmatch(r"(CPU|GPU):(\d+)", device.upper()) for device in devices]
     for device, match in zip(devices, found, strict=True):
         if not match:
-            raise UserError(f"{flag}: {device} is no device; write GPU:0,GPU:1 or CPU:0")
+            raise UserError(f"{flag}: {device} is not a device; give e.g. GPU:0,GPU:1 or CPU:0")
     kinds = {match[1] for match in found}
     if len(kinds) > 1:
-        raise UserError(f"{flag}: name CPUs or GPUs, not both")
+        raise UserError(f"{flag}: give CPUs or GPUs, not both")
     indices = [int(match[2]) for match in found]
     if len(set(indices)) < len(indices):
-        raise UserError(f"{flag}: a device is named twice")
+        raise UserError(f"{flag}: a device is given twice")
     kind = kinds.pop()
     if kind == "CPU" and sorted(indices) != list(range(len(indices))):
-        raise UserError(f"{flag}: CPU devices are parts of the processor, count them from CPU:0 on")
+        raise UserError(f"{flag}: CPU devices are parts of one processor; count from CPU:0")
     if kind == "GPU":
-        there = len(tf.config.list_physical_devices("GPU"))
-        if max(indices) >= there:
-            has = f"GPU:0 to GPU:{there - 1}" if there else "no GPU that TensorFlow can use"
+        count = len(tf.config.list_physical_devices("GPU"))
+        if max(indices) >= count:
+            has = f"GPU:0 to GPU:{count - 1}" if count else "no GPU that TensorFlow can use"
             raise UserError(f"{flag}: this machine has {has}")
     return kind, indices
 
 
 def start(devices: tuple[str, ...], cluster: Cluster | None = None) -> tuple[str, ...]:
-    """Configures the devices and this process's strategy; called once, before the first tensor.
+    """Configures the devices and the strategy of this process; called once, before any tensor.
 
     Several workers train with MultiWorkerMirroredStrategy, several devices with MirroredStrategy.
 
     Args:
-        devices: the names of --devices, or ("auto",): all GPUs, else the CPU.
+        devices: the value of --devices; ("auto",) is all GPUs, else the CPU.
         cluster: the workers, if there are several.
 
     Returns:
         The names of this worker's devices.
 
     Raises:
-        UserError: an unknown device, or a worker that does not connect.
+        UserError: a device is unknown, or a worker does not connect.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if devices == (AUTO,):
@@ -158,7 +156,7 @@ def start(devices: tuple[str, ...], cluster: Cluster | None = None) -> tuple[str
     workers = len(cluster.addresses) if cluster else 1
     if workers > 1 and kind == "CPU" and len(indices) > 1:
         raise UserError(
-            f"--devices={','.join(devices)}: TF_CONFIG names {workers} workers, and a worker "
+            f"--devices={','.join(devices)}: TF_CONFIG lists {workers} workers, and a worker "
             "without GPUs is one replica; start more workers instead"
         )
     chosen = [gpus[index] for index in indices] if kind == "GPU" else []
@@ -181,22 +179,22 @@ def start(devices: tuple[str, ...], cluster: Cluster | None = None) -> tuple[str
 
 
 def _join(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
-    """The strategy over all workers, once all are there.
+    """Waits for all workers, and returns the strategy over them.
 
     Raises:
-        UserError: one does not come within `JOIN_SECONDS`, or the first one's port is taken.
+        UserError: a worker does not connect within `JOIN_TIMEOUT`, or the port is in use.
     """
-    rendezvous(cluster, JOIN_SECONDS)
-    # The timeouts have no public name.
+    rendezvous(cluster, JOIN_TIMEOUT)
+    # The timeouts have no public interface.
     from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
     from tensorflow.python.eager import context
 
     context.context().configure_coordination_service(
         "standalone",
         f"/job:{'chief' if 'chief' in cluster.jobs else 'worker'}/replica:0/task:0",
-        cluster_register_timeout_in_ms=JOIN_SECONDS * 1000,
-        heartbeat_timeout_in_ms=LOST_SECONDS * 1000,
-        shutdown_barrier_timeout_in_ms=LOST_SECONDS * 1000,
+        cluster_register_timeout_in_ms=JOIN_TIMEOUT * 1000,
+        heartbeat_timeout_in_ms=HEARTBEAT_TIMEOUT * 1000,
+        shutdown_barrier_timeout_in_ms=HEARTBEAT_TIMEOUT * 1000,
         coordinated_jobs=[
             coordination_config_pb2.CoordinatedJob(name=job, num_tasks=len(tasks))
             for job, tasks in cluster.jobs.items()
@@ -213,62 +211,62 @@ def _join(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
 
 
 def rendezvous(cluster: Cluster, seconds: float) -> None:
-    """Returns when all workers have come to the first one's address.
+    """Returns when all workers have connected to the first worker's address.
 
-    By plain sockets, before TensorFlow takes that address over: the first worker's wait in
-    TensorFlow has no limit, and lets no other thread of Python run.
+    It uses plain sockets, before TensorFlow takes over that address: in TensorFlow, the first
+    worker would wait without limit, and no other Python thread would run meanwhile.
 
     Args:
-        cluster: the workers, and which of them this is.
+        cluster: the workers, and which of them this process is.
         seconds: how long to wait.
 
     Raises:
-        UserError: one does not come in that time, or the first one's port is taken.
+        UserError: a worker does not connect in time, or the first worker's port is in use.
     """
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     addresses = cluster.addresses
     host, port = addresses[0].rsplit(":", 1)
     remedy = "start the same command on each, and check TF_CONFIG's addresses"
     if cluster.number > 0:
-        while time.monotonic() < until:
+        while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 with socket.create_connection((host, int(port)), timeout=5) as connection:
                     connection.sendall(b"%d" % cluster.number)
-                    connection.settimeout(max(1.0, until - time.monotonic()))
+                    connection.settimeout(max(1.0, deadline - time.monotonic()))
                     if connection.recv(2) == b"go":
                         return
             time.sleep(0.2)
         raise UserError(
-            f"--devices=multi_worker: {addresses[0]} did not answer within {seconds:g} "
-            f"seconds, or waits for others; {remedy}"
+            f"TF_CONFIG: {addresses[0]} did not answer within {seconds:g} seconds, or is waiting "
+            f"for others; {remedy}"
         )
-    come: dict[int, socket.socket] = {}
+    connected: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(socket.create_server(("", int(port))))
         except OSError as error:
             raise UserError(
-                f"TF_CONFIG: cannot listen at {addresses[0]} ({error.strerror}); take another port"
+                f"TF_CONFIG: cannot listen at {addresses[0]} ({error.strerror}); use another port"
             ) from None
-        while missing := [a for n, a in enumerate(addresses) if n > 0 and n not in come]:
-            server.settimeout(max(0.01, until - time.monotonic()))
+        while missing := [a for n, a in enumerate(addresses) if n > 0 and n not in connected]:
+            server.settimeout(max(0.01, deadline - time.monotonic()))
             try:
                 connection = stack.enter_context(server.accept()[0])
                 connection.settimeout(5)
-                come[int(connection.recv(8))] = connection
-            except (OSError, ValueError):  # its time is over, or somebody else has called
-                if time.monotonic() >= until:
+                connected[int(connection.recv(8))] = connection
+            except (OSError, ValueError):  # a timeout, or another program has connected
+                if time.monotonic() >= deadline:
                     raise UserError(
-                        f"--devices=multi_worker: {', '.join(missing)} did not come within "
-                        f"{seconds:g} seconds; {remedy}"
+                        f"TF_CONFIG: {', '.join(missing)} did not connect within {seconds:g} "
+                        f"seconds; {remedy}"
                     ) from None
-        for connection in come.values():
+        for connection in connected.values():
             with contextlib.suppress(OSError):
                 connection.sendall(b"go")
 
 
 def announce(config: Config, before: dict[str, Any]) -> None:
-    """Prints what the stages train on, if that is more than one replica or has changed.
+    """Prints the devices, if there is more than one replica or they have changed.
 
     Args:
         config: the resolved options.
@@ -281,22 +279,23 @@ def announce(config: Config, before: dict[str, Any]) -> None:
     if before and tuple(before["devices"]) != config.devices:
         print(
             "note: this run resumes on other devices; its batches are the same, and its results "
-            "equal up to rounding"
+            "are equal up to rounding"
         )
 
 
-# Between the workers, outside of the training step. Each of them must call these alike.
+# Communication between the workers, outside of the training step: all of them must call these in
+# the same order.
 
 
 class Done(Exception):
-    """On all workers but the chief: the rest of this stage is the chief's."""
+    """On all workers but the chief: the chief completes the stage alone."""
 
 
 def leave_to_chief() -> None:
-    """Goes on in the chief alone.
+    """Only the chief continues.
 
     Raises:
-        Done: in all other workers.
+        Done: on all other workers.
     """
     if not replicas.is_chief():
         raise Done
@@ -304,14 +303,14 @@ def leave_to_chief() -> None:
 
 @functools.cache
 def _summing(strategy: tf.distribute.Strategy) -> Callable:
-    """Per worker a list of tensors, to their sums over the workers."""
+    """A function of a list of tensors per worker that returns their sums over the workers."""
     local = strategy.num_replicas_in_sync // replicas.workers()
 
     def of_replica(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         context = tf.distribute.get_replica_context()
-        first = tf.equal(context.replica_id_in_sync_group % local, 0)  # of this worker's replicas
+        first = tf.equal(context.replica_id_in_sync_group % local, 0)  # one replica per worker
         own = [tf.where(first, tensor, tf.zeros_like(tensor)) for tensor in tensors]
-        # One by one: together they would have to be of one dtype.
+        # One by one, since a joint reduction needs equal dtypes.
         return [context.all_reduce(tf.distribute.ReduceOp.SUM, tensor) for tensor in own]
 
     def run(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -322,13 +321,13 @@ def _summing(strategy: tf.distribute.Strategy) -> Callable:
 
 
 def _total(values: Sequence[Any]) -> list[np.ndarray]:
-    """The sum over the workers of each of `values`, of equal shapes and dtypes on all."""
+    """The sum of each value over the workers; shapes and dtypes are equal on all of them."""
     totals = _summing(replicas.strategy())([tf.convert_to_tensor(value) for value in values])
     return [total.numpy() for total in totals]
 
 
 def sync_variables(variables: Sequence[Any]) -> None:
-    """Gives all workers the chief's values."""
+    """Assigns the chief's values on all workers."""
     if replicas.workers() == 1:
         return
     values = [variable.numpy() for variable in variables]
@@ -342,36 +341,75 @@ def from_chief(text: str) -> str:
     """The chief's text, on all workers."""
     if replicas.workers() == 1:
         return text
-    content = np.frombuffer(text.encode() if replicas.is_chief() else b"", np.uint8).astype(np.int32)
+    content = np.frombuffer(text.encode() if replicas.is_chief() else b"", np.uint8).astype(
+        np.int32
+    )
     size = int(_total([np.int32(len(content))])[0])
     content = content if replicas.is_chief() else np.zeros(size, np.int32)
     return _total([content])[0].astype(np.uint8).tobytes().decode()
 
 
-def any_worker(flag: bool) -> bool:
-    """Whether the flag is set on any worker."""
-    return flag if replicas.workers() == 1 else bool(_total([np.int32(flag)])[0])
+def on_chief(work: Callable[[], Any]) -> Any:
+    """Does work on the chief only, and returns its result on all workers.
+
+    Args:
+        work: returns a JSON value.
+
+    Raises:
+        UserError: `work` raised it; all workers raise it.
+    """
+    outcome = {}
+    if replicas.is_chief():
+        try:
+            outcome = {"result": work()}
+        except UserError as error:
+            outcome = {"error": str(error)}
+    outcome = json.loads(from_chief(json.dumps(outcome)))
+    if "error" in outcome:
+        raise UserError(outcome["error"])
+    return outcome["result"]
 
 
-def wait_for_all() -> None:
-    """Returns when all workers have come here."""
-    any_worker(False)
+def any_worker(*flags: bool) -> list[bool]:
+    """For each flag, whether it is set on any worker."""
+    if replicas.workers() == 1:
+        return list(flags)
+    return [bool(total) for total in _total([np.int32(flags)])[0]]
+
+
+def end_together(error: UserError | None) -> None:
+    """Returns when all workers have called it.
+
+    Args:
+        error: why this worker cannot continue.
+
+    Raises:
+        UserError: the chief has an `error`; all workers raise it.
+    """
+
+    def raise_error() -> None:
+        if error is not None:
+            raise error
+
+    if not replicas.is_chief():
+        raise_error()  # the others will report a lost worker
+    on_chief(raise_error)
 
 
 @contextlib.contextmanager
-def lost_workers_named() -> Iterator[None]:
-    """Turns the errors of an exchange with a worker that has gone into one line.
+def report_lost_workers() -> Iterator[None]:
+    """Turns the errors of a collective operation with a lost worker into one line.
 
     Raises:
-        UserError: a worker has gone.
+        UserError: a worker is lost.
     """
     try:
         yield
-    except LOST as error:
-        # Errors of the same kinds come from elsewhere too; those of an exchange name it.
+    except LOST_WORKER_ERRORS as error:
+        # Other operations raise the same types; the message of a collective one contains its name.
         if replicas.workers() == 1 or "ollective" not in error.message:
             raise
         raise UserError(
-            f"another worker has gone ({type(error).__name__}); see what it said last, and start "
-            "all again with the same command: it goes on from the last checkpoint"
+            f"another worker is lost ({type(error).__name__}); see its last message, and start all "
+            "workers again with the same command, which resumes from the last checkpoint"
         ) from None

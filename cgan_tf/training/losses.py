@@ -1,9 +1,9 @@
-"""The adversarial game: objectives and penalties as pure functions, `<kind>_<player>_loss`.
+"""GAN objectives and gradient penalties as pure functions, `<objective>_<player>_loss`.
 
-Objectives take raw logits of reals and of fakes, each `[N, 1]`, and return a float32 scalar, the
-mean over the batch. A generator's loss needs the reals' logits in the relativistic games alone.
-Penalties take D as a function of images and return the mean over the batch without their weight.
-`OBJECTIVES` holds what --gan_objective names.
+Objectives take the raw logits of reals and of fakes, each `[N, 1]`, and return a float32 scalar,
+the mean over the batch. Only relativistic generator losses use the logits of reals. Penalties take
+D as a function of images and return the mean over the batch, without their weight.
+`OBJECTIVES` holds the objectives by the name of --gan_objective.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from cgan_tf.core import replicas
 def minimax_discriminator_loss(
     real_logits: tf.Tensor, fake_logits: tf.Tensor, real_label: float = 1.0
 ) -> tf.Tensor:
-    """-t log D(x) - (1 - t) log(1 - D(x)) - log(1 - D(G(z))), t the label of reals.
+    """-t log D(x) - (1 - t) log(1 - D(x)) - log(1 - D(G(z))), where t is the label of reals.
 
     Goodfellow et al. 2014, equation 1; t < 1 is one-sided label smoothing (Salimans et al. 2016).
     """
@@ -30,14 +30,14 @@ def minimax_discriminator_loss(
 def minimax_generator_loss(
     fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """log(1 - D(G(z))), Goodfellow et al. 2014, equation 1: it saturates where D is sure."""
+    """log(1 - D(G(z))), Goodfellow et al. 2014, equation 1; saturates where D is confident."""
     return -tf.reduce_mean(tf.nn.softplus(fake_logits))
 
 
 def non_saturating_discriminator_loss(
     real_logits: tf.Tensor, fake_logits: tf.Tensor, real_label: float = 1.0
 ) -> tf.Tensor:
-    """The discriminator of the minimax game, whose generator alone differs."""
+    """The same as in the minimax objective: only the generator's loss differs."""
     return minimax_discriminator_loss(real_logits, fake_logits, real_label)
 
 
@@ -61,7 +61,7 @@ def lsgan_generator_loss(fake_logits: tf.Tensor, real_logits: tf.Tensor | None =
 
 
 def wasserstein_discriminator_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-    """D(G(z)) - D(x), Arjovsky et al. 2017; D must be held to a Lipschitz constant."""
+    """D(G(z)) - D(x), Arjovsky et al. 2017; D must be Lipschitz continuous."""
     return tf.reduce_mean(fake_logits) - tf.reduce_mean(real_logits)
 
 
@@ -85,9 +85,9 @@ def hinge_generator_loss(fake_logits: tf.Tensor, real_logits: tf.Tensor | None =
 
 
 def ragan_discriminator_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-    """-log s(D(x) - E D(G(z))) - log(1 - s(D(G(z)) - E D(x))), s the sigmoid.
+    """-log s(D(x) - E D(G(z))) - log(1 - s(D(G(z)) - E D(x))), where s is the sigmoid.
 
-    The relativistic average game, Jolicoeur-Martineau 2018. E is over the global batch.
+    Relativistic average GAN, Jolicoeur-Martineau 2018. E is the mean over the global batch.
     """
     real_mean = replicas.batch_mean(tf.reduce_mean(real_logits))
     fake_mean = replicas.batch_mean(tf.reduce_mean(fake_logits))
@@ -97,14 +97,14 @@ def ragan_discriminator_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> 
 
 
 def ragan_generator_loss(fake_logits: tf.Tensor, real_logits: tf.Tensor) -> tf.Tensor:
-    """The discriminator's loss with the sides exchanged, Jolicoeur-Martineau 2018."""
+    """The discriminator's loss with reals and fakes exchanged, Jolicoeur-Martineau 2018."""
     return ragan_discriminator_loss(fake_logits, real_logits)
 
 
 def rpgan_discriminator_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-    """-log s(D(x) - D(G(z))) for pairs of a real and a fake, s the sigmoid.
+    """-log s(D(x) - D(G(z))) for pairs of a real and a fake, where s is the sigmoid.
 
-    The relativistic pairing game, Jolicoeur-Martineau 2018; Huang et al. 2024.
+    Relativistic pairing GAN, Jolicoeur-Martineau 2018; Huang et al. 2024.
     """
     return tf.reduce_mean(tf.nn.softplus(fake_logits - real_logits))
 
@@ -119,7 +119,7 @@ Discriminate = Callable[[tf.Tensor], tf.Tensor]
 
 
 class Objective(NamedTuple):
-    """One game: D's loss of (real_logits, fake_logits), G's of (fake_logits, real_logits)."""
+    """D's loss of (real_logits, fake_logits), and G's of (fake_logits, real_logits)."""
 
     discriminator: Loss
     generator: Loss
@@ -137,8 +137,8 @@ OBJECTIVES = {
 }
 
 
-PROBABILITIES = ("minimax", "non_saturating")  # the sigmoid of a logit is D's belief
-RELATIVISTIC = ("ragan", "rpgan")  # G's loss needs the reals' logits too
+PROBABILITIES = ("minimax", "non_saturating")  # the sigmoid of a logit is a probability
+RELATIVISTIC = ("ragan", "rpgan")  # G's loss uses the logits of reals, too
 
 
 def input_gradient(discriminator: Discriminate, images: tf.Tensor) -> tf.Tensor:
@@ -168,7 +168,7 @@ def interpolate(reals: tf.Tensor, fakes: tf.Tensor, alpha: tf.Tensor) -> tf.Tens
     Args:
         reals: images.
         fakes: as many images.
-        alpha: one place on each line, `[N, 1, 1, 1]`; Gulrajani et al. 2017 draw it from U(0, 1).
+        alpha: position on each line, `[N, 1, 1, 1]`; from U(0, 1) in Gulrajani et al. 2017.
     """
     return fakes + alpha * (reals - fakes)
 
@@ -181,6 +181,6 @@ def gradient_norm_penalty(discriminator: Discriminate, images: tf.Tensor) -> tf.
         images: interpolates of reals and fakes.
     """
     gradient = input_gradient(discriminator, images)
-    # The root of a sum of squares has no gradient at 0.
+    # The square root has no gradient at 0.
     norm = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3)) + 1e-12)
     return tf.reduce_mean(tf.square(norm - 1.0))

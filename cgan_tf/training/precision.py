@@ -9,10 +9,10 @@ from cgan_tf.core.config import Config
 
 
 def compute_policy(config: Config) -> str:
-    """The Keras dtype policy of training: config.precision, with `auto` resolved.
+    """The Keras dtype policy of the training: config.precision, with `auto` resolved.
 
-    bfloat16 is taken where the processor multiplies it natively (AVX512-BF16 or AMX on a CPU,
-    compute capability 8.0 on a GPU).
+    `auto` is mixed_bfloat16 where the processor has bfloat16 arithmetic (AVX512-BF16 or AMX on a
+    CPU, compute capability 8.0 on a GPU), else float32.
     """
     if config.precision != "auto":
         return config.precision
@@ -30,10 +30,10 @@ def compute_policy(config: Config) -> str:
 
 
 def seed_everything(config: Config) -> None:
-    """Seeds Keras's initializers and, if asked, makes the kernels and the graphs deterministic."""
+    """Seeds Keras's initializers, and makes kernels and graphs deterministic if requested."""
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-        # To save memory, Grappler adds up three and more gradients in the order of their arrival,
-        # which op determinism does not know of. Its other rewrites gain nothing measurable here.
+        # To save memory, Grappler sums three or more gradients in the order of their arrival, which
+        # op determinism does not cover. Its other rewrites bring no measurable gain here.
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})

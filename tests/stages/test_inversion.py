@@ -134,7 +134,7 @@ def test_only_the_encoder_learns(chain, slim_vgg):
         assert tiny.same(before[name], tiny.values(network)), name
     assert not tiny.same(encoder, tiny.values(trainer.encoder))
     np.testing.assert_array_equal(trainer.encoder.add_mean.mean, mean)
-    held = {id(v) for v in checkpoint._variables(trainer.checkpoint_parts()).values()}
+    held = {id(v) for v in checkpoint.named_variables(trainer.checkpoint_parts()).values()}
     assert {id(v) for v in trainer.encoder.variables} <= held
     assert id(trainer.seed_generator.state) in held
 
@@ -160,7 +160,7 @@ def test_imagenets_features_that_cannot_be_had_are_one_line(chain, monkeypatch):
         return tiny.slim_vgg16(include_top, weights, **options)
 
     monkeypatch.setattr(keras.applications, "VGG16", offline)
-    with pytest.raises(UserError, match="the weights cannot be had"):
+    with pytest.raises(UserError, match="the weights are not available"):
         build(chain, inversion_perceptual="imagenet")
 
 

@@ -170,7 +170,7 @@ def test_a_step_changes_nothing_that_the_checkpoint_leaves_out(slim_vgg, cache, 
     config = tiny.make_config(cache)
     model, _ = regressor.build(config, faces, "float32")
     trainer = regressor.RegressorTrainer(model, config)
-    held = {id(v) for v in checkpoint._variables(trainer.checkpoint_parts()).values()}
+    held = {id(v) for v in checkpoint.named_variables(trainer.checkpoint_parts()).values()}
     seeds = [trainer.seed_generator.state, model.dropout.seed_generator.state]
     everything = {id(v): v for v in [*trainer.variables, *seeds]}
     before = {key: variable.numpy() for key, variable in everything.items()}
@@ -207,7 +207,7 @@ def test_auto_starts_from_scratch_where_they_cannot_and_says_so(monkeypatch, cac
 
 def test_imagenet_asked_for_and_not_to_be_had_is_one_line(monkeypatch, cache, faces):
     monkeypatch.setattr(keras.applications, "VGG16", offline)
-    with pytest.raises(UserError, match="--regressor_vgg_weights=imagenet: the weights cannot be had"):
+    with pytest.raises(UserError, match="--regressor_vgg_weights=imagenet: the weights are not available"):
         regressor.build(tiny.make_config(cache, regressor_vgg_weights="imagenet"), faces, "float32")
 
 
@@ -331,7 +331,7 @@ def test_the_real_vgg16_repeats_a_step_bit_for_bit(cache, faces, tmp_path):
     trainer = regressor.RegressorTrainer(model, config)
     step = tf.function(trainer.train_step, autograph=False)
     batch = next(iter(pipeline.training_batches(faces, "train", 4, 0, labels=True)))
-    variables = checkpoint._variables(trainer.checkpoint_parts()).values()
+    variables = checkpoint.named_variables(trainer.checkpoint_parts()).values()
     start = [variable.numpy() for variable in variables]
     results = set()
     for _ in range(12):
