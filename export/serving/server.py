@@ -86,7 +86,11 @@ def run(
     # decoding the thousands of lists of one photo in JSON would take six times as long.
     gc.collect()
     gc.freeze()
-    asyncio.run(_serve(model, options, rest_socket, say))
+
+    async def until_signal() -> None:
+        await serve(model, options, rest_socket, say, stop_event())
+
+    asyncio.run(until_signal())
 
 
 def stop_event() -> asyncio.Event:
@@ -103,10 +107,14 @@ def stop_event() -> asyncio.Event:
     return stop
 
 
-async def _serve(
-    model: ServedModel, options: Options, rest_socket: socket.socket, say: Callable[[str], None]
+async def serve(
+    model: ServedModel,
+    options: Options,
+    rest_socket: socket.socket,
+    say: Callable[[str], None],
+    stop: asyncio.Event,
 ) -> None:
-    stop = stop_event()
+    """Serves on the running event loop until `stop` is set; the other arguments are as in `run`."""
     metrics = Metrics()
     batcher = Batcher(
         options.max_batch_size, options.batch_timeout_ms / 1000, options.max_queue, metrics

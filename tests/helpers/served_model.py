@@ -2,7 +2,9 @@
 
     python tests/helpers/served_model.py DIR
 
-writes it to DIR/1, for another server; see tests/export/serving/test_server.py.
+writes it to DIR/1, for another server such as TensorFlow Serving. The tests of tests/export/serving
+use that server if it serves the model under the name `translator` and the environment variables
+CGAN_SERVE_REST and CGAN_SERVE_GRPC contain its addresses, host:port.
 """
 
 import sys
@@ -19,7 +21,7 @@ from cgan_tf.export import saved_model
 SIGNATURES = ("translate", "encode", "generate", "sample", "attributes")  # with numeric inputs
 
 
-def translator() -> EditingNetwork:
+def network() -> EditingNetwork:
     """The Keras model of the shared run."""
     return EditingNetwork.from_run(fake_run.shared_run().path, scores=True)
 
@@ -46,4 +48,4 @@ def write(folder: Path, model: EditingNetwork) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), translator())
+    write(Path(sys.argv[1]), network())
