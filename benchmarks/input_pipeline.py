@@ -41,15 +41,15 @@ def make_step(config: Config):
     """A training step of the GAN on one batch in memory; returns its losses as floats."""
     import tensorflow as tf
 
-    from cgan_tf.stages import gan
-    from cgan_tf.training import precision
+    from cgan_tf.stages.gan_trainer import GAN
+    from cgan_tf.training import loop, precision
 
     precision.seed_everything(config)
-    trainer = gan.GAN(config, precision.compute_policy(config))
+    trainer = GAN(config, precision.compute_policy(config))
     shape = (config.gan.batch_size, config.resolution, config.resolution, 3)
     reals = tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0)
-    train_step = tf.function(trainer.train_step, autograph=False)
-    return lambda: [float(value) for value in train_step(reals).values()]
+    train_step, numbers = loop.CompiledSteps(trainer), itertools.count()
+    return lambda: [float(value) for value in train_step(next(numbers), reals).values()]
 
 
 def open_sources(base: Config, parent: Path) -> dict:

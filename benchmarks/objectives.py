@@ -27,7 +27,7 @@ from cgan_tf.core.run_folder import RunFolder
 if TYPE_CHECKING:  # at run time they would import TensorFlow, with its start-up lines
     from cgan_tf.data import ImageData
     from cgan_tf.networks.judge import Judge
-    from cgan_tf.stages.gan import GAN
+    from cgan_tf.stages.gan_trainer import GAN
 
 EARLY_KIMG = 5.0  # of the first measurement
 INTERVAL = 4  # between later measurements, in multiples of EARLY_KIMG
@@ -62,13 +62,13 @@ def train(
     """Trains one objective; returns its `fd` by kimg, why it stopped early, and the seconds."""
     from cgan_tf.data import pipeline
     from cgan_tf.evaluation import generation
-    from cgan_tf.stages import gan
+    from cgan_tf.stages.gan_trainer import GAN
     from cgan_tf.training import loop, precision
 
     recipe = RECIPES.get(objective, {})
     config = make_config(base | {"gan_objective": objective} | recipe)
     precision.seed_everything(config)
-    trainer = gan.GAN(config, precision.compute_policy(config))
+    trainer = GAN(config, precision.compute_policy(config))
     distances: dict[float, float] = {}
 
     def measure(seen: int) -> None:
@@ -85,15 +85,15 @@ def train(
     try:
         loop.train(
             trainer,
-            lambda seen, _: pipeline.training_batches(
+            lambda seen: pipeline.training_batches(
                 dataset, "train", reals, config.seed, start=seen, flip=config.flip
             ),
             config.gan.kimg,
             reals,
             folder.stage("gan"),
             config,
-            picture=measure,
-            picture_kimg=EARLY_KIMG,
+            snapshot=measure,
+            snapshot_kimg=EARLY_KIMG,
             say=lambda _: None,
         )
     except UserError as error:

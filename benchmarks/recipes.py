@@ -90,7 +90,7 @@ def train(
     from cgan_tf.training import loop, precision
 
     precision.seed_everything(config)
-    trainer = progressive.make(config, precision.compute_policy(config))
+    trainer = progressive.make_trainer(config, precision.compute_policy(config))
     rows: list[dict[str, float]] = []
     start, measuring = time.perf_counter(), 0.0
 
@@ -115,26 +115,27 @@ def train(
             )
         measuring += time.perf_counter() - before
 
+    batch_size = config.gan.batch_size * config.gan.d_steps
     with tempfile.TemporaryDirectory() as temporary:
         stage = RunFolder(temporary).stage("gan")
         stage.checkpoints.mkdir(parents=True)
         loop.train(
             trainer,
-            lambda seen, size: pipeline.training_batches(
+            lambda seen: pipeline.training_batches(
                 dataset,
                 "train",
-                size,
+                batch_size,
                 config.seed,
                 start=seen,
                 flip=config.flip,
                 passes=config.gan.d_steps,
             ),
             config.gan.kimg,
-            config.gan.batch_size * config.gan.d_steps,
+            batch_size,
             stage,
             config,
-            picture=measure,
-            picture_kimg=FLAGS.kimg / FLAGS.measurements,
+            snapshot=measure,
+            snapshot_kimg=FLAGS.kimg / FLAGS.measurements,
             say=lambda _: None,
         )
     return rows

@@ -56,12 +56,11 @@ def make_images(folder: Path, count: int) -> None:
 def measure_size(folder: Path, cache: Path, batches: int, steps: int) -> dict[str, float]:
     """Memory and throughput of one data set; runs in a process of its own."""
     quiet.import_tensorflow()
-    import tensorflow as tf
 
     from cgan_tf import data
     from cgan_tf.data import pipeline
-    from cgan_tf.stages import gan
-    from cgan_tf.training import precision
+    from cgan_tf.stages.gan_trainer import GAN
+    from cgan_tf.training import loop, precision
 
     before = peak_mib()
     start = time.perf_counter()
@@ -76,12 +75,12 @@ def measure_size(folder: Path, cache: Path, batches: int, steps: int) -> dict[st
     read = time.perf_counter() - start
     with_data = peak_mib()
     precision.seed_everything(config)
-    trainer = gan.GAN(config, precision.compute_policy(config))
-    train_step = tf.function(trainer.train_step, autograph=False)
+    trainer = GAN(config, precision.compute_policy(config))
+    train_step = loop.CompiledSteps(trainer)
     for number in range(steps + WARM_UP):
         if number == WARM_UP:
             start = time.perf_counter()
-        for value in train_step(next(endless)).values():
+        for value in train_step(number, next(endless)).values():
             float(value)
     trained = time.perf_counter() - start
     return {
@@ -109,13 +108,13 @@ def measure_replicas(count: int, steps: int) -> float:
     import tensorflow as tf
 
     from cgan_tf.core import replicas
-    from cgan_tf.stages import gan
-    from cgan_tf.training import precision
+    from cgan_tf.stages.gan_trainer import GAN
+    from cgan_tf.training import loop, precision
 
     config = make_config()
     precision.seed_everything(config)
     with replicas.scope():
-        trainer = gan.GAN(config, precision.compute_policy(config))
+        trainer = GAN(config, precision.compute_policy(config))
     strategy = replicas.strategy()
     shape = (config.gan.batch_size // count, RESOLUTION, RESOLUTION, 3)
     reals = strategy.experimental_distribute_values_from_function(
@@ -123,11 +122,11 @@ def measure_replicas(count: int, steps: int) -> float:
             shape, (context.replica_id_in_sync_group, 0), -1.0, 1.0
         )
     )
-    step = tf.function(trainer.distributed_step, autograph=False)
+    train_step = loop.CompiledSteps(trainer)
     for number in range(steps + WARM_UP):
         if number == WARM_UP:
             begun = time.perf_counter()
-        for value in step(reals).values():
+        for value in train_step(number, reals).values():
             float(value)
     return steps * config.gan.batch_size / (time.perf_counter() - begun)
 

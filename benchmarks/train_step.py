@@ -20,6 +20,7 @@ largest difference of one kernel's gradient relative to its largest value. Exit 
 than 1e-4.
 """
 
+import itertools
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,7 @@ from cgan_tf.core.files import write_json
 if TYPE_CHECKING:  # at run time they would import TensorFlow, whose threads disturb PyTorch's
     import tensorflow as tf
 
-    from cgan_tf.stages.gan import GAN
+    from cgan_tf.stages.gan_trainer import GAN
 
 RESOLUTION, BATCH = 64, 64
 PRODUCT = 4096  # rows and columns of the matrix product
@@ -109,12 +110,12 @@ def make(maker: str, width: int, keywords: dict[str, Any]) -> tuple[Callable, di
 def own(width: int, policy: str, penalty: str = "none") -> tuple[Callable, dict]:
     """`GAN.train_step` as `loop.train` runs it: every loss is read after each step."""
     trainer, reals = _trainer(width, policy, penalty)
-    import tensorflow as tf
+    from cgan_tf.training import loop
 
-    train_step = tf.function(trainer.train_step, autograph=False)
+    train_step, numbers = loop.CompiledSteps(trainer), itertools.count()
 
     def step() -> list[float]:
-        return [float(value) for value in train_step(reals).values()]
+        return [float(value) for value in train_step(next(numbers), reals).values()]
 
     facts = {"weights": _weights(trainer)}
     if policy == "float32":
@@ -153,14 +154,14 @@ def _trainer(width: int, policy: str, penalty: str) -> "tuple[GAN, tf.Tensor]":
     import numpy as np
     import tensorflow as tf
 
-    from cgan_tf.stages import gan
+    from cgan_tf.stages.gan_trainer import GAN
     from cgan_tf.training import precision
 
     config = make_config(width, penalty)
     precision.seed_everything(config)
     shape = (BATCH, RESOLUTION, RESOLUTION, 3)
     reals = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    return gan.GAN(config, policy), tf.constant(reals)
+    return GAN(config, policy), tf.constant(reals)
 
 
 def _weights(trainer: "GAN") -> list[int]:
@@ -195,7 +196,7 @@ def gradient_difference(trainer: "GAN", reals: "tf.Tensor") -> float:
     recorders = [_Recorder(optimizer) for optimizer in kept]
     trainer.g_optimizer, trainer.d_optimizer = recorders
     state = keras.ops.convert_to_numpy(trainer.seed_generator.state)
-    trainer.train_step(reals)
+    trainer.train_step(reals, penalized=(False,))
     trainer.g_optimizer, trainer.d_optimizer = kept
     trainer.seed_generator.state.assign(state)
     z = g.sample_prior(BATCH, trainer.seed_generator)
