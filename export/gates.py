@@ -17,7 +17,8 @@ from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData
 from cgan_tf.editing.backends import Backend
 from cgan_tf.editing.network import EditingNetwork
-from cgan_tf.evaluation import metrics, subject
+from cgan_tf.evaluation import metrics
+from cgan_tf.evaluation.batching import batched, compiled
 from cgan_tf.export import parity
 from cgan_tf.networks.judge import Judge
 from cgan_tf.stages import judge
@@ -43,10 +44,10 @@ def load_scorer(folder: RunFolder, translator: EditingNetwork) -> Scorer:
     place = folder.stage("evaluate").path / judge.FOLDER
     if (place / "weights.h5").exists():
         model = artifact.load_model(Judge, place)
-        score = subject.compiled(lambda image: model.features_and_probabilities(image)[1], shape)
+        score = compiled(lambda image: model.features_and_probabilities(image)[1], shape)
         return Scorer("judge", model.attribute_names, score)
     names = translator.regressor.attribute_names
-    return Scorer("regressor", names, subject.compiled(translator.score, shape))
+    return Scorer("regressor", names, compiled(translator.score, shape))
 
 
 class Edits:
@@ -120,7 +121,7 @@ class Edits:
         def score(rows: np.ndarray, strengths: np.ndarray) -> np.ndarray:
             given = np.repeat(np.float32(strengths)[None], len(rows), axis=0)
             inputs = {"latent": latent[rows], "strengths": given}
-            return subject.batched(
+            return batched(
                 self.scorer.score, parity.run_batched(editor, "generate", inputs)
             )
 

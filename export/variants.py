@@ -22,7 +22,7 @@ from cgan_tf.data import ImageData, images
 from cgan_tf.editing.backends import KerasBackend, SavedModelBackend, TFLiteBackend
 from cgan_tf.editing.description import describe
 from cgan_tf.editing.network import EditingNetwork
-from cgan_tf.evaluation import subject
+from cgan_tf.evaluation.batching import choose
 from cgan_tf.export import (
     browser,
     device_generator,
@@ -61,7 +61,7 @@ class Source:
         self.description = describe(folder, config, self.translator)
         self.text = json.dumps(self.description, indent=2, allow_nan=False) + "\n"
         self.keras = KerasBackend(self.translator, self.description["crop"])
-        self.chosen = subject.choose(dataset.splits[SPLIT], PHOTOS, config.seed)
+        self.chosen = choose(dataset.splits[SPLIT], PHOTOS, config.seed)
         self.inputs = parity.make_inputs(
             self.keras,
             images.to_float(dataset.read(self.chosen)),
@@ -83,7 +83,7 @@ class Source:
     def samples(self) -> quantization.Samples:
         """Training photos, with which int8 is calibrated."""
         count, seed = quantization.CALIBRATION, self.config.seed
-        chosen = subject.choose(self.dataset.splits["train"], count, seed)
+        chosen = choose(self.dataset.splits["train"], count, seed)
         photos = images.to_float(self.dataset.read(chosen))
         return quantization.Samples(self.keras, photos, seed)
 

@@ -1,4 +1,4 @@
-"""Compares edits of synthetic faces with the true edited faces."""
+"""Compares edits of synthetic faces with the ground truth: the face rendered with the attribute."""
 
 import os
 
@@ -7,63 +7,69 @@ import numpy as np
 from cgan_tf.data import synthetic
 from cgan_tf.data.images import to_float
 from cgan_tf.evaluation import edits, metrics
+from cgan_tf.evaluation.batching import batched
 from cgan_tf.evaluation.edits import VGG_PHOTOS
+from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
 from cgan_tf.evaluation.statistics import Numbers, mean
-from cgan_tf.evaluation.subject import Chain, Photos, batched
-
-# ---- the true edit, which only drawn faces have --------------------------------------------------
 
 
-def measure_counterfactual(chain: Chain, photos: Photos) -> Numbers:
-    """The `counterfactual` block: edited faces against the same faces drawn with the attribute.
+def measure_counterfactual(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
+    """The `counterfactual` block: edited faces against the same faces rendered with the attribute.
 
     Args:
-        chain: the models.
+        models: of the run.
         photos: test photos of the synthetic data.
     """
-    rows = {name: edits.rows_without(chain, photos, name) for name in chain.attributes}
+    rows = {name: edits.rows_without(models, photos, name) for name in models.attributes}
     faces = [
         synthetic.counterfactual(synthetic.dataset_face(photos.indices[row]), name, True)
-        for name in chain.attributes
+        for name in models.attributes
         for row in rows[name]
     ]
-    side = chain.judge_model.resolution
-    drawn = synthetic.render_many(faces, side, os.cpu_count() or 1)
+    rendered = synthetic.render_many(faces, models.judge_model.resolution, os.cpu_count() or 1)
     block, start = {}, 0
-    for name in chain.attributes:
-        truth = to_float(drawn[start : start + len(rows[name])])
+    for name in models.attributes:
+        truth = to_float(rendered[start : start + len(rows[name])])
         start += len(rows[name])
         if len(truth):
-            block[name] = _counterfactual(chain, photos, name, rows[name], truth)
+            block[name] = compare_with_truth(models, photos, name, rows[name], truth)
         else:
             block[name] = {"n": 0, "seed": photos.seed}
     return block
 
 
-def _counterfactual(
-    chain: Chain, photos: Photos, name: str, rows: np.ndarray, truth: np.ndarray
+def compare_with_truth(
+    models: EvaluatedModels, photos: TestPhotos, name: str, rows: np.ndarray, truth: np.ndarray
 ) -> Numbers:
-    column, unedited = chain.names.index(name), photos.images[rows]
-    edited = batched(chain.generate, photos.latents[rows] + chain.directions[name])
-    features, seen = batched(chain.judge, edited)
-    true_features, wanted = batched(chain.judge, truth)
-    ceiling = batched(lambda images: chain.generate(chain.encode(images)), truth)
-    agree = (seen > 0.5) == (wanted > 0.5)
-    change = wanted - photos.probabilities[rows]
-    rebuilt = photos.reconstructions[rows]
-    pictures = [edited, rebuilt, unedited, truth]
-    looks = [
+    """The figures of one attribute.
+
+    Args:
+        models: of the run.
+        photos: test photos.
+        name: the edited attribute.
+        rows: of the photos.
+        truth: the true edited faces of these rows, float32 `[N, R, R, 3]`.
+    """
+    column, unedited = models.all_attributes.index(name), photos.images[rows]
+    edited = batched(models.generate, photos.latents[rows] + models.directions[name])
+    features, after = batched(models.judge, edited)
+    true_features, true_after = batched(models.judge, truth)
+    ceiling = batched(lambda images: models.generate(models.encode(images)), truth)
+    agree = (after > 0.5) == (true_after > 0.5)
+    change = true_after - photos.probabilities[rows]
+    images = [edited, photos.reconstructions[rows], unedited, truth]
+    judge_features = [
         features,
         photos.reconstructed_features[rows],
         photos.features[rows],
         true_features,
     ]
-    if chain.keep_detail is not None:
-        kept = edits.keep_detail(chain, photos, name, rows)
-        pictures.append(kept)
-        looks.append(batched(chain.judge, kept)[0])
-    few = [part[:VGG_PHOTOS] for part in pictures]
-    seen_few = batched(lambda *parts: _apart(*map(chain.flat_features, parts)), *few)
+    if models.keep_detail is not None:
+        kept = edits.keep_detail(models, photos, name, rows)
+        images.append(kept)
+        judge_features.append(batched(models.judge, kept)[0])
+    few = [part[:VGG_PHOTOS] for part in images]
+    perceptual = batched(lambda *parts: _distances(*map(models.flat_features, parts)), *few)
     return {
         "psnr": mean(metrics.psnr(edited, truth)),
         "psnr_unedited": mean(metrics.psnr(edited, unedited)),
@@ -72,35 +78,40 @@ def _counterfactual(
         "judge_agreement_target": mean(agree[:, column]),
         "true_change": mean(change[:, column]),
         "true_leakage": mean(np.delete(np.abs(change), column, axis=1)),
-        **_nearness("", seen_few),
-        **_nearness("_judge", _apart(*looks)),
-        **_nearness("_psnr", _apart(*pictures)),  # the order of squared errors is PSNR's
-        "n_nearer": len(few[0]),
+        **_shares("", perceptual),
+        **_shares("_judge", _distances(*judge_features)),
+        **_shares("_psnr", _distances(*images)),  # squared errors are ordered as PSNR is
+        "n_perceptual": len(few[0]),
         "n": len(rows),
         "seed": photos.seed,
     }
 
 
-def _apart(
-    edited: np.ndarray, rebuilt: np.ndarray, unedited: np.ndarray, truth: np.ndarray,
-    *kept: np.ndarray,
-) -> tuple[np.ndarray, ...]:  # fmt: skip
-    """Squared distances `[N]`: from the truth of the first three, in their order; between the
-    edited and the unedited; and from the truth of the photo that keeps its detail, if it is given.
+def _distances(
+    edited: np.ndarray,
+    reconstruction: np.ndarray,
+    unedited: np.ndarray,
+    truth: np.ndarray,
+    *keep_detail: np.ndarray,
+) -> tuple[np.ndarray, ...]:
+    """Squared distances `[N]`.
+
+    From the truth to each of the first three arguments, in their order; from the edited to the
+    unedited; and from the truth to the --keep_detail edit, if it is given.
     """
 
     def squared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.square(one - other).reshape(len(one), -1).sum(axis=1)
 
-    first = (squared(part, truth) for part in (edited, rebuilt, unedited))
-    return *first, squared(edited, unedited), *(squared(part, truth) for part in kept)
+    first = (squared(part, truth) for part in (edited, reconstruction, unedited))
+    return *first, squared(edited, unedited), *(squared(part, truth) for part in keep_detail)
 
 
-def _nearness(suffix: str, distances: tuple[np.ndarray, ...]) -> Numbers:
-    """The shares of yes to the block's questions, from what `_apart` gives."""
-    edited, rebuilt, unedited, edited_to_unedited, *kept = distances
+def _shares(suffix: str, distances: tuple[np.ndarray, ...]) -> Numbers:
+    """The shares of edits that are closer to the truth, from the result of `_distances`."""
+    edited, reconstruction, unedited, edited_to_unedited, *keep_detail = distances
     return {
-        f"nearer{suffix}": mean(edited < edited_to_unedited),
-        f"beats_photo{suffix}": mean(edited < unedited),
-        f"beats_reconstruction{suffix}": mean(edited < rebuilt),
-    } | {f"detail_beats_photo{suffix}": mean(part < unedited) for part in kept}
+        f"closer_to_truth{suffix}": mean(edited < edited_to_unedited),
+        f"closer_than_photo{suffix}": mean(edited < unedited),
+        f"closer_than_reconstruction{suffix}": mean(edited < reconstruction),
+    } | {f"keep_detail_closer_than_photo{suffix}": mean(part < unedited) for part in keep_detail}

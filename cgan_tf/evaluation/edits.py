@@ -1,8 +1,7 @@
-"""The evaluate stage's blocks on edits: what a step along a direction does to photos.
+"""Measures edits: how a step along a direction changes photos.
 
-Each function `measure_...` makes one block of evaluate/report.json, whose layout is in
-`cgan evaluate`; `measure` has the models and photos that they all take. The comparison of
-families of directions is in `comparison`.
+Each function `measure_...` makes one block of evaluate/report.json, whose layout is documented in
+`stages/evaluate.py`.
 """
 
 import numpy as np
@@ -10,45 +9,54 @@ import numpy as np
 from cgan_tf.data import face_crop
 from cgan_tf.editing import strengths
 from cgan_tf.evaluation import metrics
+from cgan_tf.evaluation.batching import batched, choose
+from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
 from cgan_tf.evaluation.statistics import Numbers, estimate, mean, ratio
-from cgan_tf.evaluation.subject import Chain, Photos, batched, choose
 
 RANDOM_DRAWS = 4  # random directions per attribute
-VGG_PHOTOS = 250  # per attribute, where VGG16 must see every image: it costs 30 times the judge
-VGG_FEW = 40  # per attribute, where it sees them for one figure of several
+VGG_PHOTOS = 250  # per attribute, where VGG16 evaluates all images: it costs 30 times the judge
+VGG_FEW = 40  # per attribute, where VGG16 serves only one figure of several
 SET_VALUES = (0.2, 0.4, 0.6, 0.8)  # that --set is measured at
-SET_PHOTOS = 100  # per attribute and value: VGG16 sees each some four times
+SET_PHOTOS = 100  # per attribute and value: VGG16 evaluates each some four times
 
-EDIT_FIGURES = ("target_change", "target_change_from_photo", "success", "leakage", "identity",
-                "identity_from_photo")  # fmt: skip
+EDIT_FIGURES = (
+    "target_change",
+    "target_change_from_photo",
+    "success",
+    "leakage",
+    "identity",
+    "identity_from_photo",
+)
 INTERVALS = ("target_change", "success", "leakage", "identity")  # the figures that have one
 
 
-def measure_edits(chain: Chain, photos: Photos, draws: int = RANDOM_DRAWS) -> Numbers:
-    """The `edits` block: what +1 along each direction does to photos without the attribute.
+def measure_edits(
+    models: EvaluatedModels, photos: TestPhotos, draws: int = RANDOM_DRAWS
+) -> Numbers:
+    """The `edits` block: the effect of +1 along each direction on photos without the attribute.
 
     Args:
-        chain: the models.
+        models: of the run.
         photos: the test photos.
-        draws: random directions per attribute, of the learned one's length: the baseline.
+        draws: random directions per attribute, as long as the learned one: the baseline.
     """
     learned, random = {}, {}
     generator = np.random.default_rng(photos.seed)
-    for name, direction in chain.directions.items():
-        learned[name] = edit_figures(chain, photos, name, [direction], True)
-        calibration, interval = _calibration(chain, photos, name)
+    for name, direction in models.directions.items():
+        learned[name] = edit_figures(models, photos, name, [direction], True)
+        calibration, interval = _calibration(models, photos, name)
         learned[name] |= calibration
         learned[name]["interval"]["calibration_error"] = interval
         others = generator.standard_normal((draws, direction.size)).astype(np.float32)
         others *= np.linalg.norm(direction) / np.linalg.norm(others, axis=1, keepdims=True)
         others = others.reshape(draws, *direction.shape)
-        random[name] = edit_figures(chain, photos, name, list(others), False)
+        random[name] = edit_figures(models, photos, name, list(others), False)
         learned[name]["ratio_over_random"] = ratio(learned[name]["ratio"], random[name]["ratio"])
     return {"learned": learned, "random": random}
 
 
 def edits_mean(edits: Numbers) -> Numbers:
-    """The `edits_mean` block: each method's plain means over the attributes."""
+    """The `edits_mean` block: each method's means over the attributes."""
     keys = (*EDIT_FIGURES, "ratio")
     means = {}
     for method, attributes in edits.items():
@@ -60,23 +68,22 @@ def edits_mean(edits: Numbers) -> Numbers:
     return means
 
 
-def measure_keep_detail(chain: Chain, photos: Photos) -> Numbers:
-    """The `keep_detail` block: what +1 does to photos that get only the edit's difference.
+def measure_keep_detail(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
+    """The `keep_detail` block: the effect of +1 on photos that get only the edit's difference.
 
-    Everything counts from the photo itself, which is what such an edit begins with; beside it what
-    `plain` translation does to the same photos, which begins with the reconstruction.
+    All changes are measured from the photo itself, where such an edit starts. `plain` is ordinary
+    translation of the same photos, which starts from the reconstruction.
     """
     block: Numbers = {"attributes": {}, "mean": {}}
-    for name in chain.attributes:
-        rows = rows_without(chain, photos, name)
+    for name in models.attributes:
+        rows = rows_without(models, photos, name)
         if not len(rows):
             continue
-        drawn = batched(chain.generate, photos.latents[rows] + chain.directions[name])
+        kept = keep_detail(models, photos, name, rows)
+        plain = batched(models.generate, photos.latents[rows] + models.directions[name])
         block["attributes"][name] = {
-            "keep_detail": _from_photo(
-                chain, photos, name, rows, keep_detail(chain, photos, name, rows)
-            ),
-            "plain": _from_photo(chain, photos, name, rows, drawn),
+            "keep_detail": _figures_from_photo(models, photos, name, rows, kept),
+            "plain": _figures_from_photo(models, photos, name, rows, plain),
             "n": len(rows),
             "seed": photos.seed,
         }
@@ -89,18 +96,18 @@ def measure_keep_detail(chain: Chain, photos: Photos) -> Numbers:
     return block
 
 
-def _from_photo(
-    chain: Chain, photos: Photos, name: str, rows: np.ndarray, edited: np.ndarray
+def _figures_from_photo(
+    models: EvaluatedModels, photos: TestPhotos, name: str, rows: np.ndarray, edited: np.ndarray
 ) -> Numbers:
-    """What the judge sees changed between the rows' photos and their edited images."""
-    features, after = batched(chain.judge, edited)
+    """Changes of the judge's predictions from the rows' photos to their edited images."""
+    features, after = batched(models.judge, edited)
     change, leakage = metrics.edit_change(
-        photos.probabilities[rows], after, chain.names.index(name)
+        photos.probabilities[rows], after, models.all_attributes.index(name)
     )
     columns = {
         "target_change": change,
         "leakage": leakage,
-        "identity": _identity(photos.features[rows], features),
+        "identity": identity(photos.features[rows], features),
     }
     found = {key: estimate(values, photos.seed) for key, values in columns.items()}
     return {key: figure for key, (figure, _) in found.items()} | {
@@ -108,50 +115,56 @@ def _from_photo(
     }
 
 
-def keep_detail(chain: Chain, photos: Photos, name: str, rows: np.ndarray) -> np.ndarray:
-    """The rows' photos float32 `[N, R, R, 3]`, edited by +1 as --keep_detail does it."""
-    strengths = np.zeros((len(rows), len(chain.attributes)), np.float32)
-    strengths[:, chain.attributes.index(name)] = 1.0
-    factor = chain.keep_detail.scaled(strengths)[:, [chain.attributes.index(name)]]
-    steps = factor.reshape(-1, *[1] * chain.directions[name].ndim) * chain.directions[name]
+def keep_detail(
+    models: EvaluatedModels, photos: TestPhotos, name: str, rows: np.ndarray
+) -> np.ndarray:
+    """The rows' photos float32 `[N, R, R, 3]`, edited by +1 with --keep_detail."""
+    strengths = np.zeros((len(rows), len(models.attributes)), np.float32)
+    strengths[:, models.attributes.index(name)] = 1.0
+    factor = models.keep_detail.scaled(strengths)[:, [models.attributes.index(name)]]
+    steps = factor.reshape(-1, *[1] * models.directions[name].ndim) * models.directions[name]
     before = photos.reconstructions[rows]
-    drawn = batched(chain.generate, photos.latents[rows] + steps)
-    drawn = chain.keep_detail.confine(drawn, before, strengths)
-    return face_crop.add_difference(photos.images[rows], drawn, before)
+    after = batched(models.generate, photos.latents[rows] + steps)
+    after = models.keep_detail.confine(after, before, strengths)
+    return face_crop.add_difference(photos.images[rows], after, before)
 
 
-def rows_without(chain: Chain, photos: Photos, name: str) -> np.ndarray:
-    """Rows of the test photos whose label of the attribute is 0."""
-    return np.flatnonzero(photos.labels[:, chain.names.index(name)] < 0.5)
+def rows_without(models: EvaluatedModels, photos: TestPhotos, name: str) -> np.ndarray:
+    """Rows of the photos whose label of the attribute is 0."""
+    return np.flatnonzero(photos.labels[:, models.all_attributes.index(name)] < 0.5)
 
 
 def edit_figures(
-    chain: Chain, photos: Photos, name: str, directions: list[np.ndarray], signed: bool
+    models: EvaluatedModels,
+    photos: TestPhotos,
+    name: str,
+    directions: list[np.ndarray],
+    signed: bool,
 ) -> Numbers:
     """One attribute's figures, means over the directions, and their 95 % intervals.
 
     Args:
-        chain: the models.
+        models: of the run.
         photos: those without the attribute are edited.
         name: the attribute.
         directions: steps in the latent space.
-        signed: False takes the size of each direction's mean change: a random direction has no
-            sign of its own.
+        signed: False takes the absolute value of each direction's mean change: a random direction
+            has no sign of its own.
     """
-    rows, column = rows_without(chain, photos, name), chain.names.index(name)
+    rows, column = rows_without(models, photos, name), models.all_attributes.index(name)
     before, photo = photos.reconstructed_probabilities[rows], photos.probabilities[rows, column]
     below = before[:, column] <= 0.5
     each: dict[str, list[np.ndarray]] = {key: [] for key in EDIT_FIGURES}  # [directions][N]
     for direction in directions if len(rows) else ():
-        features, after = judged(chain, photos, rows, direction)
+        features, after = judge_edits(models, photos, rows, direction)
         crossed = (after[:, column] > 0.5).astype(np.float64)
         change, leakage = metrics.edit_change(before, after, column)
         each["target_change"].append(change)
         each["target_change_from_photo"].append(after[:, column] - photo)
         each["success"].append(np.where(below, crossed, np.nan))
         each["leakage"].append(leakage)
-        each["identity"].append(_identity(photos.reconstructed_features[rows], features))
-        each["identity_from_photo"].append(_identity(photos.features[rows], features))
+        each["identity"].append(identity(photos.reconstructed_features[rows], features))
+        each["identity_from_photo"].append(identity(photos.features[rows], features))
     means, intervals = {}, {}
     for key, columns in each.items():
         size = np.abs if key.startswith("target_change") and not signed else None
@@ -168,91 +181,98 @@ def edit_figures(
     }
 
 
-def judged(
-    chain: Chain, photos: Photos, rows: np.ndarray, step: np.ndarray
+def judge_edits(
+    models: EvaluatedModels, photos: TestPhotos, rows: np.ndarray, step: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The judge's features and probabilities of the rows' reconstructions, moved by the step."""
-    return batched(lambda x: chain.judge(chain.generate(x + step)), photos.latents[rows])
+    """The judge's features and probabilities of the rows' images after a latent step."""
+    return batched(lambda x: models.judge(models.generate(x + step)), photos.latents[rows])
 
 
-def _identity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Cosines `[N]`; a row of zeros, which an untrained judge may give, has none: NaN."""
-    whole = (np.abs(before).sum(axis=1) > 0) & (np.abs(after).sum(axis=1) > 0)
+def identity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Cosines `[N]` of features; NaN for a row of zeros, which an untrained judge may give."""
+    known = (np.abs(before).sum(axis=1) > 0) & (np.abs(after).sum(axis=1) > 0)
     cosines = np.full(len(before), np.nan)
-    cosines[whole] = metrics.cosine(before[whole], after[whole])
+    cosines[known] = metrics.cosine(before[known], after[known])
     return cosines
 
 
-def _calibration(chain: Chain, photos: Photos, name: str) -> tuple[Numbers, list[float] | None]:
-    """What a direction's table promises at +1, and what comes of it on the test photos.
+def _calibration(
+    models: EvaluatedModels, photos: TestPhotos, name: str
+) -> tuple[Numbers, list[float] | None]:
+    """The change that a direction's table gives for +1, and the change on the test photos.
 
     Measured as the table was: the mean change of R's prediction from the reconstruction to the
-    edited image, on photos without the attribute. With it comes the interval of the error; it
-    knows of the test photos' chance, not of the validation photos' behind the promise.
+    edited image, on photos without the attribute. The second result is the interval of the error;
+    it accounts for the choice of the test photos, not for that of the table's validation photos.
     """
-    rows, column = rows_without(chain, photos, name)[:VGG_PHOTOS], chain.names.index(name)
-    promised = chain.calibrated[name]
+    rows, column = (
+        rows_without(models, photos, name)[:VGG_PHOTOS],
+        models.all_attributes.index(name),
+    )
+    expected = models.calibrated[name]
     achieved = achieved_judge = interval = None
     if len(rows):
-        edited = batched(chain.generate, photos.latents[rows] + chain.directions[name])
-        change = batched(chain.score, edited) - batched(chain.score, photos.reconstructions[rows])
-        achieved = mean(change[:, column])
-        _, interval = estimate(
-            change[:, column], photos.seed, lambda means: np.abs(means - promised)
-        )
-        _, after = batched(chain.judge, edited)
+        edited = batched(models.generate, photos.latents[rows] + models.directions[name])
+        before = batched(models.score, photos.reconstructions[rows])
+        change = (batched(models.score, edited) - before)[:, column]
+        achieved = mean(change)
+        _, interval = estimate(change, photos.seed, lambda means: np.abs(means - expected))
+        _, after = batched(models.judge, edited)
         achieved_judge = mean(after[:, column] - photos.reconstructed_probabilities[rows, column])
     figures = {
-        "calibrated_change": promised,
+        "calibrated_change": expected,
         "achieved_change": achieved,
         "achieved_change_judge": achieved_judge,
-        "calibration_error": None if achieved is None else abs(achieved - promised),
-        "calibration_error_judge": None if achieved is None else abs(achieved_judge - promised),
+        "calibration_error": None if achieved is None else abs(achieved - expected),
+        "calibration_error_judge": None if achieved is None else abs(achieved_judge - expected),
         "n_calibration": len(rows),
     }
     return figures, interval
 
 
-def measure_set(chain: Chain, photos: Photos, count: int = SET_PHOTOS) -> Numbers:
-    """The `set` block: what --set gives of what it is asked for.
+def measure_set(models: EvaluatedModels, photos: TestPhotos, count: int = SET_PHOTOS) -> Numbers:
+    """The `set` block: how precisely --set achieves the requested values.
 
     Args:
-        chain: the models.
-        photos: a seeded choice of `count` of them, whatever their labels, is set to each of
-            `SET_VALUES` of each attribute.
+        models: of the run.
+        photos: a seeded choice of `count` of them, of either label, is set to each of `SET_VALUES`
+            of each attribute.
         count: of photos.
     """
     rows = choose(np.arange(len(photos.latents)), count, photos.seed)
     latents = photos.latents[rows]
     attributes: Numbers = {}
-    for name, direction in chain.directions.items():
-        column = chain.names.index(name)
+    for name, direction in models.directions.items():
+        column = models.all_attributes.index(name)
 
         def move(latents: np.ndarray, steps: np.ndarray, along: np.ndarray = direction):
-            return chain.generate(latents + np.multiply.outer(steps[:, 0], along))
+            return models.generate(latents + np.multiply.outer(steps[:, 0], along))
 
         def predict(latents: np.ndarray, steps: np.ndarray, column: int = column, move=move):
-            return batched(lambda *parts: chain.score(move(*parts)), latents, steps)[:, [column]]
+            return batched(lambda *parts: models.score(move(*parts)), latents, steps)[:, [column]]
 
         attributes[name] = []
-        for asked in SET_VALUES:
-            found = strengths.search(predict, latents, np.zeros(1, np.float32), [0], [asked])
-            seen = batched(lambda *parts: chain.judge(move(*parts))[1], latents, found.strengths)
+        for requested in SET_VALUES:
+            found = strengths.search(predict, latents, np.zeros(1, np.float32), [0], [requested])
+            probabilities = batched(
+                lambda *parts, move=move: models.judge(move(*parts))[1], latents, found.strengths
+            )
+            judged = probabilities[:, column]
             attributes[name].append(
                 {
-                    "asked": asked,
+                    "requested": requested,
                     "reached": mean(found.values),
-                    "reached_judge": mean(seen[:, column]),
-                    "error": mean(np.abs(found.values - asked)),
-                    "error_judge": mean(np.abs(seen[:, column] - asked)),
+                    "reached_judge": mean(judged),
+                    "error": mean(np.abs(found.values - requested)),
+                    "error_judge": mean(np.abs(judged - requested)),
                     "strength": mean(np.abs(found.strengths)),
-                    "met": mean(found.met),
+                    "hit_rate": mean(found.hit),
                     "n": len(rows),
                     "seed": photos.seed,
                 }
             )
     entries = [entry for found in attributes.values() for entry in found]
-    keys = ("error", "error_judge", "strength", "met")
+    keys = ("error", "error_judge", "strength", "hit_rate")
     return {
         "attributes": attributes,
         **{key: mean([entry[key] for entry in entries]) for key in keys},
@@ -261,58 +281,51 @@ def measure_set(chain: Chain, photos: Photos, count: int = SET_PHOTOS) -> Number
     }
 
 
-# ---- there and back -----------------------------------------------------------------------------
+def measure_consistency(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
+    """The `consistency` block: edit by +1, encode the edited image, and undo the edit.
 
-
-def measure_consistency(chain: Chain, photos: Photos) -> Numbers:
-    """The `consistency` block: edit by +1, encode what was drawn, take the edit back.
-
-    Latent editing consistency (Tov et al. 2021): how far the way back ends from the
-    reconstruction that the edit began at. `unedited` is the same way without an edit: what
-    drawing and encoding alone cost.
+    Latent editing consistency (Tov et al. 2021): the distance between the latent after this cycle
+    and the one before. `unedited` is the cycle without an edit: the cost of generating and
+    encoding alone.
 
     Args:
-        chain: the models.
+        models: of the run.
         photos: those without the attribute are edited.
     """
-    again = batched(chain.encode, photos.reconstructions)
-    still = _way_back(chain, photos, np.arange(len(photos.labels)), again)
+    again = batched(models.encode, photos.reconstructions)
+    unedited = _cycle_figures(models, photos, np.arange(len(photos.labels)), again)
     block = {}
-    for name, direction in chain.directions.items():
-        rows = rows_without(chain, photos, name)
+    for name, direction in models.directions.items():
+        rows = rows_without(models, photos, name)
         entry: Numbers = {"n": len(rows), "seed": photos.seed}
         if len(rows):
-            edited = batched(chain.generate, photos.latents[rows] + direction)
-            back = batched(chain.encode, edited) - direction
-            way = _way_back(chain, photos, rows, back)
+            edited = batched(models.generate, photos.latents[rows] + direction)
+            back = batched(models.encode, edited) - direction
+            cycle = _cycle_figures(models, photos, rows, back)
+            few = rows[:VGG_FEW]
+            few_images = batched(models.generate, back[:VGG_FEW])
+            distances = batched(models.distance, photos.reconstructions[few], few_images)
             entry |= {
                 "step": float(np.linalg.norm(direction)),
-                **{key: mean(values) for key, values in way.items()},
-                "unedited": {key: mean(values[rows]) for key, values in still.items()},
-                "interval": {"latent": estimate(way["latent"], photos.seed)[1]},
+                **{key: mean(values) for key, values in cycle.items()},
+                "unedited": {key: mean(values[rows]) for key, values in unedited.items()},
+                "interval": {"latent": estimate(cycle["latent"], photos.seed)[1]},
+                "perceptual": mean(distances),
+                "n_perceptual": len(few),
             }
-            few = rows[:VGG_FEW]
-            entry["perceptual"] = mean(
-                batched(
-                    chain.distance,
-                    photos.reconstructions[few],
-                    batched(chain.generate, back[:VGG_FEW]),
-                )
-            )
-            entry["n_perceptual"] = len(few)
         block[name] = entry
     return block
 
 
-def _way_back(
-    chain: Chain, photos: Photos, rows: np.ndarray, latents: np.ndarray
+def _cycle_figures(
+    models: EvaluatedModels, photos: TestPhotos, rows: np.ndarray, latents: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """How far latents are from the rows' own, and their images from the reconstructions."""
-    images = batched(chain.generate, latents)
-    features, _ = batched(chain.judge, images)
-    apart = (latents - photos.latents[rows]).reshape(len(rows), -1)
+    """Distances of latents from the rows' own, and of their images from the reconstructions."""
+    images = batched(models.generate, latents)
+    features, _ = batched(models.judge, images)
+    difference = (latents - photos.latents[rows]).reshape(len(rows), -1)
     return {
-        "latent": np.linalg.norm(apart, axis=1),
+        "latent": np.linalg.norm(difference, axis=1),
         "psnr": metrics.psnr(photos.reconstructions[rows], images),
-        "identity": _identity(photos.reconstructed_features[rows], features),
+        "identity": identity(photos.reconstructed_features[rows], features),
     }

@@ -1,4 +1,4 @@
-"""What quality is measured with: pure NumPy functions on arrays, for the evaluate stage.
+"""Metrics of images, features and predictions: pure NumPy functions on arrays.
 
 Features are `[N, D]`, images `[N, H, W, 3]` in [-1, 1]. All sums are float64, since a Frechet
 distance is a small difference of large numbers.
@@ -16,7 +16,7 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
 
     |mean_a - mean_b|^2 + trace(A + B - 2 (A B)^(1/2)), A and B the covariances (Heusel et al.
     2017, equation 6). The trace of the root comes from the eigenvalues of A^(1/2) B A^(1/2),
-    which is symmetric and has those of A B: real and not negative, also where A is singular.
+    which is symmetric and has the same ones as A B: real and non-negative, even if A is singular.
 
     Args:
         features_a: `[N, D]`, N at least 2.
@@ -34,7 +34,7 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     covariance_b = np.cov(b, rowvar=False, ddof=1).reshape(b.shape[1], -1)
     product = root @ covariance_b @ root
     eigenvalues = np.linalg.eigvalsh((product + product.T) / 2)
-    cross = np.sum(np.sqrt(np.maximum(eigenvalues, 0.0)))  # rounding can take a 0 below 0
+    cross = np.sum(np.sqrt(np.maximum(eigenvalues, 0.0)))  # rounding can make a 0 negative
     means = np.sum(np.square(a.mean(axis=0) - b.mean(axis=0)))
     distance = means + np.sum(np.square(root)) + np.trace(covariance_b) - 2.0 * cross
     return float(max(distance, 0.0))
@@ -47,10 +47,10 @@ def kernel_distance(
     subsets: int = 50,
     subset_size: int = 1000,
 ) -> tuple[float, float]:
-    """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, without bias.
+    """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, unbiased.
 
     The kernel inception distance of Binkowski et al. 2018 (section 4), on any features: the
-    mean over random subsets, drawn without replacement from each side.
+    mean over random subsets, sampled without replacement from each side.
 
     Args:
         features_a: `[N, D]`.
@@ -61,7 +61,7 @@ def kernel_distance(
 
     Returns:
         Mean and standard deviation over the subsets. The mean is about 0 for equal
-        distributions, and may fall below.
+        distributions, and can be negative.
 
     Raises:
         ValueError: the shapes do not fit, or a feature is not finite.
@@ -91,10 +91,10 @@ def precision_recall(
 
     Args:
         reals: features `[N, D]`, N more than `neighbors`.
-        fakes: features `[M, D]`, M more than `neighbors`; recall grows with M, so compare
-            only figures of equal N and M.
+        fakes: features `[M, D]`, M more than `neighbors`; recall grows with M, so only
+            figures of equal N and M are comparable.
         neighbors: k of the paper.
-        chunk: rows of the distance matrix that are held at once.
+        chunk: rows of the distance matrix that are in memory at once.
 
     Returns:
         Precision and recall, each in [0, 1].
@@ -108,18 +108,18 @@ def precision_recall(
 
 
 def bootstrap_means(values: np.ndarray, seed: int, draws: int = 1000) -> np.ndarray:
-    """Means of rows drawn anew with replacement (Efron 1979): how a mean would vary.
+    """Means of rows resampled with replacement (the bootstrap, Efron 1979).
 
-    Equal `seed`, `draws` and number of rows draw the same rows, so that ratios of two results
-    are those of one resampling.
+    Equal `seed`, `draws` and number of rows give the same resamples, so that a ratio of two
+    results is that of one resample.
 
     Args:
-        values: `[N]` or `[N, D]`, N at least 1; NaN is left out of its column's means.
-        seed: of the draws.
-        draws: their number.
+        values: `[N]` or `[N, D]`, N at least 1; NaN is ignored in its column's means.
+        seed: of the resampling.
+        draws: number of resamples.
 
     Returns:
-        float64 `[draws]` or `[draws, D]`; NaN where a draw has no value.
+        float64 `[draws]` or `[draws, D]`; NaN where a resample has no value.
     """
     values = np.asarray(values, np.float64)
     rows = len(values)
@@ -131,7 +131,7 @@ def bootstrap_means(values: np.ndarray, seed: int, draws: int = 1000) -> np.ndar
 
 
 def interval(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The ends between which `level` of the draws `[M]` lie, equal tails; NaN is left out."""
+    """The interval with equal tails that contains `level` of the draws `[M]`; NaN is ignored."""
     low, high = np.nanpercentile(draws, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)
 
@@ -139,12 +139,12 @@ def interval(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 def edit_change(
     before: np.ndarray, after: np.ndarray, column: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What an edit of one attribute has done to each image's predictions.
+    """The change of each image's predictions by an edit of one attribute.
 
     Args:
         before: probabilities `[N, K]`.
         after: as `before`, of the edited images.
-        column: the attribute's.
+        column: of the attribute.
 
     Returns:
         the attribute's change `[N]`, and the mean |change| of the others, the leakage, `[N]`.
@@ -199,7 +199,7 @@ def cosine(features_a: np.ndarray, features_b: np.ndarray) -> np.ndarray:
     """Cosine of the angle between the rows of two `[N, D]` arrays, float64 `[N]`.
 
     Raises:
-        ValueError: the shapes differ, or a row is 0 and so has no direction.
+        ValueError: the shapes differ, or a row is 0 and has no direction.
     """
     a, b = np.asarray(features_a, np.float64), np.asarray(features_b, np.float64)
     if a.ndim != 2 or a.shape != b.shape:
@@ -234,14 +234,14 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean of the shares of positives and of negatives that are told, by attribute.
+    """Mean of the shares of correct positives and of correct negatives, by attribute.
 
     Args:
         probabilities: `[N, K]` in [0, 1].
         labels: `[N, K]`, 0 or 1.
 
     Returns:
-        float64 `[K]`; NaN where the labels hold one class only.
+        float64 `[K]`; NaN where the labels contain one class only.
     """
     correct, positive = (probabilities > 0.5) == (labels > 0.5), labels > 0.5
     with np.errstate(invalid="ignore"):
@@ -261,7 +261,7 @@ def _features(features: np.ndarray, fewest: int) -> np.ndarray:
 
 def _same_width(a: np.ndarray, b: np.ndarray) -> None:
     if a.shape[1] != b.shape[1]:
-        raise ValueError(f"features of {a.shape[1]} and {b.shape[1]} numbers do not compare")
+        raise ValueError(f"features of {a.shape[1]} and {b.shape[1]} columns cannot be compared")
 
 
 def _images(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -272,7 +272,7 @@ def _images(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _square_root(matrix: np.ndarray) -> np.ndarray:
-    """The symmetric root of a symmetric matrix without negative eigenvalues."""
+    """The symmetric square root of a positive semidefinite matrix."""
     eigenvalues, vectors = np.linalg.eigh(matrix)
     return (vectors * np.sqrt(np.maximum(eigenvalues, 0.0))) @ vectors.T
 
@@ -282,11 +282,11 @@ def _cubic_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _within(points: np.ndarray, manifold: np.ndarray, neighbors: int, chunk: int) -> float:
-    """Share of the points that lie in a ball of the manifold."""
+    """Share of the points that lie within the manifold."""
     radii = []
     for start in range(0, len(manifold), chunk):
         distances = squared_distances(manifold[start : start + chunk], manifold)
-        # A point's own distance, 0, comes first in its sorted row: index k is the k-th other.
+        # A point's distance to itself, 0, comes first in its sorted row: index k is the k-th other.
         radii.append(np.partition(distances, neighbors, axis=1)[:, neighbors])
     radius = np.concatenate(radii)
     inside = [
@@ -297,7 +297,7 @@ def _within(points: np.ndarray, manifold: np.ndarray, neighbors: int, chunk: int
 
 
 def _blur(images: np.ndarray) -> np.ndarray:
-    """Gaussian mean of every window that lies within the image: two passes of shifted sums."""
+    """Gaussian mean of every window within the image, as two passes of shifted sums."""
     offsets = np.arange(SSIM_SIDE) - SSIM_SIDE // 2
     kernel = np.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
     kernel /= kernel.sum()

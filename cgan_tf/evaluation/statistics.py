@@ -1,4 +1,4 @@
-"""Means, intervals and ratios that JSON can hold."""
+"""Means, intervals and ratios as numbers that JSON can represent."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +10,14 @@ from cgan_tf.evaluation import metrics
 Numbers = dict[str, Any]
 
 
-# ---- numbers that JSON can hold ----------------------------------------------------------------
-
-
 def number(value: Any) -> float | None:
-    """A plain float, or None for what has no value."""
+    """A plain float, or None for one that is not finite."""
     value = float(value)
     return value if np.isfinite(value) else None
 
 
 def mean(values: Any) -> float | None:
-    """Mean of the values that are numbers; None if there are none."""
+    """Mean of the values, ignoring NaN; None if there are none."""
     values = np.asarray(values, np.float64)
     values = values[~np.isnan(values)]
     return number(values.mean()) if values.size else None
@@ -32,12 +29,12 @@ def estimate(
     """A mean over photos and its 95 % interval by bootstrap over the photos.
 
     Args:
-        values: `[N]`, or `[N, D]` of D directions, whose figures are averaged; NaN is left out.
+        values: `[N]`, or `[N, D]` of D directions, whose means are averaged; NaN is ignored.
         seed: of the bootstrap.
-        transform: of each direction's mean before they are averaged, as its size.
+        transform: applied to each direction's mean before averaging, e.g. the absolute value.
 
     Returns:
-        the figure and the interval's ends; None and None where there is no value.
+        the mean and the ends of the interval; None and None where there is no value.
     """
     if not len(values):
         return None, None
@@ -48,10 +45,10 @@ def estimate(
     means, draws = np.nanmean(values, axis=0), metrics.bootstrap_means(values, seed)
     if transform:
         means, draws = transform(means), transform(draws)
-    # A draw that has no value for one direction has none at all.
+    # A resample without a value for one direction has no value at all.
     return number(means.mean()), list(metrics.interval(draws.mean(axis=1)))
 
 
 def ratio(above: float | None, below: float | None) -> float | None:
-    """above / below, or None where it has no value."""
+    """above / below, or None where that is undefined."""
     return None if above is None or not below else number(above / below)

@@ -1,4 +1,4 @@
-"""Measures edits over many strengths and along random directions."""
+"""Measures edits at many strengths, along learned and random directions."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,88 +7,89 @@ import numpy as np
 
 from cgan_tf.evaluation import edits, metrics
 from cgan_tf.evaluation.edits import RANDOM_DRAWS
+from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
 from cgan_tf.evaluation.statistics import Numbers, estimate, mean
-from cgan_tf.evaluation.subject import Chain, Photos
 
-SWEPT_PHOTOS = 200  # behind all strengths, the re-scoring matrix and the way back
+SWEPT_PHOTOS = 200  # for all strengths, the re-scoring matrix and the consistency
 SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # strengths, in both signs
-SWEPT_RANDOM = (1.0, 2.0, 4.0, 6.0)  # in lengths of the learned ones, which change far less
+SWEPT_RANDOM = (1.0, 2.0, 4.0, 6.0)  # times the mean learned length; random steps do far less
 BINS = (0.0, 0.3, 0.6, 0.9)  # of |target change|
-
-
-# ---- over a range of strengths ------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Photos moved by several strengths of one step, and what the judge sees of it."""
+    """Photos edited at several strengths of one step, and the judge's predictions."""
 
     rows: np.ndarray  # [N], of the photos
     strengths: tuple[float, ...]  # S of them
     before: np.ndarray  # [N, K], probabilities of the reconstructions
     after: np.ndarray  # [S, N, K]
-    identity: np.ndarray  # [S, N], cosine to the reconstruction; NaN where it has none
+    identity: np.ndarray  # [S, N], cosine to the reconstruction; NaN where undefined
 
 
 def sweep(
-    chain: Chain,
-    photos: Photos,
+    models: EvaluatedModels,
+    photos: TestPhotos,
     rows: np.ndarray,
     direction: np.ndarray,
     strengths: Sequence[float],
 ) -> Sweep:
-    """Moves the rows' reconstructions along the direction by each of the strengths."""
+    """Edits the rows' reconstructions along the direction at each of the strengths."""
     before, features = photos.reconstructed_probabilities[rows], photos.reconstructed_features[rows]
     after = np.zeros((len(strengths), *before.shape))
     identity = np.zeros((len(strengths), len(rows)))
     for index, strength in enumerate(strengths if len(rows) else ()):
-        moved, after[index] = edits.judged(chain, photos, rows, np.float32(strength) * direction)
-        identity[index] = edits._identity(features, moved)
+        moved, after[index] = edits.judge_edits(
+            models, photos, rows, np.float32(strength) * direction
+        )
+        identity[index] = edits.identity(features, moved)
     return Sweep(rows, tuple(strengths), before, after, identity)
 
 
-def sweep_learned(chain: Chain, photos: Photos) -> dict[str, tuple[Sweep, Sweep]]:
-    """Each direction's sweeps, towards what the photos lack: down those with the attribute, and
-    up those without it."""
+def sweep_learned(models: EvaluatedModels, photos: TestPhotos) -> dict[str, tuple[Sweep, Sweep]]:
+    """Each direction's two sweeps: negative strengths on photos with the attribute, and positive
+    ones on photos without it."""
     sweeps = {}
-    for name, direction in chain.directions.items():
-        up = edits.rows_without(chain, photos, name)
+    for name, direction in models.directions.items():
+        up = edits.rows_without(models, photos, name)
         down = np.setdiff1d(np.arange(len(photos.labels)), up)
         fall = [-strength for strength in reversed(SWEPT)]
         sweeps[name] = (
-            sweep(chain, photos, down, direction, fall),
-            sweep(chain, photos, up, direction, SWEPT),
+            sweep(models, photos, down, direction, fall),
+            sweep(models, photos, up, direction, SWEPT),
         )
     return sweeps
 
 
-def sweep_random(chain: Chain, photos: Photos, draws: int = RANDOM_DRAWS) -> list[Sweep]:
-    """All photos along random directions of the learned ones' mean length.
+def sweep_random(
+    models: EvaluatedModels, photos: TestPhotos, draws: int = RANDOM_DRAWS
+) -> list[Sweep]:
+    """Sweeps of all photos along random directions, as long as the learned ones on average.
 
-    One set for all attributes: a random direction belongs to none.
+    One set serves all attributes, since a random direction belongs to none.
     """
-    shape = next(iter(chain.directions.values())).shape
-    length = np.mean([np.linalg.norm(direction) for direction in chain.directions.values()])
+    shape = next(iter(models.directions.values())).shape
+    length = np.mean([np.linalg.norm(direction) for direction in models.directions.values()])
     rows, sweeps = np.arange(len(photos.labels)), []
     for step in np.random.default_rng(photos.seed).standard_normal((draws, *shape)):
         step = (step * length / np.linalg.norm(step)).astype(np.float32)
-        sweeps.append(sweep(chain, photos, rows, step, SWEPT_RANDOM))
+        sweeps.append(sweep(models, photos, rows, step, SWEPT_RANDOM))
     return sweeps
 
 
 def measure_strengths(
-    chain: Chain, photos: Photos, sweeps: Mapping[str, tuple[Sweep, Sweep]]
+    models: EvaluatedModels, photos: TestPhotos, sweeps: Mapping[str, tuple[Sweep, Sweep]]
 ) -> Numbers:
-    """The `strengths` block: what each direction does at each strength.
+    """The `strengths` block: the effect of each direction at each strength.
 
     Args:
-        chain: the models.
-        photos: those that were swept.
+        models: of the run.
+        photos: those of the sweeps.
         sweeps: of `sweep_learned`.
     """
     block: Numbers = {"n_photos": len(photos.labels), "seed": photos.seed, "attributes": {}}
     for name, both in sweeps.items():
-        column = chain.names.index(name)
+        column = models.all_attributes.index(name)
         block["attributes"][name] = [
             _at_strength(each, index, column, photos.seed)
             for each in both
@@ -116,23 +117,23 @@ def _at_strength(swept: Sweep, index: int, column: int, seed: int) -> Numbers:
 
 
 def measure_preservation(
-    chain: Chain,
-    photos: Photos,
+    models: EvaluatedModels,
+    photos: TestPhotos,
     learned: Mapping[str, tuple[Sweep, Sweep]],
     random: Sequence[Sweep],
 ) -> Numbers:
-    """The `preservation` block: what stays as it was, by how far the target has moved.
+    """The `preservation` block: attribute preservation by size of the target's change.
 
-    Edits of all photos at all strengths fall into bins of |target change|; in each, how many of
-    the other attributes the judge still sees on the same side of 0.5, how far they have moved, and
-    the identity (the protocol of Zhuang et al. 2021). Edits of one photo depend on each other, so
-    the intervals draw photos.
+    Edits of all photos at all strengths are grouped into bins of |target change|. Each bin has the
+    share of other attributes whose predictions stay on the same side of 0.5, their mean |change|,
+    and the identity (the protocol of Zhuang et al. 2021). Edits of one photo are correlated, so the
+    bootstrap resamples photos.
 
     Args:
-        chain: the models.
-        photos: those that were swept.
+        models: of the run.
+        photos: those of the sweeps.
         learned: of `sweep_learned`.
-        random: of `sweep_random`; every attribute is the target of each of them in turn.
+        random: of `sweep_random`; each counts for every attribute as the target.
     """
     count = len(photos.labels)
     block: Numbers = {
@@ -141,10 +142,12 @@ def measure_preservation(
         "draws": len(random),
         "seed": photos.seed,
     }
-    sweeps = {"learned": learned, "random": dict.fromkeys(chain.directions, tuple(random))}
+    sweeps = {"learned": learned, "random": dict.fromkeys(models.directions, tuple(random))}
     for method, attributes in sweeps.items():
         edits = {
-            name: np.concatenate([_edits(each, chain.names.index(name)) for each in both], axis=1)
+            name: np.concatenate(
+                [_edits(each, models.all_attributes.index(name)) for each in both], axis=1
+            )
             for name, both in attributes.items()
         }
         block[method] = {
@@ -155,7 +158,7 @@ def measure_preservation(
 
 
 def _edits(swept: Sweep, column: int) -> np.ndarray:
-    """Each edit's photo, |target change|, preservation, leakage and identity, `[5, M]`."""
+    """Photo row, |target change|, preservation, leakage and identity of each edit, `[5, M]`."""
     size = np.abs(swept.after - swept.before)
     flipped = (swept.after > 0.5) != (swept.before > 0.5)
     return np.stack(
@@ -185,7 +188,7 @@ def _bins(edits: np.ndarray, photos: int, seed: int) -> list[Numbers]:
                 sums = np.bincount(rows[known], values[known], photos)
                 counts = np.bincount(rows[known], minlength=photos)
                 draws = metrics.bootstrap_means(np.stack([sums, counts], axis=1), seed)
-                whole = draws[draws[:, 1] > 0]
-                entry["interval"][key] = list(metrics.interval(whole[:, 0] / whole[:, 1]))
+                valid = draws[draws[:, 1] > 0]
+                entry["interval"][key] = list(metrics.interval(valid[:, 0] / valid[:, 1]))
         found.append(entry)
     return found

@@ -1,8 +1,9 @@
-"""Stage 4: one calibrated latent direction per attribute. Leaves directions/model/NAME.json.
+"""Stage 4: one calibrated latent direction per attribute. Writes directions/model/NAME.json.
 
-`--directions_family=learned` is "Enjoy Your Editing" (Zhuang et al. 2021): latent' = latent + eps * d_k,
-and R must see the target attribute move by eps while the other attributes, the content and the
-realism stay. The other families are in `families`; all are held (`--directions_condition`) and calibrated alike.
+`--directions_family=learned` follows "Enjoy Your Editing" (Zhuang et al. 2021): a step eps * d_k
+should change R's prediction of the target attribute by eps, and preserve the other attributes, the
+content and the realism. The other families are in `families`. Directions of all families are
+projected (`--directions_condition`) and calibrated in the same way.
 """
 
 import os
@@ -23,35 +24,36 @@ from cgan_tf.core.run_folder import RunFolder, StageFolder
 from cgan_tf.data import ImageData, images, pipeline
 from cgan_tf.editing import models
 from cgan_tf.editing.models import load_perceptual
-from cgan_tf.evaluation import hyperplane
+from cgan_tf.evaluation.hyperplane import find_hyperplane, project_out
+from cgan_tf.evaluation.scores import label_samples
 from cgan_tf.networks.dcgan import Discriminator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
-from cgan_tf.stages import families
+from cgan_tf.stages import families, tensorboard
 from cgan_tf.stages.calibration import BATCH, CALIBRATION_PHOTOS, Calibration, calibrate
 from cgan_tf.training import cluster, loop, losses, optimizers, precision
 
-CONTENT_WEIGHT = 0.5  # of the perceptual term
-ADVERSARIAL_WEIGHT = 0.02  # of D's score of the edit
-ATTRIBUTE_WEIGHT = 10.0  # of |alpha + eps - alpha'|, the target attribute
-STARTING_PHOTOS = 2000  # training photos behind the start of the directions
-STARTING_CHANGE = 0.85  # of R's mean prediction that +1 starts at, if it can be reached
-STARTING_CALIBRATION = 50  # training photos that its length is measured on, per direction
+CONTENT_WEIGHT = 0.5  # of the perceptual distance to the photo
+ADVERSARIAL_WEIGHT = 0.02  # of the non-saturating loss of the edited image
+ATTRIBUTE_WEIGHT = 10.0  # of |alpha + eps - alpha'| of the target attribute
+STARTING_PHOTOS = 2000  # training photos for the initial directions
+STARTING_CHANGE = 0.85  # of R's mean prediction by +1 along the initial direction, if reached
+STARTING_CALIBRATION = 50  # training photos that decide on its length, per direction
 DEFAULTS = {
     "synthetic": ("Eyeglasses", "Pale_Skin", "Bangs", "Bushy_Eyebrows", "Wearing_Lipstick"),
     "celeba": ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male"),
     "celeba_dir": ("Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male"),
 }
-SHOWN = 6  # photos in the picture of edits
+SHOWN = 6  # photos in edits.png
 SHOWN_STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
 def choose_attributes(config: Config, dataset: ImageData) -> tuple[str, ...]:
-    """The attributes to edit: --attributes, or the data set's defaults.
+    """The attributes to edit: --attributes, or the defaults of the data set.
 
     Raises:
-        UserError: none given where there is no default.
+        UserError: --attributes is not given, and the data set has no defaults.
     """
     chosen = config.attributes or DEFAULTS.get(dataset.name, ())
     if not chosen:
@@ -63,22 +65,23 @@ def choose_attributes(config: Config, dataset: ImageData) -> tuple[str, ...]:
 
 
 class DirectionsTrainer(loop.Trainer):
-    """All directions at once, one attribute per photo and step. Only the directions learn.
+    """Trains all directions at once, with one attribute per photo and step; nothing else learns.
 
     loss = content * perceptual(x, x') + adversarial * softplus(-D(x'))
-         + attribute * |clip(alpha_k + eps) - alpha'_k| + hold * mean_j!=k |alpha_j - alpha'_j|
+         + attribute * |clip(alpha_k + eps) - alpha'_k|
+         + preservation * mean_j!=k |alpha_j - alpha'_j|
          + cosine * sum_i<j cos(d_i, d_j)^2
 
-    with x the photo, x' = G(E(x) + eps * d_k), alpha what R predicts for the reconstruction G(E(x))
-    and alpha' for x'. The paper's x is a sample, its own reconstruction. Predictions for the photo
-    itself would have the directions make up for what the encoder lost.
+    with x the photo, x' = G(E(x) + eps * d_k), alpha R's prediction for the reconstruction G(E(x)),
+    and alpha' its prediction for x'. In the paper, x is a sample and its own reconstruction. With
+    predictions for the photo itself, the directions would learn to undo the error of the inversion.
 
-    A direction turns but keeps the length that it starts with; the calibration decides on the
-    length in the end. Free to shrink, it can shrink to nothing, which also holds the others.
+    A direction changes its angle but keeps its initial length; the calibration sets the final one.
+    With a free length it can shrink to nothing, which preserves the other attributes perfectly.
 
     Args:
         attributes: the K edited attributes.
-        encoder: E, frozen, as are all networks here.
+        encoder: E, frozen like all networks here.
         generator: G, in the encoder's space.
         discriminator: D.
         perceptual: the distance, with R as its `regressor`.
@@ -156,14 +159,14 @@ class DirectionsTrainer(loop.Trainer):
             if config.directions.cosine_weight:
                 parts["cosine"] = config.directions.cosine_weight * squared_cosines(self.directions)
             loss = tf.add_n(list(parts.values()))
-        self._turn(tape.gradient(loss, self.directions))
+        self._rotate(tape.gradient(loss, self.directions))
         return parts | {"loss": loss}
 
-    def _turn(self, gradient: tf.Tensor) -> None:
-        """The optimizer's step on the spheres of the directions' lengths.
+    def _rotate(self, gradient: tf.Tensor) -> None:
+        """One step of the optimizer that keeps the lengths of the directions.
 
-        The part of the gradient `[K, *latent_shape]` along each direction goes before Adam sees it:
-        scaled per coordinate, it would turn the direction too.
+        The component of the gradient `[K, *latent_shape]` along each direction is removed before
+        Adam: Adam scales each coordinate, so that this component would rotate the direction too.
         """
         shape = self.directions.shape
 
@@ -174,13 +177,13 @@ class DirectionsTrainer(loop.Trainer):
         unit, length = tf.math.l2_normalize(old, axis=1), tf.norm(old, axis=1, keepdims=True)
         gradient -= tf.reduce_sum(gradient * unit, axis=1, keepdims=True) * unit
         self.optimizer.apply([tf.reshape(gradient, shape)], [self.directions])
-        turned = tf.math.l2_normalize(rows(self.directions), axis=1)
-        self.directions.assign(tf.reshape(turned * length, shape))
+        rotated = tf.math.l2_normalize(rows(self.directions), axis=1)
+        self.directions.assign(tf.reshape(rotated * length, shape))
 
     def _perceptual(
         self, photos: tf.Tensor, maps: list, edited: tf.Tensor, edited_maps: list
     ) -> tf.Tensor:
-        """Distances `[N]`, by the regressor's own maps unless ImageNet's are asked for."""
+        """Distances `[N]`, from the given feature maps if they are those of the distance."""
         if self.perceptual.backbone is not None:
             return self.perceptual(photos, edited)
         normalize = self.perceptual.normalize
@@ -195,12 +198,12 @@ def squared_cosines(directions: tf.Tensor) -> tf.Tensor:
 
 
 def load_networks(folder: RunFolder, config: Config, regressor: Regressor | None = None) -> dict:
-    """The frozen networks that `DirectionsTrainer` works with, by the names of its arguments.
+    """The frozen networks of `DirectionsTrainer`, by the names of its arguments.
 
     Args:
         folder: the run.
         config: the resolved options.
-        regressor: in the place of the run's own.
+        regressor: replaces the run's own.
     """
     policy, gan = precision.compute_policy(config), folder.stage("gan")
     if regressor is None:
@@ -214,7 +217,7 @@ def load_networks(folder: RunFolder, config: Config, regressor: Regressor | None
 
 
 def save_directions(folder: Path, entries: dict[str, dict]) -> None:
-    """Writes NAME.json for each entry into `folder`, all or none."""
+    """Writes NAME.json for each entry into `folder`, all of them or none."""
     building = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     for name, entry in entries.items():
@@ -225,7 +228,7 @@ def save_directions(folder: Path, entries: dict[str, dict]) -> None:
 
 
 def class_differences(encoder: Encoder, dataset: ImageData, columns: Sequence[int]) -> np.ndarray:
-    """Mean latent of the photos with each attribute minus that of those without, one per column."""
+    """Mean latent of the photos with an attribute minus that of those without, for each column."""
     rows = dataset.splits["train"][:STARTING_PHOTOS]
     latents = np.concatenate(
         [
@@ -238,29 +241,45 @@ def class_differences(encoder: Encoder, dataset: ImageData, columns: Sequence[in
         has = dataset.labels[rows, column] > 0.5
         if has.all() or not has.any():
             raise UserError(
-                f"--attributes={dataset.attribute_names[column]}: the first {len(rows)} training "
-                "photos all have it, or none does; it cannot be learned"
+                f"--attributes={dataset.attribute_names[column]}: all of the first {len(rows)} "
+                "training photos have it, or none of them; it cannot be learned"
             )
         differences.append(latents[has].mean(axis=0) - latents[~has].mean(axis=0))
     return np.stack(differences).astype(np.float32)
 
 
 def start_directions(trainer: DirectionsTrainer, dataset: ImageData) -> None:
-    """Puts the trainer's directions where they start: class differences that R can see.
+    """Initializes the trainer's directions with class differences that have an effect on R.
 
     Each is scaled so that +1 changes R's mean prediction on training photos by `STARTING_CHANGE`,
-    whatever the calibration asks for in the end. From a step that is too short the gradient of
-    |alpha + eps - alpha'| vanishes for what R is sure of, and the other terms shrink the direction
-    to nothing.
+    whatever the final calibration is. With a shorter step the gradient of |alpha + eps - alpha'|
+    vanishes where R is confident, and the direction would follow the other terms alone.
     """
     columns = trainer.columns.numpy()
-    trainer.directions.assign(class_differences(trainer.encoder, dataset, columns))
-    calibration = Calibration(trainer, dataset, "train", STARTING_CALIBRATION)
-    trainer.directions.assign([calibration.scale(k, STARTING_CHANGE) for k in range(len(columns))])
+    differences = class_differences(trainer.encoder, dataset, columns)
+    calibration = make_calibration(trainer, dataset, "train", STARTING_CALIBRATION)
+    trainer.directions.assign(
+        [
+            calibration.scale(vector, column, STARTING_CHANGE)
+            for vector, column in zip(differences, columns, strict=True)
+        ]
+    )
 
 
-def draw_edits(trainer: DirectionsTrainer, vectors: np.ndarray, photos: np.ndarray) -> np.ndarray:
-    """One block of rows per direction: photo | reconstructions at `SHOWN_STRENGTHS`, uint8."""
+def make_calibration(
+    trainer: DirectionsTrainer,
+    dataset: ImageData,
+    split: str = "validation",
+    count: int = CALIBRATION_PHOTOS,
+) -> Calibration:
+    """The calibration with the trainer's networks, see `Calibration`."""
+    return Calibration(
+        trainer.encoder, trainer.generator, trainer.perceptual.regressor, dataset, split, count
+    )
+
+
+def edits_grid(trainer: DirectionsTrainer, vectors: np.ndarray, photos: np.ndarray) -> np.ndarray:
+    """A grid, uint8, with a block of rows per direction: photo | edits at `SHOWN_STRENGTHS`."""
     latents = trainer.encoder(images.to_float(photos), training=False).numpy()
     cells = []
     for vector in vectors:
@@ -275,11 +294,11 @@ def draw_edits(trainer: DirectionsTrainer, vectors: np.ndarray, photos: np.ndarr
 def learn(
     trainer: DirectionsTrainer, dataset: ImageData, stage: StageFolder, config: Config
 ) -> None:
-    """Trains the directions from the class differences, or goes on."""
+    """Trains the directions, initialized with the class differences, or resumes."""
     start_directions(trainer, dataset)
     loop.train(
         trainer,
-        lambda seen, _: pipeline.training_batches(
+        lambda seen: pipeline.training_batches(
             dataset, "train", config.directions.batch_size, config.seed, start=seen,
             flip=config.flip,
         ),
@@ -287,33 +306,34 @@ def learn(
         config.directions.batch_size,
         stage,
         config,
+        writer=tensorboard.events(config, stage),
     )  # fmt: skip
 
 
 def find_directions(
     trainer: DirectionsTrainer, attributes: Sequence[str], config: Config
 ) -> list[dict]:
-    """Puts the trainer's directions where --directions_family and --directions_condition want them, before calibration.
+    """Finds the directions of the configured family and applies the conditions.
+
+    Assigns the trainer's directions, which the calibration scales afterwards.
 
     Args:
-        trainer: its networks, and its directions, which have been trained if they are the learned
-            ones.
+        trainer: its networks, and its directions, trained if the family is `learned`.
         attributes: the edited ones.
         config: the resolved options.
 
     Returns:
-        what each direction file says beside the vector: {family, hold, found}, see
-        `families.find`.
+        further entries of each direction file: {family, condition, found}, see `families.find`.
 
     Raises:
         UserError: too few samples of one class, or nothing is left of a direction.
     """
-    held = config_module.conditions(config)
+    conditions = config_module.conditions(config)
     notes: list[dict] = [{} for _ in attributes]
-    if config.directions.family != "learned" or held:
+    if config.directions.family != "learned" or conditions:
         generator, regressor = trainer.generator, trainer.perceptual.regressor
-        print(f"directions: the regressor labels {config.directions.samples} samples")
-        samples = families.label(generator, regressor, config.directions.samples, config.seed)
+        print(f"directions: the regressor labels {config.directions.samples} generated samples")
+        samples = label_samples(generator, regressor, config.directions.samples, config.seed)
         column = regressor.attribute_names.index
         vectors = trainer.directions.numpy()
         if config.directions.family != "learned":
@@ -323,24 +343,28 @@ def find_directions(
             )
             for name, note in zip(attributes, notes, strict=True):
                 facts = ", ".join(f"{key} {value}" for key, value in note.items())
-                print(f"directions: {name} by {config.directions.family}: {facts}")
+                print(f"directions: {name} from family {config.directions.family}: {facts}")
         normals = {
-            name: hyperplane.hyperplane(samples, column(name), name)[0]
-            for name in dict.fromkeys(name for names in held.values() for name in names)
+            name: find_hyperplane(samples, column(name), name)[0]
+            for name in dict.fromkeys(name for names in conditions.values() for name in names)
         }
         for index, name in enumerate(attributes):
-            if name in held:
-                chosen = {other: normals[other] for other in held[name]}
-                vectors[index] = hyperplane.project_out(name, vectors[index], chosen)
+            if name in conditions:
+                preserved = {other: normals[other] for other in conditions[name]}
+                vectors[index] = project_out(name, vectors[index], preserved)
         trainer.directions.assign(vectors)
     return [
-        {"family": config.directions.family, "hold": list(held.get(name, ())), "found": note}
+        {
+            "family": config.directions.family,
+            "condition": list(conditions.get(name, ())),
+            "found": note,
+        }
         for name, note in zip(attributes, notes, strict=True)
     ]
 
 
 def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
-    """Finds and calibrates the directions in `folder`/directions, or goes on, or has finished."""
+    """Finds and calibrates the directions in `folder`/directions; resumes if it was interrupted."""
     attributes = choose_attributes(config, dataset)
     rules.check_attributes(config, attributes, dataset.attribute_names)
     stage = folder.stage("directions")
@@ -356,11 +380,11 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         cluster.leave_to_chief()
         kimg = 0.0
     origins = find_directions(trainer, attributes, config)
-    measured = Calibration(trainer, dataset, "validation", CALIBRATION_PHOTOS)
     folder.clear_substitutions("calibration of ")
-    entries = calibrate(measured, attributes, origins, folder, config)
-    vectors = [np.float32(entry["vector"]) for entry in entries.values()]
+    vectors = dict(zip(attributes, trainer.directions.numpy(), strict=True))
+    entries = calibrate(make_calibration(trainer, dataset), vectors, origins, folder, config)
+    calibrated = np.float32([entry["vector"] for entry in entries.values()])
     shown = dataset.read(dataset.splits["validation"][:SHOWN])
-    images.save_png(stage.path / "edits.png", draw_edits(trainer, np.stack(vectors), shown))
+    images.save_png(stage.path / "edits.png", edits_grid(trainer, calibrated, shown))
     save_directions(stage.model, entries)
     stage.finish(kimg=kimg)

@@ -1,14 +1,10 @@
-"""Stage 5: measures the chain on photos that no stage has trained on. Leaves evaluate/report.json.
+"""Stage 5: measures the run on photos that no stage trained on. Writes evaluate/report.json.
 
-    cgan evaluate --judge_run=RUN_DIR --generator_run=OTHER_RUN_DIR
+`cgan evaluate` prints the main figures, and compares the generators of two runs.
 
-judges the generators of two runs, of any resolution, by the judge and the photos of the first,
-and leaves evaluate/against_NAME.json there; of a StyleGAN, also how well z and w separate.
-The stage itself runs from train_main.py.
+Layout of report.json. An undefined figure is null; a part that does not apply is absent:
 
-Layout of report.json; a figure that has no value is null, a part that does not apply is absent:
-
-    version, seed, seconds              seconds: without the judge's training
+    version, seed, seconds              seconds: without the training of the judge
     data         name, resolution, digest, n_train, n_validation, n_test
     judge        features (their number), parameters, kimg
     generation   features ("judge"), resolution (the generator's), fd, fd_floor, fd_over_floor,
@@ -19,27 +15,28 @@ Layout of report.json; a figure that has no value is null, a part that does not 
                  judge_balanced_accuracy}}
     separability (stylegan)  z, w, n, n_train, seed; attributes: {NAME: {positive, z, w}}
     inversion    encoder: {psnr, ssim, perceptual, identity, seconds_per_image,
-                 nearer_than_random, perceptual_random_best, n, n_random, seed};
+                 closer_than_random, perceptual_random_best, n, n_random, seed};
                  hybrid, optimize (with --evaluate_projections): {psnr, ssim, perceptual,
                  perceptual_encoder, identity, seconds_per_image, n, seed}; hybrid also:
-                 seconds_to_optimize
+                 seconds_to_match_optimize
     edits        learned, random: {NAME: {strength, target_change, target_change_from_photo,
                  success, n_success, leakage, ratio, identity, identity_from_photo, n, draws,
                  seed; interval: {target_change, success, leakage, identity}}}; learned also:
                  ratio_over_random, calibrated_change, achieved_change, achieved_change_judge,
                  calibration_error (in interval too), calibration_error_judge, n_calibration
     edits_mean   learned, random: means over the attributes
-    keep_detail  (of directions that know where they act)  attributes: {NAME: {keep_detail, plain:
+    keep_detail  (if the direction files have a footprint)  attributes: {NAME: {keep_detail, plain:
                  {target_change, leakage, identity, interval}, n, seed}}; mean: {keep_detail,
                  plain: {target_change, leakage, identity}}
-    set          error, error_judge, strength, met, n, seed; attributes: {NAME: for each value
-                 {asked, reached, reached_judge, error, error_judge, strength, met, n, seed}}
+    set          error, error_judge, strength, hit_rate, n, seed; attributes: {NAME: for each value
+                 {requested, reached, reached_judge, error, error_judge, strength, hit_rate, n,
+                 seed}}
     strengths    n_photos, seed; attributes: {NAME: [{strength, target_change, success, leakage,
                  identity, interval: {target_change, success}, n, n_success}, ...]}
     preservation strengths: {learned, random}, n_photos, draws, seed; learned, random:
                  {all: [bin, ...], attributes: {NAME: [bin, ...]}} with bin {above, up_to, n,
                  n_photos, preserved, leakage, identity, interval: {preserved, leakage, identity}}
-    comparison   asked, n_photos; attributes: {NAME: {learned, random: {as in edits, reached,
+    comparison   requested, n_photos; attributes: {NAME: {learned, random: {as in edits, reached,
                  length; learned also: random_leakage, random_target_change, leakage_over_random,
                  n_over_random, leakage_over_same_length}}}; mean: {learned, random:
                  {target_change, leakage, identity, length, leakage_over_random,
@@ -49,82 +46,104 @@ Layout of report.json; a figure that has no value is null, a part that does not 
     consistency  {NAME: {latent, step, psnr, identity, perceptual, unedited: {latent, psnr,
                  identity}, interval: {latent}, n, n_perceptual, seed}}
     counterfactual (synthetic data)  {NAME: {psnr, psnr_unedited, psnr_ceiling, judge_agreement,
-                 judge_agreement_target, true_change, true_leakage, nearer, beats_photo,
-                 beats_reconstruction, detail_beats_photo (each also with _judge and _psnr),
-                 n_nearer, n, seed}}
+                 judge_agreement_target, true_change, true_leakage, closer_to_truth,
+                 closer_than_photo, closer_than_reconstruction, keep_detail_closer_than_photo (each
+                 of these four also with the suffixes _judge and _psnr), n_perceptual, n, seed}}
     pictures     {file name in evaluate/: caption}
 
-fd is a Frechet distance on the judge's features: fakes against validation and test photos; its
-floor puts as many training photos in the fakes' place. Identity is the cosine of the judge's
-features: photo against reconstruction (inversion), reconstruction or photo against the edited
-image (edits). Edits are +1 on test photos whose label is 0. target_change is the judge's mean
-change of probability from reconstruction to edited image, leakage its mean |change| of all other
-attributes, success the share of the n_success reconstructions at or below 0.5 that get above;
-ratio is target_change / leakage. Random directions have no sign, so their target_change is the
-mean size of each one's change. calibration_error is |what R sees on test photos - what the
-direction's table, made on validation photos, promises|. perceptual_encoder is the encoder's
-distance on the same photos, seconds_to_optimize the hybrid's per image until its mean distance is
-within 5 % of optimize's last one. keep_detail is +1 on the photo itself, which gets only the
-difference that the edit makes (translate's --keep_detail), beside plain translation; there all
-figures count from the photo and not from its reconstruction. In set, --set gives each value to test
-photos of either label; error is the mean |value - asked|, strength the mean |strength|, met the
-share of the photos whose direction reaches the value. separability is the balanced accuracy with
-which a hyperplane in z, and one in w, tells what the judge says of held-out samples. An interval is
-[low, high]: 95 % of the figure's values over 1,000 bootstrap draws of the photos.
+Figures:
 
-strengths: + on photos without the attribute, - on those with it, whose success is to get to 0.5 or
-below.
-preservation: all those edits, and those along `draws` random directions at 1 to 6 times the mean
-length, in bins of the judge's |target change|; preserved is the share of the other attributes that
-it sees on the same side of 0.5 as before, n edits of n_photos photos. A random step that hardly
-moves its target may still be a long one: see comparison.
-comparison: every method at the length at which the mean change is `asked` within 1 % or, where it
-does not get there, largest; reached says whether it does (of random directions: how many).
-leakage_over_random compares with each random direction that raises the attribute by 0.02 or more
-(n_over_random of them) at the largest change that both reach, up to `asked`.
-rescoring: the judge's mean change of every attribute at +1 along the direction of each, on photos
-without it.
-consistency: edit by +1, encode the edited image, take the edit back; latent is the distance to
-where it began, step the length of the edit, psnr, identity and perceptual compare the images,
-unedited is the same way without an edit.
+- `fd` is the Frechet distance between the judge's features of samples and those of validation and
+  test photos; its floor is that of as many training photos.
+- Identity is the cosine of the judge's features: of photo and reconstruction (inversion), or of
+  reconstruction or photo and edited image (edits).
+- Edits have strength +1 and are made on test photos with the label 0. `target_change` is the
+  judge's mean change of probability from the reconstruction to the edited image; `leakage` the mean
+  |change| of all other attributes; `ratio` target_change / leakage; `success` the share of
+  reconstructions at or below 0.5, n_success in number, that rise above it. A random direction has
+  no sign: its target_change is the absolute value of its mean change, averaged over the directions.
+- `calibrated_change` is the change of R's prediction in the direction's table, from validation
+  photos; `achieved_change` the one on test photos; `calibration_error` their |difference|.
+- `perceptual_encoder` is the encoder's distance on the photos of hybrid and optimize.
+  `seconds_to_match_optimize` is hybrid's time per image until its mean distance is within 5 % of
+  optimize's final one.
+- An interval is [low, high]: 95 % of the figure's values over 1,000 bootstrap resamples of the
+  photos.
 
-In counterfactual, psnr is the edited reconstruction against the true edited face, psnr_unedited
-against the unedited photo, psnr_ceiling the true face's own reconstruction against it. Four
-questions to each edited reconstruction, as shares of yes: nearer, is it nearer to the true edited
-face than to the unedited photo; beats_photo, is it nearer to the true edited face than the unedited
-photo is; beats_reconstruction, than the photo's reconstruction is, which has the same error of
-inversion; detail_beats_photo, as beats_photo, of the photo to which only the edit's difference is
-added, as --keep_detail does it. By the perceptual distance on
-n_nearer of them, by the judge's features (_judge), by psnr (_psnr). true_change and true_leakage
-are what the judge sees of the true edit.
+Blocks:
+
+- keep_detail: +1 with `cgan translate --keep_detail`, where the photo gets only the difference that
+  the edit makes, compared with plain translation. Here all changes count from the photo.
+- set: --set requests each value for test photos of either label. error is the mean |reached -
+  requested|, strength the mean |strength|, hit_rate the share of photos that reach the value.
+- separability: balanced accuracy with which a hyperplane in z, and one in w, predicts the judge's
+  labels of held-out samples.
+- strengths: positive strengths on photos without the attribute, negative ones on photos with it,
+  where success means to fall to 0.5 or below.
+- preservation: all edits of `strengths`, and edits along `draws` random directions at 1 to 6 times
+  the mean length, in bins of the judge's |target change|. preserved is the share of the other
+  attributes whose predictions stay on the same side of 0.5, over n edits of n_photos photos. A
+  random step with a small target change may still be long: see comparison.
+- comparison: every method at the length at which the mean change is `requested`, within 1 %, or, if
+  that is out of reach, at the length of the largest change. reached is whether it is reached (for
+  random directions: by how many). leakage_over_random compares the direction with each random one
+  that raises the attribute by at least 0.02 (n_over_random of them), at the largest change up to
+  `requested` that both reach.
+- rescoring: the judge's mean change of every attribute at +1 along each direction, on photos
+  without its attribute.
+- consistency: edit by +1, encode the edited image, and undo the edit. latent is the distance from
+  the initial latent, step the length of the edit; psnr, identity and perceptual compare the images;
+  unedited is the same cycle without an edit.
+- counterfactual: psnr compares the edited reconstruction with the true edited face, psnr_unedited
+  with the unedited photo; psnr_ceiling is that of the true face's own reconstruction. Four shares
+  of edits: closer_to_truth, the edited reconstruction is closer to the true edited face than to the
+  unedited photo; closer_than_photo, it is closer to the true edited face than the unedited photo
+  is; closer_than_reconstruction, closer than the photo's reconstruction, which has the same
+  inversion error; keep_detail_closer_than_photo, as closer_than_photo with --keep_detail. Closer by
+  the perceptual distance (on n_perceptual photos), by the judge's features (_judge), or by PSNR
+  (_psnr). true_change and true_leakage are the judge's changes from the photo to the true edit.
 """
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from cgan_tf import data
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.data import images
+from cgan_tf.data import ImageData, images
+from cgan_tf.editing import detail, network
+from cgan_tf.editing.models import read_directions
+from cgan_tf.evaluation import (
+    comparison,
+    counterfactual,
+    edits,
+    generation,
+    inversion,
+    regressor,
+    statistics,
+    sweeps,
+)
+from cgan_tf.evaluation.batching import batched
+from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
+from cgan_tf.evaluation.figures import CHANCE, number
+from cgan_tf.evaluation.report import write_report
+from cgan_tf.evaluation.statistics import Numbers
+from cgan_tf.networks.judge import Judge
+from cgan_tf.stages.judge import ensure_judge
+from cgan_tf.training import cluster, precision
 
-if TYPE_CHECKING:  # at run time they would import TensorFlow, with its start-up lines
-    from cgan_tf.evaluation.statistics import Numbers
-    from cgan_tf.evaluation.subject import Chain, Photos
-    from cgan_tf.networks.judge import Judge
-
-VERSION = 2  # of report.json's layout
 SAMPLES = 64  # in samples.png
 RECONSTRUCTIONS = 32  # photos in reconstructions.png
+COLUMNS = 8  # of these two grids
 EDITED = 8  # photos in each edits_NAME.png
-STRENGTHS = (-1.0, -0.5, 0.5, 1.0)  # of the columns of edits_NAME.png
+STRENGTHS = (-1.0, -0.5, 0.5, 1.0)  # in each edits_NAME.png
 
 
-def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
+def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     """Trains the judge and measures the run in `folder`/evaluate, unless that is done.
 
     Args:
@@ -136,62 +155,46 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
         UserError: a stage is missing, or the data has no labels.
         Interrupted: a signal during the judge's training; it has been saved.
     """
-    from cgan_tf.editing import models, network
-    from cgan_tf.stages import judge
-    from cgan_tf.training import cluster, precision
-
     stage = folder.stage("evaluate")
     if not stage.begin(config, dataset.digest):
         return
     precision.seed_everything(config)
-    judge_model = judge.ensure_judge(config, stage, dataset)
+    judge = ensure_judge(config, stage, dataset)
     cluster.leave_to_chief()
     editor = network.EditingNetwork.from_run(folder.path, scores=True)
-    entries = models.read_directions(folder, editor.generator.latent_shape)
-    report = measure_all(config, dataset, stage.path, judge_model, editor, entries)
-    write_json(stage.path / "report.json", report)
+    directions = read_directions(folder, editor.generator.latent_shape)
+    write_report(stage, measure_all(config, dataset, stage.path, judge, editor, directions))
     stage.finish(kimg=config.evaluate.judge_kimg)
 
 
 def measure_all(
     config: Config,
-    dataset: data.ImageData,
+    dataset: ImageData,
     folder: Path,
-    judge: "Judge",
-    translator,
-    directions: dict[str, dict],
-) -> "Numbers":
-    """The whole report; draws the pictures into `folder`.
+    judge: Judge,
+    editor: network.EditingNetwork,
+    directions: Mapping[str, dict[str, Any]],
+) -> Numbers:
+    """The report without its version; saves the pictures in `folder`.
 
     Args:
-        config: for seed, eval_fakes, eval_photos and judge_kimg.
+        config: for the seed and the options of the evaluate stage.
         dataset: at the judge's resolution.
         folder: of the pictures.
         judge: trained.
-        translator: a `EditingNetwork` with its regressor.
+        editor: with its regressor.
         directions: the direction files by attribute.
     """
-    from cgan_tf.editing import detail
-    from cgan_tf.evaluation import (
-        counterfactual,
-        edits,
-        generation,
-        inversion,
-        statistics,
-        subject,
-    )
-
     start, seed = time.perf_counter(), config.seed
-    chain = subject.Chain(
-        translator,
+    evaluated = EvaluatedModels(
+        editor,
         judge,
-        {name: promised(entry) for name, entry in directions.items()},
+        {name: calibrated_change(entry) for name, entry in directions.items()},
         detail.KeepDetail.of(
-            detail.entries(directions), translator.attributes, translator.resolution, folder
+            detail.entries(directions), editor.attributes, editor.resolution, folder
         ),
     )
     report: Numbers = {
-        "version": VERSION,
         "seed": seed,
         "data": {
             "name": dataset.name,
@@ -204,96 +207,115 @@ def measure_all(
             "parameters": judge.count_params(),
             "kimg": config.evaluate.judge_kimg,
         },
+        "generation": generation.measure_generator(
+            evaluated.generator, judge, dataset, config.evaluate.samples, seed
+        ),
     }
-    fakes = config.evaluate.samples
-    generation = generation.measure_generator(chain.generator, judge, dataset, fakes, seed)
-    report["generation"] = generation
-    print(
-        f"evaluate: fd {generation['fd']:.2f} (floor {generation['fd_floor']:.2f}), "
-        f"precision {generation['precision']:.2f}, recall {generation['recall']:.2f}"
-    )
+    print_generation(report["generation"])
     if config.gan.arch == "stylegan":
-        separability = report["separability"] = generation.measure_separability(
-            chain.generator, judge, seed
-        )
+        block = generation.measure_separability(evaluated.generator, judge, seed)
+        report["separability"] = block
         print(
-            "evaluate: hyperplanes tell attributes at "
-            f"{_text(separability['z'], '.3f')} in z, {_text(separability['w'], '.3f')} in w"
+            f"evaluate: separability {number(block['z'], '.3f')} in z and "
+            f"{number(block['w'], '.3f')} in w (floor {CHANCE:g})"
         )
-    photos = subject.Photos(chain, dataset, config.evaluate.photos, seed)
-    regressor = report["regressor"] = inversion.measure_regressor(chain, photos)
-    print(
-        f"evaluate: accuracy of the regressor {regressor['regressor']['accuracy']:.3f}, "
-        f"of the judge {regressor['judge']['accuracy']:.3f}"
-    )
-    inverted = report["inversion"] = inversion.measure_inversion(chain, photos)
-    print(
-        f"evaluate: reconstructions at {inverted['encoder']['psnr']:.1f} dB, nearer than the best "
-        f"random sample {inverted['encoder']['nearer_than_random']:.1%}"
-    )
-    if config.evaluate.projections:
-        found = inversion.measure_projections(chain, photos, config)
-        inverted.update(found)
-        for mode, entry in found.items():
-            share = statistics.ratio(entry["perceptual"], entry["perceptual_encoder"])
-            print(
-                f"evaluate: {mode} at {_text(share, '.2f')} of the encoder's distance, "
-                f"{entry['seconds_per_image']:.2f} s an image"
-            )
-    measured = report["edits"] = edits.measure_edits(chain, photos)
-    report["edits_mean"] = edits.edits_mean(measured)
-    for name, entry in measured["learned"].items():
-        change, leakage = _text(entry["target_change"], "+.2f"), _text(entry["leakage"], ".3f")
-        print(f"evaluate: {name} +1 changes its probability by {change}, the others by {leakage}")
-    settings = report["set"] = edits.measure_set(chain, photos)
-    print(
-        f"evaluate: --set misses by {_text(settings['error'], '.3f')}, by the judge "
-        f"{_text(settings['error_judge'], '.3f')}"
-    )
-    if chain.keep_detail is not None:
-        kept = report["keep_detail"] = edits.measure_keep_detail(chain, photos)
-        for method, words in (("keep_detail", "with --keep_detail"), ("plain", "without")):
-            entry = kept["mean"][method]
-            print(
-                f"evaluate: +1 {words} keeps {_text(entry['identity'], '.3f')} of the photo's "
-                f"identity and changes {_text(entry['target_change'], '+.2f')}"
-            )
-    report |= _measure_more_edits(chain, photos)
+    photos = TestPhotos(evaluated, dataset, config.evaluate.photos, seed)
+    report["regressor"] = regressor.measure_regressor(evaluated, photos)
+    print_regressor(report["regressor"])
+    report["inversion"] = measure_inversion(evaluated, photos, config)
+    report |= measure_edits(evaluated, photos)
     if dataset.name == "synthetic":
-        report["counterfactual"] = counterfactual.measure_counterfactual(chain, photos)
-    report["pictures"] = draw_pictures(chain, photos, folder)
+        report["counterfactual"] = counterfactual.measure_counterfactual(evaluated, photos)
+    report["pictures"] = save_pictures(evaluated, photos, folder)
     report["seconds"] = time.perf_counter() - start
     return report
 
 
-def _measure_more_edits(chain: "Chain", photos: "Photos") -> "Numbers":
-    """The blocks on edits beside +1: over strengths, at equal change, between attributes."""
-    from cgan_tf.evaluation import comparison, edits, sweeps
-
-    some = photos.some(sweeps.SWEPT_PHOTOS)
-    learned = sweeps.sweep_learned(chain, some)
-    compared = photos.some(comparison.COMPARED_PHOTOS)
-    families, _ = comparison.measure_families(
-        chain, compared, {"learned": chain.directions}, comparison.COMPARED_CHANGE
+def measure_inversion(models: EvaluatedModels, photos: TestPhotos, config: Config) -> Numbers:
+    """The `inversion` block; prints its main figures."""
+    encoder = inversion.measure_encoder(models, photos)
+    print(
+        f"evaluate: encoder, PSNR {number(encoder['psnr'], '.1f')} dB, perceptual distance "
+        f"{number(encoder['perceptual'])} (closest random sample "
+        f"{number(encoder['perceptual_random_best'])})"
     )
-    return {
-        "strengths": sweeps.measure_strengths(chain, some, learned),
-        "preservation": sweeps.measure_preservation(
-            chain, some, learned, sweeps.sweep_random(chain, some)
-        ),
+    block = {"encoder": encoder}
+    if config.evaluate.projections:
+        block |= inversion.measure_projections(models, photos, config)
+        for mode in ("hybrid", "optimize"):
+            entry = block[mode]
+            share = statistics.ratio(entry["perceptual"], entry["perceptual_encoder"])
+            print(
+                f"evaluate: {mode}, {number(share, '.2f')} times the encoder's perceptual "
+                f"distance, {entry['seconds_per_image']:.2f} s per image"
+            )
+    return block
+
+
+def measure_edits(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
+    """All blocks on edits but `counterfactual`; prints their main figures."""
+    report: Numbers = {"edits": edits.measure_edits(models, photos)}
+    report["edits_mean"] = edits.edits_mean(report["edits"])
+    for name, entry in report["edits"]["learned"].items():
+        random = report["edits"]["random"][name]
+        print(
+            f"evaluate: {name} +1, target change {number(entry['target_change'], '+.2f')}, leakage "
+            f"{number(entry['leakage'], '.3f')} (random directions: "
+            f"{number(random['target_change'], '.2f')}, {number(random['leakage'], '.3f')})"
+        )
+    block = report["set"] = edits.measure_set(models, photos)
+    print(
+        f"evaluate: --set, mean error {number(block['error'], '.3f')}, by the judge "
+        f"{number(block['error_judge'], '.3f')}"
+    )
+    if models.keep_detail is not None:
+        report["keep_detail"] = edits.measure_keep_detail(models, photos)
+        for method, entry in report["keep_detail"]["mean"].items():
+            print(
+                f"evaluate: +1 {'with' if method == 'keep_detail' else 'without'} --keep_detail, "
+                f"identity {number(entry['identity'], '.3f')}, target change "
+                f"{number(entry['target_change'], '+.2f')}, both from the photo"
+            )
+    few = photos.subset(sweeps.SWEPT_PHOTOS)
+    learned = sweeps.sweep_learned(models, few)
+    random = sweeps.sweep_random(models, few)
+    compared = photos.subset(comparison.COMPARED_PHOTOS)
+    families, _ = comparison.measure_families(
+        models, compared, {"learned": models.directions}, comparison.COMPARED_CHANGE
+    )
+    return report | {
+        "strengths": sweeps.measure_strengths(models, few, learned),
+        "preservation": sweeps.measure_preservation(models, few, learned, random),
         "comparison": families | {"n_photos": len(compared.labels)},
         "rescoring": {
-            "n_photos": len(some.labels),
-            "seed": some.seed,
-            "matrix": comparison.measure_rescoring(chain, some, chain.directions),
+            "n_photos": len(few.labels),
+            "seed": few.seed,
+            "matrix": comparison.measure_rescoring(models, few, models.directions),
         },
-        "cosines": comparison.measure_cosines(chain.directions),
-        "consistency": edits.measure_consistency(chain, some),
+        "cosines": comparison.measure_cosines(models.directions),
+        "consistency": edits.measure_consistency(models, few),
     }
 
 
-def promised(entry: dict) -> float:
-    """The change that a direction's calibration table promises at strength +1.
+def print_generation(block: Numbers) -> None:
+    """The line on the `generation` block."""
+    print(
+        f"evaluate: fd {block['fd']:.2f} (floor {block['fd_floor']:.2f}), kid {block['kid']:.4f} "
+        f"(floor {block['kid_floor']:.4f}), precision {block['precision']:.2f}, recall "
+        f"{block['recall']:.2f}"
+    )
+
+
+def print_regressor(block: Numbers) -> None:
+    """The line on the `regressor` block."""
+    print(
+        f"evaluate: accuracy of the regressor {block['regressor']['accuracy']:.3f}, of the judge "
+        f"{block['judge']['accuracy']:.3f} (floor {block['majority']['accuracy']:.3f})"
+    )
+
+
+def calibrated_change(entry: Mapping[str, Any]) -> float:
+    """The change at strength +1 in the calibration table of a direction file.
 
     Raises:
         UserError: the table has no such line.
@@ -302,50 +324,46 @@ def promised(entry: dict) -> float:
         if line["strength"] == 1.0:
             return line["change"]
     raise UserError(
-        f"direction {entry['attribute']}: its calibration has no line for strength +1; "
-        "run --stage=directions --restart"
+        f"direction {entry['attribute']}: its calibration table has no line for strength +1; run "
+        "--stage=directions --restart"
     )
 
 
-def draw_pictures(chain: "Chain", photos: "Photos", folder: Path) -> dict[str, str]:
-    """Saves the stage's pictures; returns their captions by file name."""
-    from cgan_tf.evaluation import edits, subject
-
+def save_pictures(models: EvaluatedModels, photos: TestPhotos, folder: Path) -> dict[str, str]:
+    """Saves the stage's grids of images; returns their captions by file name."""
     captions = {}
 
     def save(name: str, cells: np.ndarray, columns: int, caption: str) -> None:
         images.save_png(folder / name, images.grid(cells, columns))
         captions[name] = caption
 
-    z = chain.generator.sample_prior(SAMPLES, seed=photos.seed).numpy()
-    save("samples.png", subject.batched(chain.sample, z), 8, "Samples of the generator")
+    z = models.generator.sample_prior(SAMPLES, seed=photos.seed).numpy()
+    save("samples.png", batched(models.sample, z), COLUMNS, "Samples of the generator")
 
     pairs = [photos.images[:RECONSTRUCTIONS], photos.reconstructions[:RECONSTRUCTIONS]]
-    rows = [part[start : start + 8] for start in range(0, len(pairs[0]), 8) for part in pairs]
-    whole = [_filled(row, 8) for row in rows]
-    save("reconstructions.png", np.concatenate(whole), 8,
-         "Test photos, and below each row their reconstructions")  # fmt: skip
+    rows = [
+        pad_row(part[start : start + COLUMNS], COLUMNS)
+        for start in range(0, len(pairs[0]), COLUMNS)
+        for part in pairs
+    ]
+    caption = "Test photos, and below each row their reconstructions"
+    save("reconstructions.png", np.concatenate(rows), COLUMNS, caption)
 
-    for name, direction in chain.directions.items():
-        rows = edits.rows_without(chain, photos, name)[:EDITED]
+    for name, direction in models.directions.items():
+        rows = edits.rows_without(models, photos, name)[:EDITED]
         if not len(rows):
             continue
         columns = [photos.images[rows], photos.reconstructions[rows]] + [
-            chain.generate(photos.latents[rows] + np.float32(strength) * direction)
+            models.generate(photos.latents[rows] + np.float32(strength) * direction)
             for strength in STRENGTHS
         ]
         cells = np.stack(columns, axis=1).reshape(-1, *photos.images.shape[1:])
         strengths = ", ".join(f"{strength:+g}" for strength in STRENGTHS)
-        save(f"edits_{name}.png", cells, len(columns),
-             f"{name}: photo, reconstruction, strengths {strengths}")  # fmt: skip
+        caption = f"{name}: photo, reconstruction, strengths {strengths}"
+        save(f"edits_{name}.png", cells, len(columns), caption)
     return captions
 
 
-def _filled(row: np.ndarray, count: int) -> np.ndarray:
-    """The images of a row, made `count` by white ones."""
+def pad_row(row: np.ndarray, count: int) -> np.ndarray:
+    """The images of a row, followed by white ones up to `count`."""
     return np.concatenate([row, np.ones((count - len(row), *row.shape[1:]), row.dtype)])
-
-
-def _text(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
-

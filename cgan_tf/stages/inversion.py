@@ -1,4 +1,4 @@
-"""Stage 3: an encoder that inverts the generator. Leaves inversion/model."""
+"""Stage 3: an encoder that inverts the generator. Writes inversion/model."""
 
 import keras
 import numpy as np
@@ -16,22 +16,23 @@ from cgan_tf.networks.vgg import Perceptual, Regressor
 from cgan_tf.stages import tensorboard
 from cgan_tf.training import loop, optimizers, precision
 
-WARMUP = 0.05
+WARMUP = 0.05  # of the training: the learning rate rises linearly
 SHOWN = 16  # photos in a reconstruction grid
-MEAN_SAMPLES = 10_000  # latents behind the mean
-UNUSUAL = 0.05  # share of the validation photos that are reconstructed worst
-USUAL_PHOTOS, USUAL_BATCH = 1000, 50  # validation photos behind `psnr_p5`
+MEAN_SAMPLES = 10_000  # latents for the mean latent
+PERCENTILE = 0.05  # share of the validation photos that are reconstructed worst
+PERCENTILE_PHOTOS, PERCENTILE_BATCH = 1000, 50  # validation photos for `psnr_p5`
 
 
 class InversionTrainer(loop.Trainer):
-    """Both cycles of the inversion in one pass: photos, and samples whose latents are known.
+    """Trains on photos, and on samples whose latents are known, in one pass.
 
-    On photos x: perceptual(x, G(E(x))). On latents with x = G(latent): perceptual(x, G(E(x))) and
-    L2(latent, E(x)). On both a pixel L2. Only the encoder learns.
+    Photos x contribute perceptual(x, G(E(x))). Samples x = G(latent) contribute
+    perceptual(x, G(E(x))) and L2(latent, E(x)). Both contribute a pixel L2. Only the encoder
+    learns.
 
     Args:
-        encoder: what is trained.
-        generator: the averaged generator, frozen, in the space that the encoder is to predict.
+        encoder: the trained network.
+        generator: the moving average, frozen, in the latent space that the encoder predicts.
         perceptual: the distance; its networks are frozen.
         config: the resolved options.
     """
@@ -63,7 +64,7 @@ class InversionTrainer(loop.Trainer):
         }
 
     def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One update on photos float32 `[N, R, R, 3]` and as many samples."""
+        """One update on photos float32 `[N, R, R, 3]` and the same number of samples."""
         config = self.config
         count = data.shape[0]
         latent = replicas.own_rows(
@@ -78,10 +79,11 @@ class InversionTrainer(loop.Trainer):
             outputs = self.generator(predicted, training=False)
             features = self.perceptual.features(self._crop(outputs, offset))
             distances = self.perceptual.between(features, target_features)  # [2N]
+            pixel = tf.reduce_mean(tf.square(outputs - targets))
             losses = {
                 "sample": tf.reduce_mean(distances[count:]),
                 "latent": tf.reduce_mean(tf.square(predicted[count:] - latent)),
-                "pixel": config.inversion.pixel_weight * tf.reduce_mean(tf.square(outputs - targets)),
+                "pixel": config.inversion.pixel_weight * pixel,
                 "photo": tf.reduce_mean(distances[:count]),
             }
             loss = tf.add_n(list(losses.values()))
@@ -90,7 +92,7 @@ class InversionTrainer(loop.Trainer):
         return losses | {"loss": loss}
 
     def _crop_offset(self) -> tf.Tensor:
-        """The corner of this step's crop, int32 `[2]`, drawn anew each step."""
+        """The corner of this step's random crop, int32 `[2]`."""
         side = self.config.inversion.perceptual_crop
         return keras.random.randint(
             (2,), 0, self.config.resolution - side + 1, seed=self.seed_generator
@@ -104,7 +106,7 @@ class InversionTrainer(loop.Trainer):
 
 
 def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
-    """Trains the encoder in `folder`/inversion, or goes on, or says that it has finished."""
+    """Trains the encoder in `folder`/inversion; resumes if it was interrupted."""
     stage = folder.stage("inversion")
     if not stage.begin(config, dataset.digest):
         return
@@ -148,19 +150,22 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         snapshot_kimg=config.inversion.kimg / 10,
     )  # fmt: skip
     artifact.save_model(encoder, stage.model)
-    usual = psnr_p5(encoder, generator, dataset)
-    print(f"inversion: of the validation photos {1 - UNUSUAL:.0%} have {usual:.1f} dB or more")
-    stage.finish(kimg=config.inversion.kimg, psnr_p5=usual)
+    psnr = psnr_p5(encoder, generator, dataset)
+    print(
+        f"inversion: {1 - PERCENTILE:.0%} of the validation photos are reconstructed at a PSNR of "
+        f"{psnr:.1f} dB or more"
+    )
+    stage.finish(kimg=config.inversion.kimg, psnr_p5=psnr)
 
 
 def psnr_p5(encoder: Encoder, generator: AnyGenerator, dataset: ImageData) -> float:
-    """PSNR in dB that the reconstructions of all but `UNUSUAL` of the validation photos reach.
+    """The 5th percentile of the PSNR of the validation photos' reconstructions, in dB.
 
-    A photo that is reconstructed worse is unlike the training photos; `cgan translate` warns.
+    A photo with a lower PSNR is unlike the training photos; `cgan translate` warns about it.
     """
-    rows = dataset.splits["validation"][:USUAL_PHOTOS]
+    rows = dataset.splits["validation"][:PERCENTILE_PHOTOS]
     found = [
         metrics.psnr(generator(encoder(photos, training=False), training=False).numpy(), photos)
-        for photos in pipeline.sequential_batches(dataset, rows, USUAL_BATCH)
+        for photos in pipeline.sequential_batches(dataset, rows, PERCENTILE_BATCH)
     ]
-    return float(np.quantile(np.concatenate(found), UNUSUAL))
+    return float(np.quantile(np.concatenate(found), PERCENTILE))

@@ -1,7 +1,6 @@
-"""Trains the judge, the evaluate stage's own attribute network. Leaves evaluate/judge.
+"""Trains the judge, the attribute classifier of the evaluate stage. Writes evaluate/judge.
 
-First step of the evaluate stage, after the training stages and before any measurement. It goes
-through the same loop as they do, so it checkpoints and resumes as they do.
+The first step of the evaluate stage, before any measurement. The judge is never used for training.
 """
 
 import math
@@ -19,7 +18,7 @@ from cgan_tf.stages import tensorboard
 from cgan_tf.training import augment, loop, optimizers, precision
 
 FOLDER = "judge"  # under evaluate/
-SEED_OFFSET = 1_000_003  # from the run's seed: the regressor starts, and sees photos, from that one
+SEED_OFFSET = 1_000_003  # from the run's seed, which determines the regressor and its batches
 BATCH_SIZE = 128
 LEARNING_RATE = 2e-3  # AdamW's peak
 WEIGHT_DECAY = 0.05
@@ -68,12 +67,12 @@ class JudgeTrainer(loop.Trainer):
 
 
 def ensure_judge(config: Config, stage: StageFolder, dataset: ImageData) -> Judge:
-    """The judge of the evaluate stage in float32; trains it first if it is not there.
+    """The judge of the evaluate stage, in float32; trains it if it does not exist yet.
 
     Args:
         config: the resolved options.
-        stage: the evaluate stage, begun.
-        dataset: its train split teaches the judge.
+        stage: the evaluate stage, which has begun.
+        dataset: the judge trains on its train split.
 
     Raises:
         UserError: the data has no labels.

@@ -1,4 +1,4 @@
-"""Stage 2: a VGG16 regressor of all attributes. Leaves regressor/model."""
+"""Stage 2: a VGG16 regressor of all attributes. Writes regressor/model."""
 
 import keras
 import numpy as np
@@ -15,19 +15,19 @@ from cgan_tf.training import augment, loop, optimizers, precision
 
 WARMUP = 0.05  # of the training: the learning rate rises linearly
 WEIGHT_DECAY = 1e-2
-SMALL_FRACTION = 0.5  # of the training, at half the resolution: a quarter of the cost
-# Power of the inverse class frequency that weights rare positives; corrected in the scores.
+SMALL_FRACTION = 0.5  # of the training at half the resolution, which costs a quarter
+# Exponent of the inverse class frequency that weights positives; corrected in the scores.
 CLASS_BALANCE = 0.25
 
 
 class RegressorTrainer(loop.Trainer):
-    """Weighted binary cross-entropy on augmented photos, first at half size, then at full size.
+    """Weighted binary cross-entropy on augmented photos, first at half and then at full resolution.
 
-    Photos of half the side cost a quarter, and VGG16 is convolutional: what it learns from them
-    holds for the full size.
+    At half the resolution a step costs a quarter; VGG16 is convolutional, so that what it learns
+    there transfers to the full resolution.
 
     Args:
-        model: the regressor; its offsets are the logarithms of the positives' weights.
+        model: the regressor; its offsets are the logarithms of the weights of positives.
         config: the resolved options.
     """
 
@@ -38,13 +38,11 @@ class RegressorTrainer(loop.Trainer):
         self.model = model
         self.positive_weights = tf.exp(tf.constant(model.offsets, tf.float32))
         steps = int(np.ceil(config.regressor.kimg * 1000 / config.regressor.batch_size))
-        # A side of less than 32 px leaves nothing after VGG16's five poolings.
+        # Less than 32 px would be pooled to nothing by VGG16.
         half = model.vgg_resolution >= 64
         self.small_steps = int(SMALL_FRACTION * steps) if half else 0
         schedule = optimizers.warmup_cosine(config.regressor.lr, steps, WARMUP)
-        self.optimizer = optimizers.AdamW(
-            schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0
-        )
+        self.optimizer = optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
         self.optimizer.build(model.trainable_variables)
         self.seed_generator = keras.random.SeedGenerator(config.seed)
         self.built = True
@@ -75,7 +73,7 @@ class RegressorTrainer(loop.Trainer):
         variables = [variable.value for variable in self.model.trainable_variables]
         with tf.GradientTape() as tape:
             logits = self.model.logits(photos, training=True)
-            # The loss sees the logits with the weights' logarithms still in them.
+            # The model's logits are corrected for the weights; the loss takes them uncorrected.
             loss = tf.reduce_mean(
                 tf.nn.weighted_cross_entropy_with_logits(
                     labels, logits + tf.math.log(self.positive_weights), self.positive_weights
@@ -88,31 +86,32 @@ class RegressorTrainer(loop.Trainer):
 def build(
     config: Config, dataset: ImageData, policy: str, began_with: str | None = None
 ) -> tuple[vgg.Regressor, str]:
-    """A regressor with the start that --regressor_vgg_weights asks for.
+    """A regressor with the initial weights of --regressor_vgg_weights.
 
     Args:
         config: the resolved options.
         dataset: its train labels give the offsets.
         policy: dtype policy of the computation.
-        began_with: where a checkpoint will fill in the weights, the note that this gave when the
-            training began: the network may have come or gone since, the start must be the same.
+        began_with: the note of the first start of a training that will be resumed. The checkpoint
+            gives the weights; the download may have become available or unavailable since, but the
+            model must be built as before.
 
     Returns:
-        The model, and a line on what was substituted (empty if nothing was).
+        The model, and a note on substituted weights (empty if there are none).
     """
     labels = dataset.labels[dataset.splits["train"]]
-    # A constant column would ask for infinite logits.
+    # A constant column would lead to infinite logits.
     rate = np.clip(labels.mean(axis=0), 1e-3, 1 - 1e-3)
     offsets = CLASS_BALANCE * np.log((1 - rate) / rate)
     pretrained, note = config.regressor.vgg_weights != "none" and not began_with, began_with or ""
     side = config.regressor.resolution
 
-    def fresh(scale: float) -> vgg.Regressor:
+    def build_model(scale: float) -> vgg.Regressor:
         return vgg.Regressor(
             dataset.attribute_names, config.resolution, side, scale, offsets.tolist(), policy
         )
 
-    model = fresh(1.0 if pretrained else vgg.SCRATCH_INPUT_SCALE)
+    model = build_model(1.0 if pretrained else vgg.SCRATCH_INPUT_SCALE)
     if began_with is not None:
         return model, note
     if config.regressor.vgg_weights in ("auto", "imagenet"):
@@ -121,28 +120,28 @@ def build(
         except UserError:
             if config.regressor.vgg_weights == "imagenet":
                 raise
-            note = "ImageNet's VGG16 weights cannot be had here; the regressor starts from scratch"
-            model = fresh(vgg.SCRATCH_INPUT_SCALE)
+            note = "ImageNet weights of VGG16 are not available; the regressor trains from scratch"
+            model = build_model(vgg.SCRATCH_INPUT_SCALE)
     elif pretrained:
         vgg.load_file(model.backbone, config.regressor.vgg_weights)
-    # The first scores are the base rates, as the loss weighs them.
+    # The initial scores are the base rates.
     model.head.bias.assign(np.log(rate / (1 - rate)) + offsets)
     model.head.kernel.assign(model.head.kernel * 0.1)
     return model, note
 
 
 def check(config: Config, dataset: ImageData, began: bool) -> None:
-    """What `run` needs of the user, before any stage has worked.
+    """Checks the labels and initial weights that `run` needs, before any stage starts.
 
     Args:
         config: the resolved options.
         dataset: the photos.
-        began: a checkpoint holds the weights already.
+        began: a checkpoint has the weights already.
 
     Raises:
-        UserError: the data has no labels, or the start that --regressor_vgg_weights asks for is not there.
+        UserError: the data has no labels, or the weights of --regressor_vgg_weights are missing.
     """
-    _need_labels(config, dataset)
+    _require_labels(config, dataset)
     if config.regressor.vgg_weights not in ("auto", "none") and not began:
         backbone = vgg.build_backbone()
         if config.regressor.vgg_weights == "imagenet":
@@ -151,7 +150,7 @@ def check(config: Config, dataset: ImageData, began: bool) -> None:
             vgg.load_file(backbone, config.regressor.vgg_weights)
 
 
-def _need_labels(config: Config, dataset: ImageData) -> None:
+def _require_labels(config: Config, dataset: ImageData) -> None:
     if not dataset.attribute_names:
         raise UserError(
             f"--data={config.data}: the regressor needs labels; add labels.csv to --data_dir"
@@ -159,8 +158,8 @@ def _need_labels(config: Config, dataset: ImageData) -> None:
 
 
 def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
-    """Trains the regressor in `folder`/regressor, or goes on, or says that it has finished."""
-    _need_labels(config, dataset)
+    """Trains the regressor in `folder`/regressor; resumes if it was interrupted."""
+    _require_labels(config, dataset)
     stage = folder.stage("regressor")
     if not stage.begin(config, dataset.digest):
         return
@@ -195,7 +194,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         ]
     )
     accuracy = ((scores > 0.5) == (dataset.labels[validation] > 0.5)).mean(axis=0)
-    print(f"regressor: mean accuracy on {len(validation)} validation photos {accuracy.mean():.4f}")
+    print(f"regressor: mean accuracy {accuracy.mean():.4f} on {len(validation)} validation photos")
     artifact.save_model(model, stage.model)
     stage.finish(
         kimg=config.regressor.kimg,

@@ -1,20 +1,20 @@
-"""cgan_tf.editing on chains whose every figure is known."""
+"""Measurements of edits on models whose every figure is known."""
 
 import numpy as np
 import pytest
-from scripted import Script, scripted_photos
+from scripted import ScriptedModels, scripted_photos
 
 from cgan_tf.editing.detail import KeepDetail
 from cgan_tf.evaluation import counterfactual, edits, metrics, sweeps
 
 
 def test_edits_by_hand():
-    chain = Script([0.3, 0.1, -0.05])
+    models = ScriptedModels([0.3, 0.1, -0.05])
     photos = scripted_photos(
         [[0.1, 0.2, 0.5], [0.3, 0.2, 0.5], [0.6, 0.2, 0.5], [0.4, 0.9, 0.9]],
         [[0, 0, 1], [0, 1, 0], [0, 0, 0], [1, 0, 0]],
     )
-    learned = edits.measure_edits(chain, photos, draws=2)["learned"]["A"]
+    learned = edits.measure_edits(models, photos, draws=2)["learned"]["A"]
     expected = {
         "strength": 1.0,
         "target_change": 0.3,
@@ -46,16 +46,16 @@ def test_edits_by_hand():
 
 
 def test_random_directions_have_the_learned_length_and_no_sign():
-    chain, lengths = Script([0.3, 0.0, 0.4]), []
-    judged = chain.judge
+    models, lengths = ScriptedModels([0.3, 0.0, 0.4]), []
+    judge = models.judge
 
-    def judge_and_note(z):
+    def judge_and_record(z):
         lengths.append(np.linalg.norm(z - photos.latents[:2], axis=1))
-        return judged(z)
+        return judge(z)
 
     photos = scripted_photos([[0.1, 0.2, 0.5], [0.3, 0.2, 0.5]], [[0, 0, 1], [0, 1, 0]])
-    chain.judge = judge_and_note
-    block = edits.measure_edits(chain, photos, draws=6)
+    models.judge = judge_and_record
+    block = edits.measure_edits(models, photos, draws=6)
     np.testing.assert_allclose(lengths, 0.5, rtol=1e-4)
     random = block["random"]["A"]
     assert random["draws"] == 6 and random["target_change"] > 0
@@ -66,9 +66,9 @@ def test_random_directions_have_the_learned_length_and_no_sign():
     assert learned["ratio_over_random"] == pytest.approx(learned["ratio"] / random["ratio"])
 
 
-def test_an_attribute_that_every_test_photo_has_gives_no_figure():
+def test_an_attribute_that_every_test_photo_has_is_not_measured():
     photos = scripted_photos([[0.1, 0.2, 0.5]], [[1, 0, 0]])
-    block = edits.measure_edits(Script([0.3, 0.1, 0.0]), photos)
+    block = edits.measure_edits(ScriptedModels([0.3, 0.1, 0.0]), photos)
     learned = block["learned"]["A"]
     assert learned["n"] == learned["n_success"] == learned["n_calibration"] == 0
     for key in ("target_change", "success", "leakage", "ratio", "identity", "calibration_error"):
@@ -77,7 +77,7 @@ def test_an_attribute_that_every_test_photo_has_gives_no_figure():
     assert edits.edits_mean(block)["learned"]["target_change"] is None
 
 
-def test_means_over_attributes_leave_out_what_has_no_value():
+def test_means_over_attributes_ignore_undefined_figures():
     keys = (*edits.EDIT_FIGURES, "ratio", "calibration_error")
     one, two = dict.fromkeys(keys, 0.2), dict.fromkeys(keys, 0.6)
     two["success"] = None
@@ -86,23 +86,23 @@ def test_means_over_attributes_leave_out_what_has_no_value():
     assert means["success"] == pytest.approx(0.2)
 
 
-# ---- over a range of strengths -----------------------------------------------------------------
+# ---- strengths and preservation ----------------------------------------------------------------
 
 
 @pytest.fixture
 def swept(monkeypatch):
-    """A chain, three photos, the last of which has A, and the sweeps of strengths 1 and 2."""
+    """Models, three photos, the last of which has A, and their sweeps at strengths 1 and 2."""
     monkeypatch.setattr(sweeps, "SWEPT", (1.0, 2.0))
-    chain = Script([0.25, 0.1, 0.0])
+    models = ScriptedModels([0.25, 0.1, 0.0])
     photos = scripted_photos(
         [[0.1, 0.45, 0.4], [0.45, 0.2, 0.4], [0.9, 0.9, 0.9]], [[0, 0, 0], [0, 0, 0], [1, 1, 1]]
     )
-    return chain, photos, sweeps.sweep_learned(chain, photos)
+    return models, photos, sweeps.sweep_learned(models, photos)
 
 
-def test_each_strength_moves_the_photos_that_lack_what_it_gives(swept):
-    chain, photos, learned = swept
-    block = sweeps.measure_strengths(chain, photos, learned)
+def test_each_sign_edits_the_photos_that_it_changes(swept):
+    models, photos, learned = swept
+    block = sweeps.measure_strengths(models, photos, learned)
     assert (block["n_photos"], block["seed"]) == (3, 0)
     points = block["attributes"]["A"]
     assert [point["strength"] for point in points] == [-2.0, -1.0, 1.0, 2.0]
@@ -119,10 +119,10 @@ def test_each_strength_moves_the_photos_that_lack_what_it_gives(swept):
     assert points[3]["identity"] == pytest.approx(cosine, rel=1e-5)
 
 
-def test_what_stays_is_counted_by_the_size_of_the_change(swept):
-    chain, photos, learned = swept
-    random = [sweeps.sweep(chain, photos, np.arange(3), np.float32([0.7, 0.0, 0.2]), (1.0,))]
-    block = sweeps.measure_preservation(chain, photos, learned, random)
+def test_preservation_by_the_size_of_the_change(swept):
+    models, photos, learned = swept
+    random = [sweeps.sweep(models, photos, np.arange(3), np.float32([0.7, 0.0, 0.2]), (1.0,))]
+    block = sweeps.measure_preservation(models, photos, learned, random)
     assert block["learned"]["all"] == block["learned"]["attributes"]["A"]
     small, medium, large = block["learned"]["all"]
     # Of six edits, 0.45 -> 0.55 and 0.65 move B of one photo over the line, one of the two others.
@@ -141,13 +141,13 @@ def test_what_stays_is_counted_by_the_size_of_the_change(swept):
     assert third["preserved"] == pytest.approx(4 / 6)  # C of two photos, 0.4 -> 0.6
 
 
-def test_bins_hold_their_upper_end_and_draw_whole_photos():
+def test_bins_include_their_upper_end_and_resample_photos():
     sizes = [0.0, 0.3, 0.31, 0.9, 0.91]
     edits = np.array([[0] * 5, sizes, [1.0] * 5, [0.1] * 5, [np.nan] * 5])
     found = sweeps._bins(edits, 1, seed=0)
     assert [entry["n"] for entry in found] == [1, 1, 1]
     assert found[0]["identity"] is None and found[0]["interval"]["identity"] is None
-    # One edit of the first photo and three of the second: two photos are drawn, not four edits.
+    # One edit of the first photo, three of the second: two photos are resampled, not four edits.
     edits = np.array([[0, 1, 1, 1], [0.1] * 4, [0.0, 1.0, 1.0, 1.0], [0.1] * 4, [0.5] * 4])
     entry = sweeps._bins(edits, 2, seed=0)[0]
     assert entry["preserved"] == 0.75 and entry["n_photos"] == 2
@@ -155,28 +155,28 @@ def test_bins_hold_their_upper_end_and_draw_whole_photos():
 
 
 def test_random_sweeps_have_the_mean_length_of_the_directions():
-    chain = Script([0.3, 0.0, 0.4])
-    chain.directions["B"] = np.float32([0.0, 0.1, 0.0])
+    models = ScriptedModels([0.3, 0.0, 0.4])
+    models.directions["B"] = np.float32([0.0, 0.1, 0.0])
     photos = scripted_photos([[0.1, 0.2, 0.5], [0.3, 0.2, 0.5]], [[0, 0, 1], [1, 1, 0]])
-    swept = sweeps.sweep_random(chain, photos, draws=3)
+    swept = sweeps.sweep_random(models, photos, draws=3)
     assert len(swept) == 3
     for each in swept:
         lengths = np.linalg.norm(each.after - each.before, axis=-1)
-        wanted = 0.3 * np.array(sweeps.SWEPT_RANDOM)[:, None] * [1, 1]
-        np.testing.assert_allclose(lengths, wanted, rtol=1e-4)
+        expected = 0.3 * np.array(sweeps.SWEPT_RANDOM)[:, None] * [1, 1]
+        np.testing.assert_allclose(lengths, expected, rtol=1e-4)
 
 
-# ---- there and back ----------------------------------------------------------------------------
+# ---- consistency -------------------------------------------------------------------------------
 
 
-class Lossy(Script):
-    """Images of 1 px are the latents; the encoder gives back nine tenths of them, a little off."""
+class Lossy(ScriptedModels):
+    """Images of 1 px are the latents; the encoder returns nine tenths of them, with an offset."""
 
     def generate(self, z):
         return z[:, None, None, :]
 
     def judge(self, images):
-        return Script.judge(self, images[:, 0, 0, :])
+        return ScriptedModels.judge(self, images[:, 0, 0, :])
 
     def encode(self, images):
         return np.float32(0.9) * images[:, 0, 0, :] + np.float32([0.0, 0.02, 0.0])
@@ -185,18 +185,18 @@ class Lossy(Script):
         return np.square(one - other).sum(axis=(1, 2, 3))
 
 
-def test_the_way_back_of_a_linear_chain(monkeypatch):
+def test_consistency_of_linear_models(monkeypatch):
     monkeypatch.setattr(edits, "VGG_FEW", 1)
-    chain = Lossy([0.3, 0.1, -0.05])
+    models = Lossy([0.3, 0.1, -0.05])
     photos = scripted_photos(
         [[0.1, 0.2, 0.5], [0.3, 0.2, 0.1], [0.4, 0.9, 0.9]], [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
     )
-    photos.reconstructions = chain.generate(photos.latents)
-    entry = edits.measure_consistency(chain, photos)["A"]
+    photos.reconstructions = models.generate(photos.latents)
+    entry = edits.measure_consistency(models, photos)["A"]
     # E(G(w + d)) - d - w = 0.9 (w + d) + c - d - w = c - 0.1 (w + d)
     latents, offset = photos.latents[:2].astype(np.float64), np.array([0.0, 0.02, 0.0])
     for found, ends in (
-        (entry, offset - 0.1 * (latents + chain.directions["A"])),
+        (entry, offset - 0.1 * (latents + models.directions["A"])),
         (entry["unedited"], offset - 0.1 * latents),
     ):
         assert found["latent"] == pytest.approx(np.linalg.norm(ends, axis=1).mean(), rel=1e-4)
@@ -205,7 +205,7 @@ def test_the_way_back_of_a_linear_chain(monkeypatch):
         features = photos.reconstructed_features[:2].astype(np.float64)
         cosine = metrics.cosine(features, features + np.pad(ends, ((0, 0), (0, 1))))
         assert found["identity"] == pytest.approx(cosine.mean(), rel=1e-5)
-    first = offset - 0.1 * (latents[0] + chain.directions["A"])
+    first = offset - 0.1 * (latents[0] + models.directions["A"])
     assert entry["perceptual"] == pytest.approx(np.square(first).sum(), rel=1e-3)
     assert (entry["n"], entry["n_perceptual"]) == (2, 1)
     assert entry["step"] == pytest.approx(np.linalg.norm([0.3, 0.1, 0.05]), rel=1e-5)
@@ -213,11 +213,11 @@ def test_the_way_back_of_a_linear_chain(monkeypatch):
     assert low < entry["latent"] < high
 
 
-# ---- the true edit -----------------------------------------------------------------------------
+# ---- ground truth ------------------------------------------------------------------------------
 
 
 class Pixel(Lossy):
-    """One that draws what it encodes; its perceptual features are the pixel."""
+    """Lossless inversion; the perceptual features are the pixel."""
 
     def encode(self, images):
         return images[:, 0, 0, :]
@@ -226,50 +226,53 @@ class Pixel(Lossy):
         return images.reshape(len(images), -1)
 
 
-def test_what_an_edit_is_nearer_to():
-    chain = Pixel([0.3, 0.0, 0.0])
-    chain.keep_detail = KeepDetail(np.ones(1, np.float32), np.ones((1, 1, 1), np.float32))
+def test_what_an_edit_is_closer_to():
+    models = Pixel([0.3, 0.0, 0.0])
+    models.keep_detail = KeepDetail(np.ones(1, np.float32), np.ones((1, 1, 1), np.float32))
     photo = np.float32([[0.1, 0.2, 0.3]] * 4)
     error = np.float32([[0, 0, 0.1], [0, 0, 0.5], [0, 0, 0.1], [0, 0, 0.1]])
     true_step = np.float32([[0.4, 0, 0], [0.4, 0, 0], [0.1, 0, 0], [0.7, 0, 0]])
     photos = scripted_photos(photo + error, [[0, 0, 0]] * 4)
-    photos.images, photos.reconstructions = chain.generate(photo), chain.generate(photo + error)
-    photos.features, photos.probabilities = chain.judge(photos.images)
-    truth = chain.generate(photo + true_step)
-    block = counterfactual._counterfactual(chain, photos, "A", np.arange(4), truth)
+    photos.images, photos.reconstructions = models.generate(photo), models.generate(photo + error)
+    photos.features, photos.probabilities = models.judge(photos.images)
+    truth = models.generate(photo + true_step)
+    block = counterfactual.compare_with_truth(models, photos, "A", np.arange(4), truth)
     # Squared distances of the four: from edit to truth 0.02, 0.26, 0.05, 0.17; from edit to photo
     # 0.1, 0.34, 0.1, 0.1; from photo to truth 0.16, 0.16, 0.01, 0.49; from reconstruction to truth
     # 0.17, 0.41, 0.02, 0.5; from the photo and the difference to truth 0.01, 0.01, 0.04, 0.16.
     for by in ("", "_judge", "_psnr"):
-        assert block[f"nearer{by}"] == 3 / 4
-        assert block[f"beats_photo{by}"] == 2 / 4
-        assert block[f"beats_reconstruction{by}"] == 3 / 4
-        assert block[f"detail_beats_photo{by}"] == 3 / 4
+        assert block[f"closer_to_truth{by}"] == 3 / 4
+        assert block[f"closer_than_photo{by}"] == 2 / 4
+        assert block[f"closer_than_reconstruction{by}"] == 3 / 4
+        assert block[f"keep_detail_closer_than_photo{by}"] == 3 / 4
     assert block["true_change"] == pytest.approx(0.4)
-    assert block["psnr_ceiling"] is None  # what was encoded is drawn as it was
-    assert (block["n"], block["n_nearer"]) == (4, 4)
-    # Half of the difference, and twice as far: the same. Nothing of it: the photo as it was.
+    assert block["psnr_ceiling"] is None  # infinite: the inversion is lossless
+    assert (block["n"], block["n_perceptual"]) == (4, 4)
+    # Half of the difference at twice the strength: the same. None of it: the unedited photo.
     for factor, share, answer in ((2.0, 0.5, 3 / 4), (1.0, 0.0, 0.0)):
         footprint = np.full((1, 1, 1), share, np.float32)
-        chain.keep_detail = KeepDetail(np.float32([factor]), footprint)
-        block = counterfactual._counterfactual(chain, photos, "A", np.arange(4), truth)
-        assert block["detail_beats_photo"] == answer and block["nearer"] == 3 / 4
-    chain.keep_detail = None  # directions of an older version
-    block = counterfactual._counterfactual(chain, photos, "A", np.arange(4), truth)
-    assert block["nearer"] == 3 / 4 and not any(key.startswith("detail") for key in block)
+        models.keep_detail = KeepDetail(np.float32([factor]), footprint)
+        block = counterfactual.compare_with_truth(models, photos, "A", np.arange(4), truth)
+        assert (
+            block["keep_detail_closer_than_photo"] == answer and block["closer_to_truth"] == 3 / 4
+        )
+    models.keep_detail = None  # direction files without a footprint
+    block = counterfactual.compare_with_truth(models, photos, "A", np.arange(4), truth)
+    assert block["closer_to_truth"] == 3 / 4
+    assert not any(key.startswith("keep_detail") for key in block)
 
 
-def test_what_an_edit_does_to_the_photo_itself():
-    chain = Pixel([0.3, 0.1, 0.0])
-    chain.keep_detail = KeepDetail(np.float32([1.5]), np.full((1, 1, 1), 0.5, np.float32))
+def test_keep_detail_by_hand():
+    models = Pixel([0.3, 0.1, 0.0])
+    models.keep_detail = KeepDetail(np.float32([1.5]), np.full((1, 1, 1), 0.5, np.float32))
     photo = np.float32([[0.1, 0.2, 0.3], [0.3, 0.1, 0.2]])
     photos = scripted_photos(photo + np.float32([0, 0, 0.1]), [[0, 0, 0]] * 2)
-    photos.images = chain.generate(photo)
-    photos.reconstructions = chain.generate(photos.latents)
-    photos.features, photos.probabilities = chain.judge(photos.images)
-    block = edits.measure_keep_detail(chain, photos)
+    photos.images = models.generate(photo)
+    photos.reconstructions = models.generate(photos.latents)
+    photos.features, photos.probabilities = models.judge(photos.images)
+    block = edits.measure_keep_detail(models, photos)
     entry = block["attributes"]["A"]
-    # Kept: 0.5 * 1.5 of the direction; plain: the direction and the inversion's error in C.
+    # keep_detail: 0.5 * 1.5 of the direction; plain: the direction and the inversion error in C.
     kept, plain = entry["keep_detail"], entry["plain"]
     assert kept["target_change"] == pytest.approx(0.225, rel=1e-5)
     assert kept["leakage"] == pytest.approx(0.075 / 2, rel=1e-5)
@@ -286,33 +289,33 @@ def test_what_an_edit_does_to_the_photo_itself():
     assert entry["n"] == 2
 
 
-class Squaring(Script):
-    """A judge that sees the squares of what the regressor sees."""
+class Squaring(ScriptedModels):
+    """The judge's predictions are the squares of the regressor's."""
 
     def judge(self, z):
         return z, z**2
 
 
-def test_what_comes_of_a_value_by_hand():
-    chain = Squaring([0.2, 0.1, 0.0])
-    # Either label; at strength 3 they are at 0.7 and 1.2, at -3 at -0.5 and 0.
+def test_set_by_hand():
+    models = Squaring([0.2, 0.1, 0.0])
+    # One photo of each label; strength 3 leads to 0.7 and 1.2, -3 to -0.5 and 0.
     photos = scripted_photos([[0.1, 0.2, 0.5], [0.6, 0.2, 0.5]], [[0, 0, 1], [1, 1, 0]])
-    block = edits.measure_set(chain, photos)
+    block = edits.measure_set(models, photos)
     found = block["attributes"]["A"]
-    assert [entry["asked"] for entry in found] == [0.2, 0.4, 0.6, 0.8]
+    assert [entry["requested"] for entry in found] == [0.2, 0.4, 0.6, 0.8]
     for entry, reached in zip(found, ([0.2] * 2, [0.4] * 2, [0.6] * 2, [0.7, 0.8]), strict=True):
-        asked, reached = entry["asked"], np.array(reached)
+        requested, reached = entry["requested"], np.array(reached)
         steps = (reached - photos.latents[:, 0]) / 0.2
         near = pytest.approx  # within the search's tolerance
         assert entry["reached"] == near(reached.mean(), abs=0.005)
         assert entry["reached_judge"] == near((reached**2).mean(), abs=0.01)
-        assert entry["error"] == near(np.abs(reached - asked).mean(), abs=0.005)
-        assert entry["error_judge"] == near(np.abs(reached**2 - asked).mean(), abs=0.01)
+        assert entry["error"] == near(np.abs(reached - requested).mean(), abs=0.005)
+        assert entry["error_judge"] == near(np.abs(reached**2 - requested).mean(), abs=0.01)
         assert entry["strength"] == near(np.abs(steps).mean(), abs=0.025)
-        assert entry["met"] == np.mean(reached == asked)
+        assert entry["hit_rate"] == np.mean(reached == requested)
         assert (entry["n"], entry["seed"]) == (2, 0)
-    assert (block["n"], block["seed"], block["met"]) == (2, 0, 7 / 8)
+    assert (block["n"], block["seed"], block["hit_rate"]) == (2, 0, 7 / 8)
     for key in ("error", "error_judge", "strength"):
         assert block[key] == pytest.approx(np.mean([entry[key] for entry in found]))
-    few = edits.measure_set(chain, photos, count=1)
+    few = edits.measure_set(models, photos, count=1)
     assert few["n"] == few["attributes"]["A"][0]["n"] == 1

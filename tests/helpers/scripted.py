@@ -1,14 +1,14 @@
-"""A chain without networks for tests: the judge reads probabilities off the latent."""
+"""Models without networks for tests: the latent is the image, the features and the predictions."""
 
 import numpy as np
 
-from cgan_tf.evaluation import subject
+from cgan_tf.evaluation.evaluated import TestPhotos
 
 
-class Script:
-    """A chain whose judge reads probabilities off the latent: every figure is known."""
+class ScriptedModels:
+    """`EvaluatedModels` whose predictions are the latent itself, so that every figure is known."""
 
-    names = ("A", "B", "C")
+    all_attributes = ("A", "B", "C")
     attributes = ("A",)
     calibrated = {"A": 0.4}
 
@@ -26,12 +26,12 @@ class Script:
 
 
 def scripted_photos(latents, labels):
-    photos = subject.Photos.__new__(subject.Photos)
+    """Photos with these latents `[N, 3]` and labels `[N, 3]`; reconstruction is slightly lossy."""
+    photos = TestPhotos.__new__(TestPhotos)
     photos.seed, photos.labels = 0, np.array(labels, np.float32)
     photos.latents = photos.reconstructions = np.array(latents, np.float32)
-    photos.reconstructed_features, photos.reconstructed_probabilities = Script([0] * 3).judge(
-        photos.latents
-    )
+    models = ScriptedModels([0] * 3)
+    photos.reconstructed_features, photos.reconstructed_probabilities = models.judge(photos.latents)
     photos.features = photos.reconstructed_features[:, ::-1]
     photos.probabilities = photos.reconstructed_probabilities - np.float32([0.1, 0, 0])
     return photos

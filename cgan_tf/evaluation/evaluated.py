@@ -1,0 +1,107 @@
+"""What the measurements take: the models of a run as NumPy functions, and the test photos."""
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from cgan_tf.data import ImageData, pipeline
+from cgan_tf.editing.detail import KeepDetail
+from cgan_tf.editing.network import EditingNetwork
+from cgan_tf.evaluation.batching import BATCH, batched, choose, compiled
+from cgan_tf.networks.judge import Judge
+from cgan_tf.networks.vgg import Perceptual
+
+
+class EvaluatedModels:
+    """The models of a run and the judge, as NumPy functions on batches.
+
+    Args:
+        network: generator, encoder, directions and regressor.
+        judge: the evaluation classifier.
+        calibrated: by attribute, the change at strength +1 according to the direction's
+            calibration table.
+        keep_detail: of the directions; None where their files lack it.
+    """
+
+    def __init__(
+        self,
+        network: EditingNetwork,
+        judge: Judge,
+        calibrated: Mapping[str, float],
+        keep_detail: KeepDetail | None = None,
+    ) -> None:
+        self.network = network
+        self.judge_model = judge
+        self.calibrated = calibrated
+        self.keep_detail = keep_detail
+        self.generator = network.generator
+        self.attributes = network.attributes  # with a direction
+        self.all_attributes = judge.attribute_names
+        self.directions = dict(zip(self.attributes, network.directions.numpy(), strict=True))
+        image, latent = (judge.resolution, judge.resolution, 3), self.generator.latent_shape
+        perceptual = Perceptual(network.regressor)
+        self.encode = compiled(network.encode, image)
+        self.generate = compiled(lambda x: self.generator(x, training=False), latent)
+        self.sample = compiled(self.generator.from_prior, (self.generator.z_dim,))
+        self.judge = compiled(judge.features_and_probabilities, image)
+        self.score = compiled(network.score, image)
+        self.flat_features = compiled(lambda images: flatten(perceptual.features(images)), image)
+        self.distance = compiled(perceptual, image, image)
+
+
+def flatten(maps: list[tf.Tensor]) -> tf.Tensor:
+    """Perceptual maps as rows `[N, D]` whose squared distance is the perceptual distance."""
+    return tf.concat(
+        [
+            tf.reshape(features, (-1, np.prod(features.shape[1:])))
+            / (features.shape[1] * features.shape[2]) ** 0.5  # the mean over positions
+            for features in maps
+        ],
+        axis=1,
+    )
+
+
+class TestPhotos:
+    """Photos with their latents, reconstructions and the judge's output, computed once.
+
+    Args:
+        models: of the run.
+        dataset: the photos.
+        count: maximum number of photos, a seeded choice.
+        seed: of the choice, and of everything random in the measurements.
+        split: of the photos; use "validation" for figures that decide on a setting.
+    """
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    def __init__(
+        self,
+        models: EvaluatedModels,
+        dataset: ImageData,
+        count: int,
+        seed: int,
+        split: str = "test",
+    ) -> None:
+        self.seed = seed
+        self.indices = choose(dataset.splits[split], count, seed)
+        self.labels = dataset.labels[self.indices]  # [N, all]
+        self.base_rates = dataset.labels[dataset.splits["train"]].mean(axis=0)  # [all]
+        self.images = np.concatenate(
+            list(pipeline.sequential_batches(dataset, self.indices, BATCH))
+        )  # [N, R, R, 3]
+        self.latents = batched(models.encode, self.images)  # [N, *latent_shape]
+        self.reconstructions = batched(models.generate, self.latents)
+        self.features, self.probabilities = batched(models.judge, self.images)
+        self.reconstructed_features, self.reconstructed_probabilities = batched(
+            models.judge, self.reconstructions
+        )
+
+    def subset(self, count: int) -> "TestPhotos":
+        """At most `count` of the photos, a choice by their seed."""
+        rows, subset = choose(np.arange(len(self.labels)), count, self.seed), copy.copy(self)
+        for name, value in vars(self).items():
+            if name not in ("seed", "base_rates"):
+                setattr(subset, name, value[rows])
+        return subset
