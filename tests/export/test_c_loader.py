@@ -11,8 +11,9 @@ import tensorflow as tf
 from programs import find
 
 from cgan_tf.editing.network import EditingNetwork
-from cgan_tf.export import saved_model
 from cgan_tf.export.serving.model import serving_graph
+
+pytestmark = pytest.mark.slow  # compiling takes seconds
 
 SOURCE = Path(__file__).parents[1] / "helpers" / "c_loader.c"
 
@@ -44,11 +45,10 @@ def loader(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    translator = EditingNetwork.from_run(fake_run.shared_run().path, scores=True)
-    folder = tmp_path_factory.mktemp("exported") / "1"
-    saved_model.write(translator, folder)
-    return translator, folder
+def exported():
+    """The Keras network, and the folder of its SavedModel."""
+    network = EditingNetwork.from_run(fake_run.shared_run().path, scores=True)
+    return network, fake_run.shared_export() / "saved_model" / "1"
 
 
 def run(loader, folder, output, *inputs):
@@ -66,7 +66,7 @@ def run(loader, folder, output, *inputs):
 
 
 def test_the_c_loader_and_keras_agree(loader, exported):
-    translator, folder = exported
+    network, folder = exported
     draw = np.random.Generator(np.random.PCG64(8))
     image = np.float32(draw.uniform(-1, 1, (2, 32, 32, 3)))
     strengths = np.float32(draw.uniform(-1, 1, (2, 3)))
@@ -80,7 +80,7 @@ def test_the_c_loader_and_keras_agree(loader, exported):
     )
     assert done.returncode == 0, done.stderr.decode()
     given = np.array(done.stdout.split(), np.float32).reshape(image.shape)
-    expected = translator.translate(tf.constant(image), tf.constant(strengths)).numpy()
+    expected = network.translate(tf.constant(image), tf.constant(strengths)).numpy()
     assert expected.std() > 0.01  # an image, not a constant
     np.testing.assert_allclose(given, expected, atol=1e-4, rtol=0)
 

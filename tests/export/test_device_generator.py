@@ -63,13 +63,13 @@ def test_a_network_in_the_device_form(tmp_path):
         with_trained_statistics(Generator(32, 6, 8)),
         with_trained_statistics(Encoder(32, (6,), 4)),
     )
-    translator = EditingNetwork(generator, encoder, {"A": np.ones(6), "B": -np.ones(6)})
+    network = EditingNetwork(generator, encoder, {"A": np.ones(6), "B": -np.ones(6)})
     image = np.random.default_rng(3).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
     strengths = np.float32([[0.5, -0.2]])
-    slim = device_generator.for_device(translator)
+    slim = device_generator.for_device(network)
     assert slim.attributes == ("A", "B") and slim.resolution == 32
     np.testing.assert_allclose(
-        slim.translate(image, strengths), translator.translate(image, strengths), atol=2e-5
+        slim.translate(image, strengths), network.translate(image, strengths), atol=2e-5
     )
     saved_model.write(slim, tmp_path / "model", saved_model.DEVICE_SIGNATURES, batch=1)
     operators = tflite.operators(tflite.convert(tmp_path / "model", "none", "{}"))
@@ -79,5 +79,5 @@ def test_a_network_in_the_device_form(tmp_path):
 def test_a_style_generator_is_not_changed():
     generator = StyleGenerator(32, 6, 4)
     generator.space = "w"
-    translator = EditingNetwork(generator, Encoder(32, (6,), 4), {"A": np.ones(6)})
-    assert device_generator.for_device(translator).generator is generator
+    network = EditingNetwork(generator, Encoder(32, (6,), 4), {"A": np.ones(6)})
+    assert device_generator.for_device(network).generator is generator

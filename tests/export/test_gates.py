@@ -118,15 +118,15 @@ def test_an_attribute_without_labels_is_not_measured():
 def test_the_judge_scores_where_there_is_one(tmp_path, trained):
     shutil.copytree(fake_run.shared_run().path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    translator = EditingNetwork.from_run(folder.path, scores=True)
-    names = translator.regressor.attribute_names
+    network = EditingNetwork.from_run(folder.path, scores=True)
+    names = network.regressor.attribute_names
     image = np.float32(np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)))
-    expected = translator.score(image)
+    expected = network.score(image)
     if trained:
         model = Judge(names, 32)
         artifact.save_model(model, folder.stage("evaluate").path / judge.FOLDER)
         expected = model(image, training=False)
-    scorer = gates.load_scorer(folder, translator)
+    scorer = gates.load_scorer(folder, network)
     assert scorer.name == ("judge" if trained else "regressor")
     assert scorer.attributes == names
     np.testing.assert_allclose(scorer.score(image), expected, atol=1e-5)

@@ -37,6 +37,7 @@ def exported(tmp_path_factory):
         # The images of an untrained network are noise, which any rounding changes.
         for kind in KINDS:
             patch.setitem(variants.BOUNDS, kind, parity.Bounds(psnr=1.0))
+        patch.setattr(quantization, "CALIBRATION", 16)
         patch.setattr(gates, "AGREEMENT", 0.0)
         patch.setattr(gates, "CHANGE_SLACK", 1.0)
         stage.export_to(config, fake_run.shared_run(), output, say=lines.append)

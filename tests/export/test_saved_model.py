@@ -1,0 +1,155 @@
+"""The exported SavedModel: its signatures, what it refuses, its weights."""
+
+import json
+import subprocess
+import sys
+
+import fake_run
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cgan_tf.editing.network import EditingNetwork
+from cgan_tf.export import saved_model
+
+
+@pytest.fixture(scope="module")
+def exported():
+    return fake_run.shared_export()
+
+
+@pytest.fixture(scope="module")
+def network():
+    return EditingNetwork.from_run(fake_run.shared_run().path, scores=True)
+
+
+def test_signatures(exported):
+    loaded = tf.saved_model.load(str(exported / "saved_model" / "1"))
+    image, latent = (None, 32, 32, 3), (None, 24)
+    scores = len(json.loads((exported / "model.json").read_text())["scores"])
+    expected = {
+        "serving_default": ({"image": image, "strengths": (None, 3)}, {"image": image}),
+        "translate": ({"image": image, "strengths": (None, 3)}, {"image": image}),
+        "encode": ({"image": image}, {"latent": latent}),
+        "generate": ({"latent": latent, "strengths": (None, 3)}, {"image": image}),
+        "sample": ({"z": latent}, {"image": image}),
+        "attributes": ({"image": image}, {"scores": (None, scores)}),
+        "translate_bytes": (
+            {"image_bytes": (None,), "strengths": (None, 3)},
+            {"image_bytes": (None,)},
+        ),
+    }
+    assert set(loaded.signatures) == set(expected)
+    for name, (inputs, outputs) in expected.items():
+        signature = loaded.signatures[name]
+        specs = signature.structured_input_signature[1]
+        assert {key: tuple(spec.shape) for key, spec in specs.items()} == inputs, name
+        given = {key: tuple(s.shape) for key, s in signature.structured_outputs.items()}
+        assert given == outputs, name
+        for key, spec in [*specs.items(), *signature.structured_outputs.items()]:
+            assert spec.dtype == (tf.string if key == "image_bytes" else tf.float32)
+
+
+def test_takes_any_batch(exported):
+    loaded = tf.saved_model.load(str(exported / "saved_model" / "1"))
+    image = tf.random.stateless_uniform((5, 32, 32, 3), (1, 2), -1.0, 1.0)
+    strengths = tf.random.stateless_uniform((5, 3), (3, 4), -1.0, 1.0)
+    together = loaded.signatures["serving_default"](image=image, strengths=strengths)["image"]
+    assert together.shape == (5, 32, 32, 3)
+    for row in range(5):
+        one = slice(row, row + 1)
+        alone = loaded.signatures["translate"](image=image[one], strengths=strengths[one])
+        np.testing.assert_allclose(alone["image"][0], together[row], atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 3e38])
+def test_refuses_values_that_are_not_finite(exported, wrong):
+    """Also values that overflow on the way; the next request works again."""
+    loaded = tf.saved_model.load(str(exported / "saved_model" / "1"))
+    good = {
+        "image": tf.zeros((2, 32, 32, 3)),
+        "latent": tf.zeros((2, 24)),
+        "strengths": tf.zeros((2, 3)),
+        "z": tf.zeros((2, 24)),
+        "image_bytes": tf.io.encode_png(tf.zeros((2, 9, 9, 3), tf.uint8)),
+    }
+    for signature in loaded.signatures.values():
+        given = {key: good[key] for key in signature.structured_input_signature[1]}
+        before = [output.numpy() for output in signature(**given).values()]
+        for key in given:
+            if key == "image_bytes" or (key == "image" and wrong == 3e38):
+                continue
+            value = good[key].numpy()
+            value[1] = wrong
+            with pytest.raises(tf.errors.InvalidArgumentError, match="Tensor had"):
+                signature(**given | {key: tf.constant(value)})
+        after = [output.numpy() for output in signature(**given).values()]
+        np.testing.assert_array_equal(before, after)
+
+
+def saved_model_cli(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_saved_model_cli_gives_no_warning(exported):
+    done = saved_model_cli("scan", "--dir", exported / "saved_model" / "1")
+    assert done.returncode == 0, done.stderr
+    assert "does not contain the default denylisted ops" in done.stdout
+
+
+@pytest.mark.slow
+def test_saved_model_cli_shows_and_runs_it(exported, tmp_path):
+    folder = exported / "saved_model" / "1"
+    shown = saved_model_cli("show", "--dir", folder, "--all")
+    assert shown.returncode == 0, shown.stderr
+    for name in (*saved_model.SERVER_SIGNATURES, "serving_default"):
+        assert f"signature_def['{name}']" in shown.stdout
+    latent = np.linspace(-1, 1, 48, dtype=np.float32).reshape(2, 24)
+    file = tmp_path / "inputs.npz"
+    np.savez(file, latent=latent, strengths=np.zeros((2, 3), np.float32))
+    given = f"latent={file}[latent];strengths={file}[strengths]"
+    done = saved_model_cli(
+        "run",
+        "--dir",
+        folder,
+        "--tag_set",
+        "serve",
+        "--signature_def",
+        "generate",
+        "--inputs",
+        given,
+        "--outdir",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = tf.saved_model.load(str(folder))
+    expected = loaded.signatures["generate"](latent=latent, strengths=tf.zeros((2, 3)))["image"]
+    np.testing.assert_allclose(np.load(tmp_path / "image.npy"), expected, atol=1e-5)
+
+
+def test_contains_each_weight_once(exported, network):
+    expected = sum(4 * int(np.prod(weight.shape)) for weight in network.weights)
+    assert saved_model.stored_bytes(exported / "saved_model" / "1") == expected
+    data_file = exported / "saved_model" / "1" / "variables" / "variables.data-00000-of-00001"
+    assert expected < data_file.stat().st_size < 1.01 * expected
+    assert (exported / "saved_model" / "1" / "saved_model.pb").stat().st_size < 1_000_000
+
+
+def test_weights_written_twice_are_noticed(tmp_path):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+    assert saved_model.weight_bytes([model]) == 60
+    archive = keras.export.ExportArchive()
+    spec = tf.TensorSpec((None, 4), tf.float32, name="x")
+    archive.add_endpoint("serve", lambda x: {"y": model(x)}, [spec])
+    archive.write_out(str(tmp_path / "once"), verbose=False)
+    assert saved_model.check_weights(tmp_path / "once", 60) is None
+    assert saved_model.check_weights(tmp_path / "once", 64) == (
+        "contains 60 bytes of weights instead of 64: not each weight once"
+    )
