@@ -22,16 +22,16 @@ from cgan_tf.networks.normalization import BatchNormalization
 FEW_CHANNELS = 8  # with fewer, the rows of the product (16 x the channels) are too short
 
 
-def for_device(translator: EditingNetwork) -> EditingNetwork:
+def for_device(network: EditingNetwork) -> EditingNetwork:
     """The network without its regressor, and with the generator in the form for devices.
 
     A `StyleGenerator` is not changed: its kernels depend on the latent.
     """
-    generator = translator.generator
+    generator = network.generator
     if isinstance(generator, Generator):
         generator = DeviceGenerator(generator)
-    vectors = dict(zip(translator.attributes, translator.directions.numpy(), strict=True))
-    return EditingNetwork(generator, translator.encoder, vectors)
+    vectors = dict(zip(network.attributes, network.directions.numpy(), strict=True))
+    return EditingNetwork(generator, network.encoder, vectors)
 
 
 class DeviceGenerator(keras.Model):

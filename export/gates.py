@@ -38,16 +38,16 @@ class Scorer:
     score: Callable[[np.ndarray], np.ndarray]  # images -> float32 [N, L] in [0, 1]
 
 
-def load_scorer(folder: RunFolder, translator: EditingNetwork) -> Scorer:
+def load_scorer(folder: RunFolder, network: EditingNetwork) -> Scorer:
     """The run's judge, or the regressor if there is no judge yet."""
-    shape = (translator.resolution, translator.resolution, 3)
+    shape = (network.resolution, network.resolution, 3)
     place = folder.stage("evaluate").path / judge.FOLDER
     if (place / "weights.h5").exists():
         model = artifact.load_model(Judge, place)
         score = compiled(lambda image: model.features_and_probabilities(image)[1], shape)
         return Scorer("judge", model.attribute_names, score)
-    names = translator.regressor.attribute_names
-    return Scorer("regressor", names, compiled(translator.score, shape))
+    names = network.regressor.attribute_names
+    return Scorer("regressor", names, compiled(network.score, shape))
 
 
 class Edits:
@@ -121,9 +121,7 @@ class Edits:
         def score(rows: np.ndarray, strengths: np.ndarray) -> np.ndarray:
             given = np.repeat(np.float32(strengths)[None], len(rows), axis=0)
             inputs = {"latent": latent[rows], "strengths": given}
-            return batched(
-                self.scorer.score, parity.run_batched(editor, "generate", inputs)
-            )
+            return batched(self.scorer.score, parity.run_batched(editor, "generate", inputs))
 
         one_hot = dict(zip(editor.attributes, np.eye(count), strict=True))
         before = score(np.arange(len(latent)), np.zeros(count))

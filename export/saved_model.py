@@ -28,10 +28,10 @@ SERVER_SIGNATURES = (*FLOAT_SIGNATURES, "translate_bytes")
 
 
 def endpoints(
-    translator: EditingNetwork, batch: int | None, crop: str
+    network: EditingNetwork, batch: int | None, crop: str
 ) -> dict[str, tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]]:
     """Function and input specs of each signature, with the exported names."""
-    side = translator.resolution
+    side = network.resolution
 
     def spec(name: str, *shape: int, dtype: tf.DType = tf.float32) -> tf.TensorSpec:
         return tf.TensorSpec((batch, *shape), dtype, name=name)
@@ -40,44 +40,44 @@ def endpoints(
         return tensor if batch else tf.debugging.check_numerics(tensor, name)
 
     def translated(image: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
-        moved = translator.translate(finite(image, "image"), finite(strengths, "strengths"))
+        moved = network.translate(finite(image, "image"), finite(strengths, "strengths"))
         return finite(moved, "the edited image")
 
     def translate(image, strengths):
         return {"image": translated(image, strengths)}
 
     def encode(image):
-        return {"latent": finite(translator.encode(finite(image, "image")), "the image's latent")}
+        return {"latent": finite(network.encode(finite(image, "image")), "the image's latent")}
 
     def generate(latent, strengths):
         latent, strengths = finite(latent, "latent"), finite(strengths, "strengths")
-        return {"image": finite(translator.generate(latent, strengths), "the edited image")}
+        return {"image": finite(network.generate(latent, strengths), "the edited image")}
 
     def sample(z):
-        return {"image": finite(translator.sample(finite(z, "z")), "the sample")}
+        return {"image": finite(network.sample(finite(z, "z")), "the sample")}
 
     def attributes(image):
-        return {"scores": finite(translator.score(finite(image, "image")), "the scores")}
+        return {"scores": finite(network.score(finite(image, "image")), "the scores")}
 
     def translate_bytes(image_bytes, strengths):
         image = read_squares(image_bytes, side, crop)
         return {"image_bytes": write_pngs(translated(image, strengths))}
 
     image = spec("image", side, side, 3)
-    latent = spec("latent", *translator.generator.latent_shape)
-    strengths = spec("strengths", len(translator.attributes))
+    latent = spec("latent", *network.generator.latent_shape)
+    strengths = spec("strengths", len(network.attributes))
     return {
         "translate": (translate, [image, strengths]),
         "encode": (encode, [image]),
         "generate": (generate, [latent, strengths]),
-        "sample": (sample, [spec("z", translator.generator.z_dim)]),
+        "sample": (sample, [spec("z", network.generator.z_dim)]),
         "attributes": (attributes, [image]),
         "translate_bytes": (translate_bytes, [spec("image_bytes", dtype=tf.string), strengths]),
     }
 
 
 def write(
-    translator: EditingNetwork,
+    network: EditingNetwork,
     folder: Path,
     signatures: Sequence[str] = SERVER_SIGNATURES,
     batch: int | None = None,
@@ -87,7 +87,7 @@ def write(
     """Writes a SavedModel.
 
     Args:
-        translator: built; with its regressor if `attributes` is among the signatures.
+        network: built; with its regressor if `attributes` is among the signatures.
         folder: the folder to write; must not exist.
         signatures: names from `endpoints`; the first also becomes `serving_default`.
         batch: fixed batch size, None for any.
@@ -95,7 +95,7 @@ def write(
         crop: the square of a photo that `translate_bytes` edits, a constant of
             `editing.description`.
     """
-    available = endpoints(translator, batch, crop)
+    available = endpoints(network, batch, crop)
     archive = keras.export.ExportArchive()
     for name in signatures:
         archive.add_endpoint(name, *available[name])

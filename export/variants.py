@@ -57,10 +57,10 @@ class Source:
 
     def __init__(self, config: Config, folder: RunFolder, dataset: ImageData) -> None:
         self.config, self.folder, self.dataset = config, folder, dataset
-        self.translator = EditingNetwork.from_run(folder.path, scores=True, custom=True)
-        self.description = describe(folder, config, self.translator)
+        self.network = EditingNetwork.from_run(folder.path, scores=True, custom=True)
+        self.description = describe(folder, config, self.network)
         self.text = json.dumps(self.description, indent=2, allow_nan=False) + "\n"
-        self.keras = KerasBackend(self.translator, self.description["crop"])
+        self.keras = KerasBackend(self.network, self.description["crop"])
         self.chosen = choose(dataset.splits[SPLIT], PHOTOS, config.seed)
         self.inputs = parity.make_inputs(
             self.keras,
@@ -77,7 +77,7 @@ class Source:
     @functools.cached_property
     def edits(self) -> gates.Edits:
         """The effect of Keras's edits, the baseline of the second check."""
-        scorer = gates.load_scorer(self.folder, self.translator)
+        scorer = gates.load_scorer(self.folder, self.network)
         return gates.Edits(scorer, self.keras, self.dataset, self.chosen, self.inputs.image)
 
     def samples(self) -> quantization.Samples:
@@ -94,9 +94,9 @@ def build_saved_model(source: Source, output: Path) -> Entry:
     path = base / VERSION
     base.mkdir()
     saved_model.write(
-        source.translator, path, description=source.description, crop=source.description["crop"]
+        source.network, path, description=source.description, crop=source.description["crop"]
     )
-    expected = saved_model.weight_bytes([source.translator])
+    expected = saved_model.weight_bytes([source.network])
     reason = saved_model.check_weights(path, expected)
     bounds = BOUNDS["none"]
     measured = {}
@@ -114,17 +114,17 @@ def build_tflite(source: Source, kinds: Sequence[str], output: Path) -> Iterator
     """Writes the variants of --quantize in the folder `output`; yields each name and entry."""
     with tempfile.TemporaryDirectory(prefix="cgan_tf_export_") as temporary:
         batch1 = Path(temporary) / "batch1"
-        translator = device_generator.for_device(source.translator)
-        saved_model.write(translator, batch1, saved_model.DEVICE_SIGNATURES, batch=1)
+        network = device_generator.for_device(source.network)
+        saved_model.write(network, batch1, saved_model.DEVICE_SIGNATURES, batch=1)
         for quantize in dict.fromkeys(kinds):
-            entry = _build_tflite(source, translator, batch1, quantize, output)
+            entry = _build_tflite(source, network, batch1, quantize, output)
             yield tflite.NAMES[quantize], entry
 
 
 def _build_tflite(
-    source: Source, translator: EditingNetwork, batch1: Path, quantize: str, output: Path
+    source: Source, network: EditingNetwork, batch1: Path, quantize: str, output: Path
 ) -> Entry:
-    """Writes one variant from `batch1`, the SavedModel of `translator`."""
+    """Writes one variant from `batch1`, the SavedModel of `network`."""
     path = output / f"{tflite.NAMES[quantize]}.tflite"
     samples = source.samples() if quantize == "int8" else None
     try:
@@ -142,17 +142,17 @@ def _build_tflite(
         "psnr_bound": bounds.psnr,
         "signatures": {},
     }
-    reason = _check_tflite(translator, content, quantize)
+    reason = _check_tflite(network, content, quantize)
     if reason is None:
         measured, reason = _measure_tflite(source, TFLiteBackend(path, content), bounds)
         facts |= measured
     return _settle([path, path.with_suffix(".json")], output, reason, facts)
 
 
-def _check_tflite(translator: EditingNetwork, content: bytes, quantize: str) -> str | None:
+def _check_tflite(network: EditingNetwork, content: bytes, quantize: str) -> str | None:
     """None if the file's operators and weights are as expected, else the reason."""
-    generator, encoder = translator.generator, translator.encoder
-    weights = [*generator.weights, *encoder.weights, translator.directions]
+    generator, encoder = network.generator, network.encoder
+    weights = [*generator.weights, *encoder.weights, network.directions]
     shapes = [tuple(weight.shape) for weight in weights]
     derived, absent = (getattr(generator, name, ()) for name in ("derived_shapes", "absent_shapes"))
     return tflite.check_file(content, shapes, tflite.WEIGHT_ITEMSIZE[quantize], derived, absent)

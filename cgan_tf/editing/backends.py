@@ -15,6 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.core.saved_models import GRAPH_NAME, numbered_versions
 from cgan_tf.editing import description, detail
 from cgan_tf.editing.description import ASSETS, CELEBA_CROP, DESCRIPTION_NAME, REMEDY
 from cgan_tf.editing.detail import KeepDetail
@@ -244,9 +245,9 @@ def newest_version(folder: Path) -> Path | None:
 
     None if the folder contains no numbered SavedModel.
     """
-    versions = [file.parent for file in folder.glob("*/saved_model.pb")]
-    numbered = [version for version in versions if version.name.isdecimal()]
-    return max(numbered, key=lambda version: int(version.name), default=None)
+    versions = numbered_versions(folder)
+    complete = [number for number, path in versions.items() if (path / GRAPH_NAME).exists()]
+    return versions[max(complete)] if complete else None
 
 
 def _first_line(error: Exception) -> str:

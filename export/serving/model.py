@@ -16,9 +16,9 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.quiet import native_stderr_held
+from cgan_tf.core.saved_models import GRAPH_NAME, is_version, numbered_versions
 from cgan_tf.export.serving.errors import RequestError, from_tensorflow, invalid
 
-GRAPH_NAME = "saved_model.pb"
 DEFAULT_SIGNATURE = "serving_default"
 _REMEDY = "give the saved_model folder that cgan export wrote"
 
@@ -38,27 +38,22 @@ def find_version(path: str) -> tuple[Path, int]:
         raise UserError(f"--model={path}: no such folder; {_REMEDY}")
     if (base / GRAPH_NAME).is_file():
         name = base.resolve().name
-        return base, int(name) if _is_number(name) else 1
-    versions = [int(entry.name) for entry in base.iterdir() if _is_number(entry.name)]
+        return base, int(name) if is_version(name) else 1
+    versions = numbered_versions(base)
     if not versions:
         nested = base / "saved_model"
         hint = f"did you mean {nested}?" if nested.is_dir() else _REMEDY
         raise UserError(
-            f"--model={path}: no SavedModel; it holds neither {GRAPH_NAME} nor version folders "
+            f"--model={path}: no SavedModel; it contains neither {GRAPH_NAME} nor version folders "
             f"such as 1/{GRAPH_NAME}; {hint}"
         )
-    version = max(versions)
-    folder = next(e for e in base.iterdir() if _is_number(e.name) and int(e.name) == version)
+    version, folder = max(versions.items())
     if not (folder / GRAPH_NAME).is_file():
         raise UserError(
-            f"--model={path}: its highest version {folder.name} holds no {GRAPH_NAME}; finish "
+            f"--model={path}: its highest version {folder.name} contains no {GRAPH_NAME}; finish "
             "copying it, or move it away"
         )
     return folder, version
-
-
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit() and len(name) < 19
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,7 +115,9 @@ class Signature:
         for name, value in inputs.items():
             self.check_tensor(name, tf.as_dtype(value.dtype), value.shape)
             if value.dtype.kind == "f" and not np.isfinite(value).all():
-                raise invalid(f"{self.name}: {name} holds NaN or infinite values; send finite ones")
+                raise invalid(
+                    f"{self.name}: {name} contains NaN or infinite values; send finite ones"
+                )
         if not self.batched:
             return 1
         rows = {name: len(inputs[name]) for name in self.inputs}

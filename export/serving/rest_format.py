@@ -117,7 +117,7 @@ def _array(name: str, value: Any, signature: Signature) -> np.ndarray:
         with np.errstate(over="ignore"):  # becomes infinity, which is refused later
             return np.array(level, dtype.as_numpy_dtype).reshape(shape)
     except OverflowError:
-        raise invalid(f"{signature.name}: {name} holds a number beyond {dtype.name}") from None
+        raise invalid(f"{signature.name}: {name} contains a number beyond {dtype.name}") from None
 
 
 def _string(name: str, item: Any, signature: Signature) -> bytes:
@@ -127,7 +127,7 @@ def _string(name: str, item: Any, signature: Signature) -> bytes:
         try:
             return base64.b64decode(item["b64"], validate=True)
         except (binascii.Error, ValueError):
-            raise invalid(f"{signature.name}: {name} holds bad base64") from None
+            raise invalid(f"{signature.name}: {name} contains invalid base64") from None
     raise invalid(f'{signature.name}: {name} must be a string or {{"b64": ...}}')
 
 

@@ -225,7 +225,7 @@ def test_invalid_rest_requests(server, method, path, body, status, words):
         ("sample", [[None, *Z[1:]]], "z must be float32, not NoneType"),
         ("sample", [[True, *Z[1:]]], "z must be float32, not bool"),
         ("flip", [3], 'image_bytes must be a string or {"b64": ...}'),
-        ("flip", [{"b64": "%%%"}], "bad base64"),
+        ("flip", [{"b64": "%%%"}], "invalid base64"),
         ("flip", [{"b64": "bm8gaW1hZ2UgYXQgYWxsLCBubyBpbWFnZSBhdCBhbGw="}], "flip: "),
     ],
 )

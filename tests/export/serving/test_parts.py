@@ -38,7 +38,7 @@ def test_the_highest_version_is_served(tmp_path):
 @pytest.mark.parametrize(
     "files, words",
     [
-        (["1/variables/x", "0/saved_model.pb"], "its highest version 1 holds no saved_model.pb"),
+        (["1/variables/x", "0/saved_model.pb"], "its highest version 1 contains no saved_model.pb"),
         (["config.json"], "neither saved_model.pb nor version folders such as 1/saved_model.pb"),
         (["saved_model/1/saved_model.pb"], "did you mean "),
         ([], "give the saved_model folder that cgan export wrote"),
