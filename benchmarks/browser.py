@@ -1,13 +1,11 @@
-"""The device page in a headless Chromium: milliseconds a slider move, and whether edits arrive.
+"""The device page in a headless Chromium: milliseconds per slider move, and the effect of edits.
 
     python -m benchmarks.browser --export=runs/faces/export --moves=100 --output=browser.json
 
-A move is timed in the page, from the slider's event to the drawn picture: the way to the worker,
-the model, the way back, the drawing. With --run_dir each attribute's slider is then set to +1 on
---photos validation photos that lack it, and that run's judge scores the pictures that the page
-downloads, at 0 and at +1. Needs chromium and playwright (../tests/requirements.txt).
-
-`time_page` is for other benchmarks.
+A move is timed in the page, from the slider's event to the drawn image, which includes the messages
+to and from the worker, the model and the drawing. With --run_dir, each attribute's slider is then
+set to 0 and +1 on --photos validation photos that lack it, and that run's judge scores the images
+that the page downloads. Needs Chromium and the extra `test` for playwright.
 """
 
 import functools
@@ -30,15 +28,17 @@ from cgan_tf.core.files import write_json
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-WARM_UP = 5  # moves that are not timed
+WARM_UP = 5  # moves before the timed ones
 
 
 def define_flags() -> None:
     """The command's flags."""
-    flags.DEFINE_string("export", None, "Folder that holds page/; by default RUN_DIR/export.")
-    flags.DEFINE_string("run_dir", None, "Run whose judge scores the edits; none times alone.")
-    flags.DEFINE_integer("moves", 100, "Slider moves that are timed.", lower_bound=1)
-    flags.DEFINE_integer("photos", 20, "Photos that each attribute is tried on.", lower_bound=1)
+    flags.DEFINE_string("export", None, "Folder that contains page/; default: RUN_DIR/export.")
+    flags.DEFINE_string(
+        "run_dir", None, "Run whose judge scores the edits; without it only times are measured."
+    )
+    flags.DEFINE_integer("moves", 100, "Number of timed slider moves.", lower_bound=1)
+    flags.DEFINE_integer("photos", 20, "Photos per attribute.", lower_bound=1)
     flags.DEFINE_string("output", "runs/browser.json", "JSON file of the figures.")
 
 
@@ -52,7 +52,7 @@ def open_page(folder: Path) -> Iterator["Page"]:
     """The page in `folder`, served on this machine and loaded in a headless Chromium.
 
     Raises:
-        UserError: there is no page or no Chromium, or the page says an error.
+        UserError: there is no page or no Chromium, or the page shows an error.
     """
     from playwright.sync_api import sync_playwright
 
@@ -60,7 +60,7 @@ def open_page(folder: Path) -> Iterator["Page"]:
         raise UserError(f"--export: no page in {folder}; run cgan export --formats=page")
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
-        raise UserError("the browser's benchmark needs chromium, which is not installed")
+        raise UserError("this benchmark needs chromium, which is not installed; install it")
     handler = functools.partial(_Silent, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -81,17 +81,17 @@ def open_page(folder: Path) -> Iterator["Page"]:
 
 
 def upload(page: "Page", path: Path) -> None:
-    """Gives the page a photo, and waits until it is drawn."""
+    """Uploads a photo to the page, and waits until it is drawn."""
     page.set_input_files("#file", path)
     page.evaluate("editor.idle()")
 
 
 def time_page(folder: Path, moves: int) -> list[float]:
-    """Milliseconds of each slider move in the page of `folder`, worker and drawing included.
+    """Milliseconds of each slider move in a page, including the worker and the drawing.
 
     Args:
-        folder: the page's, as `export.page.write` leaves it.
-        moves: how many are timed, of the first attribute, each to another strength.
+        folder: the page, as `export.browser.write` writes it.
+        moves: number of timed moves of the first attribute, each to a different strength.
     """
     from PIL import Image
 
@@ -114,12 +114,12 @@ def time_page(folder: Path, moves: int) -> list[float]:
 
 
 def judged_edits(folder: Path, run_dir: str, count: int) -> dict[str, dict[str, float]]:
-    """The judge's mean score of each attribute in what the page downloads, at 0 and at +1.
+    """The judge's mean score of each attribute in the downloaded images, at 0 and at +1.
 
     Args:
-        folder: the page's.
+        folder: the page.
         run_dir: run with a judge.
-        count: validation photos at most that lack the attribute.
+        count: maximum number of validation photos that lack the attribute.
     """
     from cgan_tf import data
     from cgan_tf.core import artifact
@@ -144,11 +144,11 @@ def judged_edits(folder: Path, run_dir: str, count: int) -> dict[str, dict[str, 
                 images.save_png(photo, pixels)
                 upload(page, photo)
                 page.click("#reset")
-                for strength, pictures in shown.items():
+                for strength, downloads in shown.items():
                     page.evaluate("([n, s]) => editor.move(n, s)", [name, strength])
                     with page.expect_download() as download:
                         page.click("#download")
-                    pictures.append(images.decode_file(download.value.path()))
+                    downloads.append(images.decode_file(download.value.path()))
             means = [
                 float(np.mean(scorer(images.to_float(np.stack(shown[s])))[:, column]))
                 for s in (0.0, 1.0)
@@ -158,7 +158,7 @@ def judged_edits(folder: Path, run_dir: str, count: int) -> dict[str, dict[str, 
 
 
 def main() -> int:
-    """The command behind the flags; exit code 1 if an edit does not raise the judge's score."""
+    """Runs the command; exit code 1 if an edit does not raise the judge's score."""
     options = flags.FLAGS
     if options.export is None and options.run_dir is None:
         cli.require("export")
@@ -169,8 +169,10 @@ def main() -> int:
         "median_ms": float(np.median(times)),
         "p95_ms": float(np.percentile(times, 95)),
     }
-    print(f"{len(times)} slider moves: median {figures['median_ms']:.1f} ms, "
-          f"p95 {figures['p95_ms']:.1f} ms")  # fmt: skip
+    print(
+        f"{len(times)} slider moves: median {figures['median_ms']:.1f} ms, "
+        f"p95 {figures['p95_ms']:.1f} ms"
+    )
     failed = []
     if options.run_dir is not None:
         quiet.import_tensorflow()

@@ -1,18 +1,18 @@
-"""Latency, memory and size of one edited photo, in every form that the editor has.
+"""Latency, memory and size of every form of the editor, for one photo at a time.
 
     pip install -e ".[benchmarks]"
     cgan export --run_dir=RUN --formats=saved_model,tflite,page \
         --quantize=none,float16,dynamic,weight_int8,int8 --output=EXPORT
     python -m benchmarks.translate --run_dir=RUN --export=EXPORT --output=translate.json
 
-`translate` of one photo at a time: Keras (as a compiled function), the SavedModel, each .tflite
-with 1, 2 and 4 threads, and ONNX Runtime on the graph of the float32 .tflite and on one with the
-generator's own transposed convolutions. Each subject is a process of its own that waits while
-another is timed; they run in turn, and a ratio is the median over the rounds of the ratio of two
-medians of one round. Memory is the process's largest, less what it had before the model was opened;
-ONNX Runtime's is not told, since its process has converted the model.
-The device page, if the export has one, is timed in headless Chromium: a slider move, from the
-page's request to the drawn picture.
+Times `translate` in Keras (as a compiled function), the SavedModel, each .tflite file with 1, 2
+and 4 threads, and ONNX Runtime, on the graph of the float32 .tflite file and on one with the
+generator's original transposed convolutions. Each of them runs in its own process, which waits
+while another is timed; they take turns, and a ratio is the median over the rounds of the ratio of
+two medians of the same round. Memory is the peak of the process minus its memory before the model
+was opened; ONNX Runtime's is not given, since its process also converts the model. The device page,
+if the export has one, is timed in headless Chromium: a slider move, from the event to the drawn
+image.
 """
 
 import json
@@ -32,49 +32,49 @@ from cgan_tf.core.files import write_json
 
 THREADS = (1, 2, 4)
 VARIANTS = ("float32", "float16", "dynamic", "weight_int8", "int8")
-# Median of one thread's time by another's, at most.
-BARS = {"tflite_float32_1 / onnx_1": 1.0, "tflite_dynamic_1 / tflite_float32_1": 0.5}
-PAGE_BARS = {64: 20.0, 128: 60.0}  # ms a slider move, by resolution
+# Maximum ratio of two median times, each with one thread.
+LIMITS = {"tflite_float32_1 / onnx_1": 1.0, "tflite_dynamic_1 / tflite_float32_1": 0.5}
+PAGE_LIMITS = {64: 20.0, 128: 60.0}  # maximum ms per slider move, by resolution
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("run_dir", None, "Run folder that was exported.")
-flags.DEFINE_string("export", None, "Folder of its export; RUN_DIR/export if not given.")
-flags.DEFINE_integer("rounds", 7, "Turns of each subject.", lower_bound=1)
-flags.DEFINE_float("seconds", 1.0, "Length of a turn, about.", lower_bound=0.01)
+flags.DEFINE_string("run_dir", None, "Exported run folder.")
+flags.DEFINE_string("export", None, "Folder of its export; default: RUN_DIR/export.")
+flags.DEFINE_integer("rounds", 7, "Turns of each form.", lower_bound=1)
+flags.DEFINE_float("seconds", 1.0, "Approximate length of a turn, seconds.", lower_bound=0.01)
 flags.DEFINE_integer("moves", 200, "Slider moves of the page.", lower_bound=1)
 flags.DEFINE_string("output", "runs/translate.json", "JSON file of the figures.")
 
 
-# ---- subjects: each makes a function that edits one photo, inside its own process ----------------
+# ---- subjects: each returns a function that edits one photo, in its own process ------------------
 
 
 def keras(run_dir: str, export: str) -> Callable[[], None]:
-    """The run folder's models, as one compiled function of the signature's shapes."""
+    """The run folder's models, as one compiled function with the signature's shapes."""
     import tensorflow as tf
 
     from cgan_tf.editing import description
     from cgan_tf.editing.network import EditingNetwork
     from cgan_tf.export import saved_model
 
-    translator = EditingNetwork.from_run(run_dir)
-    function, specs = saved_model.endpoints(translator, 1, description.SQUARE_CROP)["translate"]
+    network = EditingNetwork.from_run(run_dir)
+    function, specs = saved_model.endpoints(network, 1, description.SQUARE_CROP)["translate"]
     compiled = tf.function(function, input_signature=specs, autograph=False)
     inputs = [tf.constant(value) for value in _inputs([spec.shape for spec in specs])]
     return lambda: compiled(*inputs)["image"].numpy()
 
 
 def saved_model(run_dir: str, export: str) -> Callable[[], None]:
-    """The SavedModel's signature."""
+    """The signature of the SavedModel."""
     from cgan_tf.editing import backends
 
-    editor = backends.open_backend(str(Path(export, "saved_model")))
-    shapes = (1, editor.resolution, editor.resolution, 3), (1, len(editor.attributes))
+    backend = backends.open_backend(str(Path(export, "saved_model")))
+    shapes = (1, backend.resolution, backend.resolution, 3), (1, len(backend.attributes))
     image, strengths = _inputs(shapes)
-    return lambda: editor.translate(image, strengths)
+    return lambda: backend.translate(image, strengths)
 
 
 def tflite(run_dir: str, export: str, variant: str, threads: int) -> Callable[[], None]:
-    """A .tflite file's signature."""
+    """The signature of a .tflite file."""
     from ai_edge_litert.interpreter import Interpreter
 
     path = Path(export, f"translator_{variant}.tflite")
@@ -87,7 +87,7 @@ def tflite(run_dir: str, export: str, variant: str, threads: int) -> Callable[[]
 
 
 def onnx(run_dir: str, export: str, threads: int, transposed: bool = False) -> Callable[[], None]:
-    """ONNX Runtime on the graph of the float32 file, or of one that is not made for TFLite."""
+    """ONNX Runtime on the graph of the float32 file, or on one without the form for devices."""
     import onnxruntime
 
     content = _plain_tflite(run_dir) if transposed else _exported(export)
@@ -106,7 +106,7 @@ def _exported(export: str) -> bytes:
 
 
 def _plain_tflite(run_dir: str) -> bytes:
-    """The translation without the form for devices."""
+    """A float32 .tflite file without the form for devices."""
     import tempfile
 
     from cgan_tf.editing.network import EditingNetwork
@@ -121,7 +121,7 @@ def _plain_tflite(run_dir: str) -> bytes:
 
 
 def _to_onnx(content: bytes) -> bytes:
-    """The signature `translate` of a .tflite file, which the converter reads as the only graph."""
+    """Converts the signature `translate` of a .tflite file, made the file's only graph."""
     import tempfile
 
     import tf2onnx
@@ -138,14 +138,14 @@ def _to_onnx(content: bytes) -> bytes:
         path = Path(folder, "translate.tflite")
         path.write_bytes(tflite.pack(model))
         with quiet.native_stderr_held(), warnings.catch_warnings():
-            # The converter's own: TensorFlow's interpreter is going away.
+            # Raised by the converter: TensorFlow deprecates its interpreter.
             warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
             converted, _ = tf2onnx.convert.from_tflite(str(path), opset=17)
     return converted.SerializeToString()
 
 
 def _inputs(shapes) -> list:
-    """An image in [-1, 1] or strengths, by the shape."""
+    """Random images or strengths in [-1, 1] of these shapes."""
     import numpy as np
 
     draw = np.random.default_rng(0)
@@ -153,7 +153,7 @@ def _inputs(shapes) -> list:
 
 
 def subjects(export: Path) -> dict[str, tuple[str, dict]]:
-    """Name, maker and options of all that can be timed of an export."""
+    """Name, function and options of everything that can be timed in an export."""
     found = {"keras": ("keras", {})}
     if (export / "saved_model").exists():
         found["saved_model"] = ("saved_model", {})
@@ -170,7 +170,7 @@ def subjects(export: Path) -> dict[str, tuple[str, dict]]:
 
 
 def size(export: Path, name: str) -> int | None:
-    """Bytes of the file or folder behind a subject, None where it has none of its own."""
+    """Size of a subject's file or folder in bytes, None if it has none of its own."""
     kind, _, rest = name.partition("_")
     if kind == "tflite":
         return (export / f"translator_{rest.rpartition('_')[0]}.tflite").stat().st_size
@@ -184,7 +184,7 @@ def size(export: Path, name: str) -> int | None:
 
 
 def prepare(maker: str, arguments: tuple, options: dict) -> tuple[Callable, dict]:
-    """A subject's call, warmed up, and the memory that it needed; runs in the subject's process."""
+    """A subject's call, warmed up, and the memory it took; runs in the subject's process."""
     quiet.import_tensorflow()
     before = peak_mib()
     call = globals()[maker](*arguments, **options)
@@ -197,7 +197,7 @@ def _export() -> Path:
 
 
 def measure() -> tuple[dict[str, list[list[float]]], dict[str, dict]]:
-    """Seconds by subject, turn and call, and each subject's facts."""
+    """Seconds by subject, turn and call, and facts about each subject."""
     running: dict[str, subprocesses.Subject] = {}
     facts: dict[str, dict] = {}
     arguments = (FLAGS.run_dir, str(_export()))
@@ -219,7 +219,7 @@ def measure() -> tuple[dict[str, list[list[float]]], dict[str, dict]]:
 
 
 def ratio(turns: dict, name: str, other: str) -> float | None:
-    """Median over the rounds of one subject's median by the other's; None if one was not timed."""
+    """Median over rounds of the ratio of two subjects' medians; None if one was not timed."""
     if name not in turns or other not in turns:
         return None
     pairs = zip(turns[name], turns[other], strict=True)
@@ -234,7 +234,7 @@ def quantiles(seconds: list[float]) -> dict[str, float]:
 
 
 def time_page() -> dict[str, float] | None:
-    """A slider move of the page, ms; None if the export has no page."""
+    """Time of a slider move in the page, ms; None if the export has no page."""
     folder = _export() / "page"
     if not folder.exists():
         return None
@@ -245,7 +245,7 @@ def time_page() -> dict[str, float] | None:
 
 
 def table(turns: dict, facts: dict) -> list[str]:
-    """The lines of the report; adds the figures to `facts`."""
+    """The lines of the report; adds the times to `facts`."""
     lines = [f"{'':24}{'median ms':>11}{'p95 ms':>9}{'memory MiB':>12}{'MB':>8}"]
     for name, fact in facts.items():
         if fact["failure"]:
@@ -262,29 +262,29 @@ def table(turns: dict, facts: dict) -> list[str]:
 def main() -> None:
     cli.require("run_dir")
     if not (_export() / "report.json").exists():
-        raise UserError(f"--export={_export()}: holds no export; make it with cgan export")
+        raise UserError(f"--export={_export()}: contains no export; create one with cgan export")
     turns, facts = measure()
     print("\n".join(table(turns, facts)), flush=True)
     missed = []
-    ratios = {name: ratio(turns, *name.split(" / ")) for name in BARS}
+    ratios = {name: ratio(turns, *name.split(" / ")) for name in LIMITS}
     for name, value in ratios.items():
         if value is not None:
-            met = value <= BARS[name]
-            print(f"{name}: {value:.3f} (bar {BARS[name]:g}: {'met' if met else 'MISSED'})")
+            met = value <= LIMITS[name]
+            print(f"{name}: {value:.3f} (limit {LIMITS[name]:g}: {'met' if met else 'MISSED'})")
             missed += [] if met else [name]
     page = time_page()
     if page:
         resolution = json.loads((_export() / "model.json").read_text())["resolution"]
-        bar = PAGE_BARS.get(resolution)
-        met = bar is None or page["median_ms"] <= bar
-        says = f" (bar {bar:g}: {'met' if met else 'MISSED'})" if bar else ""
+        limit = PAGE_LIMITS.get(resolution)
+        met = limit is None or page["median_ms"] <= limit
+        result = f" (limit {limit:g}: {'met' if met else 'MISSED'})" if limit else ""
         print(
             f"page, a slider move at {resolution} px: {page['median_ms']:.1f} ms, "
-            f"p95 {page['p95_ms']:.1f} ms{says}"
+            f"p95 {page['p95_ms']:.1f} ms{result}"
         )
         missed += [] if met else ["page"]
     write_json(
-        Path(FLAGS.output), {"subjects": facts, "ratios": ratios, "page": page, "bars": BARS}
+        Path(FLAGS.output), {"subjects": facts, "ratios": ratios, "page": page, "limits": LIMITS}
     )
     print(f"written: {FLAGS.output}")
     if missed:

@@ -82,7 +82,7 @@ class Edits:
         self.unmeasured = [name for name in reference.attributes if name not in self.rows]
         self._before, self._after = self._scores(reference)
 
-    def measure(self, editor: Backend) -> dict[str, Any]:
+    def measure(self, backend: Backend) -> dict[str, Any]:
         """The figures for `verdict`, as plain JSON values.
 
         Per attribute: n, the change in the target and the leakage, the same for Keras, `kept`, the
@@ -90,7 +90,7 @@ class Edits:
         `agreement` is the share of all predictions on edited photos that are on the same side of
         0.5 as Keras's.
         """
-        before, after = self._scores(editor)
+        before, after = self._scores(backend)
         attributes, same = {}, []
         for name in self.rows:
             exported = self._figures(name, before, after)
@@ -113,17 +113,17 @@ class Edits:
             "unmeasured": self.unmeasured,
         }
 
-    def _scores(self, editor: Backend) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def _scores(self, backend: Backend) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Scores `[N, L]` of the reconstructions, and `[n, L]` of the edits of each attribute."""
-        latent = parity.run_batched(editor, "encode", {"image": self.image})
-        count = len(editor.attributes)
+        latent = parity.run_batched(backend, "encode", {"image": self.image})
+        count = len(backend.attributes)
 
         def score(rows: np.ndarray, strengths: np.ndarray) -> np.ndarray:
             given = np.repeat(np.float32(strengths)[None], len(rows), axis=0)
             inputs = {"latent": latent[rows], "strengths": given}
-            return batched(self.scorer.score, parity.run_batched(editor, "generate", inputs))
+            return batched(self.scorer.score, parity.run_batched(backend, "generate", inputs))
 
-        one_hot = dict(zip(editor.attributes, np.eye(count), strict=True))
+        one_hot = dict(zip(backend.attributes, np.eye(count), strict=True))
         before = score(np.arange(len(latent)), np.zeros(count))
         return before, {name: score(rows, one_hot[name]) for name, rows in self.rows.items()}
 

@@ -70,12 +70,12 @@ def make_inputs(reference: Backend, image: np.ndarray, z_dim: int, prior: str, s
     )
 
 
-def run_batched(editor: Backend, signature: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
+def run_batched(backend: Backend, signature: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
     """The signature's output for all rows, computed `BATCH` rows at a time."""
     count = len(next(iter(inputs.values())))
     return np.concatenate(
         [
-            editor.run(
+            backend.run(
                 signature,
                 **{name: value[start : start + BATCH] for name, value in inputs.items()},
             )
@@ -145,7 +145,7 @@ def verdict(figures: dict[str, dict[str, Any]], bounds: Bounds) -> str | None:
     return None
 
 
-def latency(editor: Backend, inputs: Inputs, signatures: Sequence[str]) -> dict[str, float]:
+def latency(backend: Backend, inputs: Inputs, signatures: Sequence[str]) -> dict[str, float]:
     """Median time of one call with one row, in ms, by signature; includes the Python call."""
     milliseconds = {}
     for signature in signatures:
@@ -153,7 +153,7 @@ def latency(editor: Backend, inputs: Inputs, signatures: Sequence[str]) -> dict[
         seconds = []
         for _ in range(WARM_UP + TIMED):
             start = time.perf_counter()
-            editor.run(signature, **row)
+            backend.run(signature, **row)
             seconds.append(time.perf_counter() - start)
         milliseconds[signature] = 1e3 * float(np.median(seconds[WARM_UP:]))
     return milliseconds

@@ -101,9 +101,9 @@ def build_saved_model(source: Source, output: Path) -> Entry:
     bounds = BOUNDS["none"]
     measured = {}
     if reason is None:
-        editor = SavedModelBackend(path)
+        backend = SavedModelBackend(path)
         signatures = saved_model.FLOAT_SIGNATURES
-        measured = parity.compare(source.reference, editor, source.inputs, signatures)
+        measured = parity.compare(source.reference, backend, source.inputs, signatures)
         reason = parity.verdict(measured, bounds)
     size = sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
     facts = {"bytes": size, "weight_bytes": expected, "bound": bounds.max_difference}
@@ -159,18 +159,18 @@ def _check_tflite(network: EditingNetwork, content: bytes, quantize: str) -> str
 
 
 def _measure_tflite(
-    source: Source, editor: TFLiteBackend, bounds: parity.Bounds
+    source: Source, backend: TFLiteBackend, bounds: parity.Bounds
 ) -> tuple[Entry, str | None]:
     """The variant's figures, and the reason if they are out of bounds."""
     signatures = saved_model.DEVICE_SIGNATURES
-    compared = parity.compare(source.reference, editor, source.inputs, signatures)
+    compared = parity.compare(source.reference, backend, source.inputs, signatures)
     measured = {
         "signatures": compared,
-        "milliseconds": parity.latency(editor, source.inputs, signatures),
+        "milliseconds": parity.latency(backend, source.inputs, signatures),
     }
     reason = parity.verdict(compared, bounds)
     if all(figure["finite"] for figure in compared.values()):
-        measured["edits"] = source.edits.measure(editor)
+        measured["edits"] = source.edits.measure(backend)
         reason = reason or gates.verdict(measured["edits"])
     return measured, reason
 
