@@ -4,12 +4,13 @@
 
 Writes the run's editor as a SavedModel, serves it with `cgan serve` on 127.0.0.1, and sends
 requests of every kind over gRPC and HTTP, some of them invalid. Each answer is compared with the
-Keras model's, and the error code of each invalid request with the expected one. First a single client
-sends one request at a time, then all clients send at once, while the server's memory is monitored.
-At the end, SIGTERM arrives while requests are in flight. Exit code 1 if an answer is wrong or
-missing, if memory grows (the last quarter's median is more than 2 % above the second's), or if all
-clients together achieve less than three times the throughput of one. The clients run in their own
-processes; on few cores their cost, the same in both cases, hides some of the gain from batching.
+Keras model's, and the error code of each invalid request with the expected one. First a single
+client sends one request at a time, then all clients send at once, while the server's memory is
+monitored. At the end, SIGTERM arrives while requests are in flight. Exit code 1 if an answer is
+wrong or missing, if memory grows (the last quarter's median is more than 2 % above the second's),
+or if all clients together achieve less than three times the throughput of one. The clients run in
+their own processes; on few cores their cost, the same in both cases, hides some of the gain from
+batching.
 """
 
 import base64
@@ -426,9 +427,8 @@ def stop_under_load(server: Server, processes: ClientProcesses, numbers: list[in
     processes.start([[number] for number in numbers])
     all_waiting = False
     while processes.busy() and not all_waiting:
-        all_waiting = server.metric("serving_in_flight_requests") > len(
-            numbers
-        )  # includes this request for the metric
+        # The request for the metric counts too.
+        all_waiting = server.metric("serving_in_flight_requests") > len(numbers)
     server.process.send_signal(signal.SIGTERM)
     results = processes.results()
     code = server.process.wait(timeout=120)
@@ -511,7 +511,8 @@ def print_table(figures: dict) -> None:
         )
     memory, end = figures["many"]["memory_mib"], figures["stop"]
     print(
-        f"throughput of all clients / of one at a time: {figures['ratio']:.2f} (at least {MIN_SPEEDUP:g})"
+        f"throughput of all clients / of one at a time: {figures['ratio']:.2f} "
+        f"(at least {MIN_SPEEDUP:g})"
     )
     print(
         f"memory: {memory[0]:.0f} to {memory[-1]:.0f} MiB, last quarter / second "
