@@ -28,7 +28,7 @@ EPSILON = 1e-8
 # What to use instead of ImageNet's weights, by the flag that requests them.
 IMAGENET_REMEDIES = {
     "--regressor_vgg_weights": "give a file, or none",
-    "--inversion_perceptual": "take --inversion_perceptual=regressor",
+    "--inversion_perceptual": "use --inversion_perceptual=regressor",
 }
 
 

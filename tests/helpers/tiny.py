@@ -1,4 +1,4 @@
-"""The tests' tiny chain: its options, a narrow VGG16, and a way to die at a chosen step."""
+"""The tests' tiny run: its options, a narrow VGG16, and a way to die at a chosen step."""
 
 import json
 from collections.abc import Callable
@@ -17,8 +17,9 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.options import resolve
 from cgan_tf.core.run_folder import RunFolder, StageFolder
 from cgan_tf.stages import directions, gan, inversion, regressor
+from cgan_tf.training import checkpoint as checkpoint_module
 
-VGG16 = keras.applications.VGG16  # the real one, whatever a test puts in its place
+VGG16 = keras.applications.VGG16  # the real one, also where a test has replaced it
 STAGES = {
     "gan": gan.run,
     "regressor": regressor.run,
@@ -62,7 +63,7 @@ def slim_vgg16(
     weights: str | None = "imagenet",
     input_shape: tuple | None = None,
 ) -> keras.Model:
-    """VGG16's graph and names of layers with few channels but where the regressor's head looks."""
+    """VGG16 with few channels, except in the layers that the regressor's head uses."""
     assert not include_top and weights is None
     x = inputs = keras.Input(input_shape or (None, None, 3))
     for block, widths in enumerate(
@@ -77,7 +78,7 @@ def slim_vgg16(
 
 
 class Chain(NamedTuple):
-    """A finished run of the four training stages, made with `slim_vgg16`; not to be written to."""
+    """A finished run of the four training stages, made with `slim_vgg16`; read-only."""
 
     config: Config
     folder: RunFolder
@@ -94,7 +95,7 @@ def make_chain(path: Path, config: Config, faces: data.ImageData) -> Chain:
 
 
 def save_config(folder: RunFolder, config: Config, faces: data.ImageData) -> None:
-    """What train_main does before the first stage."""
+    """What the train command does before the first stage."""
     folder.save_config(
         config, {"name": faces.name, "size": len(faces.files), "digest": faces.digest}
     )
@@ -109,14 +110,14 @@ def interrupt(patch: pytest.MonkeyPatch, checkpoint: int, kill: int) -> None:
 
     The options must ask for a checkpoint after every step (checkpoint_minutes=1e-9).
     """
-    save = checkpoint.save_checkpoint
+    save = checkpoint_module.save_checkpoint
 
     def save_or_die(folder: Path, parts: dict, facts: dict) -> Path:
         if facts["step"] == kill:
             raise Killed
         return save(folder, parts, facts) if facts["step"] == checkpoint else folder
 
-    patch.setattr(checkpoint, "save_checkpoint", save_or_die)
+    patch.setattr(checkpoint_module, "save_checkpoint", save_or_die)
 
 
 def final_state(stage: StageFolder) -> dict[str, np.ndarray]:
@@ -136,7 +137,7 @@ def assert_equal_state(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -
 
 
 def listing(path: Path) -> list[str]:
-    """Every file under a folder, hidden ones too, and every empty folder."""
+    """Every file under a folder, including hidden ones, and every empty folder."""
     return sorted(
         str(entry.relative_to(path))
         for entry in path.rglob("*")
@@ -145,7 +146,7 @@ def listing(path: Path) -> list[str]:
 
 
 def snapshot(path: Path) -> dict[str, tuple[int, bytes]]:
-    """The time of change and the content of every file under a folder."""
+    """The modification time and the content of every file under a folder."""
     return {
         name: ((path / name).stat().st_mtime_ns, (path / name).read_bytes())
         for name in listing(path)

@@ -1,4 +1,4 @@
-"""cgan_tf.networks.equalized against Keras's layers, and what equalising does."""
+"""cgan_tf.networks.equalized against Keras's layers, and the effect of the equalization."""
 
 import keras
 import numpy as np
@@ -34,24 +34,24 @@ PAIRS = {
 }
 
 
-def repeated_and_convolved():
+def upsampling_and_convolution():
     return keras.Sequential([layers.UpSampling2D(), layers.Conv2D(7, 3, 1, "same")])
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_they_are_kerass_layers_with_scaled_weights(name):
-    ours, theirs, shape = PAIRS[name]
-    ours, theirs, x = ours(), theirs(), normal(*shape)
+def test_the_layers_equal_those_of_keras_with_scaled_weights(name):
+    make_ours, make_keras, shape = PAIRS[name]
+    ours, reference, x = make_ours(), make_keras(), normal(*shape)
     y = ours(x)
     ours.bias.assign(normal(7, seed=1))
-    theirs.build(shape)
-    theirs.set_weights([ours.kernel.numpy() * ours.scale, ours.bias.numpy()])
-    np.testing.assert_allclose(ours(x), theirs(x), atol=1e-5)
-    assert y.shape == ours.compute_output_shape(shape) == theirs(x).shape
+    reference.build(shape)
+    reference.set_weights([ours.kernel.numpy() * ours.scale, ours.bias.numpy()])
+    np.testing.assert_allclose(ours(x), reference(x), atol=1e-5)
+    assert y.shape == ours.compute_output_shape(shape) == reference(x).shape
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_weights_are_of_unit_size_and_signals_keep_hes_scale(name):
+def test_weights_have_unit_variance_and_outputs_that_of_he(name):
     layer, _, shape = PAIRS[name]
     layer = layer()
     x = normal(*(200, *shape[1:])) if name == "dense" else normal(8, 32, 32, 5)
@@ -62,20 +62,24 @@ def test_weights_are_of_unit_size_and_signals_keep_hes_scale(name):
     assert np.mean(np.square(inner)) == pytest.approx(2.0, rel=0.45)
 
 
-def test_upsampled_is_repeated_pixels_and_a_convolution():
-    ours, theirs, x = equalized.UpsampledConv2D(7), repeated_and_convolved(), normal(2, 6, 8, 5)
+def test_upsampled_convolution_equals_upsampling_and_a_convolution():
+    ours, reference, x = (
+        equalized.UpsampledConv2D(7),
+        upsampling_and_convolution(),
+        normal(2, 6, 8, 5),
+    )
     y = ours(x)
     ours.bias.assign(normal(7, seed=1))
-    theirs.build(x.shape)
-    # A transposed convolution's kernel is turned by half a turn, its channels the other way round.
+    reference.build(x.shape)
+    # The kernel of a transposed convolution is rotated by 180 degrees, with swapped channels.
     kernel = ours.kernel.numpy()[::-1, ::-1].swapaxes(2, 3) * ours.scale
-    theirs.set_weights([kernel, ours.bias.numpy()])
-    np.testing.assert_allclose(ours(x), theirs(x), atol=1e-5)
-    assert y.shape == ours.compute_output_shape(x.shape) == theirs(x).shape
+    reference.set_weights([kernel, ours.bias.numpy()])
+    np.testing.assert_allclose(ours(x), reference(x), atol=1e-5)
+    assert y.shape == ours.compute_output_shape(x.shape) == reference(x).shape
     assert ours.scale == pytest.approx(np.sqrt(2 / 45))
 
 
-def test_adam_moves_all_layers_by_the_same_share_of_their_scale():
+def test_adam_moves_each_weight_relative_to_its_layers_scale():
     layer = equalized.Dense(3)
     x = normal(4, 50)
     layer(x)
@@ -93,11 +97,13 @@ def test_pixel_norm():
     x = 5.0 * normal(2, 3, 3, 16)
     y = equalized.PixelNorm()(x).numpy()
     np.testing.assert_allclose(np.mean(np.square(y), axis=-1), 1.0, atol=1e-4)
-    assert np.all(np.sum(y * x, axis=-1) / np.linalg.norm(x, axis=-1) > 0.9999 * 4)  # same way
+    assert np.all(
+        np.sum(y * x, axis=-1) / np.linalg.norm(x, axis=-1) > 0.9999 * 4
+    )  # the same direction
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_networks_of_them(dtype):
+def test_networks_with_equalized_layers(dtype):
     g = Generator(32, 8, 4, norm="pixel", equalized_lr=True, dtype=dtype)
     d = Discriminator(32, 4, equalized_lr=True, dtype=dtype)
     image = g(normal(4, 8))

@@ -1,4 +1,4 @@
-"""cgan_tf.networks: shapes and ranges, sizes, and what each special layer computes."""
+"""cgan_tf.networks: shapes, ranges, parameter counts, and what each special layer computes."""
 
 import keras
 import numpy as np
@@ -7,15 +7,16 @@ import tensorflow as tf
 import tiny
 from keras import layers
 
-from cgan_tf.core import config as config_module
+from cgan_tf.core import options
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.presets import PRESETS
 from cgan_tf.editing import models
 from cgan_tf.networks import vgg
-from cgan_tf.networks.dcgan import SLOPE, Discriminator, Generator, MinibatchStd, level_widths
+from cgan_tf.networks.dcgan import Discriminator, Generator, MinibatchStd, level_widths
 from cgan_tf.networks.encoder import AddMean, Encoder
 
 NAMES = ("Smiling", "Eyeglasses", "Male")
-# Weights of G, D and E. Whoever changes a preset's network says so here.
+# Parameter counts of G, D and the encoder: a change of a preset's networks must be deliberate.
 SIZES = {
     "demo": (1_215_875, 694_257, 2_855_040),
     "celeba32": (371_075, 168_225, 1_026_072),
@@ -45,7 +46,7 @@ def test_channels_double_as_the_side_halves(resolution, widths):
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_shapes_and_ranges(resolution, policy):
     generator = Generator(resolution, 10, 4, dtype=policy)
-    for weight in generator.trainable_weights:  # far into the saturation
+    for weight in generator.trainable_weights:  # saturates the tanh
         weight.assign(weight.numpy() * 30)
     fakes = generator(10 * normal(4, 10), training=True)
     assert fakes.shape == (4, resolution, resolution, 3) and fakes.dtype == tf.float32
@@ -54,13 +55,12 @@ def test_shapes_and_ranges(resolution, policy):
         discriminator = Discriminator(resolution, 4, norm=norm, dtype=policy)
         logits = discriminator(fakes, training=True)
         assert logits.shape == (4, 1) and logits.dtype == tf.float32
-    for residual in (False, True):
-        latent = Encoder(resolution, (10,), 4, residual, dtype=policy)(fakes, training=True)
-        assert latent.shape == (4, 10) and latent.dtype == tf.float32
+    latent = Encoder(resolution, (10,), 4, dtype=policy)(fakes, training=True)
+    assert latent.shape == (4, 10) and latent.dtype == tf.float32
     assert {weight.dtype for weight in generator.weights} == {"float32"}
 
 
-def test_the_network_follows_from_the_resolution():
+def test_the_number_of_levels_depends_on_the_resolution():
     for resolution, levels in ((32, 3), (64, 4), (128, 5)):
         convolutions = [
             layer.output.shape[1:]
@@ -73,7 +73,7 @@ def test_the_network_follows_from_the_resolution():
         ]
 
 
-def test_batch_norm_where_it_was_asked_for():
+def test_batch_norm_is_where_it_was_requested():
     def norms(model):
         return sum(isinstance(layer, layers.BatchNormalization) for layer in model.layers)
 
@@ -82,24 +82,24 @@ def test_batch_norm_where_it_was_asked_for():
     assert norms(Generator(64, 8, 4)) == 4
 
 
-@pytest.mark.parametrize("preset", config_module.PRESETS)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_sizes_are_pinned_for_every_preset(preset):
-    config = config_module.make(preset, {"data_dir": "photos"})
+    config = options.resolve(options.make(preset, {"data_dir": "photos"}))
     generator = models.build_generator(config)
     discriminator = Discriminator(
         config.resolution, config.gan.width, config.gan.d_norm, config.gan.minibatch_std
     )
-    generator.space = config_module.space(config)
+    generator.space = config.inversion.space
     encoder = Encoder(config.resolution, generator.latent_shape, config.inversion.width)
     sizes = tuple(model.count_params() for model in (generator, discriminator, encoder))
     assert SIZES[preset] == sizes
 
 
-def test_no_preset_without_a_pin_and_no_pin_without_a_preset():
-    assert set(SIZES) == set(config_module.PRESETS)
+def test_every_preset_has_a_parameter_count():
+    assert set(SIZES) == set(PRESETS)
 
 
-def test_the_size_of_a_small_generator_is_the_sum_of_its_layers():
+def test_the_parameter_counts_are_the_sums_over_the_layers():
     dense, first, second, last = 10 * 16 * 16, 16 * 8 * 16, 8 * 4 * 16, 4 * 3 * 16 + 3
     assert Generator(32, 10, 4).count_params() == dense + first + second + last + 4 * (16 + 8 + 4)
     convolutions = (3 * 4 + 4 * 8 + 8 * 16) * 16 + (4 + 8 + 16)
@@ -115,7 +115,7 @@ def test_the_uniform_prior():
     assert z.mean() == pytest.approx(0, abs=0.01) and z.var() == pytest.approx(1 / 3, abs=0.005)
 
 
-def test_the_normal_prior_and_its_seeds():
+def test_the_normal_prior_depends_on_the_seed():
     generator = Generator(32, 100, 4)
     seed = keras.random.SeedGenerator(0)
     first, second = (generator.sample_prior(2000, seed).numpy() for _ in range(2))
@@ -127,17 +127,17 @@ def test_the_normal_prior_and_its_seeds():
 
 
 def test_minibatch_std_closed_form():
-    # Two images, 1 px, 2 channels: deviations 1 and 2, their mean 1.5 on both.
+    # Two images, 1 px, 2 channels: standard deviations 1 and 2, with a mean of 1.5 for both.
     x = tf.constant([[[[1.0, 0.0]]], [[[3.0, 4.0]]]])
     y = MinibatchStd(group=2)(x)
     np.testing.assert_allclose(y, [[[[1.0, 0.0, 1.5]]], [[[3.0, 4.0, 1.5]]]], rtol=1e-6)
-    # The first four of eight images are a group, and the last four.
+    # Of eight images, the first four and the last four are a group.
     x = normal(8, 3, 3, 5)
     y = MinibatchStd(group=4)(tf.constant(x)).numpy()
     np.testing.assert_array_equal(y[..., :5], x)
     for group in (slice(0, 4), slice(4, 8)):
-        wanted = x[group].std(axis=0).mean()
-        np.testing.assert_allclose(y[group, :, :, 5], wanted, rtol=1e-5)
+        expected = x[group].std(axis=0).mean()
+        np.testing.assert_allclose(y[group, :, :, 5], expected, rtol=1e-5)
     assert not np.isclose(y[0, 0, 0, 5], y[4, 0, 0, 5], rtol=1e-3)
 
 
@@ -155,12 +155,12 @@ def test_minibatch_std_gradient():
     x = tf.Variable(values.astype(np.float32))
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(MinibatchStd(group=2)(x)[..., 1])
-    # sd = |a - b| / 2, on both images: d(2 sd)/da = sign(a - b).
+    # std = |a - b| / 2 for both images: d(2 std)/da = sign(a - b).
     sign = np.sign(values[0] - values[1]).item()
     np.testing.assert_allclose(tape.gradient(loss, x).numpy().ravel(), [sign, -sign], rtol=1e-5)
 
 
-def test_minibatch_std_is_float32_inside():
+def test_minibatch_std_preserves_the_dtype():
     x = tf.constant(normal(4, 2, 2, 3) * 1e-3 + 100, tf.bfloat16)
     assert MinibatchStd(dtype="bfloat16")(x).dtype == tf.bfloat16
 
@@ -179,37 +179,7 @@ def test_the_encoder_adds_the_mean_latent():
     assert any(weight is encoder.add_mean.mean for weight in encoder.weights)
 
 
-def test_the_size_of_a_small_residual_encoder_is_the_sum_of_its_layers():
-    shortcuts = 3 * 4 + 4 * 8 + 8 * 16
-    first, second = 16 * shortcuts, 9 * (4 * 4 + 8 * 8 + 16 * 16)
-    norms = 3 * 4 * (4 + 8 + 16)  # each of three has four numbers a channel
-    dense = (4 * 4 * 16 + 1) * 24 + (24 + 1) * 6 + 6
-    assert Encoder(32, (6,), 4, True).count_params() == shortcuts + first + second + norms + dense
-
-
-def test_with_no_weight_in_its_second_convolutions_only_the_shortcuts_are_left():
-    encoder = Encoder(32, (6,), 4, True)
-    photos = images(3, 32)
-    whole = encoder(photos, training=False).numpy()
-    x = tf.constant(photos)
-    for layer in encoder.layers:
-        if isinstance(layer, layers.Conv2D) and layer.kernel_size == (3, 3):
-            layer.kernel.assign(tf.zeros_like(layer.kernel))
-        if isinstance(layer, layers.Conv2D) and layer.kernel_size == (1, 1):
-            x = tf.nn.avg_pool2d(x, 2, 2, "VALID") @ layer.kernel[0, 0]
-            x = x / np.sqrt(1 + 1e-3)  # batch norm as it begins
-            x = tf.nn.leaky_relu(x, SLOPE)
-    x = tf.reshape(x, (3, -1))
-    for layer in encoder.layers:
-        if isinstance(layer, layers.Dense):
-            x = x @ layer.kernel + layer.bias
-            x = x if layer.name == "offset" else tf.nn.leaky_relu(x, SLOPE)
-    alone = encoder(photos, training=False).numpy()
-    np.testing.assert_allclose(alone, x, rtol=1e-3, atol=1e-4)
-    assert np.abs(whole - alone).max() > 1e-2
-
-
-def test_a_fresh_add_mean_changes_nothing():
+def test_a_new_add_mean_layer_is_the_identity():
     np.testing.assert_array_equal(AddMean()(normal(2, 5)), normal(2, 5))
 
 
@@ -218,12 +188,12 @@ def test_a_fresh_add_mean_changes_nothing():
 
 @pytest.fixture(scope="module")
 def backbone():
-    """The real thing: 15 million weights."""
+    """The real VGG16: 15 million weights."""
     keras.utils.set_random_seed(0)
     return vgg.build_backbone()
 
 
-def test_features_are_those_of_relu1_2_to_relu4_3(backbone):
+def test_the_feature_layers_are_relu1_2_to_relu4_3(backbone):
     operations = [output._keras_history.operation for output in backbone.outputs]
     assert [operation.name for operation in operations] == [
         "block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "block5_pool",
@@ -236,16 +206,16 @@ def test_features_are_those_of_relu1_2_to_relu4_3(backbone):
     assert backbone.count_params() == 14_714_688  # VGG16 without its head
 
 
-def test_the_start_from_scratch_keeps_the_signals_scale(backbone):
+def test_the_initial_weights_preserve_the_scale_of_the_signal(backbone):
     *maps, _ = backbone(normal(2, 32, 32, 3))
-    for features in maps:  # He: the mean square stays 2 x 1/2 of the input's
+    for features in maps:  # with He's initializer the mean square stays that of the input
         assert 0.1 < float(tf.reduce_mean(tf.square(features))) < 10
 
 
-def test_preprocessing_is_that_of_keras_applications():
+def test_the_preprocessing_is_that_of_keras_applications():
     photos = images(2, 8)
-    wanted = keras.applications.vgg16.preprocess_input((photos + 1) * 127.5)
-    np.testing.assert_allclose(vgg.preprocess(photos), wanted, atol=1e-4)
+    expected = keras.applications.vgg16.preprocess_input((photos + 1) * 127.5)
+    np.testing.assert_allclose(vgg.preprocess(photos), expected, atol=1e-4)
     white = vgg.preprocess(np.ones((1, 1, 1, 3), np.float32)).numpy().ravel()
     np.testing.assert_allclose(white, [255 - 103.939, 255 - 116.779, 255 - 123.68], atol=1e-4)
 
@@ -256,7 +226,7 @@ def regressor(slim_vgg):
     return vgg.Regressor(NAMES, 64, 32, 1 / 64, [0.5, 0.0, -0.5])
 
 
-def test_the_regressor_answers_with_probabilities(regressor):
+def test_the_regressor_predicts_probabilities(regressor):
     photos = images(4, 64)
     scores = regressor(photos, training=False)
     assert scores.shape == (4, 3) and scores.dtype == tf.float32
@@ -264,10 +234,10 @@ def test_the_regressor_answers_with_probabilities(regressor):
     np.testing.assert_allclose(scores, tf.sigmoid(regressor.logits(photos)), rtol=1e-6)
     maps, logits = regressor.features_and_logits(photos)
     np.testing.assert_allclose(logits, regressor.logits(photos), rtol=1e-6)
-    assert [m.shape[1] for m in maps] == [32, 16, 8, 4]  # what VGG16 sees, not the photo
+    assert [m.shape[1] for m in maps] == [32, 16, 8, 4]  # of VGG16's input, not of the photo
 
 
-def test_the_offsets_are_taken_off_the_logits(regressor):
+def test_the_offsets_are_subtracted_from_the_logits(regressor):
     plain = vgg.Regressor(NAMES, 64, 32, 1 / 64)
     plain.set_weights(regressor.get_weights())
     photos = images(2, 64)
@@ -276,21 +246,21 @@ def test_the_offsets_are_taken_off_the_logits(regressor):
     )
 
 
-def test_vgg_sees_photos_averaged_down_and_scaled(regressor):
+def test_the_input_of_vgg16_is_averaged_down_and_scaled(regressor):
     photos = images(2, 64)
     seen = regressor.backbone_input(photos).numpy()
     smaller = photos.reshape(2, 32, 2, 32, 2, 3).mean(axis=(2, 4))
     np.testing.assert_allclose(seen, vgg.preprocess(smaller).numpy() / 64, atol=1e-5)
 
 
-def test_dropout_only_while_training(regressor):
+def test_dropout_is_used_only_in_training(regressor):
     photos = images(1, 64)
-    still = regressor.logits(photos).numpy()
-    np.testing.assert_array_equal(regressor.logits(photos), still)
-    assert not np.array_equal(regressor.logits(photos, training=True), still)
+    expected = regressor.logits(photos).numpy()
+    np.testing.assert_array_equal(regressor.logits(photos), expected)
+    assert not np.array_equal(regressor.logits(photos, training=True), expected)
 
 
-def test_half_precision_answers_in_float32(slim_vgg):
+def test_half_precision_predicts_in_float32(slim_vgg):
     model = vgg.Regressor(NAMES, 32, 32, 1 / 64, dtype="mixed_bfloat16")
     assert model.backbone.get_layer("block1_conv1").compute_dtype == "bfloat16"
     assert model(images(2, 32), training=False).dtype == tf.float32
@@ -302,7 +272,7 @@ def test_half_precision_answers_in_float32(slim_vgg):
 # The perceptual distance.
 
 
-def test_the_distance_is_zero_on_equal_images_symmetric_and_one_per_image(regressor):
+def test_the_distance_is_symmetric_zero_for_equal_images_and_per_image(regressor):
     perceptual = vgg.Perceptual(regressor)
     x, y = images(3, 64), images(3, 64, seed=1)
     np.testing.assert_array_equal(perceptual(x, x), np.zeros(3))
@@ -314,45 +284,32 @@ def test_the_distance_is_zero_on_equal_images_symmetric_and_one_per_image(regres
 
 def test_channels_are_normalized_to_unit_length(regressor):
     maps = [normal(2, 3, 3, 4, seed=seed) * 10 for seed in range(4)]
-    perceptual = vgg.Perceptual(regressor, weights=(1.0, 0.25, 4.0, 0.0))
-    lengths = [np.linalg.norm(m, axis=-1) for m in perceptual.normalize(maps)]
-    for length, weight in zip(lengths, (1.0, 0.25, 4.0, 0.0), strict=True):
-        np.testing.assert_allclose(length, weight**0.5, rtol=1e-6)
-    # So the brightness of a map does not count.
-    louder = [m * 7 for m in maps]
-    for one, two in zip(perceptual.normalize(maps), perceptual.normalize(louder), strict=True):
+    perceptual = vgg.Perceptual(regressor)
+    for normalized in perceptual.normalize(maps):
+        np.testing.assert_allclose(np.linalg.norm(normalized, axis=-1), 1.0, rtol=1e-6)
+    # So the scale of a map does not matter.
+    scaled = [m * 7 for m in maps]
+    for one, two in zip(perceptual.normalize(maps), perceptual.normalize(scaled), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5)
-    # Where nothing is active there is no direction, and no NaN.
+    # Where all channels are zero, the result is zero, not NaN.
     np.testing.assert_array_equal(perceptual.normalize([m * 0 for m in maps])[0], maps[0] * 0)
 
 
 def test_the_distance_closed_form(regressor):
-    perceptual = vgg.Perceptual(regressor, weights=(1.0, 2.0, 0.5, 0.0))
+    perceptual = vgg.Perceptual(regressor)
     east, north, west = ([[[[1.0, 0.0]]]], [[[[0.0, 3.0]]]], [[[[-2.0, 0.0]]]])
     x = perceptual.normalize([tf.constant(east)] * 4)
     y = perceptual.normalize([tf.constant(m) for m in (north, west, east, west)])
     # |e - n|^2 = 2, |e - w|^2 = 4.
-    np.testing.assert_allclose(perceptual.between(x, y), [1.0 * 2 + 2.0 * 4], rtol=1e-6)
+    np.testing.assert_allclose(perceptual.between(x, y), [2 + 4 + 0 + 4], rtol=1e-6)
     # The mean over positions, the sum over channels.
     wide = tf.constant([[[[1.0, 0.0], [1.0, 0.0]]]])
     half = tf.constant([[[[1.0, 0.0], [0.0, 1.0]]]])
     x, y = (perceptual.normalize([m] * 4) for m in (wide, half))
-    np.testing.assert_allclose(perceptual.between(x, y), [(1.0 + 2.0 + 0.5) * 2 / 2], rtol=1e-6)
+    np.testing.assert_allclose(perceptual.between(x, y), [4 * 2 / 2], rtol=1e-6)
 
 
-def test_the_layers_weights_add_up(regressor):
-    x, y = images(2, 64), images(2, 64, seed=1)
-
-    def distance(*weights):
-        return vgg.Perceptual(regressor, weights=weights)(x, y).numpy()
-
-    single = [distance(*row) for row in np.eye(4)]
-    assert all((part > 0).all() for part in single)
-    wanted = 0.5 * single[0] + 2 * single[1] + 3 * single[3]
-    np.testing.assert_allclose(distance(0.5, 2.0, 0.0, 3.0), wanted, rtol=1e-5)
-
-
-def test_another_backbone_takes_the_regressors_place(regressor):
+def test_another_backbone_can_replace_the_regressors(regressor):
     other = vgg.build_backbone()
     x, y = images(2, 64), images(2, 64, seed=1)
     perceptual = vgg.Perceptual(regressor, other)
@@ -366,7 +323,7 @@ def test_another_backbone_takes_the_regressors_place(regressor):
 
 
 def slim_with_known_weights(include_top, weights, **options):
-    """A stand-in for the download: every kernel and bias holds its own number."""
+    """A substitute for the download: every kernel and bias contains its own number."""
     assert weights in ("imagenet", None)
     model = tiny.slim_vgg16(include_top, None, **options)
     if weights == "imagenet":
@@ -374,7 +331,7 @@ def slim_with_known_weights(include_top, weights, **options):
     return model
 
 
-def test_imagenets_weights_reach_the_backbone(monkeypatch):
+def test_imagenets_weights_are_loaded_into_the_backbone(monkeypatch):
     monkeypatch.setattr(keras.applications, "VGG16", slim_with_known_weights)
     backbone = vgg.build_backbone()
     assert float(tf.reduce_max(backbone.get_layer("block1_conv1").kernel)) < 5
@@ -387,9 +344,12 @@ def test_imagenets_weights_reach_the_backbone(monkeypatch):
 
 @pytest.mark.parametrize(
     "flag, remedy",
-    [("--regressor_vgg_weights", "give a file, or none"), ("--inversion_perceptual", "take --inversion_perceptual=regressor")],
+    [
+        ("--regressor_vgg_weights", "give a file, or none"),
+        ("--inversion_perceptual", "use --inversion_perceptual=regressor"),
+    ],
 )
-def test_no_network_is_one_line(monkeypatch, flag, remedy):
+def test_a_failed_download_is_reported_in_one_line(monkeypatch, flag, remedy):
     def offline(**options):
         raise Exception("URL fetch failure on\nhttps://example.org: None -- no name")
 
@@ -397,7 +357,7 @@ def test_no_network_is_one_line(monkeypatch, flag, remedy):
     with pytest.raises(UserError) as caught:
         vgg.load_imagenet(keras.Model(), flag)
     assert str(caught.value) == (
-        f"{flag}=imagenet: the weights cannot be had (URL fetch failure on "
+        f"{flag}=imagenet: the weights are not available (URL fetch failure on "
         f"https://example.org: None -- no name); connect to the network once, or {remedy}"
     )
 
@@ -409,8 +369,8 @@ def test_weights_from_a_file(slim_vgg, tmp_path):
     source.save_weights(path)
     backbone = vgg.build_backbone()
     vgg.load_file(backbone, str(path))
-    for loaded, wanted in zip(backbone.get_weights(), source.get_weights(), strict=True):
-        np.testing.assert_array_equal(loaded, wanted)
+    for loaded, expected in zip(backbone.get_weights(), source.get_weights(), strict=True):
+        np.testing.assert_array_equal(loaded, expected)
 
 
 def missing(folder):
@@ -438,13 +398,15 @@ def other_network(folder):
 
 @pytest.mark.filterwarnings("ignore:Skipping nested container")
 @pytest.mark.parametrize("make", [missing, text, other_ending, other_network])
-def test_a_file_without_vgg16s_weights_is_one_line(slim_vgg, tmp_path, make):
+def test_a_file_without_vgg16s_weights_is_reported_in_one_line(slim_vgg, tmp_path, make):
     path = make(tmp_path)
     backbone = vgg.build_backbone()
     before = tiny.values(backbone)
     with pytest.raises(UserError) as caught:
         vgg.load_file(backbone, str(path))
     line = str(caught.value)
-    assert line.startswith(f"--regressor_vgg_weights={path}: no VGG16 weights without top (")
-    assert line.endswith("); give auto, imagenet, none or such a file") and "\n" not in line
+    assert line.startswith(
+        f"--regressor_vgg_weights={path}: not a file of VGG16 weights without top ("
+    )
+    assert line.endswith("); give such a file, or auto, imagenet or none") and "\n" not in line
     assert tiny.same(before, tiny.values(backbone))

@@ -1,4 +1,4 @@
-"""cgan_tf.networks.normalization: Keras's layer in one kernel, right in the second derivative."""
+"""cgan_tf.networks.normalization: Keras's layer, fused, and with the right second derivative."""
 
 import keras
 import numpy as np
@@ -12,20 +12,20 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def test_it_is_keras_layer_but_for_rounding():
-    images, wanted = tf.constant(normal(6, 3, 3, 4) * 2 + 1), []
+def test_the_penalized_layer_equals_that_of_keras():
+    images, results = tf.constant(normal(6, 3, 3, 4) * 2 + 1), []
     for layer in (keras.layers.BatchNormalization(), BatchNormalization(penalized=True)):
         with tf.GradientTape() as tape:
             tape.watch(images)
             outputs = layer(images, training=True)
             loss = tf.reduce_sum(outputs * normal(6, 3, 3, 4, seed=1))
         gradient = tape.gradient(loss, images)
-        wanted.append([outputs, gradient, *layer.weights, layer(images, training=False)])
-    for one, two in zip(*wanted, strict=True):
+        results.append([outputs, gradient, *layer.weights, layer(images, training=False)])
+    for one, two in zip(*results, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
 
 
-def test_the_second_derivative():
+def test_the_second_derivative_of_the_penalized_layer():
     # The penalty P(x) = |d/dx sum(tanh(bn(x)) w)|^2: its gradient against central differences.
     layer = BatchNormalization(penalized=True, dtype="float64")
     layer.build((None, 1))
@@ -54,7 +54,7 @@ def features(seed, dtype):
     return tf.cast(values, dtype)
 
 
-def passed(cls, policy, training):
+def evaluate(cls, policy, training):
     """Output, first and second gradients, and statistics after one call."""
     layer = cls(momentum=0.9, dtype=policy)
     x = features(0, layer.compute_dtype)
@@ -77,19 +77,19 @@ def passed(cls, policy, training):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("policy, tolerance", [("float32", 1e-5), ("mixed_bfloat16", 0.03)])
-def test_the_fused_layer_is_kerass(policy, tolerance, training):
-    dtype, ours = passed(BatchNormalization, policy, training)
-    wanted_dtype, wanted = passed(keras.layers.BatchNormalization, policy, training)
-    assert dtype == wanted_dtype
-    for one, two in zip(ours, wanted, strict=True):
+def test_the_fused_layer_equals_that_of_keras(policy, tolerance, training):
+    dtype, ours = evaluate(BatchNormalization, policy, training)
+    expected_dtype, expected = evaluate(keras.layers.BatchNormalization, policy, training)
+    assert dtype == expected_dtype
+    for one, two in zip(ours, expected, strict=True):
         assert np.abs(two).max() > 0.01
         np.testing.assert_allclose(one, two, atol=tolerance * np.abs(two).max())
     # The statistics are float32 in both.
-    for one, two in zip(ours[-2:], wanted[-2:], strict=True):
+    for one, two in zip(ours[-2:], expected[-2:], strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5)
 
 
-def test_a_frozen_layer_moves_no_statistics():
+def test_a_frozen_layer_does_not_update_its_statistics():
     layer = BatchNormalization()
     layer.build((6, 5, 4, 3))
     layer.trainable = False

@@ -1,5 +1,6 @@
-"""cgan_tf.networks.stylegan: each part against its formula, and the model's spaces."""
+"""cgan_tf.networks.stylegan: each layer against its formula, and the latent spaces."""
 
+import dataclasses
 import json
 
 import fake_run
@@ -12,11 +13,13 @@ import tiny
 from cgan_tf.core import artifact
 from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
+from cgan_tf.data import images
 from cgan_tf.editing import models
 from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.export import saved_model, tflite
 from cgan_tf.export import stage as export_stage
 from cgan_tf.networks import stylegan
+from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.stylegan import StyleConv, StyleGenerator
 from cgan_tf.stages import gan
 
@@ -26,7 +29,7 @@ def normal(*shape, seed=0):
 
 
 def make(style="modulated", dtype="float32", resolution=32, seed=3):
-    """A small generator whose layers all have a say: styles, noise and biases are not at 0."""
+    """A small generator in which all parts matter: no styles, noise or biases are 0."""
     keras.utils.set_random_seed(seed)
     model = StyleGenerator(resolution, 6, 8, style, dtype=dtype)
     for layer in model.convolutions:
@@ -40,17 +43,17 @@ def make(style="modulated", dtype="float32", resolution=32, seed=3):
 
 
 def images_of(model, count, seed):
-    return model.training_images(model.draw(count, keras.random.SeedGenerator(seed)))
+    return model.training_images(model.sample_inputs(count, keras.random.SeedGenerator(seed)))
 
 
 @pytest.fixture(scope="module")
 def model():
-    """For tests that only read it."""
+    """For tests that do not change it."""
     return make()
 
 
 def conv_by_image(x, kernel, up):
-    """Convolves image i with kernel i by plain convolutions."""
+    """Convolves image i with kernel i, one convolution per image."""
     outputs = []
     for image, weights in zip(x, kernel, strict=True):
         if up:
@@ -62,7 +65,7 @@ def conv_by_image(x, kernel, up):
 
 
 @pytest.mark.parametrize("up", [False, True])
-def test_the_modulated_layer_is_the_papers_with_a_kernel_for_each_image(up):
+def test_the_modulated_layer_equals_the_paper_with_a_kernel_per_image(up):
     keras.utils.set_random_seed(1)
     layer, side = StyleConv(4, "modulated", up), 10 if up else 5
     x, w, noise = normal(3, 5, 5, 7), normal(3, 6, seed=1), normal(3, side, side, 1, seed=2)
@@ -71,31 +74,31 @@ def test_the_modulated_layer_is_the_papers_with_a_kernel_for_each_image(up):
     layer.noise_scale.assign(0.7)
     style = 1 + 2 * w @ layer.affine.kernel.numpy() / np.sqrt(6)  # [N, C]
     kernel = layer.convolution.scaled_kernel().numpy()
-    axis = 4 if up else 3  # of the input's channels in [N, h, w, ., .]
+    axis = 4 if up else 3  # the input channels in [N, h, w, ., .]
     shape = [3, 1, 1, 1, 1]
     shape[axis] = 7
     kernel = kernel[None] * style.reshape(shape)
-    # A pixel of a doubled side meets a quarter of the places.
+    # After upsampling, a pixel sums over a quarter of the positions.
     squares = np.sum(kernel**2, axis=(1, 2, axis), keepdims=True) / (4 if up else 1)
     x = conv_by_image(x, np.sqrt(2) * kernel / np.sqrt(squares), up)
     x += 0.7 * noise + layer.bias.numpy()
-    wanted = np.maximum(x, 0.2 * x)
-    np.testing.assert_allclose(layer(normal(3, 5, 5, 7), w, noise), wanted, atol=2e-5)
+    expected = np.maximum(x, 0.2 * x)
+    np.testing.assert_allclose(layer(normal(3, 5, 5, 7), w, noise), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("style, up", [("modulated", True), ("modulated", False), ("adain", True)])
-def test_a_layer_keeps_the_size_of_its_signal(style, up):
+def test_a_layer_preserves_the_variance_of_its_input(style, up):
     keras.utils.set_random_seed(1)
     layer = StyleConv(64, style, up)
     side = 16 if up else 8
     y = layer(normal(16, 8, 8, 64), 30 * normal(16, 6), np.zeros((1, side, side, 1), np.float32))
     inner = y.numpy()[:, 2:-2, 2:-2]
     if style == "adain":
-        inner = inner / 60 / np.sqrt(2)  # scale and offset are the style's size
+        inner = inner / 60 / np.sqrt(2)  # scale and offset have the style's variance
     assert 0.8 < np.sqrt(np.mean(inner**2)) < 1.25
 
 
-def test_adain_gives_each_channel_the_styles_mean_and_deviation():
+def test_adain_sets_each_channels_mean_and_standard_deviation():
     keras.utils.set_random_seed(1)
     layer = StyleConv(4, "adain")
     w = normal(3, 6, seed=1)
@@ -119,7 +122,7 @@ def test_shapes_and_ranges(style, resolution, dtype):
     assert {weight.dtype for weight in model.weights} == {"float32"}
 
 
-def test_the_first_images_are_grey():
+def test_the_initial_images_are_gray():
     model = StyleGenerator(64, 32, 16)
     np.testing.assert_array_equal(model(normal(4, 32)), np.zeros((4, 64, 64, 3)))
     with tf.GradientTape() as tape:
@@ -128,21 +131,21 @@ def test_the_first_images_are_grey():
     assert min(np.abs(gradient).max() for gradient in tape.gradient(loss, kernels)) > 0
 
 
-def test_half_precision_computes_the_same(model):
+def test_half_precision_gives_almost_the_same_images(model):
     half = make(dtype="mixed_bfloat16")
     z = normal(8, 6)
     full = model(z).numpy()
     assert 1e-4 < np.abs(half(z) - full).max() < 0.15
 
 
-def test_w_depends_on_the_direction_of_z_alone(model):
+def test_w_depends_only_on_the_direction_of_z(model):
     z = normal(5, 6)
     np.testing.assert_allclose(model.mapping(3 * z), model.mapping(z), rtol=1e-4, atol=1e-5)
     assert np.abs(model.mapping(-z) - model.mapping(z)).max() > 0.1
 
 
-def test_the_mapping_learns_at_a_hundredth_of_the_rate(model):
-    """The same step of its kernel counts a hundredth of a step of another layer's."""
+def test_the_mapping_has_a_hundredth_of_the_learning_rate(model):
+    """Adam's step of its kernel has a hundredth of the usual effect."""
     dense = [layer for layer in model.mapping.layers if hasattr(layer, "kernel")]
     assert len(dense) == stylegan.MAPPING_LAYERS
     for layer in dense:
@@ -151,7 +154,7 @@ def test_the_mapping_learns_at_a_hundredth_of_the_rate(model):
     assert model.convolutions[0].affine.scale == pytest.approx(2 / np.sqrt(6), rel=1e-6)
 
 
-def test_the_same_face_from_all_spaces():
+def test_all_spaces_give_the_same_image():
     model, z = make(), normal(4, 6)
     from_z = model(z).numpy()
     w = model.mapping(z)
@@ -168,7 +171,7 @@ def test_the_same_face_from_all_spaces():
     np.testing.assert_allclose(model.from_prior(z), from_z, atol=1e-5)
 
 
-def test_each_layers_w_is_its_own():
+def test_each_layer_has_its_own_w():
     model = make()
     model.space = "ws"
     ws = np.array(model.to_space(normal(1, 6)))
@@ -179,7 +182,7 @@ def test_each_layers_w_is_its_own():
         assert np.abs(model(moved) - before).max() > 1e-3
 
 
-def test_truncation_draws_w_towards_its_mean():
+def test_truncation_moves_w_towards_its_mean():
     model, z = make(), normal(4, 6)
     mean, w = model.w_mean.numpy(), model.mapping(z).numpy()
     np.testing.assert_allclose(model.truncate(w, 0.25), 0.75 * mean + 0.25 * w, atol=1e-6)
@@ -192,7 +195,7 @@ def test_truncation_draws_w_towards_its_mean():
     np.testing.assert_allclose(model.from_prior(z, 0.0), np.repeat(mean_face, 4, 0), atol=1e-5)
 
 
-def test_the_noise_is_the_models_own_and_repeats(model):
+def test_the_noise_is_part_of_the_model(model):
     z = normal(2, 6)
     np.testing.assert_array_equal(model(z), model(z))
     silent = model.synthesize(
@@ -203,11 +206,11 @@ def test_the_noise_is_the_models_own_and_repeats(model):
         assert noise.shape == (1, side, side, 1) and 0.6 < noise.numpy().std() < 1.4
 
 
-def test_training_images_take_their_layers_from_two_latents(monkeypatch):
+def test_training_images_mix_the_styles_of_two_latents(monkeypatch):
     model = make()
     seen = []
     monkeypatch.setattr(model, "synthesize", lambda *given: seen.append(given) or given[0])
-    model.training_images(model.draw(3000, keras.random.SeedGenerator(2)))
+    model.training_images(model.sample_inputs(3000, keras.random.SeedGenerator(2)))
     ws, noise = seen[0][0].numpy(), seen[0][1]
     changes = np.any(ws[:, 1:] != ws[:, :-1], axis=2)  # [N, layers - 1]
     assert changes.sum(axis=1).max() == 1  # one crossover at most
@@ -219,25 +222,25 @@ def test_training_images_take_their_layers_from_two_latents(monkeypatch):
     assert abs(values.mean()) < 0.01 and values.std() == pytest.approx(1, abs=0.01)
 
 
-def test_training_images_are_those_of_the_seed(model):
+def test_training_images_depend_on_the_seed(model):
     images = [images_of(make(), 3, s).numpy() for s in (1, 1, 2)]
     np.testing.assert_array_equal(images[0], images[1])
     assert np.abs(images[0] - images[2]).mean() > 0.05
     assert images[0].shape == (3, 32, 32, 3)
 
 
-def test_the_running_mean_of_w():
+def test_the_moving_average_of_w():
     model = make()
     model.w_mean.assign(np.full(6, 9.0))
     seed = keras.random.SeedGenerator(2)
     w = model.mapping(model.sample_prior(4, keras.random.SeedGenerator(2))).numpy()
-    model.training_images(model.draw(4, seed))
-    wanted = 0.995 * 9.0 + 0.005 * w.mean(axis=0)
-    np.testing.assert_allclose(model.w_mean, wanted, rtol=1e-5)
+    model.training_images(model.sample_inputs(4, seed))
+    expected = 0.995 * 9.0 + 0.005 * w.mean(axis=0)
+    np.testing.assert_allclose(model.w_mean, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("style", ["modulated", "adain"])
-def test_every_weight_learns(style):
+def test_every_weight_has_a_gradient(style):
     model = make(style)
     with tf.GradientTape() as tape:
         images = images_of(model, 4, 1)
@@ -250,7 +253,7 @@ def test_every_weight_learns(style):
     assert fixed == {"w_mean", *(f"noise_{index}" for index in range(5))}
 
 
-def test_the_artifact_gives_the_same_images(model, tmp_path):
+def test_the_saved_model_gives_the_same_images(model, tmp_path):
     artifact.save_model(model, tmp_path / "model")
     loaded, z = models.load_generator(tmp_path / "model"), normal(3, 6)
     np.testing.assert_array_equal(loaded(z), model(z))
@@ -258,12 +261,14 @@ def test_the_artifact_gives_the_same_images(model, tmp_path):
     np.testing.assert_allclose(in_w(in_w.to_space(z)), model(z), atol=1e-5)
 
 
-def test_the_options_choose_the_generator():
-    style = models.build_generator(config_module.replace(Config(), gan_arch="stylegan", gan_style="adain", gan_z_dim=6, gan_width=8))
-    assert isinstance(style, StyleGenerator)
-    assert (style.resolution, style.z_dim, style.width, style.style) == (64, 6, 8, "adain")
-    assert style.convolutions[0].style == "adain"
-    assert type(models.build_generator(config_module.replace(Config(), gan_z_dim=6, gan_width=8))).__name__ == "Generator"
+def test_the_options_select_the_generator():
+    config = config_module.replace(Config(), gan_z_dim=6, gan_width=8)
+    assert isinstance(models.build_generator(config), Generator)
+    config = config_module.replace(config, gan_arch="stylegan", gan_style="adain")
+    model = models.build_generator(config)
+    assert isinstance(model, StyleGenerator)
+    assert (model.resolution, model.z_dim, model.width, model.style) == (64, 6, 8, "adain")
+    assert model.convolutions[0].style == "adain"
 
 
 # The stage.
@@ -271,21 +276,24 @@ def test_the_options_choose_the_generator():
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory, cache, faces):
-    """A finished tiny gan stage."""
-    config = tiny.make_config(cache, gan_arch="stylegan")
+    """A finished tiny gan stage of three penalized steps: one function is traced."""
+    config = tiny.make_config(cache, gan_arch="stylegan", gan_kimg=0.024, gan_penalty_interval=1)
     folder = tiny.RunFolder(tmp_path_factory.mktemp("style") / "run")
     tiny.save_config(folder, config, faces)
     gan.run(config, folder, faces)
     return config, folder
 
 
-def test_killed_and_resumed_it_ends_with_the_same_weights(stage, faces, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_a_killed_and_resumed_training_ends_with_the_same_weights(
+    stage, faces, tmp_path, monkeypatch
+):
     config, folder = stage
     again = tiny.RunFolder(tmp_path / "run")
-    config = tiny.make_config(config.cache_dir, gan_arch="stylegan", checkpoint_minutes=1e-9)
+    config = dataclasses.replace(config, checkpoint_minutes=1e-9)
     tiny.save_config(again, config, faces)
     with monkeypatch.context() as patch:
-        tiny.interrupt(patch, checkpoint=3, kill=5)
+        tiny.interrupt(patch, checkpoint=1, kill=2)
         with pytest.raises(tiny.Killed):
             gan.run(config, again, faces)
     gan.run(config, again, faces)
@@ -293,40 +301,44 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(stage, faces, tmp_path
     tiny.assert_equal_state(one, two)
 
 
-def test_the_stage_draws_truncation_and_mixing(stage):
+def test_the_stage_saves_grids_of_truncation_and_mixing(stage):
     config, folder = stage
     path = folder.stage("gan").path
     model = models.load_generator(folder.stage("gan").model)
     assert isinstance(model, StyleGenerator)
     assert not np.array_equal(model.w_mean, np.zeros(config.gan.z_dim))
     z = model.sample_prior(gan.GRID, seed=config.seed)
-    truncation, mixing = (gan.images.decode_file(path / f"{name}.png")
-                          for name in ("truncation", "mixing"))  # fmt: skip
-    np.testing.assert_array_equal(truncation, gan.draw_truncation(model, z[:8]))
-    np.testing.assert_array_equal(mixing, gan.draw_mixing(model, z[:14]))
+    truncation = images.decode_file(path / "truncation.png")
+    mixing = images.decode_file(path / "mixing.png")
+    np.testing.assert_array_equal(truncation, gan.truncation_grid(model, z[:8]))
+    np.testing.assert_array_equal(mixing, gan.mixing_grid(model, z[:14]))
     assert truncation.shape == (6 * 32, 8 * 32, 3) and mixing.shape == (8 * 32, 8 * 32, 3)
 
 
-def test_mixing_takes_coarse_layers_from_the_left(model):
+def test_mixing_uses_the_coarse_layers_of_the_left(model):
     z = normal(4, 6)
-    cells = gan.draw_mixing(model, z).reshape(3, 32, 3, 32, 3).transpose(0, 2, 1, 3, 4)
-    faces = gan.images.to_uint8(model.from_prior(z).numpy())
+    cells = gan.mixing_grid(model, z).reshape(3, 32, 3, 32, 3).transpose(0, 2, 1, 3, 4)
+    faces = images.to_uint8(model.from_prior(z).numpy())
     assert (cells[0, 0] == 255).all()
     np.testing.assert_array_equal(cells[1:, 0], faces[:2])
     np.testing.assert_array_equal(cells[0, 1:], faces[2:])
     ws = np.repeat(model.mapping(z).numpy()[3:4, None], 5, axis=1)
     ws[0, :3] = model.mapping(z)[0]  # 4, 8 and 8 px
-    wanted = gan.images.to_uint8(model.synthesize(ws, model.noise).numpy())[0]
-    assert np.abs(cells[1, 2].astype(int) - wanted).max() <= 1
+    expected = images.to_uint8(model.synthesize(ws, model.noise).numpy())[0]
+    assert np.abs(cells[1, 2].astype(int) - expected).max() <= 1
 
 
 # The stages after it.
 
 
-def test_the_editor_works_and_is_exported_in_every_space(tmp_path):
-    """In ws, the richest; the SavedModel and the TFLite file must give Keras's images."""
+def test_an_editor_in_ws_works_and_can_be_exported(tmp_path):
+    """The SavedModel and the TFLite file must give Keras's images."""
     config = fake_run.make_config(
-        tmp_path / "cache", gan_arch="stylegan", inversion_space="ws", export_truncation=0.7, export_quantize=("none",)
+        tmp_path / "cache",
+        gan_arch="stylegan",
+        inversion_space="ws",
+        export_truncation=0.7,
+        export_quantize=("none",),
     )
     folder = fake_run.make_run(tmp_path / "run", config)
     editor = EditingNetwork.from_run(folder.path)
@@ -337,9 +349,7 @@ def test_the_editor_works_and_is_exported_in_every_space(tmp_path):
         editor.generate(latent, strengths), editor.generator(moved), atol=1e-5
     )
     z = normal(2, 24)
-    np.testing.assert_allclose(
-        editor.sample(z), editor.generator.from_prior(z, 0.7), atol=1e-6
-    )
+    np.testing.assert_allclose(editor.sample(z), editor.generator.from_prior(z, 0.7), atol=1e-6)
     lines = []
     export_stage.export_to(config, folder, tmp_path / "export", say=lines.append)
     report = json.loads((tmp_path / "export" / "report.json").read_text())
@@ -349,9 +359,12 @@ def test_the_editor_works_and_is_exported_in_every_space(tmp_path):
     assert description["truncation"] == 0.7
 
 
-def test_what_adain_makes_of_the_constant_is_computed_once(tmp_path):
-    """The first layer's kernel is not in a file for devices, nor a mapping that none asks for."""
-    config = fake_run.make_config(tmp_path / "cache", gan_arch="stylegan", gan_style="adain", inversion_space="w")
+@pytest.mark.slow
+def test_the_first_convolution_of_adain_is_precomputed(tmp_path):
+    """A TFLite file contains neither the first layer's kernel nor an unused mapping."""
+    config = fake_run.make_config(
+        tmp_path / "cache", gan_arch="stylegan", gan_style="adain", inversion_space="w"
+    )
     editor = EditingNetwork.from_run(fake_run.make_run(tmp_path / "run", config).path)
     saved_model.write(editor, tmp_path / "batch1", saved_model.DEVICE_SIGNATURES, batch=1)
     content = tflite.convert(tmp_path / "batch1", "none", "{}")
