@@ -1,4 +1,4 @@
-"""The chain as one model, and its assembly from a run folder."""
+"""The editing network: the formula, and its assembly from a run folder."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from cgan_tf.core import artifact, run_folder
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.editing.models import read_directions
-from cgan_tf.editing.network import Translator
+from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.encoder import Encoder
 
@@ -26,13 +26,19 @@ def models():
     return generator, encoder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def slim():
+    with fake_run.slim():
+        yield
+
+
 DIRECTIONS = {"B": np.arange(6.0), "A": np.ones(6)}
 
 
 @pytest.fixture
 def copied_run(tmp_path):
-    """A copy of the shared run that a test may spoil."""
-    shutil.copytree(fake_run.shared_run().path, tmp_path / "run")
+    """A copy of the shared run that a test may change."""
+    shutil.copytree(fake_run.slim_run().path, tmp_path / "run")
     return run_folder.RunFolder(tmp_path / "run")
 
 
@@ -42,42 +48,42 @@ def photos(count, side):
 
 def test_translate_is_the_formula(models):
     generator, encoder = models
-    translator = Translator(generator, encoder, DIRECTIONS)
+    network = EditingNetwork(generator, encoder, DIRECTIONS)
     image, strengths = photos(3, 16), np.float32([[1, 0], [0, -0.5], [0.25, 2]])
     latent = encoder(image, training=False).numpy()
     moved = latent + strengths[:, :1] * np.arange(6.0) + strengths[:, 1:] * np.ones(6)
     expected = generator(moved, training=False).numpy()
-    assert expected.std() > 0.1, "a test on a constant image shows nothing"
-    np.testing.assert_allclose(translator.translate(image, strengths), expected, atol=1e-5)
-    np.testing.assert_allclose(translator(image, strengths), expected, atol=1e-5)
-    np.testing.assert_allclose(translator.encode(image), latent, atol=1e-6)
-    np.testing.assert_allclose(translator.generate(latent, strengths), expected, atol=1e-5)
+    assert expected.std() > 0.1, "a constant image would show nothing"
+    np.testing.assert_allclose(network.translate(image, strengths), expected, atol=1e-5)
+    np.testing.assert_allclose(network(image, strengths), expected, atol=1e-5)
+    np.testing.assert_allclose(network.encode(image), latent, atol=1e-6)
+    np.testing.assert_allclose(network.generate(latent, strengths), expected, atol=1e-5)
 
 
 def test_zero_strengths_reconstruct_and_strengths_matter(models):
     generator, encoder = models
-    translator = Translator(generator, encoder, DIRECTIONS)
+    network = EditingNetwork(generator, encoder, DIRECTIONS)
     image = photos(2, 16)
     reconstruction = generator(encoder(image, training=False), training=False).numpy()
     zero = np.zeros((2, 2), np.float32)
-    np.testing.assert_allclose(translator.translate(image, zero), reconstruction, atol=1e-6)
-    edited = translator.translate(image, zero + np.float32([1, 0])).numpy()
+    np.testing.assert_allclose(network.translate(image, zero), reconstruction, atol=1e-6)
+    edited = network.translate(image, zero + np.float32([1, 0])).numpy()
     assert np.abs(edited - reconstruction).mean() > 0.01
 
 
-def test_attributes_keep_their_order_and_weights_come_once(models):
+def test_attributes_keep_their_order_and_no_weight_is_counted_twice(models):
     generator, encoder = models
-    translator = Translator(generator, encoder, DIRECTIONS)
-    assert translator.attributes == ("B", "A")
-    assert translator.resolution == 16
-    assert len(translator.weights) == len(generator.weights) + len(encoder.weights) + 1
-    assert not translator.directions.trainable
+    network = EditingNetwork(generator, encoder, DIRECTIONS)
+    assert network.attributes == ("B", "A")
+    assert network.resolution == 16
+    assert len(network.weights) == len(generator.weights) + len(encoder.weights) + 1
+    assert not network.directions.trainable
 
 
-def test_from_run_puts_the_saved_models_together():
-    folder = fake_run.shared_run()
-    translator = Translator.from_run(folder.path, scores=True)
-    assert translator.attributes == ("Smiling", "Blond_Hair", "Eyeglasses")
+def test_from_run_assembles_the_saved_models():
+    folder = fake_run.slim_run()
+    network = EditingNetwork.from_run(folder.path, scores=True)
+    assert network.attributes == ("Smiling", "Blond_Hair", "Eyeglasses")
     generator = artifact.load_model(Generator, folder.stage("gan").model)
     encoder = artifact.load_model(Encoder, folder.stage("inversion").model)
     image = photos(2, 32)
@@ -85,14 +91,14 @@ def test_from_run_puts_the_saved_models_together():
     moved = encoder(image, training=False).numpy() + 0.5 * np.float32(entry["vector"])
     expected = generator(moved, training=False)
     strengths = np.float32([[0, 0.5, 0]] * 2)
-    np.testing.assert_allclose(translator.translate(image, strengths), expected, atol=1e-5)
-    scores = translator.score(image).numpy()
-    assert scores.shape == (2, len(translator.regressor.attribute_names))
+    np.testing.assert_allclose(network.translate(image, strengths), expected, atol=1e-5)
+    scores = network.score(image).numpy()
+    assert scores.shape == (2, len(network.regressor.attribute_names))
     assert 0 < scores.min() and scores.max() < 1
-    assert Translator.from_run(folder.path).regressor is None
+    assert EditingNetwork.from_run(folder.path).regressor is None
 
 
-def test_directions_without_a_named_order_are_sorted(copied_run):
+def test_directions_without_a_given_order_are_sorted(copied_run):
     content = copied_run.read()
     content["options"]["attributes"] = []
     write_json(copied_run.path / "config.json", content)
@@ -101,7 +107,7 @@ def test_directions_without_a_named_order_are_sorted(copied_run):
 
 def test_no_run_folder(tmp_path):
     with pytest.raises(UserError, match="no run folder"):
-        Translator.from_run(tmp_path)
+        EditingNetwork.from_run(tmp_path)
 
 
 @pytest.mark.parametrize("stage", ["gan", "inversion", "directions"])
@@ -109,15 +115,14 @@ def test_an_unfinished_stage_is_named_with_its_command(copied_run, stage):
     shutil.rmtree(copied_run.stage(stage).path)
     command = f"the {stage} stage has not finished; run python train_main.py --stage={stage} "
     with pytest.raises(UserError, match=command):
-        Translator.from_run(copied_run.path)
+        EditingNetwork.from_run(copied_run.path)
 
 
-def test_the_regressor_is_needed_for_scores_only(copied_run):
+def test_the_regressor_is_only_needed_for_scores(copied_run):
     shutil.rmtree(copied_run.stage("regressor").path)
-    Translator.from_run(copied_run.path)
+    EditingNetwork.from_run(copied_run.path)
     with pytest.raises(UserError, match="the regressor stage has not finished"):
-        Translator.from_run(copied_run.path, scores=True)
-
+        EditingNetwork.from_run(copied_run.path, scores=True)
 
 
 @pytest.mark.parametrize(
@@ -133,17 +138,17 @@ def test_directions_that_do_not_fit_are_refused(copied_run, changes, message):
     path = copied_run.stage("directions").model / "Smiling.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(UserError, match=message):
-        Translator.from_run(copied_run.path)
+        EditingNetwork.from_run(copied_run.path)
 
 
-def test_a_missing_or_torn_direction_is_named(copied_run):
+def test_a_missing_or_damaged_direction_is_named(copied_run):
     path = copied_run.stage("directions").model / "Blond_Hair.json"
     path.write_text("{")
     with pytest.raises(UserError, match="Blond_Hair.json is damaged"):
-        Translator.from_run(copied_run.path)
+        EditingNetwork.from_run(copied_run.path)
     path.unlink()
     with pytest.raises(UserError, match="Blond_Hair.json is missing; run python train_main.py"):
-        Translator.from_run(copied_run.path)
+        EditingNetwork.from_run(copied_run.path)
 
 
 def test_an_encoder_of_another_generator_is_refused(copied_run):
@@ -152,4 +157,4 @@ def test_an_encoder_of_another_generator_is_refused(copied_run):
     notes["parents"]["gan"] = "0" * 64
     write_json(stage.path / "metadata.json", notes)
     with pytest.raises(UserError, match="the inversion stage belongs to another generator"):
-        Translator.from_run(copied_run.path)
+        EditingNetwork.from_run(copied_run.path)

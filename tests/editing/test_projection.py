@@ -1,4 +1,4 @@
-"""cgan_tf.projection: descent against closed forms, its bookkeeping, masks, every space."""
+"""Inversion by optimization: closed-form solutions, bookkeeping, masks, all latent spaces."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ PHOTOS = DRAW.uniform(-1, 1, (5, SIDE, SIDE, 3)).astype(np.float32)
 
 
 class Linear:
-    """G(z) = z A: the best latent of a photo is the least squares' solution."""
+    """G(z) = z A: the best latent of a photo is the least-squares solution."""
 
     resolution, space, latent_shape = SIDE, "z", (SIZE,)
 
@@ -28,7 +28,7 @@ class Linear:
 
 
 class Features:
-    """Two maps: the image, and its 3 x 3 mean at half the side, whose field reaches further."""
+    """Two maps: the image, and its 3 x 3 mean at half the resolution."""
 
     def features(self, photos):
         blurred = tf.nn.avg_pool2d(photos, 3, 2, "SAME")
@@ -37,13 +37,21 @@ class Features:
 
 def projector(mask=None, generator=None, features=None, **settings):
     defaults = {
-        "steps": 200, "learning_rate": 0.1, "starts": 1, "patience": 0, "pixel_weight": 1.0,
-        "feature_weight": 0.0, "offset_weight": 0.0, "seed": 3,
-    }  # fmt: skip
+        "steps": 200,
+        "learning_rate": 0.1,
+        "starts": 1,
+        "patience": 0,
+        "pixel_weight": 1.0,
+        "feature_weight": 0.0,
+        "offset_weight": 0.0,
+        "seed": 3,
+    }
     return projection.Projector(
-        generator or Linear(), features or Features(),
-        projection.Settings(**(defaults | settings)), mask,
-    )  # fmt: skip
+        generator or Linear(),
+        features or Features(),
+        projection.Settings(**(defaults | settings)),
+        mask,
+    )
 
 
 def run(photos=PHOTOS, start=None, **options):
@@ -53,13 +61,13 @@ def run(photos=PHOTOS, start=None, **options):
 
 
 def solution(photos, weights=None):
-    """The least squares' latents, float64."""
+    """The least-squares latents, float64."""
     root = np.ones(SIDE * SIDE * 3) if weights is None else np.sqrt(np.repeat(weights.ravel(), 3))
     flat = photos.reshape(len(photos), -1)
     return np.linalg.lstsq((MATRIX * root).T, (flat * root).T, rcond=None)[0].T
 
 
-def test_descent_reaches_the_least_squares_solution():
+def test_the_optimum_is_the_least_squares_solution():
     found = run()
     np.testing.assert_allclose(found.latents, solution(PHOTOS), atol=2e-3)
     errors = (found.latents @ MATRIX).reshape(PHOTOS.shape) - PHOTOS
@@ -73,19 +81,19 @@ def test_the_distance_is_the_weighted_sum_of_its_parts():
     parts = [np.square(outputs - PHOTOS).mean((1, 2, 3)), np.abs(latents).mean(1)]
     maps = zip(Features().features(outputs), Features().features(PHOTOS), strict=True)
     perceptual = sum(np.square(a - b).sum(3).mean((1, 2)) for a, b in maps)
-    wanted = 2 * parts[0] + 3 * perceptual + 0.5 * parts[1]
-    np.testing.assert_allclose(model.distance(PHOTOS, latents), wanted, rtol=1e-5)
+    expected = 2 * parts[0] + 3 * perceptual + 0.5 * parts[1]
+    np.testing.assert_allclose(model.distance(PHOTOS, latents), expected, rtol=1e-5)
 
 
 def test_the_best_latent_is_kept_not_the_last():
-    start = solution(PHOTOS).astype(np.float32)  # nothing is better
+    start = solution(PHOTOS).astype(np.float32)  # the optimum
     found = run(start=start, steps=12, learning_rate=5.0)
     np.testing.assert_array_equal(found.latents, start)
     assert found.steps.tolist() == [1, 10, 12]
     np.testing.assert_array_equal(found.curve, np.repeat(found.curve[:1], 3, axis=0))
 
 
-def test_the_hybrid_is_never_worse_than_its_start_and_the_curve_never_rises():
+def test_hybrid_is_never_worse_than_its_start_and_its_curve_never_rises():
     start = DRAW.standard_normal((5, SIZE)).astype(np.float32)
     for rate in (0.05, 50.0):
         found = run(start=start, steps=30, learning_rate=rate, feature_weight=1.0)
@@ -101,18 +109,18 @@ def test_the_hybrid_is_never_worse_than_its_start_and_the_curve_never_rises():
 
 def test_a_photo_does_not_depend_on_its_batch():
     options = {"steps": 60, "feature_weight": 1.0, "patience": 4, "starts": 2}
-    whole = run(**options)
+    together = run(**options)
     for row in range(len(PHOTOS)):
         alone = run(PHOTOS[row : row + 1], **options)
-        np.testing.assert_allclose(alone.latents[0], whole.latents[row], atol=1e-5)
-        np.testing.assert_allclose(alone.distances[0], whole.distances[row], rtol=1e-5)
+        np.testing.assert_allclose(alone.latents[0], together.latents[row], atol=1e-5)
+        np.testing.assert_allclose(alone.distances[0], together.distances[row], rtol=1e-5)
 
 
 def test_equal_seeds_give_equal_latents():
     one, two = (run(steps=25, starts=3, feature_weight=1.0) for _ in range(2))
     np.testing.assert_array_equal(one.latents, two.latents)
     np.testing.assert_array_equal(one.curve, two.curve)
-    # Another seed, other starts; the mean comes first in any case.
+    # Another seed gives other starts; the first is always the mean.
     first, second = (projector(starts=3, seed=seed).start_latents(2) for seed in (3, 4))
     np.testing.assert_array_equal(first[0], np.zeros((2, SIZE)))
     np.testing.assert_array_equal(first[0], second[0])
@@ -130,25 +138,25 @@ def test_the_best_of_several_starts_is_taken_for_each_photo():
     assert found.steps.tolist() == [1, 2]
 
 
-def test_the_early_stop_stops_each_photo_by_itself():
+def test_each_photo_has_its_own_early_stopping():
     start = solution(PHOTOS).astype(np.float32)
-    start[0] += 3.0  # this one has far to go
+    start[0] += 3.0  # this one is far from its optimum
     found = run(start=start, steps=400, patience=7, learning_rate=0.02)
     assert 20 < found.steps[-1] < 400
     assert run(start=start, steps=400, learning_rate=0.02).steps[-1] == 400
     stopped = run(PHOTOS[1:], start=start[1:], steps=400, patience=7, learning_rate=0.02)
-    # The first distance is an improvement, the seven steps after it are none.
+    # The first distance counts as an improvement, the seven steps after it do not.
     assert stopped.steps[-1] == 8
 
 
-def test_the_penalty_pulls_towards_the_mean():
+def test_the_offset_penalty_pulls_toward_the_mean():
     sizes = [
         np.abs(run(steps=300, offset_weight=weight).latents).mean() for weight in (0.0, 0.1, 1e3)
     ]
     assert sizes[1] < 0.9 * sizes[0] and sizes[2] < 1e-6
 
 
-def test_the_rate_stays_then_falls_to_zero():
+def test_the_learning_rate_is_constant_and_then_falls_to_zero():
     model = projector(steps=100, learning_rate=0.4)
     rates = [float(model._rate(tf.constant(step))) for step in (0, 50, 75, 100)]
     np.testing.assert_allclose(rates, [0.4, 0.4, 0.2, 0.0], atol=1e-6)
@@ -157,13 +165,13 @@ def test_the_rate_stays_then_falls_to_zero():
 # ---- masks -------------------------------------------------------------------------------------
 
 
-def test_the_mask_weighs_pixels():
+def test_the_mask_weights_pixels():
     mask = DRAW.uniform(0.2, 1, (SIDE, SIDE)).astype(np.float32)
     found = run(mask=mask, steps=400)
     np.testing.assert_allclose(found.latents, solution(PHOTOS, mask), atol=3e-3)
 
 
-def test_what_the_mask_covers_has_no_part():
+def test_masked_pixels_have_no_influence():
     mask = np.zeros((SIDE, SIDE), np.float32)
     mask[2:7, 1:6] = 1
     changed = np.where(mask[None, :, :, None] > 0, PHOTOS, -PHOTOS[:, ::-1])
@@ -173,7 +181,7 @@ def test_what_the_mask_covers_has_no_part():
     assert np.abs(run(changed, **options | {"mask": None}).latents - one.latents).max() > 1e-2
 
 
-def test_a_mask_of_ones_is_none():
+def test_a_mask_of_ones_changes_nothing():
     one = run(mask=np.ones((SIDE, SIDE), np.float32), steps=20, feature_weight=1.0)
     np.testing.assert_allclose(one.latents, run(steps=20, feature_weight=1.0).latents, atol=1e-5)
 
@@ -192,12 +200,12 @@ def save_mask(path, pixels):
     return str(path)
 
 
-def test_a_mask_file_of_another_size_is_resized_and_that_is_said(tmp_path):
+def test_a_mask_file_of_another_size_is_resized_and_that_is_reported(tmp_path):
     pixels = np.zeros((16, 16))
     pixels[:, 8:] = 255
-    mask, words = projection.load_mask(save_mask(tmp_path / "mask.png", pixels), 8)
+    mask, note = projection.load_mask(save_mask(tmp_path / "mask.png", pixels), 8)
     np.testing.assert_array_equal(mask, pixels[::2, ::2] / 255)
-    assert words == "--mask: resized from 16 to 8 px"
+    assert note == "--mask: resized from 16 to 8 px"
     assert projection.load_mask(str(tmp_path / "mask.png"), 16)[1] == ""
 
 
@@ -207,7 +215,7 @@ def test_masks_that_make_no_sense_are_refused(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     for path, message in (
         (oblong, "16x8 px; it must be square"),
-        (black, "black all over"),
+        (black, "completely black"),
         (str(tmp_path / "empty.png"), "give an image file, or ellipse"),
         (str(tmp_path / "missing.png"), "give an image file, or ellipse"),
     ):
@@ -231,12 +239,10 @@ def test_stylegan_in_every_space(space):
     model = projector(generator=generator, steps=30)
     (start,) = model.start_latents(2)
     assert start.shape == (2, *generator.latent_shape)
-    if space == "z":  # the mapping takes its direction: 0 has none
+    if space == "z":  # z is normalized, so 0 is no start
         np.testing.assert_array_equal(start, [generator.sample_prior(1, seed=3)[0]] * 2)
     else:
-        np.testing.assert_array_equal(
-            start, np.broadcast_to(generator.w_mean.numpy(), start.shape)
-        )
+        np.testing.assert_array_equal(start, np.broadcast_to(generator.w_mean.numpy(), start.shape))
     found = model.project(target, [start])
     assert found.latents.shape == start.shape
     assert (found.distances < 0.8 * found.curve[0]).all()
@@ -254,5 +260,3 @@ def test_more_photos_than_a_batch_come_in_order(monkeypatch):
     assert seen == [2, 2, 1] and [len(part.latents) for part in parts] == [2, 2, 1]
     latents = np.concatenate([part.latents for part in parts])
     np.testing.assert_allclose(latents, run(steps=5).latents, atol=1e-5)
-
-

@@ -1,27 +1,47 @@
-"""Runs several commands of the package in one process, each with no flags but its own."""
+"""Runs several commands of the package in one process, each with only its own flags."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from absl import flags
 
+from cgan_tf import __main__
+
 
 def run(define_flags: Callable[[], None], main: Callable[[], int], arguments: list[str]) -> int:
-    """A command's exit code; the flags of other commands are away meanwhile."""
-    values = flags.FLAGS
-    others = _take_away(values)
-    try:
+    """Calls a command's `main` with its flags and returns the exit code; errors are raised."""
+    with _no_flags() as values:
         define_flags()
         values(["command", *arguments])
         return main()
+
+
+def run_line(verb: str, *arguments: str) -> int:
+    """Runs `cgan VERB arguments` and returns the exit code; errors are printed."""
+    with _no_flags():
+        try:
+            __main__.main([verb, *arguments])
+        except SystemExit as exit:
+            return exit.code
+    raise AssertionError("a command always exits")
+
+
+@contextlib.contextmanager
+def _no_flags() -> Iterator[flags.FlagValues]:
+    """Removes the flags of other commands meanwhile."""
+    values = flags.FLAGS
+    others = _remove_flags(values)
+    try:
+        yield values
     finally:
-        _take_away(values)
+        _remove_flags(values)
         for module, flag in others:
             values[flag.name] = flag
             values.register_flag_by_module(module, flag)
 
 
-def _take_away(values: flags.FlagValues) -> list[tuple[str, flags.Flag]]:
-    """Removes all flags but absl's; gives each with its module."""
+def _remove_flags(values: flags.FlagValues) -> list[tuple[str, flags.Flag]]:
+    """Removes all flags except absl's; returns each with its module."""
     found = [
         (module, flag)
         for module, defined in values.flags_by_module_dict().items()

@@ -1,0 +1,117 @@
+"""The three forms of a model: finding, loading, and what is refused."""
+
+import shutil
+
+import fake_run
+import pytest
+
+from cgan_tf.core.errors import UserError
+from cgan_tf.editing import backends
+
+NAMES = fake_run.ATTRIBUTES
+
+
+@pytest.fixture(scope="module")
+def forms():
+    """The same model as run folder, SavedModel and TFLite file."""
+    return fake_run.slim_forms()
+
+
+def test_no_model(tmp_path):
+    with pytest.raises(UserError, match="^.*/gone: no such file or folder"):
+        backends.open_backend(str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="contains neither config.json .* nor saved_model.pb"):
+        backends.open_backend(str(tmp_path))
+    (tmp_path / "model.h5").touch()
+    with pytest.raises(UserError, match="a file must be a .tflite"):
+        backends.open_backend(str(tmp_path / "model.h5"))
+
+
+def test_the_export_folder_is_almost_a_model(forms):
+    folder = forms["saved_model"].parent
+    with pytest.raises(UserError, match=f"did you mean {folder / 'saved_model'}"):
+        backends.open_backend(str(folder))
+
+
+def test_the_highest_version_is_opened(tmp_path):
+    base = tmp_path / "export" / "saved_model"
+    for name in ("2", "10", "9", "new"):
+        (base / name).mkdir(parents=True)
+        (base / name / "saved_model.pb").touch()
+    (base / "11").mkdir()  # as if it was being written
+    assert backends.find_model(str(base)) == ("saved_model", base / "10")
+    assert backends.find_model(str(base / "9")) == ("saved_model", base / "9")
+    with pytest.raises(UserError, match=f"did you mean {base}\\?$"):
+        backends.find_model(str(base.parent))
+    old = tmp_path / "old" / "saved_model"  # without versions
+    old.mkdir(parents=True)
+    (old / "saved_model.pb").touch()
+    assert backends.find_model(str(old)) == ("saved_model", old)
+    with pytest.raises(UserError, match=f"did you mean {old}\\?$"):
+        backends.find_model(str(old.parent))
+
+
+@pytest.mark.parametrize("content", [b"", b"no model at all", None])
+def test_a_damaged_tflite_file(forms, tmp_path, content):
+    path = tmp_path / "broken.tflite"
+    path.write_bytes(forms["float32"].read_bytes()[:9000] if content is None else content)
+    with pytest.raises(UserError, match="broken.tflite: damaged, or not a TFLite model") as caught:
+        backends.open_backend(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def without_metadata(path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    from cgan_tf.export import tflite
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    model.metadata = None
+    return tflite.pack(model)
+
+
+def test_a_tflite_file_without_metadata_needs_its_json_file(forms, tmp_path):
+    path = tmp_path / "plain.tflite"
+    path.write_bytes(without_metadata(forms["float32"]))
+    with pytest.raises(UserError, match=r"no attribute names \(.*plain.json is missing\)"):
+        backends.open_backend(str(path))
+    shutil.copy(forms["float32"].with_suffix(".json"), tmp_path / "plain.json")
+    assert backends.open_backend(str(path)).attributes == NAMES
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("{", "plain.json: damaged description"),
+        ("[]", "plain.json: damaged description"),
+        ('{"format": 2}', "description of format 2, this version reads 1"),
+        ('{"format": 1, "attributes": ["A"], "resolution": 32}', "lacks 'crop'"),
+        (
+            '{"format": 1, "attributes": [], "resolution": 32, "crop": "celeba"}',
+            "damaged description",
+        ),
+        (
+            '{"format": 1, "attributes": ["A"], "resolution": 32, "crop": "celeba"}',
+            "its attribute names belong to another model",
+        ),
+    ],
+)
+def test_a_bad_description(forms, tmp_path, content, message):
+    path = tmp_path / "plain.tflite"
+    path.write_bytes(without_metadata(forms["float32"]))
+    (tmp_path / "plain.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        backends.open_backend(str(path))
+
+
+def test_a_damaged_saved_model(forms, tmp_path):
+    copy = tmp_path / "model"
+    shutil.copytree(forms["saved_model"] / "1", copy)
+    graph = (copy / "saved_model.pb").read_bytes()
+    (copy / "saved_model.pb").write_bytes(graph[: len(graph) // 2])
+    with pytest.raises(UserError, match="damaged SavedModel") as caught:
+        backends.open_backend(str(copy))
+    assert "\n" not in str(caught.value)
+    (copy / "assets.extra" / "model.json").unlink()
+    with pytest.raises(UserError, match=r"no attribute names \(.*model.json is missing\)"):
+        backends.open_backend(str(copy))
