@@ -1,0 +1,84 @@
+"""An untrained run that the evaluate stage has measured, with a slim VGG16; tests share it."""
+
+import functools
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fake_run
+import keras
+import numpy as np
+import pytest
+import tiny
+
+from cgan_tf import data
+from cgan_tf.core import artifact
+from cgan_tf.core.config import Config
+from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.editing.detail import KeepDetail
+from cgan_tf.editing.network import EditingNetwork
+from cgan_tf.evaluation import comparison, inversion
+from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
+from cgan_tf.networks.judge import Judge
+from cgan_tf.stages import evaluate, judge
+
+OPTIONS = {
+    "evaluate_judge_kimg": 0.256,
+    "evaluate_samples": 120,
+    "evaluate_photos": 10,
+    "evaluate_projections": 3,
+    "evaluate_optimize_steps": 3,
+    "evaluate_hybrid_steps": 2,
+    "precision": "float32",
+}
+
+
+class EvaluatedRun(NamedTuple):
+    """A finished evaluate stage, and what it measured with."""
+
+    config: Config
+    folder: RunFolder
+    dataset: data.ImageData
+    report: dict[str, Any]
+    models: EvaluatedModels
+    photos: TestPhotos
+
+
+@contextmanager
+def small_networks() -> Iterator[None]:
+    """A slim VGG16, few random samples and few random directions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.applications, "VGG16", tiny.slim_vgg16)
+        encoder = functools.partial(inversion.measure_encoder, samples=50)
+        patch.setattr(inversion, "measure_encoder", encoder)
+        families = functools.partial(comparison.measure_families, draws=2)
+        patch.setattr(comparison, "measure_families", families)
+        yield
+
+
+@functools.cache
+def evaluated_run() -> EvaluatedRun:
+    """One run for all tests of a process; they must not write to it."""
+    _kept.append(tempfile.TemporaryDirectory(prefix="cgan_tf_tests_"))
+    place = Path(_kept[-1].name)
+    config = fake_run.make_config(place / "cache", **OPTIONS)
+    dataset = data.open_data(config, say=lambda line: None)
+    with small_networks():
+        folder = fake_run.make_run(place / "run", config)
+        evaluate.run(config, folder, dataset)
+        network = EditingNetwork.from_run(folder.path, scores=True)
+    report = json.loads((folder.path / "evaluate" / "report.json").read_text())
+    model = artifact.load_model(Judge, folder.path / "evaluate" / judge.FOLDER)
+    names = fake_run.ATTRIBUTES
+    everywhere = KeepDetail(
+        np.ones(len(names), np.float32), np.ones((len(names), 32, 32), np.float32)
+    )
+    models = EvaluatedModels(network, model, dict.fromkeys(names, 0.5), everywhere)
+    photos = TestPhotos(models, dataset, 10, config.seed)
+    return EvaluatedRun(config, folder, dataset, report, models, photos)
+
+
+_kept: list[tempfile.TemporaryDirectory] = []
