@@ -14,10 +14,10 @@ import keras
 import numpy as np
 import pytest
 from face_pictures import photo_with_faces
-from PIL import Image
+from photos import save_photo
 
 from cgan_tf.commands import label
-from cgan_tf.core import artifact
+from cgan_tf.core import artifact, cli
 from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
@@ -29,28 +29,26 @@ from cgan_tf.networks.vgg import Regressor
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def slim():
+    with fake_run.slim():
+        yield
+
+
 @pytest.fixture(scope="module")
 def forms():
     """The same model as run folder and as SavedModel."""
-    return {
-        "run": fake_run.shared_run().path,
-        "saved_model": fake_run.shared_export() / "saved_model",
-    }
+    return {name: fake_run.slim_forms()[name] for name in ("run", "saved_model")}
 
 
 @pytest.fixture
 def photos(tmp_path):
-    """Three photos whose order by name is not that of their making."""
+    """Three photos that are not written in the order of their names."""
     path = tmp_path / "photos"
     path.mkdir()
     for seed, name in enumerate(("c.png", 'a,"b".jpg', "b.webp")):
-        save_photo(path / name, seed)
+        save_photo(path / name, seed=seed)
     return path
-
-
-def save_photo(path, seed):
-    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
-    Image.fromarray(coarse).resize((60, 40), Image.Resampling.BICUBIC).save(path)
 
 
 def command(**options):
@@ -67,8 +65,8 @@ def read(path):
 
 
 def expected(paths):
-    """What the run's regressor says of the photos, one by one."""
-    model = artifact.load_model(Regressor, fake_run.shared_run().stage("regressor").model)
+    """The scores of the run's regressor for the photos, one by one."""
+    model = artifact.load_model(Regressor, fake_run.slim_run().stage("regressor").model)
     crops = [images.center_square_resize(images.decode_file(path), 32) for path in paths]
     return np.concatenate([model(images.to_float(crop[None])).numpy() for crop in crops])
 
@@ -85,7 +83,7 @@ def test_the_scores_of_a_folder(forms, photos, tmp_path, capsys):
         header, files, tables[name] = read(output)
         assert header == ["file", *synthetic.ATTRIBUTES]
         assert files == ['a,"b".jpg', "b.webp", "c.png"]
-    assert np.ptp(tables["run"], axis=0).max() > 0.01, "scores that are all alike show nothing"
+    assert np.ptp(tables["run"], axis=0).max() > 0.01, "equal scores would show nothing"
     scores = expected([photos / file for file in files])
     assert np.abs(tables["run"] - scores).max() <= 0.5e-4 + 1e-5
     assert np.abs(tables["saved_model"] - tables["run"]).max() <= 1e-4 + 1e-9
@@ -96,15 +94,15 @@ def test_the_scores_of_a_folder(forms, photos, tmp_path, capsys):
 def test_the_scores_of_one_photo(forms, photos, tmp_path):
     command(model=forms["run"], image=photos, output=tmp_path / "all.csv")
     command(model=forms["run"], image=photos / "b.webp", output=tmp_path / "one.csv")
-    whole = (tmp_path / "all.csv").read_text().splitlines()
-    assert (tmp_path / "one.csv").read_text().splitlines() == [whole[0], whole[2]]
+    lines = (tmp_path / "all.csv").read_text().splitlines()
+    assert (tmp_path / "one.csv").read_text().splitlines() == [lines[0], lines[2]]
 
 
 def test_a_photo_scores_the_same_among_others(forms, photos, tmp_path, monkeypatch):
-    """Also in another batch, and at another place in it."""
+    """Also in another batch, and at another position in it."""
     command(model=forms["run"], image=photos, output=tmp_path / "few.csv")
     for index in range(31):
-        save_photo(photos / f"Z{index:02d}.png", index)  # before the others, by name
+        save_photo(photos / f"Z{index:02d}.png", seed=index)  # sorted before the others
     command(model=forms["run"], image=photos, output=tmp_path / "many.csv")
     few, many = (read(tmp_path / f"{name}.csv") for name in ("few", "many"))
     assert many[1][31:] == few[1] and len(many[1]) == 34
@@ -114,18 +112,18 @@ def test_a_photo_scores_the_same_among_others(forms, photos, tmp_path, monkeypat
     assert np.abs(read(tmp_path / "fives.csv")[2] - many[2]).max() <= 1e-4 + 1e-9
 
 
-def test_the_model_sees_full_batches_only():
-    """Small ones are summed otherwise: a difference that four decimals seldom show."""
+def test_the_model_sees_only_full_batches():
+    """Smaller ones round differently, though four decimals seldom show it."""
     sizes = []
 
     def run(signature, image):
         sizes.append(len(image))
         return image[:, 0, 0, :1]
 
-    pictures = [(str(i), np.full((8, 8, 3), i, np.uint8)) for i in range(40)]
+    named_images = [(str(i), np.full((8, 8, 3), i, np.uint8)) for i in range(40)]
     file = io.BytesIO()
     labeler = label.Labeler(("A",), 8, False, "normal", 8, run)
-    assert label.label(labeler, pictures, file) == (40, 0) and sizes == [32, 32]
+    assert label.label(labeler, named_images, file) == (40, 0) and sizes == [32, 32]
     rows = [line.split(",") for line in file.getvalue().decode().splitlines()[1:]]
     assert [(name, float(score)) for name, score in rows] == [
         (str(i), pytest.approx(i / 127.5 - 1, abs=0.6e-4)) for i in range(40)
@@ -153,7 +151,7 @@ def test_broken_photos_are_skipped_and_counted(forms, photos, tmp_path, capsys):
 
 
 def test_celebas_photos_get_their_crop(forms, photos, tmp_path):
-    """What the model has learned from decides, as in translate."""
+    """If the model was trained on them; as in translate."""
     pixels = np.random.default_rng(0).integers(0, 256, (109, 89, 3), np.uint8)
     seen = []
 
@@ -165,13 +163,13 @@ def test_celebas_photos_get_their_crop(forms, photos, tmp_path):
     for aligned, crop in ((True, images.celeba_crop_resize), (False, images.center_square_resize)):
         labeler = label.Labeler(("A",), 32, aligned, "normal", 8, run)
         which = choose_face(None, aligned)
-        pictures = label.read_photos(labeler, [photos / "only" / "aligned.png"], which)
-        assert label.label(labeler, pictures, io.BytesIO()) == (1, 0)
+        named_images = label.read_photos(labeler, [photos / "only" / "aligned.png"], which)
+        assert label.label(labeler, named_images, io.BytesIO()) == (1, 0)
         np.testing.assert_array_equal(seen.pop()[0], images.to_float(crop(pixels, 32)))
 
 
 def test_the_largest_face_of_a_photo_is_scored(tmp_path, capsys):
-    """Or the one that --face names; a photo without one has no row."""
+    """Or the one that --face gives; a photo without a face has no row."""
     small, large = (4, 650, 300, 160, 0), (1, 250, 350, 300, 0)
     images.save_png(tmp_path / "one.png", photo_with_faces(large))
     images.save_png(tmp_path / "two.png", photo_with_faces(small, large))
@@ -179,7 +177,7 @@ def test_the_largest_face_of_a_photo_is_scored(tmp_path, capsys):
     paths = sorted(tmp_path.glob("*.png"))
     labeler = label.Labeler(("A",), 64, True, "normal", 8, None)
     one, two, none = (pixels for _, pixels in label.read_photos(labeler, paths, "all"))
-    assert np.abs(one.astype(int) - two).mean() < 4, "the same face, found beside another"
+    assert np.abs(one.astype(int) - two).mean() < 4, "the same face, alone and next to another"
     assert "z.png: no face found" in str(none)
     _, second, _ = (pixels for _, pixels in label.read_photos(labeler, paths, 2))
     assert np.abs(two.astype(int) - second).mean() > 20
@@ -190,16 +188,16 @@ def test_the_largest_face_of_a_photo_is_scored(tmp_path, capsys):
 # ---- samples -----------------------------------------------------------------------------------
 
 
-def test_samples_and_their_pictures(forms, tmp_path, capsys):
+def test_samples_and_their_images(forms, tmp_path, capsys):
     tables = {}
     for name, model in forms.items():
-        output, pictures = tmp_path / f"{name}.csv", tmp_path / name
-        command(model=model, samples=3, seed=5, output=output, samples_dir=pictures)
+        output, folder = tmp_path / f"{name}.csv", tmp_path / name
+        command(model=model, samples=3, seed=5, output=output, samples_dir=folder)
         assert capsys.readouterr() == (f"{output}: 3 scored, 0 skipped\n", "")
         _, files, tables[name] = read(output)
-        assert files == sorted(os.listdir(pictures)) == [f"sample00000{i}.png" for i in range(3)]
+        assert files == sorted(os.listdir(folder)) == [f"sample00000{i}.png" for i in range(3)]
     assert np.ptp(tables["run"], axis=0).max() > 0.001
-    # The generators' last bits may round a pixel the other way.
+    # The last bits of the generators may round a pixel to another level.
     assert np.abs(tables["saved_model"] - tables["run"]).max() <= 5e-4
     difference = [
         np.int16(images.decode_file(tmp_path / "saved_model" / file))
@@ -211,7 +209,7 @@ def test_samples_and_their_pictures(forms, tmp_path, capsys):
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "run.csv").read_bytes()
 
 
-def test_a_sample_depends_on_seed_and_number_only(forms, tmp_path):
+def test_a_sample_depends_only_on_seed_and_number(forms, tmp_path):
     few, many, other = (tmp_path / f"{name}.csv" for name in ("few", "many", "other"))
     command(model=forms["run"], samples=3, output=few)
     command(model=forms["run"], samples=35, output=many)
@@ -219,11 +217,11 @@ def test_a_sample_depends_on_seed_and_number_only(forms, tmp_path):
     lines = many.read_text().splitlines()
     assert few.read_text().splitlines() == lines[:4] and len(lines) == 36
     assert lines[1].startswith("sample000000,") and lines[35].startswith("sample000034,")
-    assert len({line.partition(",")[2] for line in lines}) == 36, "no sample comes twice"
+    assert len({line.partition(",")[2] for line in lines}) == 36, "all samples differ"
     assert other.read_text().splitlines()[1] != lines[1]
 
 
-def test_z_comes_from_the_prior():
+def test_z_is_drawn_from_the_prior():
     drawn = []
 
     def run(signature, z):
@@ -231,7 +229,7 @@ def test_z_comes_from_the_prior():
         return np.zeros((len(z), 8, 8, 3), np.float32)
 
     for prior in ("normal", "uniform"):
-        list(label.draw_samples(label.Labeler((), 8, False, prior, 500, run), 40, seed=1))
+        list(label.generate_samples(label.Labeler((), 8, False, prior, 500, run), 40, seed=1))
     z = np.concatenate(drawn[:2])
     assert z.dtype == np.float32 and abs(z.std() - 1) < 0.03 and np.abs(z).max() > 3
     z = np.concatenate(drawn[2:])
@@ -254,47 +252,47 @@ def test_the_folder_source_reads_what_binary_writes(forms, photos, tmp_path):
 
 def test_labeled_samples_are_a_data_set(forms, tmp_path):
     faces = tmp_path / "new" / "faces"
-    command(model=forms["run"], samples=4, samples_dir=faces, output=faces / "labels.csv",
-            binary="true")  # fmt: skip
+    output = faces / "labels.csv"
+    command(model=forms["run"], samples=4, samples_dir=faces, output=output, binary="true")
     source = folder.open_folder(str(faces), 32, say=lambda line: None)
     assert source.files == tuple(f"sample00000{index}.png" for index in range(4))
     assert set(np.unique(source.labels)) == {0, 1}
 
 
 def test_a_file_name_that_is_not_utf8(tmp_path):
-    """Its bytes are kept."""
+    """Its bytes are written as they are."""
     labeler = label.Labeler(("A",), 8, False, "normal", 8, lambda _, image: np.full((32, 1), 0.25))
     file = io.BytesIO()
     label.label(labeler, [(os.fsdecode(b"caf\xe9.jpg"), np.zeros((8, 8, 3), np.uint8))], file)
     assert file.getvalue() == b"file,A\ncaf\xe9.jpg,0.2500\n"
 
 
-# ---- only what labels is needed ----------------------------------------------------------------
+# ---- the parts of a model ----------------------------------------------------------------------
 
 
-def test_the_regressor_alone_is_enough_for_photos(forms, photos, tmp_path):
-    whole = fake_run.shared_run().path
+def test_photos_need_only_the_regressor(forms, photos, tmp_path):
+    complete = fake_run.slim_run().path
     alone = tmp_path / "alone"
     alone.mkdir()
-    shutil.copy(whole / "config.json", alone)
+    shutil.copy(complete / "config.json", alone)
     command_line = {"model": alone, "image": photos, "output": tmp_path / "alone.csv"}
     with pytest.raises(UserError, match="the regressor stage has not finished; run python train_m"):
         command(**command_line)
-    shutil.copytree(whole / "regressor", alone / "regressor")
+    shutil.copytree(complete / "regressor", alone / "regressor")
     command(**command_line)
-    command(model=whole, image=photos, output=tmp_path / "whole.csv")
-    assert (tmp_path / "alone.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    command(model=complete, image=photos, output=tmp_path / "complete.csv")
+    assert (tmp_path / "alone.csv").read_bytes() == (tmp_path / "complete.csv").read_bytes()
     with pytest.raises(UserError, match="the gan stage has not finished; run python train_main.py"):
         command(model=alone, samples=1, output=tmp_path / "samples.csv")
     assert not (tmp_path / "samples.csv").exists()
 
 
-def test_a_style_generators_samples_are_truncated(tmp_path):
-    """As the signature sample does it."""
+def test_samples_of_a_stylegan_are_truncated(tmp_path):
+    """As by the signature `sample`."""
     config = fake_run.make_config(tmp_path / "cache", gan_arch="stylegan", export_truncation=0.0)
-    run, whole = RunFolder(tmp_path / "run"), fake_run.shared_run()
-    for stage in ("regressor", "gan"):  # a finished one's notes
-        shutil.copytree(whole.stage(stage).path, run.stage(stage).path)
+    run, complete = RunFolder(tmp_path / "run"), fake_run.slim_run()
+    for stage in ("regressor", "gan"):  # with the metadata of finished stages
+        shutil.copytree(complete.stage(stage).path, run.stage(stage).path)
     generator = models.build_generator(config)
     for layer in generator.to_image:  # its initial images are gray
         layer.kernel.assign(keras.random.normal(layer.kernel.shape, seed=1))
@@ -302,10 +300,10 @@ def test_a_style_generators_samples_are_truncated(tmp_path):
 
     def two_samples():
         labeler = label.open_labeler(str(run.path), samples=True)
-        return [np.int16(pixels) for _, pixels in label.draw_samples(labeler, 2, seed=1)]
+        return [np.int16(pixels) for _, pixels in label.generate_samples(labeler, 2, seed=1)]
 
     run.save_config(config, {})
-    np.testing.assert_array_equal(*two_samples())  # psi 0 leaves only the mean of w
+    np.testing.assert_array_equal(*two_samples())  # psi 0: only the mean of w
     run.save_config(config_module.replace(config, export_truncation=1.0), {})
     assert np.abs(np.subtract(*two_samples())).max() > 5
 
@@ -322,11 +320,11 @@ def test_a_saved_model_that_cannot_label(forms, tmp_path):
 @pytest.mark.parametrize(
     "answer, message",
     [
-        (np.zeros((32, 2)), "1 attributes have names, but it gives 2 scores"),
+        (np.zeros((32, 2)), "it names 1 attributes, but returns 2 scores"),
         (np.full((32, 1), np.nan), "a score is not finite"),
     ],
 )
-def test_scores_that_are_none(answer, message):
+def test_invalid_scores(answer, message):
     labeler = label.Labeler(("A",), 8, False, "normal", 8, lambda _, image: answer)
     with pytest.raises(UserError, match=message):
         labeler.score(np.zeros((3, 8, 8, 3), np.uint8))
@@ -335,10 +333,10 @@ def test_scores_that_are_none(answer, message):
 def test_samples_that_are_not_finite():
     labeler = label.Labeler((), 8, False, "normal", 8, lambda _, z: np.full((32, 8, 8, 3), np.inf))
     with pytest.raises(UserError, match="a sample is not finite"):
-        next(label.draw_samples(labeler, 1, seed=1))
+        next(label.generate_samples(labeler, 1, seed=1))
 
 
-# ---- what is refused, before any work ----------------------------------------------------------
+# ---- what is refused before any work -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -355,15 +353,18 @@ def test_samples_that_are_not_finite():
         ({"face": "2"}, "--face=2: this model was trained on the center squares"),
         ({"image": "gone"}, "--image=gone: no such file or folder"),
         ({"output": "scores.txt"}, "--output=scores.txt: give a name that ends in .csv"),
-        ({"output": "gone/s.csv"}, "--output=gone/s.csv: the folder gone does not exist; make it"),
+        (
+            {"output": "gone/s.csv"},
+            "--output=gone/s.csv: the folder gone does not exist; create it",
+        ),
         ({"output": "taken/s.csv"}, "--output=taken/s.csv: taken is a file; choose another"),
         ({"output": "there.csv"}, "--output=there.csv: exists; --overwrite replaces it"),
         ({"output": "folder.csv"}, "--output=folder.csv: is a folder; choose another name"),
         ({"model": "gone"}, "--model=gone: no such file or folder"),
-        ({"model": "empty"}, "--model=empty: not a model; it holds neither config.json"),
+        ({"model": "empty"}, "--model=empty: not a model; it contains neither config.json"),
         (
-            {"image": "", "samples": 3, "samples_dir": "pictures"},
-            "--samples_dir=pictures: pictures/sample000002.png exists; --overwrite replaces it",
+            {"image": "", "samples": 3, "samples_dir": "images"},
+            "--samples_dir=images: images/sample000002.png exists; --overwrite replaces it",
         ),
         (
             {"image": "", "samples": 3, "samples_dir": "taken"},
@@ -373,12 +374,12 @@ def test_samples_that_are_not_finite():
 )
 def test_refused(photos, tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
-    for name in ("empty", "folder.csv", "pictures"):
+    for name in ("empty", "folder.csv", "images"):
         os.mkdir(name)
-    for name in ("taken", "there.csv", "pictures/sample000002.png"):
+    for name in ("taken", "there.csv", "images/sample000002.png"):
         Path(name).touch()
     before = sorted(Path().rglob("*"))
-    given = {"model": fake_run.shared_run().path, "image": photos, "output": "new.csv"} | options
+    given = {"model": fake_run.slim_run().path, "image": photos, "output": "new.csv"} | options
     with pytest.raises(UserError) as caught:
         command(**given)
     assert str(caught.value).startswith(message)
@@ -387,52 +388,60 @@ def test_refused(photos, tmp_path, monkeypatch, options, message):
 
 def test_a_folder_that_may_not_be_written_to(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(UserError, match=f"no permission to write in {tmp_path}; choose another folder"):
+    with pytest.raises(
+        UserError, match=f"no permission to write in {tmp_path}; choose another folder"
+    ):
         label.plan_output(str(tmp_path / "scores.csv"), overwrite=False)
     with pytest.raises(UserError, match="--samples_dir=.*no permission to write in"):
         label.plan_samples(str(tmp_path / "new"), 3, overwrite=False)
 
 
 def test_overwrite_replaces(forms, tmp_path):
-    pictures, output = tmp_path / "pictures", tmp_path / "scores.csv"
-    pictures.mkdir()
-    for path in (output, pictures / "sample000000.png"):
+    folder, output = tmp_path / "images", tmp_path / "scores.csv"
+    folder.mkdir()
+    for path in (output, folder / "sample000000.png"):
         path.write_text("old")
-    command(model=forms["run"], samples=1, output=output, samples_dir=pictures, overwrite="true")
+    command(model=forms["run"], samples=1, output=output, samples_dir=folder, overwrite="true")
     assert read(output)[1] == ["sample000000.png"]
-    assert images.decode_file(pictures / "sample000000.png").shape == (32, 32, 3)
+    assert images.decode_file(folder / "sample000000.png").shape == (32, 32, 3)
 
 
-# ---- the command itself ------------------------------------------------------------------------
+# ---- the command line --------------------------------------------------------------------------
 
 
-def shell(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "cgan_tf", "label", *arguments],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-
-
-def test_the_command_line(forms, photos, tmp_path):
+def test_only_the_summary_is_printed(forms, photos, tmp_path):
+    """In a process of its own, where TensorFlow would print its start-up messages."""
     output = tmp_path / "scores.csv"
     given = [f"--model={forms['saved_model']}", f"--image={photos}", f"--output={output}"]
-    done = shell(*given)
-    assert (done.returncode, done.stdout, done.stderr) == (
-        0, f"{output}: 3 scored, 0 skipped\n", "")  # fmt: skip
-    tflite = fake_run.shared_export() / "translator_float32.tflite"
+    done = subprocess.run(
+        [sys.executable, "-m", "cgan_tf", "label", *given],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    printed = (done.returncode, done.stdout, done.stderr)
+    assert printed == (0, f"{output}: 3 scored, 0 skipped\n", "")
+
+
+def test_mistakes_end_in_one_line(forms, photos, tmp_path, capsys):
+    output = tmp_path / "scores.csv"
+    output.touch()
+    given = [f"--model={forms['saved_model']}", f"--image={photos}", f"--output={output}"]
+    tflite = fake_run.slim_forms()["float32"]
     for wrong, line in (
         ([*given, "--samples=0"], "--samples=0: 0 is not a positive integer (see --help)"),
         ([*given, "--samples=some"], "--samples=some: "),
         (given, f"--output={output}: exists; --overwrite replaces it"),
         (
-            [f"--model={tflite}", given[1], "--output=/tmp/never.csv"],
-            f"--model={tflite}: a .tflite file holds no attribute scores; give the run folder or "
+            [f"--model={tflite}", given[1], f"--output={tmp_path / 'never.csv'}"],
+            f"--model={tflite}: a .tflite file has no attribute scores; give the run folder or "
             "the SavedModel",
         ),
     ):
-        done = shell(*wrong)
-        assert done.returncode == 2 and done.stdout == ""
-        assert done.stderr.startswith(f"error: {line}") and done.stderr.count("\n") == 1
+        code = command_flags.run_line("label", *wrong)
+        printed = capsys.readouterr()
+        assert code == cli.USER_ERROR_CODE and printed.out == ""
+        assert printed.err.startswith(f"error: {line}") and printed.err.count("\n") == 1
 
 
 def test_runs_are_only_read(forms, photos, tmp_path):
