@@ -249,7 +249,7 @@ def publish(
                 "head": {"kernel": head.kernel.tolist(), "bias": head.bias},
             },
         )
-    run.record_custom(facts)
+    run.record_custom_attributes(facts)
 
 
 # ---- the command -------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ each face. Both take a second or more per face, and a run folder: exported model
 The results of a folder come with translate.csv, which lists what was done with each photo.
 """
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -358,9 +359,13 @@ def main() -> int:
             for group in grouped(readable, editor.inverter.batch):
                 edit_group(group, editor, table)
                 bar.update(group[-1].number - bar.n)
-    finally:
-        if table.edited:  # also after Ctrl-C
-            table.write()
+    except BaseException:
+        with contextlib.suppress(OSError):  # it must not hide the error that ended the edits
+            if table.edited:  # also after Ctrl-C
+                table.write()
+        raise
+    if table.edited:
+        table.write()
     if not table.edited:
         raise UserError(
             f"--image={options.image}: none of its {len(photos)} photos could be edited"

@@ -3,8 +3,7 @@
 import command_flags
 import tiny
 
-from cgan_tf.commands import train
-from cgan_tf.core import cli, config, presets
+from cgan_tf.core import config, presets
 from cgan_tf.core.files import write_text
 
 
@@ -17,9 +16,7 @@ def tiny_flags(cache, **options):
 
 def run(*arguments):
     """The exit code of `cgan train ARGUMENTS`."""
-    return cli._call(
-        lambda: command_flags.run(train.define_flags, train.main, [*map(str, arguments)])
-    )
+    return command_flags.run_line("train", *map(str, arguments))
 
 
 class Command:
