@@ -6,18 +6,19 @@ command `cgan` runs it; in Python a finished editor is two lines:
     editor = cgan_tf.load_editor("runs/faces")
     editor.edit("me.jpg", Smiling=+1)
 
-Wrong input raises `EditorError`. This module imports nothing but the standard library;
-`load_editor` imports TensorFlow.
+Wrong input raises `EditorError`. Importing this package imports nothing outside the
+standard library; `load_editor` imports TensorFlow.
 """
 
 import os
 from typing import TYPE_CHECKING
 
+from cgan_tf.core.version import __version__
+
 if TYPE_CHECKING:
     from cgan_tf.editing.editor import Editor, load_editor
     from cgan_tf.editing.errors import EditorError
 
-__version__ = "0.1.0"
 __all__ = ["Editor", "EditorError", "__version__", "load_editor"]
 
 # TensorFlow reads these when it is first imported. Its start-up log is of no use to users.

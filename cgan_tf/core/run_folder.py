@@ -27,12 +27,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cgan_tf import __version__
 from cgan_tf.core import config as config_module
 from cgan_tf.core import presets, rules
 from cgan_tf.core.config import NEEDS, Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash, move_aside, write_json, write_text
+from cgan_tf.core.version import __version__
 
 FORMAT = 2  # of the run folder; a folder of another format is refused
 METADATA = {"stage", "options", "data", "parents"}  # keys that every metadata.json has

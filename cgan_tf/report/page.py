@@ -9,10 +9,10 @@ from pathlib import Path
 
 import jinja2
 
-from cgan_tf import __version__
 from cgan_tf.core.config import OPTIONS
 from cgan_tf.core.files import write_text
 from cgan_tf.core.run_folder import RunFolder, now
+from cgan_tf.core.version import __version__
 from cgan_tf.report import format, images, plots, series
 from cgan_tf.report.sections import Run
 

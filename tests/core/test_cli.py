@@ -186,7 +186,4 @@ def test_core_imports_no_other_package():
     for path in (ROOT / "cgan_tf" / "core").glob("*.py"):
         imported = re.findall(r"^\s*(?:from|import) (cgan_tf[\w.]*)(.*)", path.read_text(), re.M)
         for module, names in imported:
-            allowed = module.startswith("cgan_tf.core") or (
-                module == "cgan_tf" and names == " import __version__"
-            )
-            assert allowed, (path.name, module, names)
+            assert module.startswith("cgan_tf.core"), (path.name, module, names)

@@ -289,7 +289,7 @@ def test_ranges_end_where_they_say(flag, bound, limit):
 def test_every_number_has_a_lower_bound():
     bounded = {flag for flag, _, _ in BOUNDS}
     numbers = {flag for flag, option in OPTIONS.items() if option.hint in (int, float, int | None)}
-    # Of these two a rule of their own says what they may be.
+    # These two have a rule each.
     assert numbers - bounded == {"seed", "resolution"}
 
 
