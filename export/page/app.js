@@ -213,14 +213,14 @@ function strengths() {
 
 // ---- the work: one request at a time, the latest first --------------------------------------------
 
-const wanted = { encode: false, generate: false };
+const pending = { encode: false, generate: false };
 let working; // promise, while requests are processed
 let failed = false; // the last request; its message stays until one succeeds
 let timer; // until the frame has not moved for a while
 let newest; // promise of the photo being read; a later one replaces it
 
 function ask(request) {
-  Object.assign(wanted, request);
+  Object.assign(pending, request);
   working ??= work().finally(() => {
     working = undefined;
   });
@@ -229,18 +229,18 @@ function ask(request) {
 
 async function work() {
   try {
-    while (model && photo && (wanted.encode || wanted.generate)) {
-      if (wanted.encode) {
-        wanted.encode = false;
+    while (model && photo && (pending.encode || pending.generate)) {
+      if (pending.encode) {
+        pending.encode = false;
         await encode();
       }
-      wanted.generate = false;
+      pending.generate = false;
       if (face) await generate();
       if (failed) say("Move the sliders.");
       failed = false;
     }
   } catch (error) {
-    wanted.encode = wanted.generate = false;
+    pending.encode = pending.generate = false;
     failed = true;
     sayError(error);
   }

@@ -29,10 +29,10 @@ export async function get(name) {
   try {
     response = await fetch(name);
   } catch (error) {
-    throw new Error(`${name} cannot be loaded (${error.message}); serve the whole folder`);
+    throw new Error(`${name} cannot be loaded (${error.message}); serve the complete folder`);
   }
   if (!response.ok) {
-    throw new Error(`${name} cannot be loaded (${response.status}); serve the whole folder`);
+    throw new Error(`${name} cannot be loaded (${response.status}); serve the complete folder`);
   }
   return response;
 }

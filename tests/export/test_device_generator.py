@@ -31,8 +31,8 @@ def test_both_replacements_equal_a_transposed_convolution(form, filters):
     kernel = draw.normal(size=(4, 4, filters, 5)).astype(np.float32)
     bias = draw.normal(size=filters).astype(np.float32)
     x = draw.normal(size=(3, 4, 6, 5)).astype(np.float32)
-    wanted = tf.nn.conv2d_transpose(x, kernel, (3, 8, 12, filters), 2, "SAME") + bias
-    np.testing.assert_allclose(form(kernel, bias)(x), wanted, atol=2e-5)
+    expected = tf.nn.conv2d_transpose(x, kernel, (3, 8, 12, filters), 2, "SAME") + bias
+    np.testing.assert_allclose(form(kernel, bias)(x), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("norm", ["batch", "pixel"])
@@ -40,10 +40,10 @@ def test_both_replacements_equal_a_transposed_convolution(form, filters):
 def test_the_device_form_generates_the_same_images(norm, equalized_lr):
     generator = with_trained_statistics(Generator(32, 6, 4, norm=norm, equalized_lr=equalized_lr))
     latent = np.random.default_rng(2).normal(size=(5, 6)).astype(np.float32)
-    wanted = generator(latent, training=False).numpy()
-    assert wanted.std() > 0.1
+    expected = generator(latent, training=False).numpy()
+    assert expected.std() > 0.1
     got = device_generator.DeviceGenerator(generator)(latent)
-    np.testing.assert_allclose(got, wanted, atol=2e-5)
+    np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
 def test_the_operators_of_the_device_form():

@@ -138,10 +138,11 @@ REMEDY = "; export the page again with cgan export --formats=page"
             {"model.json": lambda _, described: json.dumps(described)[:-20]},
             r"model\.json is damaged; export the page again with cgan export",
         ),
-        ({"model.json": None}, r"model\.json cannot be loaded \(404\); serve the whole folder"),
+        ({"model.json": None}, r"model\.json cannot be loaded \(404\); serve the complete folder"),
         (
             {"litert/litert_wasm_internal.wasm": None},
-            r"litert/litert_wasm_internal\.wasm cannot be loaded \(404\); serve the whole folder",
+            r"litert/litert_wasm_internal\.wasm cannot be loaded \(404\); "
+            r"serve the complete folder",
         ),
         ({"litert/litert_wasm_internal.js": None}, r"this browser cannot run the model \(.*\)"),
         (

@@ -124,8 +124,8 @@ def test_images_as_files(server, predict, network, inputs):
     """The editor's signature for clients that send files instead of numbers."""
     levels = np.stack([images.to_uint8(one) for one in inputs["image"]])
     strengths = inputs["strengths"]
-    seen = tf.constant(np.stack([images.to_float(one) for one in levels]))
-    edited = network.translate(seen, tf.constant(strengths)).numpy()
+    decoded = tf.constant(np.stack([images.to_float(one) for one in levels]))
+    edited = network.translate(decoded, tf.constant(strengths)).numpy()
     expected = np.stack([images.to_uint8(one) for one in edited]).astype(int)
     files = [png(one) for one in levels]
     given = {"image_bytes": tf.make_tensor_proto(files), "strengths": strengths}

@@ -286,7 +286,7 @@ def test_other_signatures_do_not_wait_for_new_traffic():
     assert in_a_queue(work, wait_s=0.05) == [[1], [2]]
 
 
-def test_what_does_not_fit_into_a_batch_does_not_wait_for_new_traffic():
+def test_a_request_that_does_not_fit_does_not_wait_for_new_traffic():
     async def work(ask, graph):
         tasks = [ask(1, 2, 3, timeout_s=5), ask(4, 5, timeout_s=5)]
         assert await answers(*tasks) == [[2, 4, 6], [8, 10]]
@@ -322,7 +322,7 @@ def test_a_full_batch_does_not_wait_behind_another_signature():
     assert in_a_queue(work, wait_s=30) == [[2, 3, 4, 5], [1, 6, 7, 8]]
 
 
-def test_a_cancelled_request_leaves_its_waiting_time_to_nobody():
+def test_a_cancelled_request_does_not_shorten_the_next_ones_wait():
     async def work(ask, graph):
         loop = asyncio.get_running_loop()
         gone = ask(1)
