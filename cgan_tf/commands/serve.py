@@ -70,7 +70,15 @@ def main() -> int:
     if not re.fullmatch("[^/:]+", options.model_name):
         raise UserError(f"--model_name={options.model_name}: must not contain / or :")
     quiet.import_tensorflow()
-    from cgan_tf.export.serving import model, server
+    try:
+        from cgan_tf.export.serving import model, server
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("cgan_tf"):
+            raise
+        raise UserError(
+            f"cgan serve: the package {error.name} is missing; install the extra for serving: "
+            'pip install "cgan_tf[serve]"'
+        ) from None
 
     folder, version = model.find_version(options.model)
     with server.listen("--rest_port", options.host, options.rest_port) as rest_socket:

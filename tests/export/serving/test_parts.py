@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 
 import command_flags
@@ -15,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from cgan_tf.commands import serve
 from cgan_tf.core.errors import UserError
+from cgan_tf.export import serving
 from cgan_tf.export.serving import batching, errors, grpc_service, model, rest, server
 from cgan_tf.export.serving.engine import Engine
 from cgan_tf.export.serving.metrics import Metrics
@@ -75,6 +77,14 @@ def test_no_such_folder(tmp_path):
     touch(tmp_path / "1" / "saved_model.pb")
     with pytest.raises(UserError, match="^--model_name=a/b: "):
         run_command(f"--model={tmp_path}", "--model_name=a/b")
+
+
+def test_without_the_extra_for_serving(tmp_path, monkeypatch):
+    monkeypatch.delattr(serving, "server")
+    monkeypatch.delitem(sys.modules, "cgan_tf.export.serving.server")
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(UserError, match=r"aiohttp is missing; .* \"cgan_tf\[serve\]\"$"):
+        run_command(f"--model={tmp_path}")
 
 
 @pytest.mark.parametrize("flag", ["rest_port", "grpc_port"])
