@@ -10,8 +10,8 @@ attribute: the new output labels photos or samples, the direction is found and c
 `cgan translate`, `cgan label` and `cgan export` include it. The judge does not score custom
 attributes, so the evaluate stage leaves them out.
 
-Writes custom_attributes/NAME.json (head, direction, calibration) and NAME.png into the run folder.
-The names go into config.json last: until then the run is unchanged.
+Writes two files per attribute into the run folder: NAME.json (head, direction, calibration) and
+NAME.png (its edits). The names go into config.json last: until then the run is unchanged.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ from cgan_tf.core.config import OPTIONS, Config
 from cgan_tf.core.errors import Interrupted, UserError
 from cgan_tf.core.files import backup_path, file_hash, write_json
 from cgan_tf.core.options import make, parse
-from cgan_tf.core.run_folder import CUSTOM_FOLDER, RunFolder
+from cgan_tf.core.run_folder import CUSTOM, RunFolder
 from cgan_tf.data import images
 from cgan_tf.data.source import list_images
 
@@ -179,12 +179,12 @@ def find_directions(
     """
     from cgan_tf.stages import calibration, directions
 
-    building = run.path / CUSTOM_FOLDER / ".building"
+    building = run.path / CUSTOM / ".building"
     shutil.rmtree(building, ignore_errors=True)  # of a process that was killed
     building.mkdir(parents=True)
     try:
         if config.directions.family == "learned":
-            stage = run.stage(f"{CUSTOM_FOLDER}/{building.name}")
+            stage = run.stage(f"{CUSTOM}/{building.name}")
             stage.name = "attribute"
             directions.learn(trainer, known, stage, config)
         origins = directions.find_directions(trainer, names, config)

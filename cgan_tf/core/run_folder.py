@@ -8,7 +8,7 @@
         stats.jsonl          one line per tick
         checkpoints/         what resuming needs
         model/               the artifact
-      attributes/            the custom attributes (`cgan attribute`): NAME.json and NAME.png
+      custom_attributes/     what `cgan attribute` added: NAME.json and NAME.png
       report.html
 
 Every write is atomic: to a temporary file in the same folder, then fsync, then rename.
@@ -36,8 +36,7 @@ from cgan_tf.core.version import __version__
 
 FORMAT = 2  # of the run folder; a folder of another format is refused
 METADATA = {"stage", "options", "data", "parents"}  # keys that every metadata.json has
-CUSTOM = "custom_attributes"  # the key in config.json and metadata.json
-CUSTOM_FOLDER = "attributes"
+CUSTOM = "custom_attributes"  # the folder, and the key in config.json and metadata.json
 CUSTOM_NEEDS = ("gan", "regressor", "inversion")  # stages that custom attributes are made from
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "absl-py", "tensorflow-datasets")
 
@@ -410,7 +409,7 @@ class RunFolder:
 
     def custom_path(self, name: str) -> Path:
         """The file of a custom attribute: its regressor head and its direction."""
-        return self.path / CUSTOM_FOLDER / f"{name}.json"
+        return self.path / CUSTOM / f"{name}.json"
 
     def custom_attributes_hash(self) -> str | None:
         """SHA-256 of the names and files of the custom attributes; None if there are none.
@@ -445,7 +444,7 @@ class RunFolder:
             self.clear_substitutions(f"calibration of {name}")
         if names:
             self.record_custom_attributes(None)
-        self._move_aside(CUSTOM_FOLDER, self.path / CUSTOM_FOLDER, say)
+        self._move_aside(CUSTOM, self.path / CUSTOM, say)
 
     def _move_aside(self, name: str, path: Path, say: Callable[[str], None]) -> None:
         if path.exists():

@@ -149,13 +149,13 @@ def test_restart_moves_the_stage_and_its_dependents_aside(command, finished, qui
     call = ("--stage=gan", f"--run_dir={finished.path}", "--restart")
     code, out, _ = command(*call, "--gan_kimg=0.032", "--gan_g_lr=0.001")
     assert code == 0
-    for name in (*stages, "attributes"):
+    for name in (*stages, "custom_attributes"):
         aside = finished.path / f"{name}.old-001"
         assert f"{name}: the old folder is now {aside}" in out.splitlines()
-        assert name == "attributes" or tiny.snapshot(aside) == old[name]
+        assert name == "custom_attributes" or tiny.snapshot(aside) == old[name]
     assert sorted(entry.name for entry in finished.path.iterdir()) == [
-        ".lock", "attributes.old-001", "config.json", "directions.old-001", "gan", "gan.old-001",
-        "inversion.old-001", "regressor",
+        ".lock", "config.json", "custom_attributes.old-001", "directions.old-001", "gan",
+        "gan.old-001", "inversion.old-001", "regressor",
     ]  # fmt: skip
     assert finished.custom_attributes() == {}
     assert tiny.snapshot(finished.stage("regressor").path) == regressor

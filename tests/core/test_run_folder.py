@@ -446,8 +446,8 @@ def test_custom_attributes_move_aside(folder):
     said = []
     for _ in range(2):
         folder.restart_custom_attributes(said.append)
-    aside = folder.path / "attributes.old-001"
-    assert said == [f"attributes: the old folder is now {aside}"]
+    aside = folder.path / "custom_attributes.old-001"
+    assert said == [f"custom_attributes: the old folder is now {aside}"]
     assert (aside / "Hat.json").read_text() == "its head"
     assert folder.custom_attributes() == {} and folder.read()["substitutions"] == {}
 
