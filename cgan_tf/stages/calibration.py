@@ -54,11 +54,20 @@ class Calibration:
     ) -> None:
         self.encoder = encoder
         self.generator = generator
-        self.regressor = regressor
         self.dataset = dataset
         self.split = split
         self.count = count
         self._score = scorer(generator, regressor, BATCH)
+        self._predict = tf.function(
+            lambda images: regressor(images, training=False),
+            autograph=False,
+            reduce_retracing=True,
+        )
+        self._generate = tf.function(
+            lambda latents: tf.cast(generator(latents, training=False), tf.float32),
+            autograph=False,
+            reduce_retracing=True,
+        )
 
     def photos(self, column: int, value: int) -> tuple[np.ndarray, np.ndarray]:
         """Latents `[n, *latent_shape]` of photos whose label is `value`, and R's scores `[n]`."""
@@ -125,16 +134,15 @@ class Calibration:
         rows = self.dataset.splits[self.split]
         rows = rows[self.dataset.labels[rows, column] == 0][:KEEP_DETAIL_PHOTOS]
         photos = np.concatenate(list(pipeline.sequential_batches(self.dataset, rows, BATCH)))
-        predict = tf.function(lambda x: self.regressor(x, training=False), autograph=False)
-        generate = tf.function(
-            lambda x: tf.cast(self.generator(x, training=False), tf.float32), autograph=False
-        )
+
+        def generate(latents: np.ndarray) -> np.ndarray:
+            return batched(self._generate, latents, batch=BATCH)
 
         def scores(images: np.ndarray) -> np.ndarray:
-            return batched(predict, images, batch=BATCH)[:, column]
+            return batched(self._predict, images, batch=BATCH)[:, column]
 
         latents = batched(lambda x: self.encoder(x, training=False), photos, batch=BATCH)
-        before, scores_before = batched(generate, latents, batch=BATCH), scores(photos)
+        before, scores_before = generate(latents), scores(photos)
         strengths = np.ones((len(photos), 1))
 
         def change(after: np.ndarray, footprint: str) -> float:
@@ -143,14 +151,12 @@ class Calibration:
             edited = face_crop.add_difference(photos, confined, before)
             return float(np.mean(scores(edited) - scores_before))
 
-        after = batched(generate, latents + vector, batch=BATCH)
+        after = generate(latents + vector)
         footprint = detail.choose_footprint(before, after, lambda text: change(after, text))
         everywhere = detail.decode(footprint, before.shape[1]).min() == 1
         largest = LARGEST_FACTOR_EVERYWHERE if everywhere else LARGEST_FACTOR
         found = bracketing.search_scalar(
-            lambda factor: change(
-                batched(generate, latents + factor * vector, batch=BATCH), footprint
-            ),
+            lambda factor: change(generate(latents + factor * vector), footprint),
             target,
             (largest,),
             FACTOR_NARROWINGS,

@@ -1,9 +1,8 @@
-"""cgan_tf.directions: the loss on a toy, what is frozen, calibration, the choice, the stage."""
+"""Directions: the loss on toy networks, frozen networks, the choice of attributes, the stage."""
 
 import dataclasses
 import json
 import shutil
-import types
 
 import keras
 import numpy as np
@@ -12,11 +11,10 @@ import tensorflow as tf
 import tiny
 from PIL import Image
 
-from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.data import face_crop, images
+from cgan_tf.data import images
 from cgan_tf.editing import detail
 from cgan_tf.stages import calibration, directions
 from cgan_tf.training import checkpoint
@@ -34,7 +32,7 @@ def sigmoid(x):
 
 
 class ToyRegressor:
-    """Logits are linear in the "image"; its only feature map is the image itself."""
+    """Logits are linear in the image; the only feature map is the image itself."""
 
     trainable = True
     attribute_names = NAMES
@@ -77,7 +75,7 @@ class ToyGenerator:
 
 
 class ToyEncoder:
-    """The reverse, a little beside it, so that there is something to reconstruct."""
+    """The inverse with an offset, so that the reconstruction is not perfect."""
 
     trainable = True
 
@@ -107,29 +105,37 @@ def photos(count=64, spread=1.0, seed=0):
     return draw.normal(0, spread, (count, 1, 1, 2)).astype(np.float32)
 
 
-def draws(trainer, count=64):
-    """The attribute and the strength of each photo in the trainer's first step."""
+def first_draws(trainer, count=64):
+    """The attribute and the eps of each photo in the trainer's first step."""
     seed = keras.random.SeedGenerator(trainer.config.seed)
     chosen = keras.random.randint((count,), 0, 2, seed=seed).numpy()
     return chosen, keras.random.uniform((count, 1), -1.0, 1.0, seed=seed).numpy()
 
 
+def set_weights(monkeypatch, **weights):
+    """Sets constants of the module: CONTENT_WEIGHT, ADVERSARIAL_WEIGHT, ATTRIBUTE_WEIGHT."""
+    for name, value in weights.items():
+        monkeypatch.setattr(directions, f"{name.upper()}_WEIGHT", value)
+
+
 @pytest.mark.parametrize("spread", [0.3, 3.0])
-def test_the_loss_closed_form(spread):
-    weights = {"content": 0.3, "adversarial": 0.7, "attribute": 5.0, "hold": 2.0}
-    trainer = toy(**{f"{name}_weight": value for name, value in weights.items()})
+def test_the_loss_closed_form(spread, monkeypatch):
+    weights = {"content": 0.3, "adversarial": 0.7, "attribute": 5.0}
+    set_weights(monkeypatch, **weights)
+    weights["hold"] = 2.0
+    trainer = toy(directions_preservation_weight=2.0)
     x = photos(spread=spread)
-    chosen, eps = draws(trainer)
+    chosen, eps = first_draws(trainer)
     assert set(chosen) == {0, 1} and eps.min() < -0.9 and eps.max() > 0.9
     latent = x[:, 0, 0, :] + 0.1
     edited = latent + eps * trainer.directions.numpy()[chosen]
     alpha, after = sigmoid(latent @ SLOPES), sigmoid(edited @ SLOPES)  # of the reconstruction
     target = np.eye(3)[chosen]
-    wished = alpha + eps * target
-    clipped = np.clip(wished, 0, 1)
-    assert (wished != clipped).any()  # the clipping has work to do
+    requested = alpha + eps * target
+    clipped = np.clip(requested, 0, 1)
+    assert (requested != clipped).any()
     error = np.abs(clipped - after)
-    wanted = {
+    expected = {
         "content": np.mean(np.sum((x[:, 0, 0, :] - edited) ** 2, axis=1)),
         "adversarial": np.mean(softplus(-(3 * edited[:, 0] - 1))),
         "attribute": np.mean(error[np.arange(64), chosen]),
@@ -137,15 +143,15 @@ def test_the_loss_closed_form(spread):
     }
     logs = trainer.train_step(tf.constant(x))
     assert set(logs) == {*weights, "loss"}
-    for name, value in wanted.items():
+    for name, value in expected.items():
         assert float(logs[name]) == pytest.approx(weights[name] * value, rel=1e-5), name
     assert float(logs["loss"]) == pytest.approx(
-        sum(weights[name] * value for name, value in wanted.items()), rel=1e-5
+        sum(weights[name] * value for name, value in expected.items()), rel=1e-5
     )
 
 
-def test_the_cosines_between_directions_by_hand():
-    # Cosines 0.6, 0 and -0.8, whatever the lengths.
+def test_squared_cosines_by_hand():
+    # Cosines 0.6, 0 and -0.8, at any length.
     trainer = toy(directions_cosine_weight=2.5)
     rows = np.array([[5.0, 0.0], [0.6, 0.8], [0.0, -3.0]], np.float32)
     assert float(directions.squared_cosines(tf.constant(rows))) == pytest.approx(1.0, rel=1e-6)
@@ -158,11 +164,14 @@ def test_the_cosines_between_directions_by_hand():
     assert float(logs["loss"]) == pytest.approx(sum(float(logs[part]) for part in parts), rel=1e-5)
 
 
-def test_the_cosine_penalty_turns_directions_apart():
+def test_the_cosine_penalty_makes_directions_orthogonal(monkeypatch):
+    set_weights(monkeypatch, content=0.0, adversarial=0.0, attribute=0.0)
     trainer = toy(
-        content_weight=0.0, adversarial_weight=0.0, attribute_weight=0.0, directions_preservation_weight=0.0,
-        directions_cosine_weight=1.0, directions_lr=0.05, directions_kimg=64 * 0.1,
-    )  # fmt: skip
+        directions_preservation_weight=0.0,
+        directions_cosine_weight=1.0,
+        directions_lr=0.05,
+        directions_kimg=64 * 0.1,
+    )
     trainer.directions.assign([[1.0, 0.0], [1.6, 1.2]])
     step = tf.function(trainer.train_step, autograph=False)
     x = tf.constant(photos())
@@ -174,18 +183,19 @@ def test_the_cosine_penalty_turns_directions_apart():
     )
 
 
-def test_a_target_beyond_1_asks_for_1():
-    trainer = toy(attribute_weight=1.0)
-    x = np.full((64, 1, 1, 2), 9.0, np.float32)  # R is sure of A, and of B's absence
-    chosen, eps = draws(trainer)
+def test_a_target_beyond_1_is_clipped(monkeypatch):
+    set_weights(monkeypatch, attribute=1.0)
+    trainer = toy()
+    x = np.full((64, 1, 1, 2), 9.0, np.float32)  # R is confident in A, and in the absence of B
+    chosen, eps = first_draws(trainer)
     trainer.directions.assign(tf.zeros((2, 2)))
-    # Nothing is asked of A upwards nor of B downwards: |eps| of the others is the loss.
-    wanted = np.mean(np.where(chosen == 0, np.maximum(-eps[:, 0], 0), np.maximum(eps[:, 0], 0)))
+    # Raising A and lowering B have no loss; the others have |eps|.
+    expected = np.mean(np.where(chosen == 0, np.maximum(-eps[:, 0], 0), np.maximum(eps[:, 0], 0)))
     logs = trainer.train_step(tf.constant(x))
-    assert float(logs["attribute"]) == pytest.approx(wanted, rel=1e-3)
+    assert float(logs["attribute"]) == pytest.approx(expected, rel=1e-3)
 
 
-def test_one_attribute_in_the_data_has_no_others_to_hold():
+def test_a_single_attribute_has_no_others_to_preserve():
     config = tiny.make_config("cache", directions_batch_size=64)
     networks = ToyEncoder(), ToyGenerator(), ToyDiscriminator(), ToyPerceptual(("A",))
     trainer = directions.DirectionsTrainer(("A",), *networks, config)
@@ -193,14 +203,12 @@ def test_one_attribute_in_the_data_has_no_others_to_hold():
     assert float(logs["hold"]) == 0.0 and np.isfinite(float(logs["loss"]))
 
 
-def test_a_direction_turns_to_its_attribute_and_keeps_its_length():
-    trainer = toy(
-        content_weight=0.0, adversarial_weight=0.0, directions_preservation_weight=0.0, directions_lr=0.05,
-        directions_kimg=64 * 0.1,
-    )  # fmt: skip
-    wished = (SLOPES[:, :2] / np.linalg.norm(SLOPES[:, :2], axis=0)).T  # what moves A, and B
-    sideways = wished[:, ::-1] * [1, -1]
-    trainer.directions.assign([[0.8], [1.5]] * (0.2 * wished + sideways))
+def test_a_direction_rotates_towards_its_attribute_and_keeps_its_length(monkeypatch):
+    set_weights(monkeypatch, content=0.0, adversarial=0.0)
+    trainer = toy(directions_preservation_weight=0.0, directions_lr=0.05, directions_kimg=64 * 0.1)
+    best = (SLOPES[:, :2] / np.linalg.norm(SLOPES[:, :2], axis=0)).T  # of A, and of B
+    orthogonal = best[:, ::-1] * [1, -1]
+    trainer.directions.assign([[0.8], [1.5]] * (0.2 * best + orthogonal))
     lengths = np.linalg.norm(trainer.directions.numpy(), axis=1)
     step = tf.function(trainer.train_step, autograph=False)
     x = photos(spread=0.3)
@@ -210,7 +218,7 @@ def test_a_direction_turns_to_its_attribute_and_keeps_its_length():
     assert last < 0.8 * first
     directions_ = trainer.directions.numpy()
     np.testing.assert_allclose(np.linalg.norm(directions_, axis=1), lengths, rtol=1e-4)
-    assert np.all(np.sum(directions_ * wished, axis=1) / lengths > 0.97)  # cosines
+    assert np.all(np.sum(directions_ * best, axis=1) / lengths > 0.97)  # cosines
 
 
 def test_only_the_directions_learn(chain, slim_vgg):
@@ -237,11 +245,11 @@ def test_only_the_directions_learn(chain, slim_vgg):
     for name, network in frozen.items():
         assert tiny.same(before[name], tiny.values(network)), name
     assert (trainer.directions.numpy() != start).all()
-    held = {id(v) for v in checkpoint._variables(trainer.checkpoint_parts()).values()}
+    held = {id(v) for v in checkpoint.named_variables(trainer.checkpoint_parts()).values()}
     assert {id(trainer.directions), id(trainer.seed_generator.state)} <= held
 
 
-def test_the_frozen_networks_compute_in_the_trainings_precision(chain, slim_vgg):
+def test_the_frozen_networks_compute_in_the_training_precision(chain, slim_vgg):
     config = dataclasses.replace(chain.config, precision="mixed_bfloat16")
     networks = directions.load_networks(chain.folder, config)
     for name in ("encoder", "generator", "discriminator"):
@@ -252,7 +260,7 @@ def test_the_frozen_networks_compute_in_the_trainings_precision(chain, slim_vgg)
     assert {weight.dtype for weight in regressor.weights} == {"float32"}
 
 
-def test_the_regressors_maps_serve_as_its_perceptual_features(chain, slim_vgg):
+def test_the_regressors_feature_maps_are_its_perceptual_features(chain, slim_vgg):
     networks = directions.load_networks(chain.folder, chain.config)
     trainer = directions.DirectionsTrainer(("Smiling",), **networks, config=chain.config)
     draw = np.random.default_rng(0)
@@ -262,8 +270,8 @@ def test_the_regressors_maps_serve_as_its_perceptual_features(chain, slim_vgg):
     np.testing.assert_allclose(shared, networks["perceptual"](x, y), rtol=1e-5)
 
 
-def test_they_start_at_the_class_differences(faces):
-    # The encoder's answer to a photo is its index and its number of channels.
+def test_class_differences(faces):
+    # The encoder maps a photo to its index and its number of channels.
     def encoder(batch, training):
         rows = [by_pixels[photo.tobytes()] for photo in np.asarray(batch)]
         return tf.constant([[row, 3.0] for row in rows], tf.float32)
@@ -275,12 +283,12 @@ def test_they_start_at_the_class_differences(faces):
     assert start.shape == (2, 2) and start.dtype == np.float32
     for row, column in zip(start, (2, 0), strict=True):
         has = faces.labels[train, column] == 1
-        wanted = train[has].mean() - train[~has].mean()
-        np.testing.assert_allclose(row, [wanted, 0.0], rtol=1e-5, atol=1e-6)
+        expected = train[has].mean() - train[~has].mean()
+        np.testing.assert_allclose(row, [expected, 0.0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_an_attribute_that_all_photos_have_or_none_cannot_be_learned(faces, value):
+def test_an_attribute_of_all_or_no_photos_cannot_be_learned(faces, value):
     labels = faces.labels.copy()
     labels[:, 1] = value
     name = faces.attribute_names[1]
@@ -291,190 +299,15 @@ def test_an_attribute_that_all_photos_have_or_none_cannot_be_learned(faces, valu
             [1],
         )
     assert str(caught.value) == (
-        f"--attributes={name}: the first 80 training photos all have it, or none does; it cannot "
-        "be learned"
+        f"--attributes={name}: all of the first 80 training photos have it, or none of them; it "
+        "cannot be learned"
     )
 
 
-# Calibration.
+# Choosing the attributes.
 
 
-class Toys(types.SimpleNamespace):
-    """A trainer and a data set for `Calibration`: 30 photos, every third has the attribute.
-
-    A latent is (what the photo is, how far it was moved); a photo's label shows in its brightness.
-    """
-
-    def __init__(self, score, vector=(0.0, 1.0)):
-        def generator(latent, training):
-            return latent
-
-        def regressor(latent, training):
-            latent = tf.convert_to_tensor(latent)
-            return tf.stack(
-                [tf.zeros_like(latent[:, 0]), score(latent[:, 0], latent[:, 1])], axis=1
-            )
-
-        def encoder(batch, training):
-            has = tf.cast(tf.reduce_mean(batch, axis=(1, 2, 3)) > 0, tf.float32)
-            return tf.stack([has, tf.zeros_like(has)], axis=1)
-
-        labels = np.zeros((30, 2), np.float32)
-        labels[::3, 1] = 1
-        trainer = types.SimpleNamespace(
-            generator=generator,
-            encoder=encoder,
-            perceptual=types.SimpleNamespace(regressor=regressor),
-            columns=tf.constant([1]),
-            directions=tf.Variable([vector]),
-        )
-
-        def read(rows):
-            return np.broadcast_to(
-                np.where(labels[rows, 1], 255, 0).astype(np.uint8)[:, None, None, None],
-                (len(rows), 2, 2, 3),
-            )
-
-        dataset = types.SimpleNamespace(
-            splits={"train": np.arange(30), "validation": np.arange(30)},
-            labels=labels,
-            attribute_names=("Other", "Smiling"),
-            read=read,
-        )
-        super().__init__(trainer=trainer, dataset=dataset)
-
-    def calibrate(self, asked, count=200):
-        measured = calibration.Calibration(self.trainer, self.dataset, "validation", count)
-        vector = measured.scale(0, asked)
-        return vector, measured.table(0, vector)
-
-
-@pytest.mark.parametrize("slope, asked", [(0.1, 0.35), (0.1, 0.4499), (0.3, 0.5), (0.8, 0.2)])
-def test_calibration_of_a_linear_regressor_is_exact(slope, asked):
-    # Photos without the attribute start at 0.1, those with it at 0.9.
-    vector, table = Toys(lambda has, z: 0.1 + 0.8 * has + slope * z, (0.0, 2.0)).calibrate(asked)
-    # Strength +1 changes the score by slope * 2 * unit.
-    np.testing.assert_allclose(vector, [0.0, asked / slope], rtol=1e-5)
-    assert vector.dtype == np.float32
-    assert [line["strength"] for line in table] == [-1.5, -1.0, -0.5, 0.5, 1.0, 1.5]
-    for line in table:
-        assert line["change"] == pytest.approx(asked * line["strength"], rel=1e-4)
-        assert line["n"] == (20 if line["strength"] > 0 else 10)
-
-
-def test_calibration_of_a_curved_regressor_halves_its_way_to_the_unit():
-    # 0.1 + 0.2 z^2 rises by 0.5 at z = 1.5811, between the steps 1.5 and 2 of the search: the
-    # straight line over the last bracket, 1/32 wide, is off by less than a thousandth.
-    vector, _ = Toys(lambda has, z: 0.1 + 0.2 * z * z).calibrate(0.5)
-    np.testing.assert_allclose(vector[1], 2.5**0.5, atol=1e-3)
-
-
-def test_steps_up_are_measured_on_photos_without_and_down_on_photos_with():
-    # Only photos without it move up, only those with it move down.
-    def score(has, z):
-        return tf.where(has > 0, 0.8 + 0.3 * tf.minimum(z, 0.0), 0.2 + 0.6 * tf.maximum(z, 0.0))
-
-    vector, table = Toys(score).calibrate(0.3)
-    np.testing.assert_allclose(vector, [0.0, 0.5], rtol=1e-5)
-    np.testing.assert_allclose(
-        [line["change"] for line in table],
-        [0.15 * s if s < 0 else 0.3 * s for s in (-1.5, -1.0, -0.5, 0.5, 1.0, 1.5)],
-        rtol=1e-4,
-    )
-
-
-def test_a_change_out_of_reach_takes_the_first_step_that_gets_near():
-    # It saturates at 0.5: +0.3 from 3 steps on, which 2 do not reach by 95 %.
-    vector, table = Toys(lambda has, z: tf.minimum(0.2 + 0.1 * z, 0.5)).calibrate(0.8)
-    np.testing.assert_array_equal(vector, [0.0, 3.0])
-    assert table[4]["change"] == pytest.approx(0.3, rel=1e-5)
-
-
-def test_a_change_that_turns_back_is_taken_at_its_peak():
-    # +0.15 after 1 step, +0.1875 after 1.5, +0.2 after 2, then down again.
-    vector, table = Toys(lambda has, z: 0.2 + 0.2 * z - 0.05 * z * z).calibrate(0.8)
-    np.testing.assert_array_equal(vector, [0.0, 2.0])
-    assert table[4]["change"] == pytest.approx(0.2, rel=1e-5)
-
-
-def test_a_direction_that_never_raises_the_score_stays_as_it_was():
-    vector, table = Toys(lambda has, z: 0.5 - 0.1 * z, (0.0, 0.7)).calibrate(0.5)
-    np.testing.assert_array_equal(vector, np.array([0.0, 0.7], np.float32))
-    assert table[4]["change"] == pytest.approx(-0.07, abs=1e-6)
-
-
-def test_no_more_photos_are_asked_than_said():
-    _, table = Toys(lambda has, z: 0.1 * z).calibrate(0.2, count=12)
-    assert [line["n"] for line in table] == [10, 10, 10, 12, 12, 12]
-
-
-@pytest.mark.parametrize("band", [False, True])
-@pytest.mark.parametrize("asked", [0.1, 0.23, 5.0])
-def test_how_much_further_an_edit_goes_that_keeps_the_detail(asked, band, monkeypatch):
-    # G paints all pixels, or four columns of them, with the latent's second number, R's score rises
-    # with their mean. The photo's own brightness is R's business alone.
-    monkeypatch.setattr(detail, "BLUR", 1e-3)
-    painted = np.ones((8, 8), np.float32)
-    if band:
-        painted[:, :4] = 0
-    toys = Toys(lambda has, z: z, (0.0, 0.5))
-
-    def generator(latent, training):
-        return latent[:, 1, None, None, None] * np.tile(painted[..., None], (1, 1, 3))
-
-    def regressor(images, training):
-        level = tf.reduce_mean(images, axis=(1, 2, 3))
-        return tf.stack([tf.zeros_like(level), 0.7 * level], axis=1)
-
-    toys.trainer.generator = generator
-    toys.trainer.perceptual = types.SimpleNamespace(regressor=regressor)
-    toys.dataset.read = lambda rows: np.full((len(rows), 8, 8, 3), 120, np.uint8)
-    measured = calibration.Calibration(toys.trainer, toys.dataset, "validation", 200)
-    found = measured.keep_detail(0, np.float32([0.0, 0.5]), asked)
-    mask = face_crop.soft_mask(8, face_crop.SOLID_DIFFERENCE)
-    slope = 0.7 * 0.5 * (mask * painted).mean()  # per strength
-    np.testing.assert_array_equal(detail.decode(found["footprint"], 8), painted)
-    assert found["n"] == 20  # those without the attribute
-    longest = 2.0 if band else 1.25
-    if asked / slope > longest:
-        assert found["factor"] == longest
-    else:
-        assert 0 <= found["factor"] - asked / slope <= longest / 2**6
-    assert found["change"] == pytest.approx(slope * found["factor"], rel=1e-4)
-
-
-def test_directions_start_at_class_differences_of_the_length_that_r_sees(monkeypatch):
-    # Latents differ by (1, 0), R's score by 0.1 per unit of the first: a change of 0.25 takes 2.5.
-    toys = Toys(lambda has, z: 0.2 + 0.1 * has)
-    monkeypatch.setattr(directions, "STARTING_CHANGE", 0.25)
-    directions.start_directions(toys.trainer, toys.dataset)
-    np.testing.assert_allclose(toys.trainer.directions.numpy(), [[2.5, 0.0]], rtol=1e-5)
-
-
-def test_an_attribute_that_no_validation_photo_has_or_lacks():
-    toys = Toys(lambda has, z: 0.1 * z)
-    for value, missing in ((0.0, 1), (1.0, 0)):
-        toys.dataset.labels[:, 1] = value
-        with pytest.raises(UserError) as caught:
-            toys.calibrate(0.5)
-        assert str(caught.value) == (
-            f"--attributes=Smiling: no validation photo has it at {missing}; "
-            "nothing to calibrate on"
-        )
-
-
-# The choice of attributes.
-
-
-def refusal(faces, *attributes, **changes):
-    with pytest.raises(UserError) as caught:
-        config = tiny.make_config("cache", attributes=attributes)
-        directions.choose_attributes(config, dataclasses.replace(faces, **changes))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_the_choice_is_the_flags_or_the_data_sets(faces):
+def test_attributes_are_those_of_the_flag_or_the_defaults_of_the_data(faces):
     config = tiny.make_config("cache", attributes=("Pale_Skin", "Smiling"))
     assert directions.choose_attributes(config, faces) == ("Pale_Skin", "Smiling")
     config = tiny.make_config("cache", attributes=())
@@ -482,28 +315,23 @@ def test_the_choice_is_the_flags_or_the_data_sets(faces):
     assert chosen == directions.DEFAULTS["synthetic"] and len(chosen) == 5
     for name in ("celeba", "celeba_dir"):
         assert directions.DEFAULTS[name] == (
-            "Smiling", "Blond_Hair", "Black_Hair", "Eyeglasses", "Male",
-        )  # fmt: skip
+            "Smiling",
+            "Blond_Hair",
+            "Black_Hair",
+            "Eyeglasses",
+            "Male",
+        )
 
 
-def test_an_unknown_attribute_is_named_with_the_nearest(faces):
-    known = ", ".join(faces.attribute_names)
-    assert refusal(faces, "Smiling", "Eyeglases") == (
-        "--attributes=Eyeglases: the data has no such attribute (did you mean Eyeglasses?); it has "
-        f"{known}"
-    )
-    assert (
-        refusal(faces, "Qqq") == f"--attributes=Qqq: the data has no such attribute; it has {known}"
-    )
+def refusal(faces, *attributes, **changes):
+    """The message about these attributes and a data set with these changes."""
+    with pytest.raises(UserError) as caught:
+        config = tiny.make_config("cache", attributes=attributes)
+        directions.choose_attributes(config, dataclasses.replace(faces, **changes))
+    return str(caught.value)
 
 
-def test_an_attribute_named_twice(faces):
-    assert refusal(faces, "Smiling", "Smiling") == (
-        "--attributes=Smiling,Smiling: an attribute is named twice"
-    )
-
-
-def test_data_without_a_default(faces):
+def test_data_without_default_attributes(faces):
     assert refusal(faces, name="folder") == (
         "--attributes: name the attributes to edit; the data has "
         f"{', '.join(faces.attribute_names)}"
@@ -513,44 +341,25 @@ def test_data_without_a_default(faces):
     )
 
 
-def test_what_is_to_be_held():
-    config = tiny.make_config("cache", directions_condition=("Smiling:Male+Pale_Skin", "Eyeglasses:Smiling"))
-    directions.check_hold(config, ("Smiling", "Eyeglasses"), HOLDABLE)
-    assert config_module.held(config) == {
-        "Smiling": ("Male", "Pale_Skin"),
-        "Eyeglasses": ("Smiling",),
-    }
-
-
-HOLDABLE = types.SimpleNamespace(attribute_names=("Smiling", "Male", "Pale_Skin", "Eyeglasses"))
-
-
 @pytest.mark.parametrize(
-    "hold, wanted",
+    "options, message",
     [
-        ("Male:Smiling", "Male is not edited; --attributes has Smiling, Eyeglasses"),
-        (
-            "Smilin:Male",
-            "Smilin is not edited (did you mean Smiling?); --attributes has Smiling, Eyeglasses",
-        ),
-        (
-            "Smiling:Male+Paleskin",
-            "the data has no attribute Paleskin (did you mean Pale_Skin?); it has Smiling, Male, "
-            "Pale_Skin, Eyeglasses",
-        ),
+        ({"attributes": ("Smiling", "Eyeglases")}, "did you mean Eyeglasses"),
+        ({"attributes": ("Smiling", "Smiling")}, "an attribute is named twice"),
+        ({"directions_condition": ("Male:Smiling",)}, "Male is not edited"),
     ],
 )
-def test_a_hold_that_does_not_fit_is_one_line(hold, wanted):
-    config = tiny.make_config("cache", directions_condition=(hold,))
-    with pytest.raises(UserError) as caught:
-        directions.check_hold(config, ("Smiling", "Eyeglasses"), HOLDABLE)
-    assert str(caught.value) == f"--directions_condition={hold}: {wanted}"
+def test_the_stage_checks_its_attributes_before_it_starts(faces, cache, tmp_path, options, message):
+    config = tiny.make_config(cache, **options)
+    with pytest.raises(UserError, match=message):
+        directions.run(config, RunFolder(tmp_path / "run"), faces)
+    assert not (tmp_path / "run" / "directions").exists()
 
 
 # The stage.
 
 
-def test_the_stage_leaves_these_files(chain):
+def test_the_files_of_the_stage(chain):
     stage = chain.folder.stage("directions")
     assert tiny.listing(stage.path) == [
         "checkpoints/step-000000008.npz",
@@ -562,12 +371,12 @@ def test_the_stage_leaves_these_files(chain):
     ]
     terms = {"content", "adversarial", "attribute", "hold", "loss"}
     assert terms < set(stage.read_stats()[0])
-    # Two attributes, six photos each; a photo and five strengths in a row.
+    # Two attributes with six photos each; a row has the photo and five strengths.
     with Image.open(stage.path / "edits.png") as picture:
         assert picture.size == (6 * 32, 2 * 6 * 32)
 
 
-def test_a_direction_file_says_what_it_is_and_whose(chain):
+def test_a_direction_file_has_its_origin_and_its_generator(chain):
     generator = file_hash(chain.folder.stage("gan").model / "weights.h5")
     trained = tiny.final_state(chain.folder.stage("directions"))["directions/0000"]
     for name, row in zip(chain.config.attributes, trained, strict=True):
@@ -575,9 +384,9 @@ def test_a_direction_file_says_what_it_is_and_whose(chain):
         entry = json.loads(path.read_text())
         assert list(entry) == [
             "attribute", "space", "vector", "generator", "calibration", "keep_detail", "seed",
-            "family", "hold", "found",
+            "family", "condition", "found",
         ]  # fmt: skip
-        assert (entry["family"], entry["hold"], entry["found"]) == ("learned", [], {})
+        assert (entry["family"], entry["condition"], entry["found"]) == ("learned", [], {})
         assert (entry["attribute"], entry["space"], entry["seed"]) == (name, "z", 3)
         assert entry["generator"] == generator
         vector = np.array(entry["vector"])
@@ -585,27 +394,27 @@ def test_a_direction_file_says_what_it_is_and_whose(chain):
         assert cosine == pytest.approx(1, abs=1e-5)
         assert [line["strength"] for line in entry["calibration"]] == list(calibration.TABLE)
         assert all(line["n"] >= 1 for line in entry["calibration"])
-        assert 0 <= entry["keep_detail"]["factor"] <= calibration.KEEP_DETAIL_LONGEST
-        acts = detail.decode(entry["keep_detail"]["footprint"], 32)
-        assert acts.max() == 1
+        assert 0 <= entry["keep_detail"]["factor"] <= calibration.LARGEST_FACTOR
+        footprint = detail.decode(entry["keep_detail"]["footprint"], 32)
+        assert footprint.max() == 1
 
 
 def test_strengths_out_of_reach_are_recorded(chain):
-    # An untrained regressor's scores hardly move.
+    # The scores of an untrained regressor hardly change.
     notes = chain.folder.read()["substitutions"]
     for name in chain.config.attributes:
-        assert f"{name} +1 stands for " in notes[f"calibration of {name}"]
-        assert "not --directions_calibrated_change=" in notes[f"calibration of {name}"]
+        assert f"{name} +1 changes the prediction by " in notes[f"calibration of {name}"]
+        assert "does not reach --directions_calibrated_change=" in notes[f"calibration of {name}"]
         entry = json.loads((chain.folder.stage("directions").model / f"{name}.json").read_text())
         reached = next(at["change"] for at in entry["calibration"] if at["strength"] == 1.0)
         change = entry["keep_detail"]["change"]
         note = notes.get(f"calibration of {name} with --keep_detail", "")
-        assert (f"{name} +1 with --keep_detail stands for {change:+.2f}" in note) == (
-            change < 0.9 * reached
-        )
+        assert (
+            f"{name} +1 with --keep_detail changes the prediction by {change:+.2f}" in note
+        ) == (change < 0.9 * reached)
 
 
-def test_killed_and_resumed_it_ends_with_the_same_directions(
+def test_a_killed_and_resumed_training_ends_with_the_same_directions(
     chain, slim_vgg, tmp_path, monkeypatch
 ):
     shutil.copytree(chain.folder.path, tmp_path / "run")
@@ -617,8 +426,8 @@ def test_killed_and_resumed_it_ends_with_the_same_directions(
     with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
         tiny.interrupt(patch, checkpoint=3, kill=6)
         directions.run(often, folder, chain.faces)
-    # A note from an attempt before this one must not outlive it.
-    folder.substitute("calibration of Male", "half")
+    # A note of an earlier attempt is removed.
+    folder.record_substitution("calibration of Male", "half")
     directions.run(chain.config, folder, chain.faces)
     whole, stage = chain.folder.stage("directions"), folder.stage("directions")
     tiny.assert_equal_state(tiny.final_state(stage), tiny.final_state(whole))
