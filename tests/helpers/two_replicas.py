@@ -1,11 +1,10 @@
-"""Runs trainers on one and on two replicas (logical CPUs) and writes what came out.
+"""Trains on one and on two replicas (logical CPUs) and writes how the results differ.
 
     python tests/helpers/two_replicas.py CACHE OUT.json CASE...
 
-A process of its own: logical devices are set before TensorFlow's runtime starts.
+It runs in a process of its own: logical devices must be configured before TensorFlow starts.
 """
 
-import dataclasses
 import json
 import sys
 import tempfile
@@ -31,30 +30,34 @@ from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.judge import Judge
 from cgan_tf.networks.vgg import Perceptual
 from cgan_tf.stages import directions, gan, inversion, judge, regressor
+from cgan_tf.stages.gan_trainer import GAN
 from cgan_tf.training import checkpoint, cluster, loop
 
 STEPS = 20
-# At the usual rates of these tiny, young networks a rounding error grows tenfold in two steps, also
-# on one replica; Adam's step does not shrink where a gradient is nothing but rounding.
-CALM = {"gan_g_lr": 1e-5, "gan_d_lr": 1e-5}
-# Gradients that count: at the usual weights these penalties hardly show.
-GAN = {
+# At the usual learning rates a rounding error of these tiny, hardly trained networks grows tenfold
+# in two steps, also on one replica: Adam's step is not smaller where a gradient is only rounding.
+LOW_RATES = {"gan_g_lr": 1e-5, "gan_d_lr": 1e-5}
+# With these weights and intervals the penalties matter.
+GANS = {
     "r1": {"gan_penalty_interval": 3, "gan_gamma": 10.0},
     "gp": {"gan_penalty": "gp", "gan_penalty_interval": 1, "gan_g_norm": "pixel"},
     "ragan": {"gan_objective": "ragan", "gan_penalty": "none", "gan_augment": "diffaugment"},
     "batch_norm": {
-        "gan_d_norm": "batch", "gan_penalty": "r1+r2", "gan_penalty_interval": 3, "gan_gamma": 10.0,
+        "gan_d_norm": "batch",
+        "gan_penalty": "r1+r2",
+        "gan_penalty_interval": 3,
+        "gan_gamma": 10.0,
         "gan_minibatch_std": False,
     },
     "ada": {"gan_augment": "ada", "gan_d_steps": 2, "gan_penalty_interval": 3},
     "style": {"gan_arch": "stylegan", "gan_objective": "rpgan", "gan_penalty_interval": 3},
     "wgan": {"gan_objective": "wgan", "gan_g_norm": "pixel"},
     "spectral": {"gan_d_norm": "spectral", "gan_objective": "hinge", "gan_penalty": "none"},
-}  # fmt: skip
+}
 
 
 def make_gan(config: Config, faces: data.ImageData) -> loop.Trainer:
-    return gan.GAN(config, "float32")
+    return GAN(config, "float32")
 
 
 def make_regressor(config: Config, faces: data.ImageData) -> loop.Trainer:
@@ -62,16 +65,16 @@ def make_regressor(config: Config, faces: data.ImageData) -> loop.Trainer:
 
 
 def make_judge(config: Config, faces: data.ImageData) -> loop.Trainer:
-    judge.LEARNING_RATE = 1e-5  # as CALM
+    judge.LEARNING_RATE = 1e-5  # as LOW_RATES
     return judge.JudgeTrainer(Judge(faces.attribute_names, 32), STEPS, config.seed)
 
 
-def perceptual(config: Config, faces: data.ImageData) -> Perceptual:
+def make_perceptual(config: Config, faces: data.ImageData) -> Perceptual:
     return Perceptual(regressor.build(config, faces, "float32")[0])
 
 
 def scale(*networks: keras.Model) -> None:
-    """Takes networks far enough from their start for images to differ."""
+    """Enlarges the initial weights, so that images differ."""
     for network in networks:
         for weight in network.trainable_weights:
             weight.assign(weight.numpy() * 4)
@@ -79,7 +82,7 @@ def scale(*networks: keras.Model) -> None:
 
 def make_inversion(config: Config, faces: data.ImageData) -> loop.Trainer:
     return inversion.InversionTrainer(
-        Encoder(32, (8,), 4), Generator(32, 8, 4), perceptual(config, faces), config
+        Encoder(32, (8,), 4), Generator(32, 8, 4), make_perceptual(config, faces), config
     )
 
 
@@ -87,20 +90,20 @@ def make_directions(config: Config, faces: data.ImageData) -> loop.Trainer:
     networks = Encoder(32, (8,), 4), Generator(32, 8, 4), Discriminator(32, 4)
     scale(*networks)
     trainer = directions.DirectionsTrainer(
-        config.attributes, *networks, perceptual(config, faces), config
+        config.attributes, *networks, make_perceptual(config, faces), config
     )
     trainer.directions.assign(np.random.default_rng(0).normal(size=(2, 8)))
     return trainer
 
 
-OTHERS = {
-    "regressor": (make_regressor, {"regressor_resolution": 0, "regressor_batch_size": 8}),
+STAGES = {
+    "regressor": (make_regressor, {"regressor_resolution": 32, "regressor_batch_size": 8}),
     "judge": (make_judge, {}),
     "inversion": (
         make_inversion,
         {"inversion_batch_size": 8, "inversion_perceptual_crop": 16, "inversion_lr": 1e-5},
     ),
-    "directions_family": (make_directions, {"directions_batch_size": 8}),
+    "directions": (make_directions, {"directions_batch_size": 8}),
 }
 
 
@@ -112,41 +115,44 @@ def run_steps(make: Callable, config: Config, faces: data.ImageData, labels: boo
     batches = iter(
         replicas.strategy().distribute_datasets_from_function(
             lambda _: pipeline.training_batches(
-                faces, "train", 8 * config.gan.d_steps, config.seed, labels=labels,
+                faces,
+                "train",
+                8 * config.gan.d_steps,
+                config.seed,
+                labels=labels,
                 passes=config.gan.d_steps,
             )
         )
-    )  # fmt: skip
-    step = tf.function(trainer.distributed_step, autograph=False)
-    variables = checkpoint._variables(trainer.checkpoint_parts())
-    logs, states = [], []
-    for number in range(STEPS + 1):
-        if number in (0, 1, STEPS):
+    )
+    train_step = loop.CompiledSteps(trainer)
+    variables = checkpoint.named_variables(trainer.checkpoint_parts())
+    losses, states = [], []
+    for step in range(STEPS + 1):
+        if step in (0, 1, STEPS):
             states.append({name: variable.numpy() for name, variable in variables.items()})
-        if number < STEPS:
-            logs.append({name: float(value) for name, value in step(next(batches)).items()})
-    return logs, *states
+        if step < STEPS:
+            values = train_step(step, next(batches))
+            losses.append({name: float(value) for name, value in values.items()})
+    return losses, *states
 
 
 def distance(one: np.ndarray, two: np.ndarray) -> float:
-    """|a - b| / |b|, Euclidean over the tensor."""
+    """|a - b| / |b|, in the Euclidean norm."""
     one, two = np.asarray(one, np.float64), np.asarray(two, np.float64)
     return float(np.linalg.norm(one - two) / max(np.linalg.norm(two), 1e-12))
 
 
-def compare(case: str, config: Config, faces: data.ImageData, mirrored) -> dict:
-    """How far two replicas are from one, by variable and by loss."""
-    if case in GAN:
-        make, options = make_gan, CALM | GAN[case]
-    else:
-        make, options = OTHERS[case]
-    labels = case in ("regressor", "judge")
-    config = dataclasses.replace(config, **options)
+def compare(
+    case: str, config: Config, faces: data.ImageData, mirrored: tf.distribute.Strategy
+) -> dict:
+    """The differences between two replicas and one, by variable and by loss."""
+    make, options = (make_gan, LOW_RATES | GANS[case]) if case in GANS else STAGES[case]
+    config = config_module.replace(config, **options)
     results = []
     for strategy in (None, mirrored):
         replicas.use(strategy)
-        results.append(run_steps(make, config, faces, labels))
-    (logs, start, *states), (logs_of_two, _, *states_of_two) = results
+        results.append(run_steps(make, config, faces, labels=case in ("regressor", "judge")))
+    (losses, start, *states), (losses_of_two, _, *states_of_two) = results
     first, last = (
         {name: distance(two[name], value) for name, value in one.items()}
         for one, two in zip(states, states_of_two, strict=True)
@@ -156,34 +162,38 @@ def compare(case: str, config: Config, faces: data.ImageData, mirrored) -> dict:
         "last": last,
         "from_zero": [name for name, value in start.items() if not np.any(value)],
         "moved": {name: distance(value, states[0][name]) for name, value in states[1].items()},
-        "losses": [
+        "errors": [
             {name: abs(two[name] - value) / max(1.0, abs(value)) for name, value in one.items()}
-            for one, two in zip(logs, logs_of_two, strict=True)
+            for one, two in zip(losses, losses_of_two, strict=True)
         ],
-        "logs": logs,
+        "losses": losses,
     }
 
 
-def resume(config: Config, faces: data.ImageData, mirrored) -> dict:
-    """Whether a killed and resumed GAN on two replicas ends like one that was left alone."""
+def resume(
+    config: Config, faces: data.ImageData, mirrored: tf.distribute.Strategy
+) -> dict[str, bool]:
+    """Whether a killed and resumed GAN on two replicas ends like an uninterrupted one."""
     replicas.use(mirrored)
     config = config_module.replace(
-        config, gan_kimg=0.048, checkpoint_minutes=1e-9, gan_augment="ada", gan_penalty_interval=2
+        config,
+        gan_kimg=0.024,
+        checkpoint_minutes=1e-9,
+        gan_augment="ada",
+        gan_penalty_interval=1,
     )
     states = []
-    for kill in (None, 4):
+    for kill in (None, 2):
         folder = RunFolder(Path(tempfile.mkdtemp()) / "run")
         tiny.save_config(folder, config, faces)
         if kill:
             with pytest.MonkeyPatch.context() as patch:
-                tiny.interrupt(patch, checkpoint=3, kill=kill)
+                tiny.interrupt(patch, checkpoint=1, kill=kill)
                 with pytest.raises(tiny.Killed):
                     gan.run(config, folder, faces)
         gan.run(config, folder, faces)
         states.append(tiny.final_state(folder.stage("gan")))
-    return {
-        name: value.tobytes() == states[1][name].tobytes() for name, value in states[0].items()
-    }
+    return {name: value.tobytes() == states[1][name].tobytes() for name, value in states[0].items()}
 
 
 def main(cache: str, out: str, *cases: str) -> None:

@@ -1,4 +1,4 @@
-"""cgan_tf.augment: shapes, range, what moves and what does not."""
+"""cgan_tf.training.augment: shapes, ranges, and the effect of each augmentation."""
 
 import keras
 import numpy as np
@@ -23,26 +23,26 @@ def test_shape_and_range():
     assert -1.0 <= float(tf.reduce_min(jittered)) and float(tf.reduce_max(jittered)) <= 1.0
 
 
-def test_shifts_each_photo_by_whole_pixels_and_nothing_else(monkeypatch):
+def test_jitter_shifts_each_photo_by_whole_pixels(monkeypatch):
     without_color(monkeypatch)
     side, pad = 32, 2  # a sixteenth
     images = photos(40, side)
     jittered = augment.jitter(images, keras.random.SeedGenerator(1)).numpy()
     padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
     shifts = set()
-    for image, wanted in zip(padded, jittered, strict=True):
+    for image, expected in zip(padded, jittered, strict=True):
         found = [
             (row, column)
             for row in range(2 * pad + 1)
             for column in range(2 * pad + 1)
-            if np.allclose(image[row : row + side, column : column + side], wanted, atol=1e-6)
+            if np.allclose(image[row : row + side, column : column + side], expected, atol=1e-6)
         ]
         assert len(found) == 1
         shifts.update(found)
     assert {row for row, _ in shifts} == {column for _, column in shifts} == set(range(5))
 
 
-def test_brightness_and_contrast_keep_to_their_bounds(monkeypatch):
+def test_brightness_and_contrast_stay_within_their_bounds(monkeypatch):
     monkeypatch.setattr(augment, "SHIFT", 0.0)
     images = photos(200, 8, -0.2, 0.2)  # nothing is clipped
     jittered = augment.jitter(images, keras.random.SeedGenerator(2)).numpy()
@@ -51,11 +51,11 @@ def test_brightness_and_contrast_keep_to_their_bounds(monkeypatch):
     contrast = jittered.std(axes) / images.std(axes)
     assert -0.2 <= brightness.min() < -0.17 and 0.17 < brightness.max() <= 0.2001
     assert 0.7999 <= contrast.min() < 0.83 and 1.17 < contrast.max() <= 1.2001
-    # Each photo by its own draw.
+    # Each photo has its own random numbers.
     assert len(np.unique(brightness.round(6))) > 190
 
 
-def test_equal_seeds_give_equal_photos_and_the_seed_advances():
+def test_equal_seeds_give_equal_photos_and_the_generator_advances():
     images = photos(4, 16)
     seed = keras.random.SeedGenerator(3)
     first, second = augment.jitter(images, seed), augment.jitter(images, seed)
@@ -64,58 +64,58 @@ def test_equal_seeds_give_equal_photos_and_the_seed_advances():
     assert not np.array_equal(first, second)
 
 
-# What the discriminator sees.
+# Augmentation of the discriminator's input.
 
 IMAGES = tf.constant(np.random.default_rng(3).uniform(-1, 1, (4, 16, 16, 3)), tf.float32)
 ALL, NONE = tf.ones(4), tf.zeros(4)
 
 
-def same_draw(*values):
+def same_numbers(*values):
     return tf.tile(tf.constant([values], tf.float32), (4, 1))
 
 
 @pytest.mark.parametrize("name", augment.OPS)
-def test_an_image_that_is_not_chosen_stays(name):
-    op, draws = augment.OPS[name]
-    draw = tf.constant(np.random.default_rng(0).random((4, draws)), tf.float32)
-    np.testing.assert_allclose(op(IMAGES, draw, NONE), IMAGES, atol=1e-6)
+def test_an_image_that_is_not_chosen_does_not_change(name):
+    op, needed = augment.OPS[name]
+    uniform = tf.constant(np.random.default_rng(0).random((4, needed)), tf.float32)
+    np.testing.assert_allclose(op(IMAGES, uniform, NONE), IMAGES, atol=1e-6)
     half = tf.constant([1.0, 0.0, 1.0, 0.0])
-    changed = np.abs(op(IMAGES, draw, half) - IMAGES).max(axis=(1, 2, 3))
+    changed = np.abs(op(IMAGES, uniform, half) - IMAGES).max(axis=(1, 2, 3))
     assert changed[0] > 0.1 and changed[2] > 0.1
     assert changed[1] < 1e-6 and changed[3] < 1e-6
 
 
 def test_color_closed_form():
     np.testing.assert_allclose(
-        augment.color(IMAGES, same_draw(0.5, 0.5, 0.5), ALL), IMAGES, atol=1e-6
+        augment.color(IMAGES, same_numbers(0.5, 0.5, 0.5), ALL), IMAGES, atol=1e-6
     )
     x = IMAGES.numpy()
-    brighter = augment.color(IMAGES, same_draw(0.75, 0.5, 0.5), ALL)
+    brighter = augment.color(IMAGES, same_numbers(0.75, 0.5, 0.5), ALL)
     np.testing.assert_allclose(brighter, x + 0.25, atol=1e-6)
-    gray = augment.color(IMAGES, same_draw(0.5, 0.0, 0.5), ALL)
+    gray = augment.color(IMAGES, same_numbers(0.5, 0.0, 0.5), ALL)
     np.testing.assert_allclose(gray, np.repeat(x.mean(3, keepdims=True), 3, 3), atol=1e-6)
-    flat = augment.color(IMAGES, same_draw(0.5, 0.5, 0.25), ALL)
+    flat = augment.color(IMAGES, same_numbers(0.5, 0.5, 0.25), ALL)
     mean = x.mean(axis=(1, 2, 3), keepdims=True)
     np.testing.assert_allclose(flat, mean + 0.75 * (x - mean), atol=1e-6)
 
 
 @pytest.mark.parametrize("down, right", [(0, 0), (2, 0), (-2, 1), (1, -2)])
-def test_translation_is_a_shift_with_grey_behind(down, right):
-    draw = same_draw((down + 2.5) / 5, (right + 2.5) / 5)  # an eighth of 16 px: -2 to 2
-    moved = augment.translation(IMAGES, draw, ALL).numpy()
-    wanted = np.zeros_like(moved)
+def test_translation_is_a_shift_with_gray_padding(down, right):
+    uniform = same_numbers((down + 2.5) / 5, (right + 2.5) / 5)  # an eighth of 16 px: -2 to 2
+    moved = augment.translation(IMAGES, uniform, ALL).numpy()
+    expected = np.zeros_like(moved)
     to, source = (slice(max(d, 0), 16 + min(d, 0)) for d in (down, -down))
     to_x, source_x = (slice(max(d, 0), 16 + min(d, 0)) for d in (right, -right))
-    wanted[:, to, to_x] = IMAGES.numpy()[:, source, source_x]
-    np.testing.assert_allclose(moved, wanted, atol=1e-6)
+    expected[:, to, to_x] = IMAGES.numpy()[:, source, source_x]
+    np.testing.assert_allclose(moved, expected, atol=1e-6)
 
 
-def test_cutout_is_a_grey_square_of_half_the_side():
+def test_cutout_is_a_gray_square_of_half_the_side():
     ones = tf.ones((4, 16, 16, 3))
-    cut = augment.cutout(ones, same_draw(0.5, 0.5), ALL).numpy()
+    cut = augment.cutout(ones, same_numbers(0.5, 0.5), ALL).numpy()
     assert np.all(cut[:, 5:12, 5:12] == 0)
     assert (cut == 0).sum() in (4 * 3 * 7 * 7, 4 * 3 * 8 * 8, 4 * 3 * 9 * 9)
-    corner = augment.cutout(ones, same_draw(0.0, 0.0), ALL).numpy()
+    corner = augment.cutout(ones, same_numbers(0.0, 0.0), ALL).numpy()
     assert np.all(corner[:, :4, :4] == 0) and np.all(corner[:, 5:] == 1)
 
 
@@ -128,7 +128,10 @@ def test_each_op_is_chosen_with_the_probability():
 
 
 def test_gradients_pass_through_all_ops():
-    ops, way = tuple(augment.OPS), tf.constant(np.random.default_rng(4).normal(size=IMAGES.shape))
+    ops, direction = (
+        tuple(augment.OPS),
+        tf.constant(np.random.default_rng(4).normal(size=IMAGES.shape)),
+    )
 
     def total(images):
         out = augment.diff_augment(images, ops, 1.0, keras.random.SeedGenerator(2))
@@ -138,17 +141,18 @@ def test_gradients_pass_through_all_ops():
         tape.watch(IMAGES)
         loss = total(IMAGES)
     gradient = tape.gradient(loss, IMAGES)
-    step = tf.cast(way, tf.float32) * 1e-2
+    step = tf.cast(direction, tf.float32) * 1e-2
     difference = (total(IMAGES + step) - total(IMAGES - step)) / 2
     slope = tf.reduce_sum(gradient * step)
     assert abs(float(slope)) > 0.1
     assert float(difference) == pytest.approx(float(slope), rel=1e-2)
 
 
-def test_draws_are_the_seeds():
-    def run(seed):
+def test_the_augmentations_depend_on_the_seed():
+    def augmented(seed):
         return augment.diff_augment(
             IMAGES, tuple(augment.OPS), 0.7, keras.random.SeedGenerator(seed)
         ).numpy()
 
-    assert np.array_equal(run(5), run(5)) and not np.array_equal(run(5), run(6))
+    assert np.array_equal(augmented(5), augmented(5))
+    assert not np.array_equal(augmented(5), augmented(6))

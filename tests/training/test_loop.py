@@ -1,4 +1,4 @@
-"""cgan_tf.training: the loop, its figures, its checkpoints; stopped in every way and gone on."""
+"""cgan_tf.training.loop: statistics, snapshots, checkpoints; stopped in many ways and resumed."""
 
 import dataclasses
 import errno
@@ -13,53 +13,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+from toy import BATCH, Toy, batches
 
 from cgan_tf.core.errors import Interrupted, UserError
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.training import checkpoint, loop, precision
+from cgan_tf.training import checkpoint, cluster, loop, precision, progress
 
-BATCH = 10  # images: 100 steps are one kimg
 STEPS = 40
-
-
-class Toy(loop.Trainer):
-    """One weight that follows the batches' means, with noise and momentum; fails on request."""
-
-    remedy = "lower --toy_lr"
-
-    def __init__(self, seed=0, nan_at=None, nan_weight_at=None):
-        super().__init__(name="toy")
-        self.weight = self.add_weight(shape=(3,), initializer="zeros", name="weight")
-        self.optimizer = keras.optimizers.Adam(0.05)
-        self.optimizer.build([self.weight])
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self.nan_at, self.nan_weight_at = nan_at or -1, nan_weight_at or -1
-        self.built = True
-
-    def checkpoint_parts(self):
-        return {
-            "weight": [self.weight],
-            "optimizer": self.optimizer,
-            "seed_generator": self.seed_generator,
-        }
-
-    def train_step(self, data):
-        noise = keras.random.normal((3,), seed=self.seed_generator)
-        gradient = self.weight - tf.reduce_mean(data) + noise
-        step = tf.cast(self.optimizer.iterations, tf.int32) + 1
-        self.optimizer.apply([gradient], [self.weight])
-        self.weight.assign(tf.where(step == self.nan_weight_at, math.inf, self.weight))
-        return {
-            "first": tf.where(step == self.nan_at, math.nan, tf.reduce_mean(data)),
-            "second": tf.cast(step, tf.float32),
-        }
-
-
-def batches(seen, size):
-    """Batch s holds s, ten times."""
-    return tf.data.Dataset.range(seen // size, 10**6).map(
-        lambda s: tf.fill((BATCH,), tf.cast(s, tf.float32))
-    )
 
 
 @pytest.fixture
@@ -76,19 +36,25 @@ def config(**options):
 EVERY_STEP = {"checkpoint_minutes": 1e-9}
 
 
-def train(stage, trainer=None, steps=STEPS, make_batches=batches, said=None, options=None, **rest):
+def train(stage, trainer=None, steps=STEPS, make_batches=batches, lines=None, options=None, **rest):
     trainer = trainer or Toy()
     loop.train(
-        trainer, make_batches, steps * BATCH / 1000, BATCH, stage, config(**(options or {})),
-        say=(said if said is not None else []).append, **rest,
-    )  # fmt: skip
+        trainer,
+        make_batches,
+        steps * BATCH / 1000,
+        BATCH,
+        stage,
+        config(**(options or {})),
+        say=(lines if lines is not None else []).append,
+        **rest,
+    )
     return trainer
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The last checkpoint and the weight of a training that nothing stopped."""
-    folder = RunFolder(tmp_path_factory.mktemp("whole"))
+def reference(tmp_path_factory):
+    """The last checkpoint and the weight of an uninterrupted training."""
+    folder = RunFolder(tmp_path_factory.mktemp("reference"))
     folder.stage("gan").path.mkdir(parents=True)
     trainer = train(folder.stage("gan"))
     return tiny.final_state(folder.stage("gan")), trainer.weight.numpy()
@@ -110,71 +76,121 @@ def message(caught):
 # The loop.
 
 
-def test_it_trains_until_so_many_images_have_been_seen(stage):
-    said, asked = [], []
+def test_it_trains_on_the_requested_number_of_images(stage):
+    lines, requested = [], []
 
-    def make_batches(seen, size):
-        asked.append((seen, size))
-        return batches(seen, size)
+    def make_batches(seen):
+        requested.append(seen)
+        return batches(seen)
 
-    trainer = train(stage, steps=STEPS - 0.5, make_batches=make_batches, said=said)
-    assert int(trainer.optimizer.iterations) == STEPS and asked == [(0, BATCH)]  # rounded up
+    trainer = train(stage, steps=STEPS - 0.5, make_batches=make_batches, lines=lines)
+    assert int(trainer.optimizer.iterations) == STEPS and requested == [0]  # rounded up
     assert checkpoints(stage) == [name(STEPS)]
-    assert len(said) == 1 and said[0].startswith("gan: 0.4/0.395 kimg  ")
-    assert "0.0 min left  first 39  second 40" in said[0]
+    assert len(lines) == 1 and lines[0].startswith("gan: 0.4/0.395 kimg  ")
+    assert "0.0 min left  first 39  second 40" in lines[0]
 
 
-class Stretched(Toy):
-    """Ten steps of 10 images, five of 4, five of 8; notes where it enters."""
+class Phased(Toy):
+    """Phases of 10, 5 and 25 steps; records where each one begins."""
 
     def __init__(self):
         super().__init__()
-        self.entered = []
+        self.begun = []
 
-    def stretches(self, kimg, batch_size):
-        return [loop.Stretch(10, 10), loop.Stretch(5, 4), loop.Stretch(5, 8)]
+    def phases(self, kimg, batch_size):
+        return [10, 5, 25]
 
-    def enter(self, index, anew):
-        self.entered.append((index, anew))
+    def begin_phase(self, index, fresh):
+        self.begun.append((index, fresh))
 
 
-def test_stretches_follow_each_other_in_one_line_of_checkpoints(stage, tmp_path, monkeypatch):
-    asked, pictures = [], []
-
-    def make_batches(seen, size):
-        asked.append((seen, size))
-        return tf.data.Dataset.range(seen, 10**6, size).map(
-            lambda place: tf.fill((size,), tf.cast(place, tf.float32))
-        )
-
-    def work(where, trainer):
-        train(where, trainer, make_batches=make_batches, options=EVERY_STEP,
-              picture=pictures.append, picture_kimg=0.04)  # fmt: skip
-        return trainer
-
-    monkeypatch.setattr(loop, "TICKS", 5)
-    whole = work(stage, Stretched())
-    assert whole.entered == [(0, True), (1, True), (2, True)]
-    assert asked == [(0, 10), (100, 4), (120, 8)]
-    assert pictures == [0, 40, 80, 120, 160]
-    assert [line["kimg"] for line in stage.read_stats()] == [0.04, 0.08, 0.108, 0.128, 0.16]
-    # Killed after 12 steps, in the second stretch, and after 15, at its end.
-    for step, place, entered in ((12, (108, 4), [(1, False), (2, True)]), (15, None, [(2, True)])):
-        again = RunFolder(tmp_path / f"killed{step}").stage("gan")
-        again.path.mkdir(parents=True)
-        with monkeypatch.context() as patch:
+def test_phases_follow_each_other_and_resume(stage, reference, tmp_path, monkeypatch):
+    trainer = train(stage, Phased())
+    assert trainer.begun == [(0, True), (1, True), (2, True)]
+    tiny.assert_equal_state(tiny.final_state(stage), reference[0])
+    # Killed after 12 steps, in the second phase, and after 15, at its end.
+    for step, begun in ((12, [(1, False), (2, True)]), (15, [(2, True)])):
+        resumed = RunFolder(tmp_path / f"killed{step}").stage("gan")
+        resumed.path.mkdir(parents=True)
+        with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
             tiny.interrupt(patch, checkpoint=step, kill=step + 2)
-            with pytest.raises(tiny.Killed):
-                work(again, Stretched())
-        asked.clear()
-        resumed = work(again, Stretched())
-        assert resumed.entered == entered
-        assert asked == ([place] if place else []) + [(120, 8)]
-        tiny.assert_equal_state(tiny.final_state(again), tiny.final_state(stage))
+            train(resumed, Phased(), options=EVERY_STEP)
+        trainer = train(resumed, Phased())
+        assert trainer.begun == begun
+        tiny.assert_equal_state(tiny.final_state(resumed), reference[0])
 
 
-def test_a_line_of_statistics_holds_the_means_of_its_tick(stage, monkeypatch):
-    monkeypatch.setattr(loop, "TICKS", 8)  # of 5 steps
+def test_the_phase_of_a_step():
+    phases = [loop.phase_of([4, 2, 3], step) for step in range(9)]
+    assert phases == [(0, 0, 4)] * 4 + [(1, 4, 6)] * 2 + [(2, 6, 9)] * 3
+    with pytest.raises(ValueError, match="no step 9"):
+        loop.phase_of([4, 2, 3], 9)
+
+
+class Varied(Toy):
+    """Every third step is a variant; counts how often each is traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.traced = []
+
+    def variant(self, step):
+        return ("penalized" if step % 3 == 0 else "plain",)
+
+    def train_step(self, data, kind):
+        self.traced.append(kind)
+        return super().train_step(data) | {"penalized": tf.constant(float(kind == "penalized"))}
+
+
+def test_each_variant_of_a_step_is_traced_once_and_chosen_by_the_step(stage, monkeypatch):
+    monkeypatch.setattr(progress, "TICKS", 100)  # of 1 step
+    trainer = train(stage, Varied(), steps=8)
+    assert trainer.traced == ["penalized", "plain"]
+    expected = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0]
+    assert [line["penalized"] for line in stage.read_stats()] == expected
+
+
+class Recorder:
+    """A writer that records what it gets."""
+
+    def __init__(self, seen):
+        self.calls = [("start", seen)]
+
+    def scalars(self, step, values):
+        self.calls.append((step, sorted(values)))
+
+    def image(self, step, name, image):
+        self.calls.append((step, name, image.shape))
+
+    def close(self):
+        self.calls.append("close")
+
+
+def test_a_writer_gets_the_scalars_and_the_snapshots(stage, monkeypatch):
+    monkeypatch.setattr(progress, "TICKS", 2)
+    writers = []
+
+    def make_writer(seen):
+        writers.append(Recorder(seen))
+        return writers[-1]
+
+    def snapshot(seen):
+        return loop.Snapshot("grid", np.zeros((4, 4, 3), np.uint8), "failed" if seen > 99 else None)
+
+    with pytest.raises(UserError, match="gan: failed at 0.10 kimg; "):
+        train(stage, steps=12, snapshot=snapshot, snapshot_kimg=0.05, writer=make_writer,
+              options=EVERY_STEP)  # fmt: skip
+    names = ["first", "images_per_second", "second"]
+    grid = ("grid", (4, 4, 3))
+    assert writers[0].calls == [
+        ("start", 0), (0, *grid), (50, *grid), (60, names), (100, *grid), "close"
+    ]  # fmt: skip
+    train(stage, steps=12, writer=make_writer)
+    assert writers[1].calls == [("start", 90), (120, names), "close"]
+
+
+def test_a_line_of_statistics_contains_the_means_of_its_tick(stage, monkeypatch):
+    monkeypatch.setattr(progress, "TICKS", 8)  # of 5 steps
     train(stage, steps=42)
     lines = stage.read_stats()
     assert [line["kimg"] for line in lines] == [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.42]
@@ -189,40 +205,40 @@ def test_a_line_of_statistics_holds_the_means_of_its_tick(stage, monkeypatch):
 
 
 def test_a_tick_is_a_whole_number_of_the_trainers_periods(stage, monkeypatch):
-    monkeypatch.setattr(loop, "TICKS", 8)  # 5 steps, unless the period is 4
+    monkeypatch.setattr(progress, "TICKS", 8)  # 5 steps, unless the period is 4
     monkeypatch.setattr(Toy, "period", 4)
     train(stage, steps=42)
-    wanted = [0.04, 0.08, 0.12, 0.16, 0.2, 0.24, 0.28, 0.32, 0.36, 0.4, 0.42]
-    assert [line["kimg"] for line in stage.read_stats()] == wanted
+    expected = [0.04, 0.08, 0.12, 0.16, 0.2, 0.24, 0.28, 0.32, 0.36, 0.4, 0.42]
+    assert [line["kimg"] for line in stage.read_stats()] == expected
     assert [line["first"] for line in stage.read_stats()][:2] == [1.5, 5.5]
 
 
-def test_pictures_come_at_the_start_by_images_seen_and_at_the_end(stage):
+def test_snapshots_are_taken_at_the_start_by_images_seen_and_at_the_end(stage):
     seen = []
-    train(stage, steps=25, picture=seen.append, picture_kimg=0.1)
+    train(stage, steps=25, snapshot=seen.append, snapshot_kimg=0.1)
     assert seen == [0, 100, 200, 250]
     seen.clear()
-    train(stage, steps=35, picture=seen.append, picture_kimg=0.1)  # goes on at 25
+    train(stage, steps=35, snapshot=seen.append, snapshot_kimg=0.1)  # resumes at 25
     assert seen == [300, 350]
 
 
-def test_a_longer_picture_interval_than_the_training(stage):
+def test_a_snapshot_interval_longer_than_the_training(stage):
     seen = []
-    train(stage, steps=5, picture=seen.append, picture_kimg=9.0)
+    train(stage, steps=5, snapshot=seen.append, snapshot_kimg=9.0)
     assert seen == [0, 50]
 
 
-def test_a_finished_training_does_nothing_more(stage):
+def test_a_finished_training_does_nothing(stage):
     train(stage)
     before = tiny.snapshot(stage.checkpoints)
-    said = []
-    trainer = train(stage, said=said, make_batches=None)
+    lines = []
+    trainer = train(stage, lines=lines, make_batches=None)
     assert int(trainer.optimizer.iterations) == STEPS
-    assert said == ["gan: going on at 0.4 of 0.4 kimg"]
+    assert lines == ["gan: resuming at 0.4 of 0.4 kimg"]
     assert tiny.snapshot(stage.checkpoints) == before and len(stage.read_stats()) == STEPS
 
 
-def test_checkpoints_come_by_the_clock_and_the_newest_two_are_kept(stage):
+def test_checkpoints_are_written_by_the_clock_and_the_newest_two_are_kept(stage):
     train(stage, options=EVERY_STEP)
     assert checkpoints(stage) == [name(STEPS - 1), name(STEPS)]
     with np.load(stage.checkpoints / name(STEPS)) as arrays:
@@ -231,31 +247,31 @@ def test_checkpoints_come_by_the_clock_and_the_newest_two_are_kept(stage):
     assert facts["seconds"] == pytest.approx(stage.read_stats()[-1]["seconds"], abs=0.5)
 
 
-def test_seeds_decide(whole, tmp_path):
+def test_the_weights_depend_on_the_seed(reference, tmp_path):
     results = []
     for index, seed in enumerate((0, 1)):
         folder = RunFolder(tmp_path / str(index)).stage("gan")
         folder.path.mkdir(parents=True)
         results.append(train(folder, Toy(seed=seed)).weight.numpy())
-    assert results[0].tobytes() == whole[1].tobytes()
+    assert results[0].tobytes() == reference[1].tobytes()
     assert not np.array_equal(*results)
 
 
-# Stopped, and gone on.
+# Stopped and resumed.
 
 
-def test_a_killed_run_ends_with_the_same_weights(stage, whole, monkeypatch):
-    monkeypatch.setattr(loop, "TICKS", 8)
+def test_a_killed_run_ends_with_the_same_weights(stage, reference, monkeypatch):
+    monkeypatch.setattr(progress, "TICKS", 8)
     with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
         tiny.interrupt(patch, checkpoint=17, kill=23)
         train(stage, options=EVERY_STEP)
     assert checkpoints(stage) == [name(17)]
     assert [line["kimg"] for line in stage.read_stats()] == [0.05, 0.1, 0.15, 0.2]
-    said = []
-    train(stage, said=said)
-    tiny.assert_equal_state(tiny.final_state(stage), whole[0])
-    assert said[0] == "gan: going on at 0.2 of 0.4 kimg"
-    # The line past the checkpoint was rewound, and is there once.
+    lines = []
+    train(stage, lines=lines)
+    tiny.assert_equal_state(tiny.final_state(stage), reference[0])
+    assert lines[0] == "gan: resuming at 0.2 of 0.4 kimg"
+    # The line after the checkpoint was removed and written again.
     assert [line["kimg"] for line in stage.read_stats()] == [
         0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4,
     ]  # fmt: skip
@@ -264,28 +280,28 @@ def test_a_killed_run_ends_with_the_same_weights(stage, whole, monkeypatch):
     assert seconds == sorted(seconds)
 
 
-def test_killed_before_the_first_checkpoint(stage, whole, monkeypatch):
+def test_killed_before_the_first_checkpoint(stage, reference, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
         tiny.interrupt(patch, checkpoint=99, kill=9)
         train(stage, options=EVERY_STEP)
     assert not stage.checkpoints.exists() and len(stage.read_stats()) == 9
-    said = []
-    train(stage, said=said)
-    tiny.assert_equal_state(tiny.final_state(stage), whole[0])
-    assert len(said) == 1 and len(stage.read_stats()) == STEPS
+    lines = []
+    train(stage, lines=lines)
+    tiny.assert_equal_state(tiny.final_state(stage), reference[0])
+    assert len(lines) == 1 and len(stage.read_stats()) == STEPS
 
 
-def test_killed_again_and_again(stage, whole):
+def test_killed_several_times(stage, reference):
     for kill in (3, 4, 11, 30):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(tiny.Killed):
             tiny.interrupt(patch, checkpoint=kill - 1, kill=kill)
             train(stage, options=EVERY_STEP)
     train(stage)
-    tiny.assert_equal_state(tiny.final_state(stage), whole[0])
+    tiny.assert_equal_state(tiny.final_state(stage), reference[0])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_ends_and_the_run_goes_on(stage, whole, number):
+def test_a_signal_saves_and_ends_and_the_training_resumes(stage, reference, number):
     handlers = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
 
     def send(images):
@@ -293,18 +309,18 @@ def test_a_signal_saves_and_ends_and_the_run_goes_on(stage, whole, number):
             os.kill(os.getpid(), number)
 
     with pytest.raises(Interrupted) as caught:
-        train(stage, picture=send, picture_kimg=0.03)
+        train(stage, snapshot=send, snapshot_kimg=0.03)
     assert caught.value.signum == number
     assert message(caught) == (
-        f"{number.name}: saved {name(9)} at 0.1 kimg; the same command goes on"
+        f"{number.name}: saved {name(9)} at 0.1 kimg; the same command resumes"
     )
     assert checkpoints(stage) == [name(9)]
     assert [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)] == handlers
     train(stage)
-    tiny.assert_equal_state(tiny.final_state(stage), whole[0])
+    tiny.assert_equal_state(tiny.final_state(stage), reference[0])
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint_kept(stage, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_the_training(stage, monkeypatch):
     tiny.interrupt(monkeypatch, checkpoint=20, kill=99)
     with pytest.raises(UserError) as caught:
         train(stage, Toy(nan_at=33), options=EVERY_STEP)
@@ -320,7 +336,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint_kept(stage, mo
 
 @pytest.mark.parametrize("step, kept", [(21, [name(19), name(20)]), (STEPS, [name(38), name(39)])])
 def test_a_weight_that_is_not_finite_is_not_saved(stage, step, kept):
-    # The loss of the step that broke it was finite.
+    # The loss of that step was finite.
     with pytest.raises(UserError) as caught:
         train(stage, Toy(nan_weight_at=step), options=EVERY_STEP)
     assert message(caught) == (
@@ -330,7 +346,32 @@ def test_a_weight_that_is_not_finite_is_not_saved(stage, step, kept):
     assert checkpoints(stage) == kept
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(stage, whole, monkeypatch):
+class FakeCluster:
+    """Another worker of a chief that has failed: it gets the chief's flags and text."""
+
+    def __init__(self, patch, fail_at):
+        self.calls, self.fail_at = 0, fail_at
+        patch.setattr(cluster, "any_worker", self.any_worker)
+        patch.setattr(cluster, "from_chief", lambda text: "the chief's message")
+        patch.setattr(cluster, "on_chief", lambda work: {})
+        patch.setattr(loop.replicas, "is_chief", lambda: False)
+
+    def any_worker(self, *flags):
+        self.calls += 1
+        return [flags[0], self.calls == self.fail_at]
+
+
+def test_a_worker_stops_at_the_step_and_with_the_message_of_the_chief(stage, monkeypatch):
+    fake = FakeCluster(monkeypatch, fail_at=7)
+    trainer, lines = Toy(), []
+    with pytest.raises(UserError, match="^the chief's message$"):
+        train(stage, trainer, lines=lines, snapshot=lambda seen: pytest.fail("the chief's work"),
+              options=EVERY_STEP)  # fmt: skip
+    assert int(trainer.optimizer.iterations) == fake.calls == 7
+    assert not lines and not stage.checkpoints.exists() and stage.read_stats() == []
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(stage, reference, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
         tiny.interrupt(patch, checkpoint=12, kill=13)
         train(stage, options=EVERY_STEP)
@@ -347,7 +388,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(stage, whole, monkeypatch):
         train(stage, options=EVERY_STEP)
     assert tiny.snapshot(stage.checkpoints) == before
     train(stage)
-    tiny.assert_equal_state(tiny.final_state(stage), whole[0])
+    tiny.assert_equal_state(tiny.final_state(stage), reference[0])
 
 
 # Damaged checkpoints.
@@ -401,31 +442,31 @@ def stopped(stage):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_said_and_the_one_before_it_taken(stage, whole, damage):
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(stage, reference, damage):
     stopped(stage)
     damage(stage.checkpoints / name(20))
     damaged = (stage.checkpoints / name(20)).read_bytes()
-    said = []
-    train(stage, said=said)
-    assert said[0].startswith(f"note: checkpoint {name(20)} is damaged (")
-    assert said[0].endswith("); taking the one before it")
-    assert said[1] == "gan: going on at 0.2 of 0.4 kimg"
-    tiny.assert_equal_state(tiny.final_state(stage), whole[0])
+    lines = []
+    train(stage, lines=lines)
+    assert lines[0].startswith(f"note: checkpoint {name(20)} is damaged (")
+    assert lines[0].endswith("); using the previous one")
+    assert lines[1] == "gan: resuming at 0.2 of 0.4 kimg"
+    tiny.assert_equal_state(tiny.final_state(stage), reference[0])
     assert len(stage.read_stats()) == STEPS
-    # Nothing was deleted but the checkpoint that is older than the two newest.
+    # Only the checkpoint that is older than the two newest was deleted.
     assert checkpoints(stage) == [name(19), f"{name(20)}.damaged", name(STEPS)]
     assert (stage.checkpoints / f"{name(20)}.damaged").read_bytes() == damaged
 
 
-def test_no_checkpoint_is_whole(stage):
+def test_all_checkpoints_are_damaged(stage):
     stopped(stage)
     for path in stage.checkpoints.iterdir():
         truncate(path)
     line = (
-        f"{stage.checkpoints}: no checkpoint is whole; --stage=gan --restart moves the stage aside "
-        "and begins anew"
+        f"{stage.checkpoints}: all checkpoints are damaged; --stage=gan --restart moves the stage "
+        "aside and starts over"
     )
-    for _ in range(2):  # the same command again does not begin anew in silence
+    for _ in range(2):  # the same command again does not start over silently
         before = stage.read_stats()
         with pytest.raises(UserError) as caught:
             train(stage)
@@ -434,16 +475,16 @@ def test_no_checkpoint_is_whole(stage):
         assert stage.read_stats() == before
 
 
-def test_any_flipped_bit_is_noticed_or_without_effect(tmp_path):
+def test_a_flipped_bit_is_noticed_or_has_no_effect(tmp_path):
     parts = Toy().checkpoint_parts()
     rng = np.random.default_rng(0)
     parts["weight"][0].assign(rng.normal(size=3))
     path = checkpoint.save_checkpoint(tmp_path, parts, {"step": 1})
-    whole = path.read_bytes()
-    wanted = [variable.numpy() for variable in checkpoint._variables(parts).values()]
+    reference = path.read_bytes()
+    expected = [variable.numpy() for variable in checkpoint.named_variables(parts).values()]
     outcomes = set()
-    for position in range(0, len(whole), 3):
-        content = bytearray(whole)
+    for position in range(0, len(reference), 3):
+        content = bytearray(reference)
         content[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(content)
         try:
@@ -452,35 +493,37 @@ def test_any_flipped_bit_is_noticed_or_without_effect(tmp_path):
             outcomes.add("refused")
             (tmp_path / f"{path.name}.damaged").unlink()
             continue
-        outcomes.add("without effect")
+        outcomes.add("no effect")
         assert facts == {"step": 1}
-        for variable, value in zip(checkpoint._variables(parts).values(), wanted, strict=True):
+        for variable, value in zip(
+            checkpoint.named_variables(parts).values(), expected, strict=True
+        ):
             assert variable.numpy().tobytes() == value.tobytes()
-    assert outcomes == {"refused", "without effect"}
+    assert outcomes == {"refused", "no effect"}
 
 
-def test_half_written_checkpoints_are_cleared(stage, whole):
+def test_partly_written_checkpoints_are_deleted(stage, reference):
     stopped(stage)
     (stage.checkpoints / f".{name(21)}.tmp").write_bytes(b"half")
     train(stage)
     assert checkpoints(stage) == [name(20), name(STEPS)]
-    tiny.assert_equal_state(tiny.final_state(stage), whole[0])
+    tiny.assert_equal_state(tiny.final_state(stage), reference[0])
 
 
-def test_a_checkpoint_holds_every_part(tmp_path):
+def test_a_checkpoint_contains_every_part(tmp_path):
     trainer = Toy()
     parts = trainer.checkpoint_parts()
     trainer.train_step(tf.ones((BATCH,)))
-    kept = [variable.numpy() for variable in checkpoint._variables(parts).values()]
+    kept = [variable.numpy() for variable in checkpoint.named_variables(parts).values()]
     assert checkpoint.save_checkpoint(tmp_path, parts, {"step": 7}) == tmp_path / name(7)
     trainer.train_step(tf.ones((BATCH,)))
     changed = [
         not np.array_equal(variable.numpy(), value)
-        for variable, value in zip(checkpoint._variables(parts).values(), kept, strict=True)
+        for variable, value in zip(checkpoint.named_variables(parts).values(), kept, strict=True)
     ]
     assert sum(changed) == 5  # the weight, Adam's two moments and its counter, the random state
     assert checkpoint.restore_checkpoint(tmp_path, parts) == {"step": 7}
-    for variable, value in zip(checkpoint._variables(parts).values(), kept, strict=True):
+    for variable, value in zip(checkpoint.named_variables(parts).values(), kept, strict=True):
         assert variable.numpy().tobytes() == value.tobytes()
     assert checkpoint.restore_checkpoint(tmp_path / "none", parts) == {}
 
@@ -497,7 +540,7 @@ def test_a_checkpoint_holds_every_part(tmp_path):
         (None, "float32"),
     ],
 )
-def test_the_compute_type_follows_the_processor(monkeypatch, flags, policy):
+def test_the_compute_type_depends_on_the_processor(monkeypatch, flags, policy):
     def read_text(path):
         assert path == Path("/proc/cpuinfo")
         if flags is None:
@@ -510,7 +553,7 @@ def test_the_compute_type_follows_the_processor(monkeypatch, flags, policy):
 
 
 @pytest.mark.parametrize("capability, policy", [((8, 0), "mixed_bfloat16"), ((7, 5), "float32")])
-def test_the_compute_type_follows_the_gpu(monkeypatch, capability, policy):
+def test_the_compute_type_depends_on_the_gpu(monkeypatch, capability, policy):
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["GPU:0"])
     monkeypatch.setattr(
         tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": capability}
@@ -524,7 +567,7 @@ def test_the_compute_type_can_be_forced(monkeypatch):
     assert precision.compute_policy(config(precision="mixed_bfloat16")) == "mixed_bfloat16"
 
 
-def test_seeds_make_equal_initial_weights():
+def test_equal_seeds_give_equal_initial_weights():
     def draw(seed):
         precision.seed_everything(dataclasses.replace(config(), seed=seed))
         return keras.layers.Dense(4), np.random.random()
@@ -538,20 +581,21 @@ def test_seeds_make_equal_initial_weights():
     assert not np.array_equal(weights[0][0], weights[2][0]) and weights[0][1] != weights[2][1]
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_graphs_are_kept_deterministic_where_that_is_asked_for(monkeypatch, wanted):
-    asked = []
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_graphs_are_deterministic_if_requested(monkeypatch, deterministic):
+    calls = []
     monkeypatch.setattr(
-        tf.config.experimental, "enable_op_determinism", lambda: asked.append("kernels")
+        tf.config.experimental, "enable_op_determinism", lambda: calls.append("kernels")
     )
-    monkeypatch.setattr(tf.config.optimizer, "set_experimental_options", asked.append)
-    precision.seed_everything(config(deterministic=wanted))
-    assert asked == (["kernels", {"disable_meta_optimizer": True}] if wanted else [])
+    monkeypatch.setattr(tf.config.optimizer, "set_experimental_options", calls.append)
+    precision.seed_everything(config(deterministic=deterministic))
+    expected = ["kernels", {"disable_meta_optimizer": True}] if deterministic else []
+    assert calls == expected
 
 
-def test_progress_is_said_once_in_a_while(stage, monkeypatch):
-    monkeypatch.setattr(loop, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(loop, "TICKS", 4)
-    said = []
-    train(stage, said=said)
-    assert [line.split()[1] for line in said] == ["0.1/0.4", "0.2/0.4", "0.3/0.4", "0.4/0.4"]
+def test_progress_is_reported_from_time_to_time(stage, monkeypatch):
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "TICKS", 4)
+    lines = []
+    train(stage, lines=lines)
+    assert [line.split()[1] for line in lines] == ["0.1/0.4", "0.2/0.4", "0.3/0.4", "0.4/0.4"]

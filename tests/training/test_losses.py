@@ -1,4 +1,4 @@
-"""cgan_tf.losses against closed forms."""
+"""cgan_tf.training.losses against closed forms."""
 
 import math
 
@@ -21,7 +21,7 @@ def test_non_saturating_losses_on_known_logits():
     assert float(discriminator) == pytest.approx(5.833866, abs=1e-6)
 
 
-# Worked out by hand, in float64, from the papers' formulas on REAL and FAKE.
+# Computed in float64 from the formulas of the papers, for REAL and FAKE.
 r, f = (x.numpy().astype(np.float64) for x in (REAL, FAKE))
 
 
@@ -56,12 +56,12 @@ def test_each_objective_on_known_logits(name):
     assert float(g_loss) == pytest.approx(generator, abs=2e-6)
 
 
-def test_the_config_and_the_losses_know_the_same_objectives():
+def test_the_options_and_the_losses_have_the_same_objectives():
     assert tuple(losses.OBJECTIVES) == config.OBJECTIVES
 
 
 @pytest.mark.parametrize("name", losses.OBJECTIVES)
-def test_each_generator_wants_higher_logits_for_its_fakes(name):
+def test_each_generator_loss_falls_with_the_logits_of_fakes(name):
     fake = tf.constant([[-0.3], [0.4], [0.2], [-0.2]])
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(fake)
@@ -71,25 +71,25 @@ def test_each_generator_wants_higher_logits_for_its_fakes(name):
     assert np.sum(tape.gradient(d_loss, fake)) > 0
 
 
-def test_only_the_minimax_generator_saturates_where_the_discriminator_is_sure():
-    sure = tf.constant([[-12.0]])
+def test_only_the_minimax_generator_loss_saturates():
+    confident = tf.constant([[-12.0]])
     gradients = {}
     for name in ("minimax", "non_saturating"):
         with tf.GradientTape() as tape:
-            tape.watch(sure)
-            loss = losses.OBJECTIVES[name].generator(sure)
-        gradients[name] = float(tape.gradient(loss, sure)[0, 0])
+            tape.watch(confident)
+            loss = losses.OBJECTIVES[name].generator(confident)
+        gradients[name] = float(tape.gradient(loss, confident)[0, 0])
     assert gradients["minimax"] == pytest.approx(-1 / (1 + math.exp(12)), rel=1e-4)
     assert gradients["non_saturating"] == pytest.approx(-1 / (1 + math.exp(-12)), rel=1e-4)
 
 
-def test_losses_at_undecided_logits():
+def test_losses_at_zero_logits():
     zeros = tf.zeros((3, 1))
     assert float(losses.non_saturating_generator_loss(zeros)) == pytest.approx(math.log(2))
     assert float(losses.non_saturating_discriminator_loss(zeros, zeros)) == pytest.approx(
         2 * math.log(2)
     )
-    # Smoothing changes nothing where D says one half.
+    # Smoothing has no effect where D's probability is one half.
     assert float(losses.non_saturating_discriminator_loss(zeros, zeros, 0.9)) == pytest.approx(
         2 * math.log(2)
     )
@@ -101,10 +101,10 @@ def test_label_smoothing_is_one_sided_cross_entropy():
     fakes = np.log1p(np.exp(FAKE.numpy().astype(np.float64))).mean()
     smoothed = float(losses.non_saturating_discriminator_loss(REAL, FAKE, 0.9))
     assert smoothed == pytest.approx(reals + fakes, rel=1e-6)
-    # The reals' part changes by (1 - t) E[logit], the fakes' not at all.
+    # The term of the reals changes by (1 - t) E[logit], that of the fakes does not change.
     plain = float(losses.non_saturating_discriminator_loss(REAL, FAKE))
     assert smoothed - plain == pytest.approx(0.1 * np.mean(REAL), rel=1e-5)
-    # The best answer to the label t is the logit of t.
+    # The optimum for the label t is the logit of t.
     with tf.GradientTape() as tape:
         logits = tf.fill((2, 1), math.log(0.9 / 0.1))
         tape.watch(logits)
@@ -140,16 +140,16 @@ def test_r1_of_a_linear_discriminator_is_the_squared_norm_of_its_weights(linear)
     assert float(tripled) == pytest.approx(9 * square, rel=1e-6)
 
 
-def test_gp_of_a_linear_discriminator_is_its_norms_distance_from_1(linear):
+def test_gp_of_a_linear_discriminator_is_its_norms_squared_distance_from_1(linear):
     discriminate, square = linear
     penalty = losses.gradient_norm_penalty
-    wanted = (math.sqrt(square) - 1) ** 2
-    assert float(penalty(discriminate, IMAGES)) == pytest.approx(wanted, rel=1e-5)
+    expected = (math.sqrt(square) - 1) ** 2
+    assert float(penalty(discriminate, IMAGES)) == pytest.approx(expected, rel=1e-5)
     unit = penalty(lambda x: discriminate(x) / math.sqrt(square), IMAGES)
     assert float(unit) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_gp_of_a_flat_discriminator_has_a_finite_gradient():
+def test_gp_of_a_constant_discriminator_has_a_finite_gradient():
     weight = tf.Variable(0.0)
     with tf.GradientTape() as tape:
         penalty = losses.gradient_norm_penalty(

@@ -1,4 +1,4 @@
-"""The fused optimizers against Keras's."""
+"""cgan_tf.training.optimizers: the fused updates against Keras's."""
 
 import keras
 import numpy as np
@@ -10,10 +10,8 @@ from cgan_tf.training import optimizers
 OPTIONS = {"AdamW": {"weight_decay": 0.1, "global_clipnorm": 1.0}, "Adam": {"beta_1": 0.0}}
 
 
-def trained(
-    module, name: str, steps: int, graph: bool
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Weights and optimizer variables after some steps on seeded gradients."""
+def train(module, name: str, steps: int, graph: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Weights and optimizer variables after some steps with seeded gradients."""
     generator = np.random.default_rng(0)
     shapes = [(3, 5), (7,)]
     variables = [
@@ -34,12 +32,12 @@ def trained(
 
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("graph", [False, True])
-def test_the_fused_update_is_kerass(graph: bool, name: str) -> None:
-    ours, states = trained(optimizers, name, 12, graph)
-    keras_, keras_states = trained(keras.optimizers, name, 12, graph)
-    start, _ = trained(keras.optimizers, name, 0, graph)
+def test_the_fused_update_equals_that_of_keras(graph: bool, name: str) -> None:
+    ours, states = train(optimizers, name, 12, graph)
+    keras_, keras_states = train(keras.optimizers, name, 12, graph)
+    start, _ = train(keras.optimizers, name, 0, graph)
     for value, expected, first in zip(ours, keras_, start, strict=True):
-        assert np.abs(expected - first).max() > 0.1  # something has been learned
+        assert np.abs(expected - first).max() > 0.1  # the weights have changed
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
     assert len(states) == len(keras_states)
     for value, expected in zip(states, keras_states, strict=True):
