@@ -10,8 +10,8 @@ attribute: the new output labels photos or samples, the direction is found and c
 `cgan translate`, `cgan label` and `cgan export` include it. The judge does not score custom
 attributes, so the evaluate stage leaves them out.
 
-Writes two files per attribute into the run folder: NAME.json (head, direction, calibration) and
-NAME.png (its edits). The names go into config.json last: until then the run is unchanged.
+Writes custom_attributes/NAME.json (head, direction, calibration) and NAME.png into the run folder.
+The names go into config.json last: until then the run is unchanged.
 """
 
 import dataclasses

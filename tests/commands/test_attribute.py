@@ -1,4 +1,4 @@
-"""cgan_tf.attribute: the head, what is refused, and that the rest of the run has the attribute."""
+"""The attribute command: the head, what is refused, and that all commands know the attribute."""
 
 import csv
 import dataclasses
@@ -6,6 +6,7 @@ import json
 import shutil
 
 import command_flags
+import fake_run
 import numpy as np
 import pytest
 import tiny
@@ -13,16 +14,19 @@ from face_pictures import photo_with_faces
 from PIL import Image
 
 from cgan_tf import data
-from cgan_tf.commands import attribute, label
+from cgan_tf.commands import attribute, attribute_head, attribute_labels, label
+from cgan_tf.core import artifact
+from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
 from cgan_tf.editing import network
+from cgan_tf.networks.dcgan import Discriminator
 from cgan_tf.networks.vgg import Regressor, widened
 from cgan_tf.stages import calibration
 
-NAME = "Bright"  # what no regressor of drawn faces has seen
+NAME = "Bright"  # no attribute of the synthetic faces
 
 
 def silent(line):
@@ -47,7 +51,7 @@ def write_table(path, files, values, name=NAME):
 
 @pytest.fixture
 def table(tmp_path, faces):
-    """60 labelled photos of the run's own, half of them with the attribute."""
+    """Labels of 60 photos of the run, half of them with the attribute."""
     bright = brightness(faces)
     order = np.argsort(bright)
     rows = [*order[:30], *order[-30:]]
@@ -55,41 +59,50 @@ def table(tmp_path, faces):
     return write_table(tmp_path / "bright.csv", [faces.files[row] for row in rows], values)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cache, faces):
+    """A run whose stages up to directions have finished, though untrained; no test changes it."""
+    with fake_run.slim():
+        path = tmp_path_factory.mktemp("finished") / "run"
+        run = fake_run.make_run(path, tiny.make_config(cache))
+        artifact.save_model(Discriminator(32, 4), run.stage("gan").path / "discriminator")
+        return run
+
+
 @pytest.fixture
-def copy(tmp_path, chain):
-    """A copy of the tiny run that a test may write to."""
-    shutil.copytree(chain.folder.path, tmp_path / "run")
+def copy(tmp_path, finished):
+    """A copy of the run that a test may change."""
+    shutil.copytree(finished.path, tmp_path / "run")
     return RunFolder(tmp_path / "run")
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory, chain):
-    """A copy of the tiny run on which every command fails: even that locks the folder."""
+def untouched(tmp_path_factory, finished):
+    """A copy of the run for commands that fail; they lock the folder."""
     path = tmp_path_factory.mktemp("untouched") / "run"
-    shutil.copytree(chain.folder.path, path)
+    shutil.copytree(finished.path, path)
     return RunFolder(path)
 
 
 @pytest.fixture(scope="module")
-def added(tmp_path_factory, chain, faces):
-    """The tiny run with an own attribute, not to be written to, and what it was before."""
+def added(tmp_path_factory, finished, faces):
+    """The run with a custom attribute, which no test may change, and its files before."""
     path = tmp_path_factory.mktemp("added")
-    shutil.copytree(chain.folder.path, path / "run")
+    shutil.copytree(finished.path, path / "run")
     before = tiny.snapshot(path / "run")
     order = np.argsort(brightness(faces))
     rows = [*order[:30], *order[-30:]]
     write_table(path / "bright.csv", [faces.files[row] for row in rows], [-1] * 30 + [1] * 30)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiny.keras.applications, "VGG16", tiny.slim_vgg16)
+    with fake_run.slim():
         assert command(run_dir=path / "run", labels=path / "bright.csv") == 0
     return RunFolder(path / "run"), before
 
 
-# ---- the head ------------------------------------------------------------------------------------
+# ---- the head ----------------------------------------------------------------------------------
 
 
 def toy(count, noise, seed=0):
-    """Features `[count, 6]` of other scales and means, the labels by the first of them."""
+    """Features `[count, 6]` of different scales and means, and labels from the first of them."""
     draw = np.random.default_rng(seed)
     features = draw.standard_normal((count, 6)) * [1, 5, 0.1, 3, 1, 1] + [0, 9, -2, 0, 1, 4]
     labels = features[:, 0] + noise * draw.standard_normal(count) > 0.3
@@ -98,7 +111,7 @@ def toy(count, noise, seed=0):
 
 def test_the_head_is_the_minimum_of_the_penalized_loss():
     features, labels = toy(80, noise=0.7)
-    head = attribute.fit_head(features, labels, seed=1)
+    head = attribute_head.fit_head(features, labels, seed=1)
     assert head.facts["labels"] == 80 and head.facts["positive"] == labels.sum()
     # Both classes have the same weight; the penalty is on the weights of standardized features.
     logits = features @ head.kernel + head.bias
@@ -109,18 +122,18 @@ def test_the_head_is_the_minimum_of_the_penalized_loss():
     slope = residual @ standard + head.kernel * spread / head.facts["c"]
     np.testing.assert_allclose(slope, 0, atol=0.05)
     assert abs(residual.sum()) < 0.05
-    assert np.abs(residual @ standard).max() > 0.2  # the penalty is no nothing beside it
+    assert np.abs(residual @ standard).max() > 0.2  # the penalty is not negligible
 
 
 def test_cross_validation_tells_what_can_be_learned():
     features, labels = toy(200, noise=0.0)
-    accuracy = attribute.fit_head(features, labels, seed=1).facts["balanced_accuracy"]
+    accuracy = attribute_head.fit_head(features, labels, seed=1).facts["balanced_accuracy"]
     assert 0.93 < accuracy <= 1.0
     chance = np.random.default_rng(5).permutation(labels)
-    head = attribute.fit_head(features, chance, seed=1)
+    head = attribute_head.fit_head(features, chance, seed=1)
     assert 0.35 < head.facts["balanced_accuracy"] < 0.62
-    assert head.facts["c"] <= 1e-2  # what cannot be learned is held near zero
-    again = attribute.fit_head(features, chance, seed=1)
+    assert head.facts["c"] <= 1e-2  # a strong penalty, as there is nothing to learn
+    again = attribute_head.fit_head(features, chance, seed=1)
     np.testing.assert_array_equal(again.kernel, head.kernel)
 
 
@@ -128,7 +141,7 @@ def test_a_rare_class_counts_as_much():
     features, labels = toy(300, noise=0.4, seed=3)
     rare = np.flatnonzero(labels)[:12]
     rows = np.concatenate([np.flatnonzero(labels == 0), rare])
-    head = attribute.fit_head(features[rows], labels[rows], seed=1)
+    head = attribute_head.fit_head(features[rows], labels[rows], seed=1)
     scores = features[rare] @ head.kernel + head.bias
     assert (scores > 0).mean() > 0.7
     assert head.facts["balanced_accuracy"] > 0.75
@@ -139,30 +152,30 @@ def test_a_widened_regressor_keeps_its_scores_and_has_the_heads(slim_vgg):
     photos = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32)
     pooled = regressor.features_and_pooled(photos)[1].numpy()
     kernel = np.random.default_rng(1).standard_normal(pooled.shape[1]).astype(np.float32)
-    wide = widened(regressor, {"Own": (kernel, 0.25)})
-    assert wide.attribute_names == ("A", "B", "Own") and regressor.attribute_names == ("A", "B")
+    wide = widened(regressor, {"Custom": (kernel, 0.25)})
+    assert wide.attribute_names == ("A", "B", "Custom") and regressor.attribute_names == ("A", "B")
     logits = wide.logits(photos).numpy()
     np.testing.assert_allclose(logits[:, :2], regressor.logits(photos), atol=1e-4)
     np.testing.assert_allclose(logits[:, 2], pooled @ kernel + 0.25, rtol=1e-4, atol=1e-3)
 
 
-# ---- the whole command ---------------------------------------------------------------------------
+# ---- the command -------------------------------------------------------------------------------
 
 
-def test_the_run_has_the_attribute_and_its_stages_are_as_they_were(added, faces, slim_vgg):
+def test_the_attribute_is_added_and_the_stages_are_unchanged(added, faces, slim_vgg):
     folder, before = added
     after = tiny.snapshot(folder.path)
     changed = {name for name in before if after[name] != before[name]}
     assert changed <= {"config.json", ".lock"}
     new = set(after) - set(before) - {".lock"}
-    assert new == {f"attributes/{NAME}.json", f"attributes/{NAME}.png", "report.html"}
+    assert new == {f"custom_attributes/{NAME}.json", f"custom_attributes/{NAME}.png", "report.html"}
     page = (folder.path / "report.html").read_text()
     assert f"<h3>{NAME}</h3>" in page and "edits of Bright at increasing strengths" in page
     assert "Learned from 60 labels of bright.csv, 30 of them positive; its balanced acc" in page
     facts = folder.read()["custom_attributes"]
     assert list(facts) == [NAME]
     assert facts[NAME]["labels"] == 60 and facts[NAME]["positive"] == 30
-    assert facts[NAME]["balanced_accuracy"] > 0.8  # the brightness is in any features
+    assert facts[NAME]["balanced_accuracy"] > 0.8  # any features contain the brightness
     config = folder.load_config()
     for name in ("gan", "regressor", "inversion", "directions"):
         assert folder.stage(name).begin(config, faces.digest, say=silent) is False
@@ -179,13 +192,13 @@ def test_the_run_has_the_attribute_and_its_stages_are_as_they_were(added, faces,
     scores = editor.score(photos).numpy()[:, -1]
     assert np.corrcoef(scores, bright)[0, 1] > 0.6
 
-    # The judge does not know it: evaluate's own call has the trained attributes alone.
+    # The judge does not score it: the evaluate stage loads only the trained attributes.
     plain = network.EditingNetwork.from_run(folder.path, scores=True)
     assert plain.attributes == config.attributes
     assert plain.regressor.attribute_names == faces.attribute_names
 
 
-def test_labels_and_descriptions_have_it(added, faces, slim_vgg):
+def test_label_and_the_description_include_it(added, faces, slim_vgg):
     from cgan_tf.editing import backends, description
 
     folder, _ = added
@@ -193,20 +206,21 @@ def test_labels_and_descriptions_have_it(added, faces, slim_vgg):
     assert labeler.attributes == (*faces.attribute_names, NAME)
     assert backends.open_backend(str(folder.path)).attributes[-1] == NAME
     editor = network.EditingNetwork.from_run(folder.path, scores=True, custom=True)
-    said = description.describe(folder, folder.load_config(), editor)
-    assert said["attributes"][-1] == NAME and said["scores"][-1] == NAME
-    assert said["calibration"][NAME][0]["strength"] == calibration.TABLE[0]
-    assert f"attributes/{NAME}.json" in said["hashes"]
+    content = description.describe(folder, folder.load_config(), editor)
+    assert content["attributes"][-1] == NAME and content["scores"][-1] == NAME
+    assert content["calibration"][NAME][0]["strength"] == calibration.TABLE[0]
+    assert f"custom_attributes/{NAME}.json" in content["hashes"]
 
 
-def test_an_export_of_before_is_stale_by_name(copy, faces, slim_vgg, table):
+def test_an_earlier_export_is_stale(copy, added, faces):
     config = copy.load_config()
     stage = copy.stage("export")
     assert stage.begin(config, faces.digest, say=silent)
     stage.finish()
     assert stage.begin(config, faces.digest, say=silent) is False
-    command(run_dir=copy.path, labels=table)
-    with pytest.raises(UserError, match="own attributes.*--stage=export --restart"):
+    shutil.copytree(added[0].path / "custom_attributes", copy.path / "custom_attributes")
+    copy.record_custom_attributes(added[0].custom_attributes())
+    with pytest.raises(UserError, match="custom attributes.*--stage=export --restart"):
         stage.begin(config, faces.digest, say=silent)
     copy.restart("export", say=silent)
     assert stage.begin(config, faces.digest, say=silent)
@@ -214,18 +228,18 @@ def test_an_export_of_before_is_stale_by_name(copy, faces, slim_vgg, table):
     assert stage.begin(config, faces.digest, say=silent) is False
 
 
-def test_again_only_with_restart_and_to_the_same_numbers(added, tmp_path, faces, slim_vgg):
+def test_only_restart_replaces_it_and_gives_the_same_numbers(added, tmp_path, faces, slim_vgg):
     shutil.copytree(added[0].path, tmp_path / "run")
     folder, path = RunFolder(tmp_path / "run"), added[0].path.parent / "bright.csv"
     old = folder.custom_path(NAME).read_bytes()
-    with pytest.raises(UserError, match=f"has an own attribute {NAME} already; --restart"):
+    with pytest.raises(UserError, match=f"has a custom attribute {NAME} already; --restart"):
         command(run_dir=folder.path, labels=path)
     # The same photos, from a folder.
     for file, pixels in zip(faces.files, faces.read(np.arange(100)), strict=True):
         (tmp_path / "photos").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "photos" / file)
     command(run_dir=folder.path, labels=path, image=tmp_path / "photos", restart="true")
-    kept = folder.path / "attributes" / f"{NAME}.json.old-001"
+    kept = folder.path / "custom_attributes" / f"{NAME}.json.old-001"
     assert kept.read_bytes() == old
     entry, new = json.loads(old), json.loads(folder.custom_path(NAME).read_text())
     assert new["head"] == entry["head"] and new["labels"] == entry["labels"]
@@ -233,20 +247,20 @@ def test_again_only_with_restart_and_to_the_same_numbers(added, tmp_path, faces,
     assert folder.custom_path(NAME).read_bytes() == old
 
 
-def test_restart_of_a_parent_takes_the_custom_attributes_along(added, tmp_path, slim_vgg):
+def test_a_restarted_parent_moves_the_custom_attributes_aside(added, tmp_path, slim_vgg):
     shutil.copytree(added[0].path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     folder.restart_custom_attributes(say=silent)
     assert folder.custom_attributes() == {}
-    assert (folder.path / "attributes.old-001" / f"{NAME}.json").exists()
+    assert (folder.path / "custom_attributes.old-001" / f"{NAME}.json").exists()
     assert network.EditingNetwork.from_run(folder.path, custom=True).attributes == (
         folder.load_config().attributes
     )
     folder.restart_custom_attributes(say=silent)  # nothing is left to move
-    assert not (folder.path / "attributes.old-002").exists()
+    assert not (folder.path / "custom_attributes.old-002").exists()
 
 
-def test_a_command_that_dies_leaves_the_run_as_it_was(copy, table, slim_vgg, monkeypatch):
+def test_a_killed_command_leaves_the_run_unchanged(copy, table, slim_vgg, monkeypatch):
     def die(*_):
         raise tiny.Killed
 
@@ -256,7 +270,7 @@ def test_a_command_that_dies_leaves_the_run_as_it_was(copy, table, slim_vgg, mon
     monkeypatch.undo()
     assert copy.custom_attributes() == {}
     assert NAME not in network.EditingNetwork.from_run(copy.path, custom=True).attributes
-    assert not (copy.path / "attributes" / ".building").exists()
+    assert not (copy.path / "custom_attributes" / ".building").exists()
 
 
 @pytest.mark.parametrize(
@@ -278,30 +292,30 @@ def test_a_file_that_does_not_fit_is_refused(added, tmp_path, slim_vgg, change, 
         path.unlink()
     else:
         write_json(path, entry)
-    with pytest.raises(UserError, match=f"{NAME}.json.*{message}.*cgan_tf.attribute --restart"):
+    with pytest.raises(UserError, match=f"{NAME}.json.*{message}.*cgan attribute --restart"):
         network.EditingNetwork.from_run(folder.path, scores=True, custom=True)
 
 
-def test_given_labels_hold_and_the_head_says_the_rest(faces, slim_vgg):
+def test_given_labels_are_kept_and_the_head_predicts_the_rest(faces, slim_vgg):
     regressor = Regressor((*faces.attribute_names, NAME), 32, 32)
     kernel, bias = regressor.head.get_weights()
-    kernel[:, -1], bias[-1] = 0, 1.0  # it says yes to everything
+    kernel[:, -1], bias[-1] = 0, 1.0  # it predicts 1 everywhere
     regressor.head.set_weights([kernel, bias])
     test, validation = faces.splits["test"][0], faces.splits["validation"]
     files = (faces.files[validation[0]], faces.files[test])
-    labels = attribute.Labels(None, (NAME,), files, np.float32([[0], [1]]))
-    known = attribute.with_opinions(faces, regressor, labels, own_photos=True)
+    labels = attribute_labels.Labels(None, (NAME,), files, np.float32([[0], [1]]))
+    known = attribute.with_predictions(faces, regressor, labels, from_dataset=True)
     assert known.attribute_names == regressor.attribute_names
     np.testing.assert_array_equal(known.labels[:, :-1], faces.labels)
-    opinions = known.labels[:, -1]
-    assert opinions[validation[0]] == 0 and (opinions[validation[1:]] == 1).all()
-    assert (opinions[faces.splits["train"]] == 1).all()
-    assert opinions[test] == 1 and np.isnan(opinions[faces.splits["test"][1:]]).all()
-    other = attribute.with_opinions(faces, regressor, labels, own_photos=False)
+    predictions = known.labels[:, -1]
+    assert predictions[validation[0]] == 0 and (predictions[validation[1:]] == 1).all()
+    assert (predictions[faces.splits["train"]] == 1).all()
+    assert predictions[test] == 1 and np.isnan(predictions[faces.splits["test"][1:]]).all()
+    other = attribute.with_predictions(faces, regressor, labels, from_dataset=False)
     assert other.labels[validation[0], -1] == 1
 
 
-# ---- bad input -----------------------------------------------------------------------------------
+# ---- wrong input -------------------------------------------------------------------------------
 
 
 ROWS = [(f"{index:06d}.png", 1 if index % 3 else -1) for index in range(30)]
@@ -318,12 +332,12 @@ ROWS = [(f"{index:06d}.png", 1 if index % 3 else -1) for index in range(30)]
         ([(file, 1 if index < 4 else -1) for index, (file, _) in enumerate(ROWS)], NAME, {},
          "4 of 30 photos are with Bright; give at least 5"),
         ([*ROWS[:-1], ("x.png", 2)], NAME, {}, "line 31: values are -1 and 1"),
-        ([*ROWS, ROWS[3]], NAME, {}, "000003.png stands there twice"),
+        ([*ROWS, ROWS[3]], NAME, {}, "000003.png is listed twice"),
         ([*ROWS, ("a.png", 1), ("b.png", 1)], NAME, {},
-         "2 of its 32 files are not in the run's own photos .first: a.png"),
+         "2 of its 32 files are not in the run's photos .first: a.png"),
         (ROWS, NAME, {"image": "/nowhere"}, "--image=/nowhere: no such folder"),
         (ROWS, NAME, {"labels": "/nowhere.csv"}, "--labels=/nowhere.csv: no such file"),
-        (ROWS, NAME, {"directions": "best"}, "--directions_family=best"),
+        (ROWS, NAME, {"directions_family": "best"}, "--directions_family=best"),
         (ROWS, NAME, {"run_dir": "/nowhere"}, "/nowhere: no run folder"),
     ],
 )  # fmt: skip
@@ -334,6 +348,17 @@ def test_refused(untouched, tmp_path, slim_vgg, rows, name, options, message):
     with pytest.raises(UserError, match=message):
         command(**given)
     assert set(tiny.listing(untouched.path)) - set(before) <= {".lock"}
+
+
+@pytest.mark.parametrize("names", [("Bright", "bright"), ("Bright", "BRIGHT")])
+def test_names_that_differ_only_in_case_are_refused(untouched, tmp_path, names):
+    """Their files would be one on some systems."""
+    path = tmp_path / "labels.csv"
+    rows = [(file, value, value) for file, value in ROWS]
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([["file", *names], *rows])
+    with pytest.raises(UserError, match=f"{names[0]} and {names[1]} differ only in case"):
+        command(run_dir=untouched.path, labels=path)
 
 
 def test_photos_that_cannot_be_read_are_counted(untouched, tmp_path, slim_vgg):
@@ -347,23 +372,23 @@ def test_photos_that_cannot_be_read_are_counted(untouched, tmp_path, slim_vgg):
         command(run_dir=untouched.path, labels=path, image=folder)
 
 
-def test_photos_without_a_face_are_named_and_left_out(tmp_path, capsys):
-    """Where the model knows how faces were cut: a model of center squares takes them all."""
+def test_photos_without_a_face_are_reported_and_left_out(tmp_path, capsys):
+    """If the model was trained on CelebA's aligned photos; a model of center squares takes all."""
     for index in range(3):
         Image.fromarray(photo_with_faces((1, 450, 350, 300, 0))).save(tmp_path / f"face{index}.png")
     Image.new("RGB", (400, 300)).save(tmp_path / "empty.png")
     files = ("empty.png", "face0.png", "face1.png", "face2.png")
     values = np.float32([[1], [0], [1], [0]])
-    labels = attribute.Labels(tmp_path / "labels.csv", ("A",), files, values)
-    whole, pixels = attribute.read_photos(labels, tmp_path, 32, aligned=False)
-    assert whole is labels and pixels.shape == (4, 32, 32, 3)
+    labels = attribute_labels.Labels(tmp_path / "labels.csv", ("A",), files, values)
+    same, pixels = attribute_labels.read_photos(labels, tmp_path, 32, aligned=False)
+    assert same is labels and pixels.shape == (4, 32, 32, 3)
     with pytest.raises(UserError, match="labels.csv, photos with a face: 3 label.s.; give at leas"):
-        attribute.read_photos(labels, tmp_path, 32, aligned=True)
+        attribute_labels.read_photos(labels, tmp_path, 32, aligned=True)
     assert capsys.readouterr().err == f"left out: {tmp_path / 'empty.png'}: no face found\n"
     many = tuple(f"face{index % 3}.png" for index in range(20))
     values = np.float32([[index % 2] for index in range(21)])
-    labels = attribute.Labels(tmp_path / "labels.csv", ("A",), ("empty.png", *many), values)
-    fewer, pixels = attribute.read_photos(labels, tmp_path, 32, aligned=True)
+    labels = attribute_labels.Labels(tmp_path / "labels.csv", ("A",), ("empty.png", *many), values)
+    fewer, pixels = attribute_labels.read_photos(labels, tmp_path, 32, aligned=True)
     assert fewer.files == many and pixels.shape == (20, 32, 32, 3)
     np.testing.assert_array_equal(fewer.values, values[1:])
 
@@ -376,20 +401,20 @@ def test_an_unfinished_run_and_other_photos(copy, tmp_path, faces, slim_vgg):
     with pytest.raises(UserError, match="the inversion stage has not finished"):
         command(run_dir=copy.path, labels=path)
     write_json(notes, content)
-    config = dataclasses.replace(copy.load_config(), synthetic_size=101)
+    config = config_module.replace(copy.load_config(), synthetic_size=101)
     assert data.open_data(config, say=silent).digest != faces.digest
     copy.save_config(config, copy.read()["data"])
-    with pytest.raises(UserError, match="no longer those that it was made from"):
+    with pytest.raises(UserError, match="have changed since it was trained"):
         command(run_dir=copy.path, labels=path)
 
 
-def test_a_head_that_sees_one_class_only(faces, slim_vgg):
+def test_a_head_that_predicts_only_one_class(faces, slim_vgg):
     column = np.ones((len(faces.files), 1), np.float32)
     known = dataclasses.replace(
         faces,
         attribute_names=(*faces.attribute_names, NAME),
         labels=np.concatenate([faces.labels, column], axis=1),
     )
-    labels = attribute.Labels("b.csv", (NAME,), (), np.zeros((0, 1)))
-    with pytest.raises(UserError, match="all of the 10 validation photos are with Bright"):
-        attribute.check_opinions(known, labels)
+    labels = attribute_labels.Labels("b.csv", (NAME,), (), np.zeros((0, 1)))
+    with pytest.raises(UserError, match="predicts Bright for all of the 10 validation photos"):
+        attribute.check_predictions(known, labels)
