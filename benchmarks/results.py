@@ -4,7 +4,8 @@
 
 Each JSON file there is one measurement:
 
-    title, commit, date, hardware, seed
+    title, commit, date, hardware
+    seed        null if it was not recorded
     command     list of the command lines, with today's flags
     notes       list of sentences: data, conditions, what was observed
     tables      list of {caption, columns, rows}; null is a value that was not measured
@@ -77,11 +78,11 @@ def page(folder: Path = RESULTS) -> str:
 
 def section(content: dict[str, Any]) -> str:
     """One measurement: title, origin, command, tables, notes."""
+    seed = "seed not recorded" if content["seed"] is None else f"seed {content['seed']}"
     lines = [
         f"## {content['title']}",
         "",
-        f"Commit {content['commit']}, {content['date']}, seed {content['seed']}. "
-        f"{content['hardware']}.",
+        f"Commit {content['commit']}, {content['date']}, {seed}. {content['hardware']}.",
         "",
         *(f"    {command}" for command in content["command"]),
         "",
