@@ -1,11 +1,11 @@
-"""The tiers of inversion on a run's validation photos: what each reaches, and how fast.
+"""Quality and speed of the inversion modes on a run's validation photos.
 
     python -m benchmarks.inversion --run_dir=RUN_DIR --photos=16 --output=inversion.json
 
-Beside the run's own hybrid and optimize stands a descent on pixels alone and one on features alone,
-both from the mean latent: all are measured by the perceptual distance, in which pixels alone get
-stuck. Writes one JSON file and, next to it, an SVG file with the curves over steps and over
-seconds. Exit code 1 if the pixels' curve does not end above the features'.
+Compares hybrid and optimize with an optimization of pixels alone and one of features alone, both
+from the mean latent, by the perceptual distance. Writes one JSON file and, next to it, an SVG file
+with the curves over steps and over seconds. Exit code 1 unless pixels alone end at a larger
+perceptual distance than features alone.
 """
 
 import dataclasses
@@ -21,69 +21,69 @@ from cgan_tf.core.files import replacing, write_json
 from cgan_tf.core.run_folder import RunFolder
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("run_dir", None, "run folder whose inversion stage has finished")
-flags.DEFINE_integer("photos", 16, "validation photos", lower_bound=1)
-flags.DEFINE_integer("steps", None, "of each start; the run's own if not given", lower_bound=1)
+flags.DEFINE_string("run_dir", None, "Run folder whose inversion stage has finished.")
+flags.DEFINE_integer("photos", 16, "Validation photos.", lower_bound=1)
+flags.DEFINE_integer("steps", None, "Steps per start; the run's own by default.", lower_bound=1)
 flags.DEFINE_string(
-    "output", "inversion.json", "JSON file of the results; an SVG of the curves is next to it"
+    "output", "inversion.json", "JSON file of the results, next to an SVG of the curves."
 )
 
 
-def tiers(hybrid, settings) -> dict[str, tuple[str, object]]:
+def variants(hybrid, optimize) -> dict[str, tuple[str, object]]:
     """(mode, settings) by the row's name, from the run's settings of hybrid and of optimize."""
-    alone = {"starts": 1, "offset_weight": 0.0}
+    alone = dataclasses.replace(optimize, starts=1, offset_weight=0.0)
+    features = dataclasses.replace(alone, pixel_weight=0.0, feature_weight=1.0)
+    pixels = dataclasses.replace(alone, pixel_weight=1.0, feature_weight=0.0)
     return {
         "hybrid": ("hybrid", hybrid),
-        "optimize": ("optimize", settings),
-        "features alone": ("optimize", dataclasses.replace(
-            settings, pixel_weight=0.0, feature_weight=1.0, **alone)),
-        "pixels alone": ("optimize", dataclasses.replace(
-            settings, pixel_weight=1.0, feature_weight=0.0, **alone)),
-    }  # fmt: skip
+        "optimize": ("optimize", optimize),
+        "features alone": ("optimize", features),
+        "pixels alone": ("optimize", pixels),
+    }
 
 
 def measure_all(run: RunFolder, count: int, steps: int | None) -> dict[str, dict]:
-    """The rows: perceptual distance, pixels' error, seconds, and the curve."""
+    """Perceptual distance, mean squared pixel error, seconds and curve of each row."""
     from cgan_tf import data
     from cgan_tf.core import artifact
-    from cgan_tf.core import config as config_module
     from cgan_tf.data.images import to_float
     from cgan_tf.editing import models, projection
     from cgan_tf.editing.models import finished_stage
-    from cgan_tf.evaluation import inversion as measure_inversion
-    from cgan_tf.evaluation import statistics, subject
+    from cgan_tf.evaluation import statistics
+    from cgan_tf.evaluation.batching import batched, choose, compiled
+    from cgan_tf.evaluation.inversion import mean_curve
     from cgan_tf.networks.encoder import Encoder
     from cgan_tf.networks.vgg import Regressor
 
     config = run.load_config()
     stages = {name: finished_stage(run, name) for name in ("gan", "regressor", "inversion")}
-    generator = models.load_generator(stages["gan"].model, config_module.space(config))
+    generator = models.load_generator(stages["gan"].model, config.inversion.space)
     encoder = artifact.load_model(Encoder, stages["inversion"].model)
     perceptual = models.load_perceptual(
         config, artifact.load_model(Regressor, stages["regressor"].model)
     )
     dataset = data.open_data(config)
-    chosen = subject.choose(dataset.splits["validation"], count, config.seed)
+    chosen = choose(dataset.splits["validation"], count, config.seed)
     photos = to_float(dataset.read(chosen))
-    generate = subject.compiled(lambda x: generator(x, training=False), generator.latent_shape)
-    distance = subject.compiled(perceptual, photos.shape[1:], photos.shape[1:])
+    generate = compiled(lambda x: generator(x, training=False), generator.latent_shape)
+    distance = compiled(perceptual, photos.shape[1:], photos.shape[1:])
 
     def row(latents: np.ndarray) -> dict:
-        images = subject.batched(generate, latents)
+        images = batched(generate, latents)
         return {
-            "perceptual": statistics.mean(subject.batched(distance, photos, images)),
+            "perceptual": statistics.mean(batched(distance, photos, images)),
             "pixels": statistics.mean(np.square(images - photos)),
         }
 
     both = [projection.Settings.of(config, mode) for mode in ("hybrid", "optimize")]
     if steps is not None:
         both = [dataclasses.replace(settings, steps=steps) for settings in both]
-    encode = subject.compiled(lambda x: encoder(x, training=False), photos.shape[1:])
-    rows = {"encoder": row(subject.batched(encode, photos))}
-    for name, (mode, options) in tiers(*both).items():
+    encode = compiled(lambda x: encoder(x, training=False), photos.shape[1:])
+    rows = {"encoder": row(batched(encode, photos))}
+    for name, (mode, options) in variants(*both).items():
         projector = projection.Projector(generator, perceptual, options)
         parts = projection.invert(projector, encoder, photos, mode)
-        number, seconds, curve = measure_inversion.mean_curve(generate, distance, photos, parts)
+        number, seconds, curve = mean_curve(generate, distance, photos, parts)
         rows[name] = row(np.concatenate([part.latents for part in parts])) | {
             "seconds_per_image": float(seconds[-1] / len(photos)),
             "settings": dataclasses.asdict(options),
@@ -99,7 +99,7 @@ def measure_all(run: RunFolder, count: int, steps: int | None) -> dict[str, dict
 
 
 def line(name: str, rows: dict[str, dict]) -> str:
-    """A row of the table."""
+    """A line of the table."""
     row, encoder = rows[name], rows["encoder"]
     seconds = row.get("seconds_per_image")
     return (
@@ -133,7 +133,7 @@ def main() -> None:
     save_curves(rows, output.with_suffix(".svg"))
     print(f"written: {output}, {output.with_suffix('.svg')}")
     if rows["pixels alone"]["perceptual"] <= rows["features alone"]["perceptual"]:
-        print("pixels alone came no less near")
+        print("pixels alone end no farther than features alone")
         sys.exit(1)
 
 

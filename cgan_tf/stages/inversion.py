@@ -65,31 +65,42 @@ class InversionTrainer(loop.Trainer):
 
     def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
         """One update on photos float32 `[N, R, R, 3]` and the same number of samples."""
-        config = self.config
-        count = data.shape[0]
-        latent = replicas.own_rows(
-            self.generator.sample_latent(config.inversion.batch_size, self.seed_generator)
-        )
+        batch_size = self.config.inversion.batch_size
+        latent = replicas.own_rows(self.generator.sample_latent(batch_size, self.seed_generator))
         samples = self.generator(latent, training=False)
         targets = tf.concat([data, samples], axis=0)  # [2N, R, R, 3]
         offset = self._crop_offset()
         target_features = self.perceptual.features(self._crop(targets, offset))
         with tf.GradientTape() as tape:
-            predicted = self.encoder(targets, training=True)  # [2N, *latent_shape]
-            outputs = self.generator(predicted, training=False)
-            features = self.perceptual.features(self._crop(outputs, offset))
-            distances = self.perceptual.between(features, target_features)  # [2N]
-            pixel = tf.reduce_mean(tf.square(outputs - targets))
-            losses = {
-                "sample": tf.reduce_mean(distances[count:]),
-                "latent": tf.reduce_mean(tf.square(predicted[count:] - latent)),
-                "pixel": config.inversion.pixel_weight * pixel,
-                "photo": tf.reduce_mean(distances[:count]),
-            }
+            losses = self.losses(targets, target_features, latent, offset)
             loss = tf.add_n(list(losses.values()))
         gradients = tape.gradient(loss, self.encoder.trainable_variables)
         self.optimizer.apply(gradients, self.encoder.trainable_variables)
         return losses | {"loss": loss}
+
+    def losses(
+        self, targets: tf.Tensor, target_features: list, latent: tf.Tensor, offset: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """The weighted terms of the loss.
+
+        Args:
+            targets: N photos and N samples, float32 `[2N, R, R, 3]`.
+            target_features: perceptual features of their crops.
+            latent: of the samples, float32 `[N, *latent_shape]`.
+            offset: of the crops.
+        """
+        count = latent.shape[0]
+        predicted = self.encoder(targets, training=True)  # [2N, *latent_shape]
+        outputs = self.generator(predicted, training=False)
+        features = self.perceptual.features(self._crop(outputs, offset))
+        distances = self.perceptual.between(features, target_features)  # [2N]
+        pixel = tf.reduce_mean(tf.square(outputs - targets))
+        return {
+            "sample": tf.reduce_mean(distances[count:]),
+            "latent": tf.reduce_mean(tf.square(predicted[count:] - latent)),
+            "pixel": self.config.inversion.pixel_weight * pixel,
+            "photo": tf.reduce_mean(distances[:count]),
+        }
 
     def _crop_offset(self) -> tf.Tensor:
         """The corner of this step's random crop, int32 `[2]`."""

@@ -72,6 +72,8 @@ def test_the_separability_of_a_stylegan_is_measured(folder, tmp_path, monkeypatc
     other = other_run(tmp_path / "style", gan_arch="stylegan")
     few = functools.partial(generation.measure_separability, samples=500)
     monkeypatch.setattr(generation, "measure_separability", few)
+    block = evaluated_run().report["generation"]
+    monkeypatch.setattr(generation, "measure_generator", lambda *arguments: block)
     result = evaluate.compare(folder.path, other.path)
     block = result["separability"]
     assert (block["n_train"], block["n"], block["seed"]) == (400, 100, 7)

@@ -1,5 +1,8 @@
 """SeFa and PCA against known answers, the naming of components, and the stage with each family."""
 
+import contextlib
+import functools
+import io
 import json
 import shutil
 
@@ -234,7 +237,9 @@ def make(ready, chain, path, **options):
     shutil.copytree(ready.path, path)
     folder = RunFolder(path)
     config = tiny.make_config(chain.config.cache_dir, directions_samples=500, **options)
-    directions.run(config, folder, chain.faces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny.keras.applications, "VGG16", tiny.slim_vgg16)
+        directions.run(config, folder, chain.faces)
     entries = {
         path.stem: json.loads(path.read_text())
         for path in folder.stage("directions").model.glob("*.json")
@@ -242,12 +247,22 @@ def make(ready, chain, path, **options):
     return folder, entries
 
 
+@pytest.fixture(scope="module")
+def family_run(ready, chain, tmp_path_factory):
+    """`make` with a family and no condition, once for each family; with what it printed."""
+
+    @functools.cache
+    def run(family):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            path = tmp_path_factory.mktemp(family) / "run"
+            return *make(ready, chain, path, directions_family=family), printed
+
+    return run
+
+
 @pytest.mark.parametrize("family", ["hyperplane", "sefa", "pca"])
-def test_a_run_of_each_family_is_calibrated_and_loads(
-    family, ready, chain, slim_vgg, tmp_path, capsys
-):
-    folder, entries = make(ready, chain, tmp_path / "run", directions_family=family)
-    said = capsys.readouterr().out
+def test_directions_of_each_family_are_calibrated_and_load(family, family_run, chain):
+    folder, entries, printed = family_run(family)
     assert folder.stage("directions").finished()
     editor = network.EditingNetwork.from_run(folder.path)
     assert editor.attributes == chain.config.attributes
@@ -257,7 +272,7 @@ def test_a_run_of_each_family_is_calibrated_and_loads(
         assert (entry["attribute"], entry["space"], entry["family"]) == (name, "z", family)
         assert [line["strength"] for line in entry["calibration"]] == list(calibration.TABLE)
         np.testing.assert_array_equal(vector, np.float32(entry["vector"]))
-        assert f"directions: {name} from family {family}: " in said
+        assert f"directions: {name} from family {family}: " in printed.getvalue()
         if family == "hyperplane":
             assert entry["found"] == {"positive": 50, "negative": 50}
             continue
@@ -273,17 +288,17 @@ def test_a_run_of_each_family_is_calibrated_and_loads(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["hyperplane", "sefa", "pca"])
-def test_equal_seeds_give_equal_directions(family, ready, chain, slim_vgg, tmp_path):
-    one, two = (
-        make(ready, chain, tmp_path / name, directions_family=family)[1] for name in ("one", "two")
-    )
-    assert one == two
+def test_equal_seeds_give_equal_directions(family, family_run, ready, chain, tmp_path):
+    again = make(ready, chain, tmp_path / "again", directions_family=family)[1]
+    assert again == family_run(family)[1]
 
 
 @pytest.mark.parametrize("family", ["sefa", pytest.param("learned", marks=pytest.mark.slow)])
-def test_conditions_are_projected_out_of_the_directions(family, ready, chain, slim_vgg, tmp_path):
+def test_conditions_are_projected_out_of_the_directions(
+    family, family_run, ready, chain, slim_vgg, tmp_path
+):
+    plain = family_run(family)[1]
     options = {"directions_family": family}
-    _, plain = make(ready, chain, tmp_path / "plain", **options)
     options["directions_condition"] = ("Smiling:Eyeglasses+Pale_Skin",)
     folder, entries = make(ready, chain, tmp_path / "condition", **options)
     assert entries["Smiling"]["condition"] == ["Eyeglasses", "Pale_Skin"]

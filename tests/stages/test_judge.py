@@ -1,4 +1,4 @@
-"""cgan_tf.networks.judge and cgan_tf.judge: shapes, cost, artifact, training and resuming."""
+"""The judge: shapes, cost, artifact, training and resuming."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from keras import layers
 
 from cgan_tf import data
 from cgan_tf.core import artifact, run_folder
+from cgan_tf.core import config as config_module
 from cgan_tf.data import pipeline
 from cgan_tf.networks.judge import FEATURES, Judge
 from cgan_tf.networks.vgg import Regressor
@@ -21,7 +22,7 @@ def images(count, side, seed=0):
 
 
 def macs(model):
-    """Multiplications of one image's convolutions."""
+    """Multiplications in the convolutions for one image."""
     return sum(
         int(np.prod(layer.output.shape[1:3])) * int(np.prod(layer.kernel.shape))
         for layer in model.backbone.layers
@@ -49,15 +50,15 @@ def test_size_and_cost_are_pinned():
     assert macs(Judge(NAMES, 128)) < 1.2 * macs(model)
 
 
-def test_is_no_relative_of_the_regressor():
-    sides = {layer.kernel.shape for layer in Judge(NAMES, 32).backbone.layers
-             if isinstance(layer, layers.Conv2D)}  # fmt: skip
-    vgg = {layer.kernel.shape for layer in Regressor(NAMES, 32, 32).backbone.layers
-           if isinstance(layer, layers.Conv2D)}  # fmt: skip
-    assert not sides & vgg
+def test_shares_no_layer_shape_with_the_regressor():
+    def shapes(model):
+        convolutions = (one for one in model.backbone.layers if isinstance(one, layers.Conv2D))
+        return {layer.kernel.shape for layer in convolutions}
+
+    assert not shapes(Judge(NAMES, 32)) & shapes(Regressor(NAMES, 32, 32))
 
 
-def test_artifact_gives_the_same_answers(tmp_path):
+def test_a_loaded_artifact_gives_the_same_predictions(tmp_path):
     model = Judge(NAMES, 16)
     for weight in model.weights:  # batch norm starts as the identity
         value = weight.numpy()
@@ -74,7 +75,7 @@ def test_artifact_gives_the_same_answers(tmp_path):
         np.testing.assert_array_equal(before, after)
 
 
-def test_half_precision_answers_in_float32():
+def test_half_precision_returns_float32():
     model = Judge(NAMES, 32, dtype="mixed_bfloat16")
     features, probabilities = model.features_and_probabilities(images(2, 32))
     assert features.dtype == probabilities.dtype == tf.float32
@@ -99,7 +100,7 @@ def test_learns_what_is_there_to_learn():
     assert np.mean((model(photos, training=False) > 0.5) == (labels > 0.5)) > 0.95
 
 
-def test_checkpoint_holds_every_variable_that_a_step_changes():
+def test_the_checkpoint_has_everything_that_a_step_changes():
     model = Judge(("Bright",), 16)
     trainer = judge.JudgeTrainer(model, steps=10, seed=3)
     parts = trainer.checkpoint_parts()
@@ -114,49 +115,52 @@ def test_checkpoint_holds_every_variable_that_a_step_changes():
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    config = make_config(tmp_path_factory.mktemp("cache"), evaluate_judge_kimg=0.5, precision="float32")
-    return config, data.open_data(config, say=lambda line: None)
+def trained(tmp_path_factory):
+    """Options, data set, stage folder and the judge of a training of four small steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "BATCH_SIZE", 32)
+        config = make_config(
+            tmp_path_factory.mktemp("cache"), evaluate_judge_kimg=0.125, precision="float32"
+        )
+        dataset = data.open_data(config, say=lambda line: None)
+        stage = new_stage(tmp_path_factory.mktemp("judge") / "run")
+        yield config, dataset, stage, judge.ensure_judge(config, stage, dataset)
 
 
-def stage_of(path, config, dataset):
+def new_stage(path):
     stage = run_folder.RunFolder(path).stage("evaluate")
     stage.path.mkdir(parents=True)
     return stage
 
 
-def test_is_trained_once_and_reproducibly(tmp_path, photos):
-    config, dataset = photos
-    stage = stage_of(tmp_path / "first", config, dataset)
-    first = judge.ensure_judge(config, stage, dataset)
+def test_the_judge_is_trained_once(trained):
+    config, dataset, stage, first = trained
     written = (stage.path / "judge" / "weights.h5").stat().st_mtime_ns
     assert first.attribute_names == dataset.attribute_names
-    assert [line["kimg"] for line in stage.read_stats()] == [0.128, 0.256, 0.384, 0.512]
+    assert [line["kimg"] for line in stage.read_stats()] == [0.032, 0.064, 0.096, 0.128]
     again = judge.ensure_judge(config, stage, dataset)
     assert (stage.path / "judge" / "weights.h5").stat().st_mtime_ns == written
-    other = judge.ensure_judge(config, stage_of(tmp_path / "other", config, dataset), dataset)
-    for one, two, three in zip(first.weights, again.weights, other.weights, strict=True):
+    for one, two in zip(first.weights, again.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
-        np.testing.assert_array_equal(one.numpy(), three.numpy())
 
 
-def test_resumes_to_the_same_weights(tmp_path, photos, monkeypatch):
-    config, dataset = photos
-    whole = judge.ensure_judge(config, stage_of(tmp_path / "whole", config, dataset), dataset)
-    stage = stage_of(tmp_path / "cut", config, dataset)
+def test_a_resumed_training_ends_with_the_same_weights(
+    tmp_path, trained, monkeypatch
+):
+    config, dataset, _, uninterrupted = trained
+    stage = new_stage(tmp_path / "resumed")
     batches = pipeline.training_batches
 
-    def cut(*args, **kwargs):
-        return batches(*args, **kwargs).take(2)
-
-    # A checkpoint after every step, and the batches end after two: a process that is killed.
-    monkeypatch.setattr(judge.pipeline, "training_batches", cut)
-    frequent = make_config(config.cache_dir, evaluate_judge_kimg=0.5, precision="float32",
-                           checkpoint_minutes=1e-9)  # fmt: skip
-    with pytest.raises(StopIteration):
+    # As if the process were killed: a checkpoint after every step, and no batches after two steps.
+    with monkeypatch.context() as patch, pytest.raises(StopIteration):
+        patch.setattr(
+            judge.pipeline,
+            "training_batches",
+            lambda *args, **options: batches(*args, **options).take(2),
+        )
+        frequent = config_module.replace(config, checkpoint_minutes=1e-9)
         judge.ensure_judge(frequent, stage, dataset)
     assert not (stage.path / "judge").exists()
-    monkeypatch.setattr(judge.pipeline, "training_batches", batches)
     resumed = judge.ensure_judge(config, stage, dataset)
-    for one, two in zip(whole.weights, resumed.weights, strict=True):
+    for one, two in zip(uninterrupted.weights, resumed.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
