@@ -55,9 +55,11 @@ def _generation(report: dict[str, Any], comparisons: dict[str, dict[str, Any]]) 
     for name, comparison in comparisons.items():
         other = comparison["other"]
         yield Figure(
-            f"fd at 32 px of {name}", other["fd_at_32"], other["n_fake"],
+            f"fd at 32 px of {name}",
+            other["fd_at_32"],
+            other["n_fake"],
             floor=other["fd_floor_at_32"],
-        )  # fmt: skip
+        )
     yield Figure("kid", block["kid"], fakes, floor=block["kid_floor"])
     yield Figure("precision", block["precision"], reals)
     yield Figure("recall", block["recall"], reals)
@@ -89,9 +91,11 @@ def _inversion(block: dict[str, Any]) -> Iterator[Figure]:
             continue
         count = entry["n"]
         yield Figure(
-            f"{mode}, perceptual distance", entry["perceptual"], count,
+            f"{mode}, perceptual distance",
+            entry["perceptual"],
+            count,
             floor=encoder["perceptual_random_best"],
-        )  # fmt: skip
+        )
         for key in ("psnr", "ssim", "identity"):
             yield Figure(f"{mode}, {key}", entry[key], count)
         yield Figure(f"{mode}, seconds per image", entry["seconds_per_image"], count)
@@ -107,15 +111,20 @@ def _edits(report: dict[str, Any]) -> Iterator[Figure]:
                 f"{name}, {key.replace('_', ' ')}", entry[key], count, intervals[key], random[key]
             )
         yield Figure(
-            f"{name}, calibration error", entry["calibration_error"], entry["n_calibration"],
+            f"{name}, calibration error",
+            entry["calibration_error"],
+            entry["n_calibration"],
             intervals["calibration_error"],
-        )  # fmt: skip
+        )
         if name in compared:
             learned, random = compared[name]["learned"], compared[name]["random"]
             yield Figure(
-                f"{name}, leakage at equal change", learned["leakage"], learned["n"],
-                learned["interval"]["leakage"], random["leakage"],
-            )  # fmt: skip
+                f"{name}, leakage at equal change",
+                learned["leakage"],
+                learned["n"],
+                learned["interval"]["leakage"],
+                random["leakage"],
+            )
 
 
 def _set_and_keep_detail(report: dict[str, Any]) -> Iterator[Figure]:

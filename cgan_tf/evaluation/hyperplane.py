@@ -65,8 +65,9 @@ def find_hyperplane(
     if fewest < LEAST:
         which = "without" if len(negative) < LEAST else "with"
         raise UserError(
-            f"--directions_samples={len(samples.scores)}: the regressor sees only {fewest} samples "
-            f"{which} {name}, and a hyperplane needs {LEAST}; raise the number, or leave {name} out"
+            f"--directions_samples={len(samples.scores)}: the regressor finds only {fewest} "
+            f"samples {which} {name}, and a hyperplane needs {LEAST}; raise the number, or leave "
+            f"{name} out"
         )
     rows = np.concatenate([negative, positive])
     flat, labels = as_rows(samples.latents[rows]), samples.scores[rows, column] > 0.5

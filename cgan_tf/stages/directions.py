@@ -299,7 +299,11 @@ def learn(
     loop.train(
         trainer,
         lambda seen: pipeline.training_batches(
-            dataset, "train", config.directions.batch_size, config.seed, start=seen,
+            dataset,
+            "train",
+            config.directions.batch_size,
+            config.seed,
+            start=seen,
             flip=config.flip,
         ),
         config.directions.kimg,
@@ -307,7 +311,7 @@ def learn(
         stage,
         config,
         writer=tensorboard.events(config, stage),
-    )  # fmt: skip
+    )
 
 
 def find_directions(

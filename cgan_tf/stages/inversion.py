@@ -149,7 +149,11 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     loop.train(
         trainer,
         lambda seen: pipeline.training_batches(
-            dataset, "train", config.inversion.batch_size, config.seed, start=seen,
+            dataset,
+            "train",
+            config.inversion.batch_size,
+            config.seed,
+            start=seen,
             flip=config.flip,
         ),
         config.inversion.kimg,
@@ -159,7 +163,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         writer=tensorboard.events(config, stage),
         snapshot=snapshot,
         snapshot_kimg=config.inversion.kimg / 10,
-    )  # fmt: skip
+    )
     artifact.save_model(encoder, stage.model)
     psnr = psnr_p5(encoder, generator, dataset)
     print(

@@ -177,15 +177,20 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     loop.train(
         trainer,
         lambda seen: pipeline.training_batches(
-            dataset, "train", config.regressor.batch_size, config.seed, start=seen,
-            flip=config.flip, labels=True,
+            dataset,
+            "train",
+            config.regressor.batch_size,
+            config.seed,
+            start=seen,
+            flip=config.flip,
+            labels=True,
         ),
         config.regressor.kimg,
         config.regressor.batch_size,
         stage,
         config,
         writer=tensorboard.events(config, stage),
-    )  # fmt: skip
+    )
     validation = dataset.splits["validation"]
     scores = np.concatenate(
         [

@@ -136,7 +136,12 @@ def test_the_secant_is_taken_on_transformed_values():
 
 def test_nan_is_never_better_and_ends_the_search():
     found = bracketing.search(
-        lambda rows, x: np.full(len(rows), np.nan), np.zeros(2), np.zeros(2), 0.5,
-        np.ones((2, 3)), 10, 1e-3,
-    )  # fmt: skip
+        lambda rows, x: np.full(len(rows), np.nan),
+        np.zeros(2),
+        np.zeros(2),
+        0.5,
+        np.ones((2, 3)),
+        10,
+        1e-3,
+    )
     assert not found.reached.any() and (found.position == 0).all()

@@ -70,9 +70,7 @@ def test_out_of_reach_gives_the_smallest_strength_with_the_closest_value():
     def saturating(latents, steps):
         return 0.1 + 0.5 * np.minimum(np.float64(steps), 1.0) + 0.001 * np.float64(steps)
 
-    found = strengths.search(
-        saturating, np.zeros((1, 1), np.float32), np.float32([0]), [0], [0.9]
-    )  # fmt: skip
+    found = strengths.search(saturating, np.zeros((1, 1), np.float32), np.float32([0]), [0], [0.9])
     assert not found.hit.any()
     assert found.strengths[0, 0] == 1.0  # the rest gains only a thousandth per unit
     assert found.values[0, 0] == pytest.approx(0.601)
@@ -95,8 +93,9 @@ def test_the_search_only_goes_in_the_sense_of_the_direction():
 @pytest.mark.parametrize("target", [0.0, 1.0])
 def test_0_and_1_are_hit_within_the_tolerance(target):
     calls = []
-    found = strengths.search(counted(line, calls), np.float32([[0.3, 3]]), np.float32([0]), [0],
-                             [target])  # fmt: skip
+    found = strengths.search(
+        counted(line, calls), np.float32([[0.3, 3]]), np.float32([0]), [0], [target]
+    )
     assert found.hit.all() and sum(calls) == 5  # the first one within the tolerance
     assert abs(found.values[0, 0] - target) <= TOLERANCE
     assert abs(found.strengths[0, 0]) < LONGEST
@@ -114,9 +113,12 @@ def test_several_values_are_hit_at_once_next_to_an_edit():
     latents = np.random.default_rng(1).normal(0, 1.5, (30, 3)).astype(np.float32)
     target = [0.2, 0.7]
     found = strengths.search(
-        lambda rows, steps: mixed(rows, steps)[:, [2, 0]], latents, np.float32([0, 0.75, 0]),
-        [2, 0], target,
-    )  # fmt: skip
+        lambda rows, steps: mixed(rows, steps)[:, [2, 0]],
+        latents,
+        np.float32([0, 0.75, 0]),
+        [2, 0],
+        target,
+    )
     inside = (np.abs(found.strengths) < LONGEST).all(axis=1)
     assert inside.sum() > 25 and found.hit[inside].all()
     assert (found.strengths[:, 1] == np.float32(0.75)).all()
@@ -132,14 +134,24 @@ def test_contradicting_values_end_after_one_pass():
         return np.repeat(sigmoid(np.float64(steps).sum(axis=1, keepdims=True)), 2, axis=1)
 
     calls = []
-    found = strengths.search(counted(twins, calls), np.zeros((1, 1), np.float32),
-                             np.zeros(2, np.float32), [0, 1], [0.2, 0.8])  # fmt: skip
+    found = strengths.search(
+        counted(twins, calls),
+        np.zeros((1, 1), np.float32),
+        np.zeros(2, np.float32),
+        [0, 1],
+        [0.2, 0.8],
+    )
     assert not found.hit.all()
     assert np.abs(found.values - [0.2, 0.8]).sum() == pytest.approx(0.6, abs=2 * TOLERANCE)
     assert sum(calls) == 12  # one pass, which gets no closer
 
 
 def test_a_nan_prediction_ends_the_search():
-    found = strengths.search(lambda rows, steps: np.full((len(rows), 1), np.nan),
-                             np.zeros((2, 1), np.float32), np.float32([0]), [0], [0.5])  # fmt: skip
+    found = strengths.search(
+        lambda rows, steps: np.full((len(rows), 1), np.nan),
+        np.zeros((2, 1), np.float32),
+        np.float32([0]),
+        [0],
+        [0.5],
+    )
     assert not found.hit.any() and (found.strengths == 0).all()

@@ -63,8 +63,10 @@ def test_families_are_scaled_to_the_same_change():
     _, photos, block, scaled = matched_families(families)
     found = block["attributes"]["A"]
     for family, leakage, change in (
-        ("plain", 0.0, 0.3), ("skew", (0.3 + 0.12) / 2, 0.3), ("short", 0.18 / 2, 0.06),
-    ):  # fmt: skip
+        ("plain", 0.0, 0.3),
+        ("skew", (0.3 + 0.12) / 2, 0.3),
+        ("short", 0.18 / 2, 0.06),
+    ):
         entry = found[family]
         assert entry["target_change"] == pytest.approx(change, rel=0.011)
         assert entry["leakage"] == pytest.approx(leakage, rel=0.011, abs=1e-7)

@@ -69,7 +69,7 @@ def test_too_few_samples_of_one_class_is_one_line(most, which, few):
     with pytest.raises(UserError) as caught:
         find_hyperplane(samples, 0, "Bald")
     assert str(caught.value) == (
-        f"--directions_samples=1000: the regressor sees only 49 samples {which} Bald, and a "
+        f"--directions_samples=1000: the regressor finds only 49 samples {which} Bald, and a "
         "hyperplane needs 50; raise the number, or leave Bald out"
     )
 

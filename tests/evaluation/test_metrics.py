@@ -134,9 +134,9 @@ def test_precision_and_recall_of_far_sets_are_zero_and_of_equal_sets_one():
 
 def test_precision_and_recall_do_not_depend_on_the_chunk():
     reals, fakes = np.random.default_rng(7).standard_normal((2, 53, 4)) * [[[1.0]], [[1.6]]]
-    whole = metrics.precision_recall(reals, fakes)
-    assert 0.0 < whole[0] < 1.0
-    assert metrics.precision_recall(reals, fakes, chunk=7) == whole
+    expected = metrics.precision_recall(reals, fakes)
+    assert 0.0 < expected[0] < 1.0
+    assert metrics.precision_recall(reals, fakes, chunk=7) == expected
 
 
 def test_squared_distances():

@@ -223,9 +223,10 @@ def test_a_direction_rotates_towards_its_attribute_and_keeps_its_length(monkeypa
 
 def test_only_the_directions_learn(chain, slim_vgg):
     trainer = directions.DirectionsTrainer(
-        chain.config.attributes, **directions.load_networks(chain.folder, chain.config),
+        chain.config.attributes,
+        **directions.load_networks(chain.folder, chain.config),
         config=chain.config,
-    )  # fmt: skip
+    )
     frozen = {
         "encoder": trainer.encoder,
         "generator": trainer.generator,
@@ -245,8 +246,8 @@ def test_only_the_directions_learn(chain, slim_vgg):
     for name, network in frozen.items():
         assert tiny.same(before[name], tiny.values(network)), name
     assert (trainer.directions.numpy() != start).all()
-    held = {id(v) for v in checkpoint.named_variables(trainer.checkpoint_parts()).values()}
-    assert {id(trainer.directions), id(trainer.seed_generator.state)} <= held
+    saved = {id(v) for v in checkpoint.named_variables(trainer.checkpoint_parts()).values()}
+    assert {id(trainer.directions), id(trainer.seed_generator.state)} <= saved
 
 
 def test_the_frozen_networks_compute_in_the_training_precision(chain, slim_vgg):
@@ -372,8 +373,8 @@ def test_the_files_of_the_stage(chain):
     terms = {"content", "adversarial", "attribute", "hold", "loss"}
     assert terms < set(stage.read_stats()[0])
     # Two attributes with six photos each; a row has the photo and five strengths.
-    with Image.open(stage.path / "edits.png") as picture:
-        assert picture.size == (6 * 32, 2 * 6 * 32)
+    with Image.open(stage.path / "edits.png") as grid:
+        assert grid.size == (6 * 32, 2 * 6 * 32)
 
 
 def test_a_direction_file_has_its_origin_and_its_generator(chain):
@@ -383,9 +384,17 @@ def test_a_direction_file_has_its_origin_and_its_generator(chain):
         path = chain.folder.stage("directions").model / f"{name}.json"
         entry = json.loads(path.read_text())
         assert list(entry) == [
-            "attribute", "space", "vector", "generator", "calibration", "keep_detail", "seed",
-            "family", "condition", "found",
-        ]  # fmt: skip
+            "attribute",
+            "space",
+            "vector",
+            "generator",
+            "calibration",
+            "keep_detail",
+            "seed",
+            "family",
+            "condition",
+            "found",
+        ]
         assert (entry["family"], entry["condition"], entry["found"]) == ("learned", [], {})
         assert (entry["attribute"], entry["space"], entry["seed"]) == (name, "z", 3)
         assert entry["generator"] == generator
@@ -429,10 +438,10 @@ def test_a_killed_and_resumed_training_ends_with_the_same_directions(
     # A note of an earlier attempt is removed.
     folder.record_substitution("calibration of Male", "half")
     directions.run(chain.config, folder, chain.faces)
-    whole, stage = chain.folder.stage("directions"), folder.stage("directions")
-    tiny.assert_equal_state(tiny.final_state(stage), tiny.final_state(whole))
-    assert stage.artifact_hash() == whole.artifact_hash()
-    assert (stage.path / "edits.png").read_bytes() == (whole.path / "edits.png").read_bytes()
+    reference, stage = chain.folder.stage("directions"), folder.stage("directions")
+    tiny.assert_equal_state(tiny.final_state(stage), tiny.final_state(reference))
+    assert stage.artifact_hash() == reference.artifact_hash()
+    assert (stage.path / "edits.png").read_bytes() == (reference.path / "edits.png").read_bytes()
     assert folder.read()["substitutions"] == chain.folder.read()["substitutions"]
     assert others == {name: tiny.snapshot(folder.stage(name).path) for name in earlier}
 

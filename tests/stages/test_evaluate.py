@@ -17,14 +17,28 @@ from cgan_tf.evaluation.report import VERSION
 from cgan_tf.stages import evaluate
 
 NAMES = fake_run.ATTRIBUTES
-EDIT = {
-    "strength", "target_change", "target_change_from_photo", "success", "n_success", "leakage",
-    "ratio", "identity", "identity_from_photo", "interval", "n", "draws", "seed",
-}  # fmt: skip
-LEARNED = EDIT | {
-    "ratio_over_random", "calibrated_change", "achieved_change", "calibration_error",
-    "achieved_change_judge", "calibration_error_judge", "n_calibration",
-}  # fmt: skip
+
+
+def keys(text):
+    """The set of the words."""
+    return set(text.split())
+
+
+EDIT = keys(
+    "strength target_change target_change_from_photo success n_success leakage ratio identity "
+    "identity_from_photo interval n draws seed"
+)
+LEARNED = EDIT | keys(
+    "ratio_over_random calibrated_change achieved_change calibration_error achieved_change_judge "
+    "calibration_error_judge n_calibration"
+)
+TRUE = keys(
+    "psnr psnr_unedited psnr_ceiling judge_agreement judge_agreement_target true_change "
+    "true_leakage n_perceptual n seed"
+)
+CLOSER = keys(
+    "closer_to_truth closer_than_photo closer_than_reconstruction keep_detail_closer_than_photo"
+)
 SET = {"error", "error_judge", "strength", "hit_rate", "n", "seed"}
 
 
@@ -35,35 +49,36 @@ def finished():
 
 def test_report_has_exactly_the_documented_layout(finished):
     report = finished.report
-    assert set(report) == {
-        "version", "seed", "seconds", "data", "judge", "generation", "regressor", "inversion",
-        "edits", "edits_mean", "keep_detail", "set", "strengths", "preservation", "comparison",
-        "rescoring", "cosines", "consistency", "counterfactual", "pictures",
-    }  # fmt: skip
+    assert set(report) == keys(
+        "version seed seconds data judge generation regressor inversion edits edits_mean "
+        "keep_detail set strengths preservation comparison rescoring cosines consistency "
+        "counterfactual pictures"
+    )
     assert (report["version"], report["seed"]) == (VERSION, 7)
     assert report["data"] == {
-        "name": "synthetic", "resolution": 32, "digest": finished.dataset.digest,
-        "n_train": 80, "n_validation": 10, "n_test": 10,
-    }  # fmt: skip
+        "name": "synthetic",
+        "resolution": 32,
+        "digest": finished.dataset.digest,
+        "n_train": 80,
+        "n_validation": 10,
+        "n_test": 10,
+    }
     assert set(report["judge"]) == {"features", "parameters", "kimg"}
     assert report["judge"]["features"] == 192
-    assert set(report["generation"]) == {
-        "features", "resolution", "fd", "fd_floor", "fd_over_floor", "fd_at_32", "fd_floor_at_32",
-        "kid", "kid_std", "kid_floor", "precision", "recall", "n_real", "n_fake", "n_floor", "seed",
-    }  # fmt: skip
+    assert set(report["generation"]) == keys(
+        "features resolution fd fd_floor fd_over_floor fd_at_32 fd_floor_at_32 kid kid_std "
+        "kid_floor precision recall n_real n_fake n_floor seed"
+    )
     assert set(report["regressor"]) == {"n", "seed", "regressor", "judge", "majority", "attributes"}
     assert tuple(report["regressor"]["attributes"]) == synthetic.ATTRIBUTES
     assert set(report["inversion"]) == {"encoder", "hybrid", "optimize"}
-    projected = {
-        "psnr", "ssim", "perceptual", "perceptual_encoder", "identity", "seconds_per_image", "n",
-        "seed",
-    }  # fmt: skip
+    projected = keys("psnr ssim perceptual perceptual_encoder identity seconds_per_image n seed")
     assert set(report["inversion"]["hybrid"]) == projected | {"seconds_to_match_optimize"}
     assert set(report["inversion"]["optimize"]) == projected
-    assert set(report["inversion"]["encoder"]) == {
-        "psnr", "ssim", "perceptual", "identity", "seconds_per_image", "closer_than_random",
-        "perceptual_random_best", "n", "n_random", "seed",
-    }  # fmt: skip
+    assert set(report["inversion"]["encoder"]) == keys(
+        "psnr ssim perceptual identity seconds_per_image closer_than_random perceptual_random_best "
+        "n n_random seed"
+    )
 
 
 def test_blocks_on_edits_have_exactly_the_documented_layout(finished):
@@ -73,18 +88,9 @@ def test_blocks_on_edits_have_exactly_the_documented_layout(finished):
     for name in NAMES:
         assert set(report["edits"]["learned"][name]) == LEARNED
         assert set(report["edits"]["random"][name]) == EDIT
-        assert set(report["counterfactual"][name]) == {
-            "psnr", "psnr_unedited", "psnr_ceiling", "judge_agreement", "judge_agreement_target",
-            "true_change", "true_leakage", "n_perceptual", "n", "seed",
-            *(
-                f"{key}{by}"
-                for by in ("", "_judge", "_psnr")
-                for key in (
-                    "closer_to_truth", "closer_than_photo", "closer_than_reconstruction",
-                    "keep_detail_closer_than_photo",
-                )
-            ),
-        }  # fmt: skip
+        assert set(report["counterfactual"][name]) == TRUE | {
+            f"{key}{suffix}" for key in CLOSER for suffix in ("", "_judge", "_psnr")
+        }
     assert set(report["edits_mean"]) == {"learned", "random"}
     assert set(report["set"]) == SET | {"attributes"}
     assert tuple(report["set"]["attributes"]) == NAMES
@@ -107,10 +113,9 @@ def test_blocks_on_edits_have_exactly_the_documented_layout(finished):
     for name in NAMES:
         assert report["cosines"][name][name] == pytest.approx(1.0)
         assert set(report["comparison"]["attributes"][name]) == {"learned", "random"}
-        assert set(report["consistency"][name]) == {
-            "latent", "step", "psnr", "identity", "perceptual", "unedited", "interval", "n",
-            "n_perceptual", "seed",
-        }  # fmt: skip
+        assert set(report["consistency"][name]) == keys(
+            "latent step psnr identity perceptual unedited interval n n_perceptual seed"
+        )
 
 
 def test_strength_one_is_the_same_in_all_blocks(finished):

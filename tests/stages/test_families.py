@@ -113,9 +113,12 @@ def test_pca_of_a_dcgan_is_transferred_to_z():
 def test_pca_of_a_dcgan_is_that_of_its_first_feature_map():
     generator = Generator(16, 6, 4)
     latents = generator.sample_latent(150, seed=2).numpy()
-    z, maps = latents - latents.mean(axis=0), tf.keras.Model(
-        generator.input, generator.maps[4]
-    )(latents, training=False).numpy().reshape(150, -1)  # fmt: skip
+    z, maps = (
+        latents - latents.mean(axis=0),
+        tf.keras.Model(generator.input, generator.maps[4])(latents, training=False)
+        .numpy()
+        .reshape(150, -1),
+    )
     centered = maps - maps.mean(axis=0)
     _, _, right = np.linalg.svd(centered, full_matrices=False)
     coordinates = centered @ right[:4].T

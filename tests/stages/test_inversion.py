@@ -110,9 +110,9 @@ def test_only_the_encoder_learns(chain, slim_vgg):
         assert tiny.same(before[name], tiny.values(network)), name
     assert not tiny.same(encoder, tiny.values(trainer.encoder))
     np.testing.assert_array_equal(trainer.encoder.add_mean.mean, mean)
-    held = {id(v) for v in checkpoint.named_variables(trainer.checkpoint_parts()).values()}
-    assert {id(v) for v in trainer.encoder.variables} <= held
-    assert id(trainer.seed_generator.state) in held
+    saved = {id(v) for v in checkpoint.named_variables(trainer.checkpoint_parts()).values()}
+    assert {id(v) for v in trainer.encoder.variables} <= saved
+    assert id(trainer.seed_generator.state) in saved
 
 
 def test_imagenet_features_are_frozen_too(chain, monkeypatch):
@@ -162,22 +162,22 @@ def test_a_perfect_encoder_has_no_loss_on_samples(chain, slim_vgg):
 
 def test_crops_are_random_and_equal_for_targets_and_outputs(chain, slim_vgg, monkeypatch):
     trainer = build(chain, inversion_perceptual_crop=16)
-    seen = []
+    inputs = []
     features = trainer.perceptual.features
     monkeypatch.setattr(
-        trainer.perceptual, "features", lambda images: seen.append(images) or features(images)
+        trainer.perceptual, "features", lambda images: inputs.append(images) or features(images)
     )
     offsets = []
     for seed in range(6):
         trainer.train_step(photos(seed))
-        target, output = seen[-2:]
+        target, output = inputs[-2:]
         assert target.shape == output.shape == (2 * COUNT, 16, 16, 3)
-        whole = photos(seed).numpy()[0]
+        photo = photos(seed).numpy()[0]
         found = [
             (row, column)
             for row in range(17)
             for column in range(17)
-            if np.array_equal(whole[row : row + 16, column : column + 16], target[0])
+            if np.array_equal(photo[row : row + 16, column : column + 16], target[0])
         ]
         assert len(found) == 1
         offsets += found
@@ -227,11 +227,11 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(
         tiny.interrupt(patch, checkpoint=3, kill=6)
         inversion.run(often, folder, chain.faces)
     inversion.run(chain.config, folder, chain.faces)
-    whole, stage = chain.folder.stage("inversion"), folder.stage("inversion")
-    tiny.assert_equal_state(tiny.final_state(stage), tiny.final_state(whole))
-    assert stage.artifact_hash() == whole.artifact_hash()
-    picture = "reconstructions000000.png"
-    assert (stage.path / picture).read_bytes() == (whole.path / picture).read_bytes()
+    reference, stage = chain.folder.stage("inversion"), folder.stage("inversion")
+    tiny.assert_equal_state(tiny.final_state(stage), tiny.final_state(reference))
+    assert stage.artifact_hash() == reference.artifact_hash()
+    grid = "reconstructions000000.png"
+    assert (stage.path / grid).read_bytes() == (reference.path / grid).read_bytes()
     # The files of the earlier stages are unchanged.
     assert others == {name: tiny.snapshot(folder.stage(name).path) for name in others}
 

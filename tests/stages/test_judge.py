@@ -104,14 +104,14 @@ def test_the_checkpoint_has_everything_that_a_step_changes():
     model = Judge(("Bright",), 16)
     trainer = judge.JudgeTrainer(model, steps=10, seed=3)
     parts = trainer.checkpoint_parts()
-    held = {id(v) for part in ("model", "optimizer") for v in parts[part].variables}
-    held.add(id(parts["seed_generator"].state))
+    saved = {id(v) for part in ("model", "optimizer") for v in parts[part].variables}
+    saved.add(id(parts["seed_generator"].state))
     variables = {id(v): v for v in [*trainer.variables, trainer.seed_generator.state]}
     before = {key: variable.numpy() for key, variable in variables.items()}
     for seed in range(2):  # the warm-up begins at a rate of 0
         trainer.train_step(bright_or_dark(8, seed))
     changed = {k for k, v in variables.items() if not np.array_equal(before[k], v.numpy())}
-    assert len(changed) == len(model.weights) + 1 and changed <= held
+    assert len(changed) == len(model.weights) + 1 and changed <= saved
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +144,7 @@ def test_the_judge_is_trained_once(trained):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
 
 
-def test_a_resumed_training_ends_with_the_same_weights(
-    tmp_path, trained, monkeypatch
-):
+def test_a_resumed_training_ends_with_the_same_weights(tmp_path, trained, monkeypatch):
     config, dataset, _, uninterrupted = trained
     stage = new_stage(tmp_path / "resumed")
     batches = pipeline.training_batches

@@ -111,18 +111,18 @@ def test_the_first_phase_is_at_half_resolution(slim_vgg, cache, faces, monkeypat
     trainer = regressor.RegressorTrainer(model, config)
     assert trainer.small_steps == 6
     monkeypatch.setattr(augment, "jitter", lambda photos, seed: photos)
-    seen = []
+    inputs = []
     logits = model.logits
     monkeypatch.setattr(
-        model, "logits", lambda photos, training: seen.append(photos) or logits(photos, training)
+        model, "logits", lambda photos, training: inputs.append(photos) or logits(photos, training)
     )
     photos = np.random.default_rng(0).uniform(-1, 1, (4, 64, 64, 3)).astype(np.float32)
     batch = (tf.constant(photos), tf.constant(faces.labels[:4]))
     for _ in range(8):
         trainer.train_step(batch)
-    assert [image.shape[1] for image in seen] == [32] * 6 + [64] * 2
+    assert [image.shape[1] for image in inputs] == [32] * 6 + [64] * 2
     smaller = photos.reshape(4, 32, 2, 32, 2, 3).mean(axis=(2, 4))
-    np.testing.assert_allclose(seen[0], smaller, atol=1e-6)
+    np.testing.assert_allclose(inputs[0], smaller, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -138,13 +138,13 @@ def test_photos_are_jittered(slim_vgg, cache, faces, monkeypatch):
     config = tiny.make_config(cache)
     model, _ = regressor.build(config, faces, "float32")
     trainer = regressor.RegressorTrainer(model, config)
-    seen = []
+    inputs = []
     monkeypatch.setattr(
-        augment, "jitter", lambda photos, seed: seen.append((photos, seed)) or photos
+        augment, "jitter", lambda photos, seed: inputs.append((photos, seed)) or photos
     )
     batch = next(iter(pipeline.training_batches(faces, "train", 4, 0, labels=True)))
     logs = trainer.train_step(batch)
-    assert seen[0][0] is batch[0] and seen[0][1] is trainer.seed_generator
+    assert inputs[0][0] is batch[0] and inputs[0][1] is trainer.seed_generator
     assert set(logs) == {"loss", "accuracy"}
 
 
@@ -172,7 +172,7 @@ def test_the_checkpoint_has_everything_that_a_step_changes(slim_vgg, cache, face
     config = tiny.make_config(cache)
     model, _ = regressor.build(config, faces, "float32")
     trainer = regressor.RegressorTrainer(model, config)
-    held = {id(v) for v in checkpoint.named_variables(trainer.checkpoint_parts()).values()}
+    saved = {id(v) for v in checkpoint.named_variables(trainer.checkpoint_parts()).values()}
     seeds = [trainer.seed_generator.state, model.dropout.seed_generator.state]
     everything = {id(v): v for v in [*trainer.variables, *seeds]}
     before = {key: variable.numpy() for key, variable in everything.items()}
@@ -180,7 +180,7 @@ def test_the_checkpoint_has_everything_that_a_step_changes(slim_vgg, cache, face
     for _ in range(3):  # the warm-up begins at a rate of 0
         trainer.train_step(next(batches))
     changed = {k for k, v in everything.items() if not np.array_equal(before[k], v.numpy())}
-    assert changed <= held
+    assert changed <= saved
     assert {id(seed) for seed in seeds} | {id(v) for v in model.trainable_variables} <= changed
 
 
@@ -314,9 +314,9 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(
         monkeypatch.setattr(keras.applications, "VGG16", before)
         _, uninterrupted = new_run(chain, tmp_path / "uninterrupted", **options)
         regressor.run(config, uninterrupted, chain.faces)
-        whole = uninterrupted.stage("regressor")
-        tiny.assert_equal_state(tiny.final_state(stage), tiny.final_state(whole))
-        assert stage.artifact_hash() == whole.artifact_hash()
+        reference = uninterrupted.stage("regressor")
+        tiny.assert_equal_state(tiny.final_state(stage), tiny.final_state(reference))
+        assert stage.artifact_hash() == reference.artifact_hash()
 
 
 def test_photos_without_labels_are_one_line(chain, tmp_path):
