@@ -4,7 +4,7 @@ import json
 import math
 import re
 
-from report_folder import rows_of, (
+from report_folder import (
     NAMES,
     add_stage,
     evaluation,
@@ -12,6 +12,7 @@ from report_folder import rows_of, (
     make_directions,
     more_of_edits,
     read,
+    rows_of,
     words,
 )
 

@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from report_folder import rows_of, (
+from report_folder import (
     NAMES,
     SIDE,
     add_stage,
@@ -24,6 +24,7 @@ from report_folder import rows_of, (
     more_of_edits,
     pixels,
     read,
+    rows_of,
     save_png,
     shown,
     words,
