@@ -148,12 +148,12 @@ class Projector:
                 found = state[5].numpy()
                 better = found < best
                 distances = np.where(better, found, best)
-                nearest = tf.where(_rows(better, latents), state[4], latents)
+                closest = tf.where(_rows(better, latents), state[4], latents)
                 if int(state[0]) > before:
                     steps = index * self.settings.steps + int(state[0])
                     seconds = time.perf_counter() - began
-                    points.append((steps, seconds, distances, nearest.numpy()))
-            best, latents = distances, nearest
+                    points.append((steps, seconds, distances, closest.numpy()))
+            best, latents = distances, closest
         steps, seconds, curve, path = (np.stack(column) for column in zip(*points, strict=True))
         return Projection(latents.numpy(), best, steps, seconds, curve, path)
 

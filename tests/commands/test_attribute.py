@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+import signal
 
 import command_flags
 import fake_run
@@ -17,14 +18,14 @@ from cgan_tf import data
 from cgan_tf.commands import attribute, attribute_head, attribute_labels, label
 from cgan_tf.core import artifact
 from cgan_tf.core import config as config_module
-from cgan_tf.core.errors import UserError
+from cgan_tf.core.errors import Interrupted, UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
 from cgan_tf.editing import network
 from cgan_tf.networks.dcgan import Discriminator
 from cgan_tf.networks.vgg import Regressor, widened
-from cgan_tf.stages import calibration
+from cgan_tf.stages import calibration, directions
 
 NAME = "Bright"  # no attribute of the synthetic faces
 
@@ -228,23 +229,17 @@ def test_an_earlier_export_is_stale(copy, added, faces):
     assert stage.begin(config, faces.digest, say=silent) is False
 
 
-def test_only_restart_replaces_it_and_gives_the_same_numbers(added, tmp_path, faces, slim_vgg):
+def test_only_restart_replaces_it_and_gives_the_same_numbers(added, tmp_path, slim_vgg):
     shutil.copytree(added[0].path, tmp_path / "run")
     folder, path = RunFolder(tmp_path / "run"), added[0].path.parent / "bright.csv"
     old = folder.custom_path(NAME).read_bytes()
     with pytest.raises(UserError, match=f"has a custom attribute {NAME} already; --restart"):
         command(run_dir=folder.path, labels=path)
-    # The same photos, from a folder.
-    for file, pixels in zip(faces.files, faces.read(np.arange(100)), strict=True):
-        (tmp_path / "photos").mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(tmp_path / "photos" / file)
-    command(run_dir=folder.path, labels=path, image=tmp_path / "photos", restart="true")
+    command(run_dir=folder.path, labels=path, restart="true")
     kept = folder.path / "custom_attributes" / f"{NAME}.json.old-001"
     assert kept.read_bytes() == old
-    entry, new = json.loads(old), json.loads(folder.custom_path(NAME).read_text())
-    assert new["head"] == entry["head"] and new["labels"] == entry["labels"]
-    command(run_dir=folder.path, labels=path, restart="true")
     assert folder.custom_path(NAME).read_bytes() == old
+    assert not (folder.path / "custom_attributes" / ".building").exists()
 
 
 def test_a_restarted_parent_moves_the_custom_attributes_aside(added, tmp_path, slim_vgg):
@@ -260,17 +255,46 @@ def test_a_restarted_parent_moves_the_custom_attributes_aside(added, tmp_path, s
     assert not (folder.path / "custom_attributes.old-002").exists()
 
 
-def test_a_killed_command_leaves_the_run_unchanged(copy, table, slim_vgg, monkeypatch):
+@pytest.fixture
+def found(added, monkeypatch):
+    """The direction of `added` is found at once."""
+    folder, _ = added
+    entry = json.loads(folder.custom_path(NAME).read_text())
+    for key in ("labels", "regressor", "head"):
+        del entry[key]
+    monkeypatch.setattr(attribute, "find_directions", lambda *rest: {NAME: entry})
+
+
+def test_a_killed_command_leaves_the_run_unchanged(copy, table, found, slim_vgg, monkeypatch):
     def die(*_):
         raise tiny.Killed
 
     monkeypatch.setattr(RunFolder, "record_custom_attributes", die)
     with pytest.raises(tiny.Killed):
         command(run_dir=copy.path, labels=table)
-    monkeypatch.undo()
-    assert copy.custom_attributes() == {}
+    assert copy.custom_path(NAME).exists() and copy.custom_attributes() == {}
     assert NAME not in network.EditingNetwork.from_run(copy.path, custom=True).attributes
+
+
+def test_an_interrupted_command_adds_nothing(copy, table, slim_vgg, monkeypatch):
+    def interrupt(*_):
+        raise Interrupted(signal.SIGINT, "saved")
+
+    monkeypatch.setattr(directions, "learn", interrupt)
+    with pytest.raises(Interrupted, match="^SIGINT: nothing was added; the same command starts ov"):
+        command(run_dir=copy.path, labels=table)
+    assert copy.custom_attributes() == {}
     assert not (copy.path / "custom_attributes" / ".building").exists()
+
+
+def test_the_photos_can_be_in_a_folder(copy, added, found, tmp_path, faces, slim_vgg):
+    (tmp_path / "photos").mkdir()
+    for file, pixels in zip(faces.files, faces.read(np.arange(100)), strict=True):
+        Image.fromarray(pixels).save(tmp_path / "photos" / file)
+    table = added[0].path.parent / "bright.csv"
+    command(run_dir=copy.path, labels=table, image=tmp_path / "photos")
+    entry, new = (json.loads(run.custom_path(NAME).read_text()) for run in (added[0], copy))
+    assert new["head"] == entry["head"] and new["labels"] == entry["labels"]
 
 
 @pytest.mark.parametrize(
@@ -329,18 +353,26 @@ ROWS = [(f"{index:06d}.png", 1 if index % 3 else -1) for index in range(30)]
         (ROWS, "a/b", {}, "cannot be an attribute's name"),
         (ROWS[:19], NAME, {}, "19 label.s.; give at least 20"),
         ([(file, 1) for file, _ in ROWS], NAME, {}, "0 of 30 photos are without Bright"),
-        ([(file, 1 if index < 4 else -1) for index, (file, _) in enumerate(ROWS)], NAME, {},
-         "4 of 30 photos are with Bright; give at least 5"),
+        (
+            [(file, 1 if index < 4 else -1) for index, (file, _) in enumerate(ROWS)],
+            NAME,
+            {},
+            "4 of 30 photos are with Bright; give at least 5",
+        ),
         ([*ROWS[:-1], ("x.png", 2)], NAME, {}, "line 31: values are -1 and 1"),
         ([*ROWS, ROWS[3]], NAME, {}, "000003.png is listed twice"),
-        ([*ROWS, ("a.png", 1), ("b.png", 1)], NAME, {},
-         "2 of its 32 files are not in the run's photos .first: a.png"),
+        (
+            [*ROWS, ("a.png", 1), ("b.png", 1)],
+            NAME,
+            {},
+            "2 of its 32 files are not in the run's photos .first: a.png",
+        ),
         (ROWS, NAME, {"image": "/nowhere"}, "--image=/nowhere: no such folder"),
         (ROWS, NAME, {"labels": "/nowhere.csv"}, "--labels=/nowhere.csv: no such file"),
         (ROWS, NAME, {"directions_family": "best"}, "--directions_family=best"),
         (ROWS, NAME, {"run_dir": "/nowhere"}, "/nowhere: no run folder"),
     ],
-)  # fmt: skip
+)
 def test_refused(untouched, tmp_path, slim_vgg, rows, name, options, message):
     path = write_table(tmp_path / "labels.csv", *zip(*rows, strict=True), name)
     before = tiny.listing(untouched.path)

@@ -135,10 +135,10 @@ def test_broken_photos_are_skipped_and_counted(forms, photos, tmp_path, capsys):
     broken.write_bytes(broken.read_bytes()[:30])
     output = tmp_path / "scores.csv"
     assert command(model=forms["run"], image=photos, output=output) == 0
-    said = capsys.readouterr()
-    assert said.out == f"{output}: 2 scored, 1 skipped\n"
-    assert said.err.startswith(f"skipped: cannot read image {broken}: ")
-    assert said.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert printed.out == f"{output}: 2 scored, 1 skipped\n"
+    assert printed.err.startswith(f"skipped: cannot read image {broken}: ")
+    assert printed.err.count("\n") == 1
     assert read(output)[1] == ['a,"b".jpg', "c.png"]
     for path in photos.iterdir():
         path.write_text("no photo")
@@ -222,17 +222,17 @@ def test_a_sample_depends_only_on_seed_and_number(forms, tmp_path):
 
 
 def test_z_is_drawn_from_the_prior():
-    drawn = []
+    sampled = []
 
     def run(signature, z):
-        drawn.append(z)
+        sampled.append(z)
         return np.zeros((len(z), 8, 8, 3), np.float32)
 
     for prior in ("normal", "uniform"):
         list(label.generate_samples(label.Labeler((), 8, False, prior, 500, run), 40, seed=1))
-    z = np.concatenate(drawn[:2])
+    z = np.concatenate(sampled[:2])
     assert z.dtype == np.float32 and abs(z.std() - 1) < 0.03 and np.abs(z).max() > 3
-    z = np.concatenate(drawn[2:])
+    z = np.concatenate(sampled[2:])
     assert 0.99 < np.abs(z).max() <= 1 and abs(z.std() - 3**-0.5) < 0.02
 
 

@@ -84,7 +84,7 @@ def test_every_face_of_a_folder_is_accounted_for(tmp_path, capsys):
     save_photo(tmp_path / "c.png", 300, 200)
     (tmp_path / "d.png").touch()
     rows = edit_folder(tmp_path, ShiftBackend(description.CELEBA_CROP))
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert [(row["file"], row["status"], row["face"], row["faces"]) for row in rows] == [
         ("a.png", "edited", "1", "2"),
         ("a.png", "edited", "2", "2"),
@@ -97,7 +97,7 @@ def test_every_face_of_a_folder_is_accounted_for(tmp_path, capsys):
     assert abs(float(small["x"]) - 200) < 20 and "face 2 of 2" in small["note"]
     assert 0.5 < float(cut["in_photo"]) < 0.8 and "cut: " in cut["note"]
     assert "no face found; --face=center" in rows[3]["note"] and "not an image" in rows[4]["note"]
-    assert said.err.count("skipped: ") == 2 and said.out.count(" -> ") == 3
+    assert printed.err.count("skipped: ") == 2 and printed.out.count(" -> ") == 3
     assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "b.png", "translate.csv"]
     before, after = (
         np.int16(images.decode_file(tmp_path / name)) for name in ("a.png", "out/a.png")
@@ -142,30 +142,30 @@ def test_a_photo_unlike_the_training_photos_is_reported(tmp_path, capsys):
 
 def test_all_forms_give_the_same_image(forms, photo, tmp_path, capsys):
     edit = "Smiling=+0.5,Eyeglasses=-0.25"
-    pictures = {}
+    results = {}
     for name, model in forms.items():
         assert command(model, photo, edit, tmp_path / f"{name}.png", "--crop") == 0
-        pictures[name] = np.int16(Image.open(tmp_path / f"{name}.png"))
-        said = f"{photo} (60x40, center square of 40 px) -> {tmp_path / name}.png: "
-        assert capsys.readouterr() == (f"{said}Smiling +0.5, Eyeglasses -0.25\n", "")
-    assert pictures["run"].shape == (32, 32, 3)
-    assert pictures["run"].std() > 20, "a gray image would show nothing"
-    assert np.abs(pictures["saved_model"] - pictures["run"]).max() <= 1
-    assert np.abs(pictures["float32"] - pictures["run"]).max() <= 1
-    assert np.abs(pictures["float16"] - pictures["run"]).max() <= 4
+        results[name] = np.int16(Image.open(tmp_path / f"{name}.png"))
+        printed = f"{photo} (60x40, center square of 40 px) -> {tmp_path / name}.png: "
+        assert capsys.readouterr() == (f"{printed}Smiling +0.5, Eyeglasses -0.25\n", "")
+    assert results["run"].shape == (32, 32, 3)
+    assert results["run"].std() > 20, "a gray image would show nothing"
+    assert np.abs(results["saved_model"] - results["run"]).max() <= 1
+    assert np.abs(results["float32"] - results["run"]).max() <= 1
+    assert np.abs(results["float16"] - results["run"]).max() <= 4
     command(forms["run"], photo, "Smiling=0", tmp_path / "none.png", "--crop")
     unedited = np.int16(Image.open(tmp_path / "none.png"))
-    assert np.abs(unedited - pictures["run"]).mean() > 1, "the edit must show"
+    assert np.abs(unedited - results["run"]).mean() > 1, "the edit must show"
 
 
 def test_keep_detail_is_the_same_in_all_forms(forms, photo, tmp_path):
-    pictures = {}
+    results = {}
     for name, model in forms.items():
         command(model, photo, "Smiling=0.5", tmp_path / f"{name}.png", "--keep_detail")
-        pictures[name] = np.int16(images.decode_file(tmp_path / f"{name}.png"))
+        results[name] = np.int16(images.decode_file(tmp_path / f"{name}.png"))
     for name in ("saved_model", "float32"):
-        assert np.abs(pictures[name] - pictures["run"]).max() <= 1
-    assert np.abs(pictures["float16"] - pictures["run"]).max() <= 4
+        assert np.abs(results[name] - results["run"]).max() <= 1
+    assert np.abs(results["float16"] - results["run"]).max() <= 4
     # The strength is multiplied by the direction's factor, 1.5.
     editor = backends.open_backend(str(forms["run"]))
     np.testing.assert_array_equal(editor.keep_detail.factors, np.float32([1.5, 1.5, 1.5]))
@@ -179,7 +179,7 @@ def test_keep_detail_is_the_same_in_all_forms(forms, photo, tmp_path):
     acts = np.rint(fake_run.footprint("Smiling") * 255)[..., None] / 255
     after = before + np.float32(acts) * (after - before)
     pasted = face_crop.paste_face(pixels, after, portrait.face, before)
-    assert np.abs(pictures["run"] - pasted).max() <= 1
+    assert np.abs(results["run"] - pasted).max() <= 1
 
 
 def test_a_model_without_factors_is_reported(photo, tmp_path, capsys):
@@ -217,10 +217,10 @@ def test_a_folder_with_a_bad_photo_among_them(forms, photo, tmp_path, capsys):
     save_photo(photo.parent / "other.png", 33, 90, seed=1)
     assert command(forms["float32"], photo.parent, "Smiling=1", tmp_path / "out") == 0
     assert sorted(os.listdir(tmp_path / "out")) == ["face.png", "other.png", "translate.csv"]
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     broken = photo.parent / "broken.jpg"
-    assert said.err == f"skipped: cannot read image {broken}: not an image file\n"
-    assert said.out.count("\n") == 3 and said.out.endswith(" s a face\n")
+    assert printed.err == f"skipped: cannot read image {broken}: not an image file\n"
+    assert printed.out.count("\n") == 3 and printed.out.endswith(" s a face\n")
     photo.unlink()
     (photo.parent / "other.png").unlink()
     with pytest.raises(UserError, match="none of its 1 photos could be edited"):
@@ -344,8 +344,8 @@ def test_a_strength_and_a_target_together(forms, photo, tmp_path, capsys):
     assert (
         set_command(forms["run"], photo, f"Eyeglasses={there}", output, "--edit=Smiling=1.5") == 0
     )
-    said = f"Smiling +1.5, Eyeglasses {there:.2f} (strength +0.00)"
-    assert capsys.readouterr().out.endswith(f"both.png: {said}\n")
+    printed = f"Smiling +1.5, Eyeglasses {there:.2f} (strength +0.00)"
+    assert capsys.readouterr().out.endswith(f"both.png: {printed}\n")
     command(forms["run"], photo, "Smiling=1.5", tmp_path / "edit.png")
     assert (tmp_path / "both.png").read_bytes() == (tmp_path / "edit.png").read_bytes()
 

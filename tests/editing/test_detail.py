@@ -1,4 +1,4 @@
-"""cgan_tf.detail: where an edit acts, by hand, and what is left of one that acts elsewhere."""
+"""Footprints and factors of keep_detail: closed-form values, and edits confined to footprints."""
 
 from pathlib import Path
 
@@ -11,22 +11,24 @@ from cgan_tf.editing import detail
 
 
 def bands():
-    """Faces before and after an edit whose energies in four bands are as 20, 10, 4 and 1."""
+    """Faces before and after an edit whose energies in four bands are in the ratio 20:10:4:1."""
     amplitudes = np.repeat(np.sqrt([10.0, 5.0, 2.0, 0.5]), 16)
     before = np.random.default_rng(0).uniform(-1, 0, (3, 64, 64, 3))
-    signs = np.array([1, -1, 1]).reshape(3, 1, 1, 1)  # whichever way the pixels move
+    signs = np.array([1, -1, 1]).reshape(3, 1, 1, 1)  # the sign does not matter
     return np.float32(before), np.float32(before + 0.1 * signs * amplitudes[:, None])
 
 
-def test_the_strongest_places_hold_half_of_the_energy(monkeypatch):
-    """Half lies in the first band, nine tenths end in the third; between their amplitudes the
-    footprint falls smoothly."""
+def test_the_footprint_of_bands(monkeypatch):
+    """The first band makes up half of the energy, the first three more than nine tenths.
+
+    Between the amplitudes of the first and the third band the footprint falls smoothly.
+    """
     monkeypatch.setattr(detail, "BLUR", 1e-3)
-    acts = detail.footprint(*bands(), (0.5, 0.9))
-    assert acts.shape == (64, 64) and acts.dtype == np.float32
+    mask = detail.footprint(*bands(), (0.5, 0.9))
+    assert mask.shape == (64, 64) and mask.dtype == np.float32
     rise = (np.sqrt(5) - np.sqrt(2)) / (np.sqrt(10) - np.sqrt(2))
-    wanted = np.repeat([1, rise**2 * (3 - 2 * rise), 0, 0], 16)
-    np.testing.assert_allclose(acts, np.tile(wanted, (64, 1)), atol=1e-4)
+    expected = np.repeat([1, rise**2 * (3 - 2 * rise), 0, 0], 16)
+    np.testing.assert_allclose(mask, np.tile(expected, (64, 1)), atol=1e-4)
 
 
 def test_a_footprint_has_no_hard_edge():
@@ -83,25 +85,25 @@ def test_blur_equals_that_of_opencv(sigma):
         ({None: -0.1}, None),  # a direction that lowers its attribute
     ],
 )
-def test_the_narrowest_footprint_that_keeps_the_effect(effects, chosen):
+def test_the_narrowest_footprint_that_keeps_the_effect_is_chosen(effects, chosen):
     before, after = bands()
     texts = {detail.encode(detail.footprint(before, after, one)): one for one in detail.SHARES}
     texts[detail.encode(np.ones((64, 64), np.float32))] = None
     assert len(texts) == len(detail.SHARES) + 1
-    asked = []
+    requested = []
 
     def change(text):
-        asked.append(texts[text])
+        requested.append(texts[text])
         return effects[texts[text]]
 
     assert texts[detail.choose_footprint(before, after, change)] == chosen
-    assert set(asked) == set(effects)
+    assert set(requested) == set(effects)
 
 
 def test_a_footprint_as_text():
-    acts = np.random.default_rng(0).uniform(0, 1, (8, 8)).astype(np.float32)
-    text = detail.encode(acts)
-    np.testing.assert_allclose(detail.decode(text, 8), acts, atol=0.5 / 255 + 1e-6)
+    mask = np.random.default_rng(0).uniform(0, 1, (8, 8)).astype(np.float32)
+    text = detail.encode(mask)
+    np.testing.assert_allclose(detail.decode(text, 8), mask, atol=0.5 / 255 + 1e-6)
     assert detail.encode(detail.decode(text, 8)) == text
     assert detail.encode(np.float32([[0, 1], [1, 0]])) == "AP//AA=="
 
@@ -119,38 +121,44 @@ KEEP = detail.KeepDetail(np.float32([2.0, 0.5]), np.stack([A, B]))
         ([0.0, 0.0], np.zeros((2, 2))),
     ],
 )
-def test_only_where_an_active_direction_acts(strengths, shares):
+def test_an_edit_is_confined_to_the_footprints_of_active_directions(strengths, shares):
     draw = np.random.default_rng(1)
     before, images = draw.uniform(-1, 1, (2, 3, 2, 2, 3)).astype(np.float32)
     found = KEEP.confine(images, before, np.float32([strengths] * 3))
-    wanted = before + shares[..., None] * (images - before)
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    expected = before + shares[..., None] * (images - before)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_strengths_are_scaled_by_their_own_factor():
-    np.testing.assert_allclose(KEEP.scaled(np.float32([[1.0, 1.0], [0.5, -2.0]])),
-                               [[2.0, 0.5], [1.0, -1.0]])  # fmt: skip
+def test_strengths_are_multiplied_by_the_factors():
+    scaled = KEEP.scaled(np.float32([[1.0, 1.0], [0.5, -2.0]]))
+    np.testing.assert_allclose(scaled, [[2.0, 0.5], [1.0, -1.0]])
 
 
 ENTRY = {"factor": 1.2, "footprint": detail.encode(A), "change": 0.5}
 
 
-def test_what_a_run_and_an_export_say():
+def test_the_entries_of_a_run_and_an_export():
     made = {"A": {"keep_detail": ENTRY}, "B": {"keep_detail": {"factor": 1.0}}, "C": {}}
     known = detail.entries(made)
     assert known == {"A": {"factor": 1.2, "footprint": ENTRY["footprint"]}}
     keep = detail.KeepDetail.of(known, ("A",), 2, Path("run"))
     np.testing.assert_array_equal(keep.footprints, A[None])
     np.testing.assert_array_equal(keep.factors, np.float32([1.2]))
-    for older in (None, {}, {"A": 1.5, "B": 1.5}, known):  # B does not tell
+    for older in (None, {}, {"A": 1.5, "B": 1.5}, known):  # B is missing
         assert detail.KeepDetail.of(older, ("A", "B"), 2, Path("run")) is None
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"footprint": "AP//AA"}, {"footprint": "AP//"}, {"footprint": 3}, {"factor": "x"},
-     {"factor": float("nan")}, {"factor": None}],
-)  # fmt: skip
-def test_what_makes_no_sense_is_refused(change):
-    with pytest.raises(UserError, match="^run: what it says for --keep_detail is damaged"):
+    [
+        {"footprint": "AP//AA"},
+        {"footprint": "AP//"},
+        {"footprint": 3},
+        {"factor": "x"},
+        {"factor": float("nan")},
+        {"factor": None},
+    ],
+)
+def test_damaged_entries_are_refused(change):
+    with pytest.raises(UserError, match="^run: its data for keep_detail is damaged"):
         detail.KeepDetail.of({"A": ENTRY | change}, ("A",), 2, Path("run"))
