@@ -58,56 +58,100 @@ def search(
         tolerance: of the values; equal or less is close enough.
         transform: increasing; the secant is taken on the transformed values.
     """
-    level = transform(np.float64(target))
-    best, best_value = np.array(start, np.float64), np.array(start_value, np.float64)
-    sign = np.where(best_value < target, 1.0, -1.0)
-    near, near_gap = best.copy(), sign * (transform(best_value) - level)  # not yet passed: below 0
-    far, far_gap = near.copy(), near_gap.copy()
+    brackets = _Brackets(function, start, start_value, target, tolerance, transform)
+    brackets.walk(steps)
+    brackets.narrow(narrowings)
+    return brackets.result()
 
-    def searching(rows: np.ndarray) -> np.ndarray:
-        return rows[np.abs(best_value[rows] - target) > tolerance]
 
-    def evaluate(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        values = np.float64(function(rows, positions))
-        before, after = np.abs(best_value[rows] - target), np.abs(values - target)
-        closer = (after < before - tolerance) | ((after <= tolerance) & (before > tolerance))
-        best[rows[closer]], best_value[rows[closer]] = positions[closer], values[closer]
-        return sign[rows] * (transform(values) - level)
+class _Brackets:
+    """The state of N searches: the best points so far, and the last two positions of each.
 
-    def secant(rows: np.ndarray) -> np.ndarray:
+    A gap is the signed distance of a transformed value from the target's, below 0 until the target
+    is passed: it is below 0 at `near`, and at `far` it is the newest one of the walk.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        start: np.ndarray,
+        start_value: np.ndarray,
+        target: float,
+        tolerance: float,
+        transform: Callable[[np.ndarray], np.ndarray],
+    ) -> None:
+        self.function = function
+        self.target = target
+        self.tolerance = tolerance
+        self.transform = transform
+        self.level = transform(np.float64(target))
+        self.best = np.array(start, np.float64)
+        self.best_value = np.array(start_value, np.float64)
+        self.sign = np.where(self.best_value < target, 1.0, -1.0)
+        self.near = self.best.copy()
+        self.near_gap = self.sign * (transform(self.best_value) - self.level)
+        self.far, self.far_gap = self.near.copy(), self.near_gap.copy()
+        self.everyone = np.arange(len(self.best))
+
+    def walk(self, steps: np.ndarray) -> None:
+        """Moves each row along its steps until the target is passed or close enough."""
+        rows = self.everyone
+        for step in np.float64(steps).T:
+            rows = self._unfinished(rows)
+            rows = rows[step[rows] != self.far[rows]]
+            if not len(rows):
+                break
+            self.near[rows], self.near_gap[rows] = self.far[rows], self.far_gap[rows]
+            self.far[rows] = step[rows]
+            self.far_gap[rows] = self._evaluate(rows, self.far[rows])
+            rows = rows[self.far_gap[rows] < 0]
+
+    def narrow(self, count: int) -> None:
+        """Shrinks the brackets of the rows that passed the target, up to `count` times."""
+        passed = self.everyone[self.far_gap >= 0]
+        # How often in a row the same end moved: > 0 the far one, < 0 the near one.
+        repeats = np.zeros(len(self.best), int)
+        for _ in range(count):
+            rows = self._unfinished(passed)
+            if not len(rows):
+                break
+            stalled = np.abs(repeats[rows]) >= STALLED
+            share = np.clip(self._secant(rows), LEAST_SHARE, 1 - LEAST_SHARE)
+            share[stalled] = 0.5
+            middle = self.near[rows] + share * (self.far[rows] - self.near[rows])
+            gap = self._evaluate(rows, middle)
+            beyond = gap >= 0
+            for moved, position, gaps in (
+                (beyond, self.far, self.far_gap),
+                (~beyond, self.near, self.near_gap),
+            ):
+                position[rows[moved]], gaps[rows[moved]] = middle[moved], gap[moved]
+            last = np.where(stalled, 0, repeats[rows])
+            repeats[rows] = np.where(beyond, np.maximum(last, 0) + 1, np.minimum(last, 0) - 1)
+
+    def result(self) -> Result:
+        passed = self.far_gap >= 0
+        crossing, rows = self.best.copy(), self.everyone[passed & (self.near != self.far)]
+        crossing[rows] = self.near[rows] + self._secant(rows) * (self.far[rows] - self.near[rows])
+        reached = passed | (np.abs(self.best_value - self.target) <= self.tolerance)
+        return Result(self.best, self.best_value, reached, crossing)
+
+    def _unfinished(self, rows: np.ndarray) -> np.ndarray:
+        return rows[np.abs(self.best_value[rows] - self.target) > self.tolerance]
+
+    def _evaluate(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """The gaps at new positions; updates the best points."""
+        values = np.float64(self.function(rows, positions))
+        before = np.abs(self.best_value[rows] - self.target)
+        after = np.abs(values - self.target)
+        first_hit = (after <= self.tolerance) & (before > self.tolerance)
+        closer = (after < before - self.tolerance) | first_hit
+        self.best[rows[closer]], self.best_value[rows[closer]] = positions[closer], values[closer]
+        return self.sign[rows] * (self.transform(values) - self.level)
+
+    def _secant(self, rows: np.ndarray) -> np.ndarray:
         """Where the secant crosses the target, as a fraction of the bracket."""
-        return near_gap[rows] / (near_gap[rows] - far_gap[rows])
-
-    walking = everyone = np.arange(len(best))
-    for step in np.float64(steps).T:
-        walking = searching(walking)
-        walking = walking[step[walking] != far[walking]]
-        if not len(walking):
-            break
-        near[walking], near_gap[walking] = far[walking], far_gap[walking]
-        far[walking] = step[walking]
-        far_gap[walking] = evaluate(walking, far[walking])
-        walking = walking[far_gap[walking] < 0]
-    passed = far_gap >= 0
-
-    repeats = np.zeros(len(best), int)  # of the end that moved last: > 0 the far one, < 0 the near
-    for _ in range(narrowings):
-        rows = searching(everyone[passed])
-        if not len(rows):
-            break
-        share = np.clip(secant(rows), LEAST_SHARE, 1 - LEAST_SHARE)
-        share[np.abs(repeats[rows]) >= STALLED] = 0.5
-        middle = near[rows] + share * (far[rows] - near[rows])
-        gap = evaluate(rows, middle)
-        beyond = gap >= 0
-        far[rows[beyond]], far_gap[rows[beyond]] = middle[beyond], gap[beyond]
-        near[rows[~beyond]], near_gap[rows[~beyond]] = middle[~beyond], gap[~beyond]
-        last = np.where(np.abs(repeats[rows]) >= STALLED, 0, repeats[rows])
-        repeats[rows] = np.where(beyond, np.maximum(last, 0) + 1, np.minimum(last, 0) - 1)
-    crossing, rows = best.copy(), everyone[passed & (near != far)]
-    crossing[rows] = near[rows] + secant(rows) * (far[rows] - near[rows])
-    reached = passed | (np.abs(best_value - target) <= tolerance)
-    return Result(best, best_value, reached, crossing)
+        return self.near_gap[rows] / (self.near_gap[rows] - self.far_gap[rows])
 
 
 @dataclasses.dataclass(frozen=True)
