@@ -196,8 +196,12 @@ def backbone():
 def test_the_feature_layers_are_relu1_2_to_relu4_3(backbone):
     operations = [output._keras_history.operation for output in backbone.outputs]
     assert [operation.name for operation in operations] == [
-        "block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "block5_pool",
-    ]  # fmt: skip
+        "block1_conv2",
+        "block2_conv2",
+        "block3_conv3",
+        "block4_conv3",
+        "block5_pool",
+    ]
     assert [operation.activation for operation in operations[:-1]] == [keras.activations.relu] * 4
     assert [output.shape[-1] for output in backbone.outputs] == [64, 128, 256, 512, 512]
     *maps, pooled = backbone(np.zeros((1, 32, 32, 3), np.float32))

@@ -178,13 +178,24 @@ def test_a_writer_gets_the_scalars_and_the_snapshots(stage, monkeypatch):
         return loop.Snapshot("grid", np.zeros((4, 4, 3), np.uint8), "failed" if seen > 99 else None)
 
     with pytest.raises(UserError, match="gan: failed at 0.10 kimg; "):
-        train(stage, steps=12, snapshot=snapshot, snapshot_kimg=0.05, writer=make_writer,
-              options=EVERY_STEP)  # fmt: skip
+        train(
+            stage,
+            steps=12,
+            snapshot=snapshot,
+            snapshot_kimg=0.05,
+            writer=make_writer,
+            options=EVERY_STEP,
+        )
     names = ["first", "images_per_second", "second"]
     grid = ("grid", (4, 4, 3))
     assert writers[0].calls == [
-        ("start", 0), (0, *grid), (50, *grid), (60, names), (100, *grid), "close"
-    ]  # fmt: skip
+        ("start", 0),
+        (0, *grid),
+        (50, *grid),
+        (60, names),
+        (100, *grid),
+        "close",
+    ]
     train(stage, steps=12, writer=make_writer)
     assert writers[1].calls == [("start", 90), (120, names), "close"]
 
@@ -273,8 +284,15 @@ def test_a_killed_run_ends_with_the_same_weights(stage, reference, monkeypatch):
     assert lines[0] == "gan: resuming at 0.2 of 0.4 kimg"
     # The line after the checkpoint was removed and written again.
     assert [line["kimg"] for line in stage.read_stats()] == [
-        0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4,
-    ]  # fmt: skip
+        0.05,
+        0.1,
+        0.15,
+        0.2,
+        0.25,
+        0.3,
+        0.35,
+        0.4,
+    ]
     assert stage.read_stats()[3]["second"] == 19.0  # the mean of the steps since the checkpoint
     seconds = [line["seconds"] for line in stage.read_stats()]
     assert seconds == sorted(seconds)
@@ -365,8 +383,13 @@ def test_a_worker_stops_at_the_step_and_with_the_message_of_the_chief(stage, mon
     fake = FakeCluster(monkeypatch, fail_at=7)
     trainer, lines = Toy(), []
     with pytest.raises(UserError, match="^the chief's message$"):
-        train(stage, trainer, lines=lines, snapshot=lambda seen: pytest.fail("the chief's work"),
-              options=EVERY_STEP)  # fmt: skip
+        train(
+            stage,
+            trainer,
+            lines=lines,
+            snapshot=lambda seen: pytest.fail("the chief's work"),
+            options=EVERY_STEP,
+        )
     assert int(trainer.optimizer.iterations) == fake.calls == 7
     assert not lines and not stage.checkpoints.exists() and stage.read_stats() == []
 
