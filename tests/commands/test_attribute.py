@@ -407,7 +407,8 @@ def test_photos_that_cannot_be_read_are_counted(untouched, tmp_path, slim_vgg):
 def test_photos_without_a_face_are_reported_and_left_out(tmp_path, capsys):
     """If the model was trained on CelebA's aligned photos; a model of center squares takes all."""
     for index in range(3):
-        Image.fromarray(photo_with_faces((1, 450, 350, 300, 0))).save(tmp_path / f"face{index}.png")
+        face = photo_with_faces((1, 190, 175, 240, 0), size=(350, 380))
+        images.save_png(tmp_path / f"face{index}.png", face)
     Image.new("RGB", (400, 300)).save(tmp_path / "empty.png")
     files = ("empty.png", "face0.png", "face1.png", "face2.png")
     values = np.float32([[1], [0], [1], [0]])

@@ -50,7 +50,7 @@ def photo(tmp_path_factory):
 def test_the_import_is_quick_quiet_and_without_tensorflow():
     code = (
         "import sys, time; start = time.perf_counter(); import cgan_tf; "
-        "assert time.perf_counter() - start < 0.2; "
+        "assert time.perf_counter() - start < 1; "
         "assert {'Editor', 'EditorError', 'load_editor'} <= set(dir(cgan_tf)); "
         "cgan_tf.Editor, cgan_tf.EditorError, cgan_tf.load_editor, cgan_tf.__version__; "
         "assert not {'tensorflow', 'keras', 'cv2', 'matplotlib'} & set(sys.modules)"
