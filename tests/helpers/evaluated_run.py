@@ -1,10 +1,11 @@
 """An untrained run that the evaluate stage has measured, with a slim VGG16; tests share it."""
 
+import contextlib
 import functools
+import io
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,9 +46,10 @@ class EvaluatedRun(NamedTuple):
     report: dict[str, Any]
     models: EvaluatedModels
     photos: TestPhotos
+    printed: list[str]  # the lines of the stage
 
 
-@contextmanager
+@contextlib.contextmanager
 def small_networks() -> Iterator[None]:
     """A slim VGG16, few random samples and few random directions."""
     with pytest.MonkeyPatch.context() as patch:
@@ -68,7 +70,8 @@ def evaluated_run() -> EvaluatedRun:
     dataset = data.open_data(config, say=lambda line: None)
     with small_networks():
         folder = fake_run.make_run(place / "run", config)
-        evaluate.run(config, folder, dataset)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            evaluate.run(config, folder, dataset)
         network = EditingNetwork.from_run(folder.path, scores=True)
     report = json.loads((folder.path / "evaluate" / "report.json").read_text())
     model = artifact.load_model(Judge, folder.path / "evaluate" / judge.FOLDER)
@@ -78,7 +81,8 @@ def evaluated_run() -> EvaluatedRun:
     )
     models = EvaluatedModels(network, model, dict.fromkeys(names, 0.5), everywhere)
     photos = TestPhotos(models, dataset, 10, config.seed)
-    return EvaluatedRun(config, folder, dataset, report, models, photos)
+    lines = printed.getvalue().splitlines()
+    return EvaluatedRun(config, folder, dataset, report, models, photos, lines)
 
 
 _kept: list[tempfile.TemporaryDirectory] = []

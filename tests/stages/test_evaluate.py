@@ -174,7 +174,21 @@ def test_a_finished_stage_does_nothing(finished, capsys):
     assert report.stat().st_mtime_ns == written
 
 
-def test_measuring_again_gives_the_same_figures(finished, tmp_path, capsys):
+def test_the_main_figures_are_printed_with_their_floors(finished):
+    lines = [line for line in finished.printed if line.startswith("evaluate: ")]
+    lines = lines[next(row for row, line in enumerate(lines) if " fd " in line) :]
+    fd, floor = (finished.report["generation"][key] for key in ("fd", "fd_floor"))
+    assert lines[0].startswith(f"evaluate: fd {fd:.2f} (floor {floor:.2f}), kid ")
+    accuracy, floor = (
+        finished.report["regressor"][by]["accuracy"] for by in ("regressor", "majority")
+    )
+    assert f"accuracy of the regressor {accuracy:.3f}" in lines[1]
+    assert f"(floor {floor:.3f})" in lines[1]
+    assert sum("random directions" in line for line in lines) == len(NAMES)
+
+
+@pytest.mark.slow
+def test_measuring_again_gives_the_same_figures(finished, tmp_path):
     folder, evaluated = finished.folder, finished.models
     entries = models.read_directions(folder, evaluated.generator.latent_shape)
     with small_networks():
@@ -193,10 +207,6 @@ def test_measuring_again_gives_the_same_figures(finished, tmp_path, capsys):
     for mode, block in finished.report["inversion"].items():
         for key in set(block) - timed:
             assert again["inversion"][mode][key] == block[key]
-    lines = capsys.readouterr().out.splitlines()
-    assert all(line.startswith("evaluate: ") for line in lines)
-    fd, floor = (finished.report["generation"][key] for key in ("fd", "fd_floor"))
-    assert lines[0].startswith(f"evaluate: fd {fd:.2f} (floor {floor:.2f}), kid ")
 
 
 def test_a_missing_stage_is_named(tmp_path, finished):
