@@ -21,7 +21,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/lint-imports --no-cache > $(VENV)/lint-imports.txt || (cat $(VENV)/lint-imports.txt; false)
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 	$(RUN) -m pytest -m "not slow" -n 2
 
 test-slow: $(VENV)/installed-tests

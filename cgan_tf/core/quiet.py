@@ -42,7 +42,7 @@ def native_stderr_held() -> Iterator[None]:
                 os.dup2(kept, 2)
                 if sys.stderr is kept_file:
                     sys.stderr = python_stderr
-        except UserError:  # its message is complete
+        except (UserError, KeyboardInterrupt):  # the log would explain nothing
             raise
         except BaseException:
             held.seek(0)
