@@ -160,8 +160,10 @@ def test_a_mistake_is_one_line_and_nothing_is_made(command, tmp_path, arguments,
 def test_a_wrong_flag_is_one_line(arguments, line):
     done = subprocess.run(
         [sys.executable, "train_main.py", "--stage=gan", *arguments],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {line}\n")
 
 
@@ -213,9 +215,15 @@ def test_what_a_later_stage_would_refuse_is_refused_at_once(
 def test_dry_run_prints_the_resolved_options_and_makes_nothing(command, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     code, out, _ = command(
-        "--stage=all", f"--run_dir={tmp_path / 'run'}", "--preset=celeba32", "--data_dir=photos",
-        "--gan_width=12", "--attributes=Male,Smiling", "--flip=true", "--dry_run",
-    )  # fmt: skip
+        "--stage=all",
+        f"--run_dir={tmp_path / 'run'}",
+        "--preset=celeba32",
+        "--data_dir=photos",
+        "--gan_width=12",
+        "--attributes=Male,Smiling",
+        "--flip=true",
+        "--dry_run",
+    )
     assert code == 0
     printed = config.from_dict(json.loads(out))
     values = config.flat(printed) | {"seed": None}
@@ -259,16 +267,19 @@ def test_what_was_requested_is_recorded_with_what_was_resolved(command, tmp_path
     assert command(*call, "--gan_objective=wgan_gp", "--regressor_resolution=auto")[0] == 0
     changed = run.read()
     assert changed["requested"] == requested | {
-        "gan_objective": "wgan_gp", "regressor_resolution": None,
-    }  # fmt: skip
+        "gan_objective": "wgan_gp",
+        "regressor_resolution": None,
+    }
     assert changed["options"]["gan"]["penalty"] == "gp"
     assert changed["options"]["regressor"]["resolution"] == 32
     # Resumed with no flags: nothing changes.
     assert command(*call)[0] == 0
     assert run.read() == changed
     assert [config.to_dict(options) for _, options, _ in idle] == [
-        made["options"], changed["options"], changed["options"],
-    ]  # fmt: skip
+        made["options"],
+        changed["options"],
+        changed["options"],
+    ]
 
 
 def test_devices_are_chosen_again_unless_they_were_requested(command, tmp_path, cache, idle):

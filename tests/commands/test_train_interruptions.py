@@ -137,13 +137,16 @@ cli.run(train.main, train.define_flags, arguments=["train", *sys.argv[2:]])
 def test_kill_9_while_a_file_is_written(command, tmp_path, cache, trained, written, saved):
     stage = RunFolder(tmp_path / "run").stage("gan")
     arguments = [
-        "--stage=gan", f"--run_dir={stage.run.path}",
+        "--stage=gan",
+        f"--run_dir={stage.run.path}",
         *gan_flags(cache, checkpoint_minutes=1e-9),
-    ]  # fmt: skip
+    ]
     done = subprocess.run(
         [sys.executable, "-c", KILLED, written, *arguments],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert steps(stage) == saved
     code, out, _ = command(*arguments)
@@ -193,10 +196,19 @@ def test_signals_to_a_process_of_its_own(tmp_path, cache, command):
     saved, arguments = [0], gan_flags(cache, gan_kimg=1e5)
     for number, code in SIGNALS.items():
         process = subprocess.Popen(
-            [sys.executable, "train_main.py", "--stage=gan", f"--run_dir={stage.run.path}",
-             "--checkpoint_minutes=0.002", *arguments],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "train_main.py",
+                "--stage=gan",
+                f"--run_dir={stage.run.path}",
+                "--checkpoint_minutes=0.002",
+                *arguments,
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         try:
             while max(steps(stage), default=0) <= saved[-1] + 1:
                 assert process.poll() is None, process.communicate()

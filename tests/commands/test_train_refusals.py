@@ -154,9 +154,15 @@ def test_restart_moves_the_stage_and_its_dependents_aside(command, finished, qui
         assert f"{name}: the old folder is now {aside}" in out.splitlines()
         assert name == "custom_attributes" or tiny.snapshot(aside) == old[name]
     assert sorted(entry.name for entry in finished.path.iterdir()) == [
-        ".lock", "config.json", "custom_attributes.old-001", "directions.old-001", "gan",
-        "gan.old-001", "inversion.old-001", "regressor",
-    ]  # fmt: skip
+        ".lock",
+        "config.json",
+        "custom_attributes.old-001",
+        "directions.old-001",
+        "gan",
+        "gan.old-001",
+        "inversion.old-001",
+        "regressor",
+    ]
     assert finished.custom_attributes() == {}
     assert tiny.snapshot(finished.stage("regressor").path) == regressor
     assert finished.load_config().gan.kimg == 0.032
@@ -164,8 +170,10 @@ def test_restart_moves_the_stage_and_its_dependents_aside(command, finished, qui
     # Once more: a new number; folders that no longer exist are skipped.
     assert command(*call)[0] == 0
     assert sorted(entry.name for entry in finished.path.glob("gan*")) == [
-        "gan", "gan.old-001", "gan.old-002",
-    ]  # fmt: skip
+        "gan",
+        "gan.old-001",
+        "gan.old-002",
+    ]
 
 
 def test_restart_refuses_what_other_stages_began_with(command, finished, quick_gan):
@@ -178,9 +186,11 @@ def test_restart_refuses_what_other_stages_began_with(command, finished, quick_g
 def test_restart_moves_nothing_if_the_new_stage_cannot_begin(command, finished):
     before = without_lock(finished.path)
     code, _, error = command(
-        "--stage=regressor", f"--run_dir={finished.path}", "--restart",
+        "--stage=regressor",
+        f"--run_dir={finished.path}",
+        "--restart",
         "--regressor_vgg_weights=/none.h5",
-    )  # fmt: skip
+    )
     assert code == 2
     assert error.startswith("error: --regressor_vgg_weights=/none.h5: ")
     assert without_lock(finished.path) == before

@@ -201,10 +201,17 @@ def binary_config(folder):
 @pytest.mark.parametrize(
     "damage",
     [
-        truncate, garble, drop, reshape, cut_config, empty_config, list_config, other_argument,
+        truncate,
+        garble,
+        drop,
+        reshape,
+        cut_config,
+        empty_config,
+        list_config,
+        other_argument,
         binary_config,
     ],
-)  # fmt: skip
+)
 def test_a_damaged_model(folder, damage):
     damage(folder)
     assert message(Generator, folder).startswith(f"{folder}: damaged model (")

@@ -33,8 +33,9 @@ def call(tmp_path, body, *arguments):
     path = tmp_path / "command.py"
     path.write_text(SCRIPT.replace("BODY", body))
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, str(path), *arguments], env=environment,
-                          capture_output=True, text=True)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, str(path), *arguments], env=environment, capture_output=True, text=True
+    )
 
 
 def test_success_and_exit_code_of_main(tmp_path):
@@ -174,9 +175,20 @@ def test_every_verb_has_its_module():
 
 def test_what_a_command_starts_with_imports_no_tensorflow():
     # So that --help and a mistyped flag answer at once.
-    modules = [f"cgan_tf.core.{name}" for name in (
-        "cli", "config", "errors", "files", "options", "presets", "quiet", "rules", "run_folder"
-    )]  # fmt: skip
+    modules = [
+        f"cgan_tf.core.{name}"
+        for name in (
+            "cli",
+            "config",
+            "errors",
+            "files",
+            "options",
+            "presets",
+            "quiet",
+            "rules",
+            "run_folder",
+        )
+    ]
     modules += ["cgan_tf", "cgan_tf.__main__", "cgan_tf.commands.train", "train_main"]
     script = f"import sys, {', '.join(modules)}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0

@@ -107,8 +107,10 @@ def test_replace_get_and_flat_agree():
     assert list(values) == list(OPTIONS)
     assert values == {flag: config_module.get(config, flag) for flag in OPTIONS}
     assert {flag for flag in OPTIONS if values[flag] != OPTIONS[flag].default} == {
-        "gan_kimg", "seed", "gan_betas",
-    }  # fmt: skip
+        "gan_kimg",
+        "seed",
+        "gan_betas",
+    }
 
 
 def test_options_survive_json():

@@ -24,8 +24,11 @@ def test_a_second_process_is_kept_out_until_the_first_has_ended(tmp_path):
     )
     other = subprocess.Popen(
         [sys.executable, "-c", script, str(path)],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert other.stdout.readline() == "locked\n"
     assert message(RunFolder(path).lock) == (
         f"--run_dir={path}: another process is working in it; wait for it, or use another folder"

@@ -124,13 +124,26 @@ def make_folder(path, names=NAMES, **options):
 
 def edit(learned, **figures):
     values = {
-        "strength": 1.0, "target_change": 0.6543, "target_change_from_photo": 0.61,
-        "success": 0.876, "n_success": 98, "leakage": 0.0321, "ratio": 20.4, "identity": 0.913,
-        "identity_from_photo": 0.8, "n": 121, "draws": 1, "seed": 7,
-    }  # fmt: skip
+        "strength": 1.0,
+        "target_change": 0.6543,
+        "target_change_from_photo": 0.61,
+        "success": 0.876,
+        "n_success": 98,
+        "leakage": 0.0321,
+        "ratio": 20.4,
+        "identity": 0.913,
+        "identity_from_photo": 0.8,
+        "n": 121,
+        "draws": 1,
+        "seed": 7,
+    }
     if learned:
-        values |= {"ratio_over_random": 8.76, "calibrated_change": 0.8, "achieved_change": 0.77,
-                   "calibration_error": 0.03}  # fmt: skip
+        values |= {
+            "ratio_over_random": 8.76,
+            "calibrated_change": 0.8,
+            "achieved_change": 0.77,
+            "calibration_error": 0.03,
+        }
     return values | figures
 
 
@@ -139,84 +152,192 @@ def evaluation(names=NAMES):
         "version": 1,
         "seed": 7,
         "judge": {"features": 192, "parameters": 1234567, "kimg": 90.0},
-        "generation": {"features": "judge", "resolution": SIDE, "fd": 6.914, "fd_floor": 0.538,
-                       "fd_over_floor": 12.85, "kid": 0.0123, "precision": 0.71, "recall": None,
-                       "n_real": 2000, "n_fake": 5000, "seed": 7},
-        "regressor": {"n": 400, "seed": 7,
-                      "regressor": {"accuracy": 0.8912, "balanced_accuracy": 0.8},
-                      "judge": {"accuracy": 0.9, "balanced_accuracy": 0.82},
-                      "majority": {"accuracy": 0.803, "balanced_accuracy": 0.5},
-                      "attributes": {name: {"positive": 0.25, "accuracy": 0.9345,
-                                            "balanced_accuracy": 0.9, "judge_accuracy": 0.95,
-                                            "judge_balanced_accuracy": math.nan}
-                                     for name in names}},
-        "inversion": {"encoder": {"psnr": 19.83, "ssim": 0.642, "perceptual": 0.231,
-                                  "identity": 0.812, "seconds_per_image": 0.0031,
-                                  "closer_than_random": 0.9731, "n": 400, "n_random": 1000,
-                                  "seed": 7}},
-        "edits": {"learned": {name: edit(True) for name in names},
-                  "random": {name: edit(False, target_change=0.05) for name in names}},
+        "generation": {
+            "features": "judge",
+            "resolution": SIDE,
+            "fd": 6.914,
+            "fd_floor": 0.538,
+            "fd_over_floor": 12.85,
+            "kid": 0.0123,
+            "precision": 0.71,
+            "recall": None,
+            "n_real": 2000,
+            "n_fake": 5000,
+            "seed": 7,
+        },
+        "regressor": {
+            "n": 400,
+            "seed": 7,
+            "regressor": {"accuracy": 0.8912, "balanced_accuracy": 0.8},
+            "judge": {"accuracy": 0.9, "balanced_accuracy": 0.82},
+            "majority": {"accuracy": 0.803, "balanced_accuracy": 0.5},
+            "attributes": {
+                name: {
+                    "positive": 0.25,
+                    "accuracy": 0.9345,
+                    "balanced_accuracy": 0.9,
+                    "judge_accuracy": 0.95,
+                    "judge_balanced_accuracy": math.nan,
+                }
+                for name in names
+            },
+        },
+        "inversion": {
+            "encoder": {
+                "psnr": 19.83,
+                "ssim": 0.642,
+                "perceptual": 0.231,
+                "identity": 0.812,
+                "seconds_per_image": 0.0031,
+                "closer_than_random": 0.9731,
+                "n": 400,
+                "n_random": 1000,
+                "seed": 7,
+            }
+        },
+        "edits": {
+            "learned": {name: edit(True) for name in names},
+            "random": {name: edit(False, target_change=0.05) for name in names},
+        },
         "edits_mean": {"learned": {"target_change": 0.6543}},
-        "set": {"attributes": {name: [{"requested": requested, "reached": requested - 0.01,
-                                       "reached_judge": requested + 0.0625, "error": 0.0123,
-                                       "error_judge": 0.1234, "strength": 1.375, "hit_rate": 0.956,
-                                       "n": 100, "seed": 7} for requested in (0.2, 0.8)]
-                               for name in names},
-                "error": 0.0202, "error_judge": 0.1303, "strength": 1.25, "hit_rate": 0.94,
-                "n": 100, "seed": 7},
-        "counterfactual": {name: {"psnr": 18.91, "psnr_unedited": 17.2, "psnr_ceiling": 20.1,
-                                  "judge_agreement": 0.95, "judge_agreement_target": 0.9,
-                                  "closer_to_truth": 0.864, "closer_to_truth_judge": 0.89,
-                                  "closer_than_photo": 0.912, "n": 400, "seed": 7}
-                           for name in names},
+        "set": {
+            "attributes": {
+                name: [
+                    {
+                        "requested": requested,
+                        "reached": requested - 0.01,
+                        "reached_judge": requested + 0.0625,
+                        "error": 0.0123,
+                        "error_judge": 0.1234,
+                        "strength": 1.375,
+                        "hit_rate": 0.956,
+                        "n": 100,
+                        "seed": 7,
+                    }
+                    for requested in (0.2, 0.8)
+                ]
+                for name in names
+            },
+            "error": 0.0202,
+            "error_judge": 0.1303,
+            "strength": 1.25,
+            "hit_rate": 0.94,
+            "n": 100,
+            "seed": 7,
+        },
+        "counterfactual": {
+            name: {
+                "psnr": 18.91,
+                "psnr_unedited": 17.2,
+                "psnr_ceiling": 20.1,
+                "judge_agreement": 0.95,
+                "judge_agreement_target": 0.9,
+                "closer_to_truth": 0.864,
+                "closer_to_truth_judge": 0.89,
+                "closer_than_photo": 0.912,
+                "n": 400,
+                "seed": 7,
+            }
+            for name in names
+        },
         "pictures": {"samples.png": "Samples", "reconstructions.png": "Pairs of <rows>"},
         "figure_of_tomorrow": {"depth": 42.125},
-    }  # fmt: skip
+    }
 
 
 def more_of_edits(names=NAMES):
     """What evaluate measures of edits beside +1, in report.json's layout."""
     point = {"success": 0.4, "leakage": 0.02, "identity": 0.95, "n": 60, "n_success": 50}
     points = [
-        point | {"strength": strength, "target_change": 0.3 * strength,
-                 "interval": {"target_change": [0.3 * strength - 0.05, 0.3 * strength + 0.05],
-                              "success": [0.3, 0.5]}}
+        point
+        | {
+            "strength": strength,
+            "target_change": 0.3 * strength,
+            "interval": {
+                "target_change": [0.3 * strength - 0.05, 0.3 * strength + 0.05],
+                "success": [0.3, 0.5],
+            },
+        }
         for strength in (-2.0, -1.0, 1.0, 2.0)
-    ]  # fmt: skip
+    ]
     bins = [
-        {"above": low, "up_to": low + 0.3, "n": 300, "n_photos": 90, "preserved": 0.97,
-         "leakage": 0.031, "identity": None,
-         "interval": {"preserved": [0.96, 0.98], "leakage": [0.03, 0.034], "identity": None}}
+        {
+            "above": low,
+            "up_to": low + 0.3,
+            "n": 300,
+            "n_photos": 90,
+            "preserved": 0.97,
+            "leakage": 0.031,
+            "identity": None,
+            "interval": {"preserved": [0.96, 0.98], "leakage": [0.03, 0.034], "identity": None},
+        }
         for low in (0.0, 0.3)
-    ]  # fmt: skip
-    compared = {"learned": edit(True, target_change=0.4, leakage=0.02, reached=1, length=3.0,
-                                leakage_over_random=0.25, interval={"leakage": [0.018, 0.024]}),
-                "random": edit(False, target_change=0.4, leakage=0.08, reached=2, length=9.0,
-                               leakage_over_random=1.0)}  # fmt: skip
-    way = {"latent": 2.5, "step": 3.0, "psnr": 20.0, "identity": 0.9, "perceptual": 0.5,
-           "unedited": {"latent": 2.0, "psnr": 22.0, "identity": 0.95},
-           "interval": {"latent": [2.4, 2.6]}, "n": 60, "n_perceptual": 40, "seed": 7}  # fmt: skip
-    kept = {"target_change": 0.45, "leakage": 0.0213, "identity": 0.9312,
-            "interval": {"identity": [0.93, 0.94]}}  # fmt: skip
+    ]
+    compared = {
+        "learned": edit(
+            True,
+            target_change=0.4,
+            leakage=0.02,
+            reached=1,
+            length=3.0,
+            leakage_over_random=0.25,
+            interval={"leakage": [0.018, 0.024]},
+        ),
+        "random": edit(
+            False, target_change=0.4, leakage=0.08, reached=2, length=9.0, leakage_over_random=1.0
+        ),
+    }
+    way = {
+        "latent": 2.5,
+        "step": 3.0,
+        "psnr": 20.0,
+        "identity": 0.9,
+        "perceptual": 0.5,
+        "unedited": {"latent": 2.0, "psnr": 22.0, "identity": 0.95},
+        "interval": {"latent": [2.4, 2.6]},
+        "n": 60,
+        "n_perceptual": 40,
+        "seed": 7,
+    }
+    kept = {
+        "target_change": 0.45,
+        "leakage": 0.0213,
+        "identity": 0.9312,
+        "interval": {"identity": [0.93, 0.94]},
+    }
     return {
         "keep_detail": {
-            "attributes": {name: {"keep_detail": kept, "plain": kept | {"identity": 0.88}, "n": 120,
-                                  "seed": 7} for name in names},
+            "attributes": {
+                name: {"keep_detail": kept, "plain": kept | {"identity": 0.88}, "n": 120, "seed": 7}
+                for name in names
+            },
             "mean": {"keep_detail": kept, "plain": {"identity": 0.88}},
         },
         "strengths": {"n_photos": 120, "seed": 7, "attributes": dict.fromkeys(names, points)},
-        "preservation": {"n_photos": 120, "draws": 4, "seed": 7,
-                         "learned": {"all": bins, "attributes": {}},
-                         "random": {"all": bins[:1], "attributes": {}}},
-        "comparison": {"requested": 0.4, "n_photos": 100,
-                       "attributes": dict.fromkeys(names, compared),
-                       "mean": {"learned": {"leakage": 0.02, "n_reached": 2}}},
-        "rescoring": {"n_photos": 120, "seed": 7,
-                      "matrix": {name: {other: 0.6 if name == other else -0.1
-                                        for other in (*names, "Male")} for name in names}},
+        "preservation": {
+            "n_photos": 120,
+            "draws": 4,
+            "seed": 7,
+            "learned": {"all": bins, "attributes": {}},
+            "random": {"all": bins[:1], "attributes": {}},
+        },
+        "comparison": {
+            "requested": 0.4,
+            "n_photos": 100,
+            "attributes": dict.fromkeys(names, compared),
+            "mean": {"learned": {"leakage": 0.02, "n_reached": 2}},
+        },
+        "rescoring": {
+            "n_photos": 120,
+            "seed": 7,
+            "matrix": {
+                name: {other: 0.6 if name == other else -0.1 for other in (*names, "Male")}
+                for name in names
+            },
+        },
         "cosines": {name: {other: float(name == other) for other in names} for name in names},
         "consistency": dict.fromkeys(names, way),
-    }  # fmt: skip
+    }
 
 
 def export_report(passed=True):
@@ -237,17 +358,28 @@ def export_report(passed=True):
         "bytes": 57_300,
         "bound": 0.02,
         "psnr_bound": None,
-        "signatures": {"translate": figures | {"max_difference": 0.0025, "psnr": 61.23},
-                       "generate": figures | {"psnr": 62.0}, "encode": figures | {"psnr": None}},
+        "signatures": {
+            "translate": figures | {"max_difference": 0.0025, "psnr": 61.23},
+            "generate": figures | {"psnr": 62.0},
+            "encode": figures | {"psnr": None},
+        },
         "milliseconds": {"translate": 3.04, "encode": 1.0, "generate": 2.0},
-        "edits": {"scorer": "judge", "agreement": 0.99456,
-                  "attributes": {"Smiling": {"kept": 0.9876, "leakage_added": 0.00104},
-                                 "Blond_Hair": {"kept": None, "leakage_added": -0.002}}},
-    }  # fmt: skip
-    return {"photos": {"data": "synthetic", "split": "test", "n": 64},
-            "strengths": {"seed": 7}, "passed": passed,
-            "page": {"passed": True, "reason": None, "path": "page", "variant": "float16"},
-            "variants": {"saved_model": variant, "translator_float16": small}}  # fmt: skip
+        "edits": {
+            "scorer": "judge",
+            "agreement": 0.99456,
+            "attributes": {
+                "Smiling": {"kept": 0.9876, "leakage_added": 0.00104},
+                "Blond_Hair": {"kept": None, "leakage_added": -0.002},
+            },
+        },
+    }
+    return {
+        "photos": {"data": "synthetic", "split": "test", "n": 64},
+        "strengths": {"seed": 7},
+        "passed": passed,
+        "page": {"passed": True, "reason": None, "path": "page", "variant": "float16"},
+        "variants": {"saved_model": variant, "translator_float16": small},
+    }
 
 
 def make_directions(folder, names=NAMES):

@@ -23,13 +23,44 @@ from cgan_tf.report import page
 def finished(tmp_path_factory):
     """A finished run and the contents of its images by their path in it; not to be changed."""
     folder = make_folder(tmp_path_factory.mktemp("finished") / "run")
-    add_stage(folder, "gan", "09:00:00", "09:41:00", 50, g_loss=2.0, d_loss=1.5, d_real=0.6,
-              d_fake=0.4, r1=1.0)  # fmt: skip
+    add_stage(
+        folder,
+        "gan",
+        "09:00:00",
+        "09:41:00",
+        50,
+        g_loss=2.0,
+        d_loss=1.5,
+        d_real=0.6,
+        d_fake=0.4,
+        r1=1.0,
+    )
     add_stage(folder, "regressor", "09:41:00", "09:50:30", 20, loss=0.5, accuracy=0.9, odd_one=1.0)
-    add_stage(folder, "inversion", "09:50:30", "10:00:00", 20, resumed=["x"], photo=1.0, sample=0.5,
-              latent=0.2, pixel=0.1, loss=1.8)  # fmt: skip
-    add_stage(folder, "directions", "10:00:00", "10:05:00", 10, content=1.0, adversarial=0.1,
-              attribute=2.0, hold=0.2, loss=3.3)  # fmt: skip
+    add_stage(
+        folder,
+        "inversion",
+        "09:50:30",
+        "10:00:00",
+        20,
+        resumed=["x"],
+        photo=1.0,
+        sample=0.5,
+        latent=0.2,
+        pixel=0.1,
+        loss=1.8,
+    )
+    add_stage(
+        folder,
+        "directions",
+        "10:00:00",
+        "10:05:00",
+        10,
+        content=1.0,
+        adversarial=0.1,
+        attribute=2.0,
+        hold=0.2,
+        loss=3.3,
+    )
     add_stage(folder, "evaluate", "10:05:00", "10:15:00", 90, loss=0.2, accuracy=0.9)
     add_stage(folder, "export", "10:15:00", "10:15:40", 0)
     shapes = {"gan/reals.png": (8, 8), "evaluate/reconstructions.png": (8, 4)}

@@ -55,27 +55,75 @@ def test_tables(full):
         [name, "25.0 %", "93.5 %", "90.0 %", "95.0 %", "–"] for name in NAMES
     ]
     assert rows_of(text, "Distance of the reconstructions")[1] == [
-        "encoder", "19.83", "0.642", "0.231", "–", "–", "97.3 %", "0.812", "3.1 ms", "400", "7"
-    ]  # fmt: skip
+        "encoder",
+        "19.83",
+        "0.642",
+        "0.231",
+        "–",
+        "–",
+        "97.3 %",
+        "0.812",
+        "3.1 ms",
+        "400",
+        "7",
+    ]
     edits = rows_of(text, "Edits of test photos by attribute and method")
     assert [row[:2] for row in edits[1:]] == [
-        ["Smiling", "learned"], ["Smiling", "random"], ["Blond_Hair", "learned"],
-        ["Blond_Hair", "random"], ["Mean", "learned"],
-    ]  # fmt: skip
+        ["Smiling", "learned"],
+        ["Smiling", "random"],
+        ["Blond_Hair", "learned"],
+        ["Blond_Hair", "random"],
+        ["Mean", "learned"],
+    ]
     assert edits[1] == [
-        "Smiling", "learned", "+1", "+0.654", "+0.610", "87.6 %", "0.032", "20.4", "8.76", "0.913",
-        "+0.800", "+0.770", "0.030", "121", "7",
-    ]  # fmt: skip
+        "Smiling",
+        "learned",
+        "+1",
+        "+0.654",
+        "+0.610",
+        "87.6 %",
+        "0.032",
+        "20.4",
+        "8.76",
+        "0.913",
+        "+0.800",
+        "+0.770",
+        "0.030",
+        "121",
+        "7",
+    ]
     assert rows_of(text, "Set test photos, means")[1:] == [
-        *([name, requested, reached, judged, "0.012", "0.123", "1.38", "95.6 %", "100", "7"]
-          for name in NAMES
-          for requested, reached, judged in (("0.20", "0.19", "0.26"), ("0.80", "0.79", "0.86"))),
+        *(
+            [name, requested, reached, judged, "0.012", "0.123", "1.38", "95.6 %", "100", "7"]
+            for name in NAMES
+            for requested, reached, judged in (("0.20", "0.19", "0.26"), ("0.80", "0.79", "0.86"))
+        ),
         ["Mean", "–", "–", "–", "0.020", "0.130", "1.25", "94.0 %", "100", "7"],
-    ]  # fmt: skip
+    ]
     assert rows_of(text, "Edited reconstructions compared with the true edits")[1] == [
-        "Smiling", "86.4 %", "89.0 %", "–", "91.2 %", "–", "–", "–", "–", "–", "–", "–", "–",
-        "18.91", "17.20", "20.10", "95.0 %", "90.0 %", "–", "–", "400", "7",
-    ]  # fmt: skip
+        "Smiling",
+        "86.4 %",
+        "89.0 %",
+        "–",
+        "91.2 %",
+        "–",
+        "–",
+        "–",
+        "–",
+        "–",
+        "–",
+        "–",
+        "–",
+        "18.91",
+        "17.20",
+        "20.10",
+        "95.0 %",
+        "90.0 %",
+        "–",
+        "–",
+        "400",
+        "7",
+    ]
     assert rows_of(text, "Mean change by strength; n photos at each") == [
         ["Attribute", "−1", "−0.5", "+0.5", "+1", "n"],
         ["Smiling", "−0.50", "−0.25", "+0.25", "+0.50", "150"],
@@ -132,8 +180,9 @@ def test_tables(full):
     assert "Scored by the judge." in text
     assert "The page in export/page uses the variant float16." in text
     assert rows_of(text, "Versions that the stages used")[1:] == [
-        ["python", "3.12.1"], ["tensorflow", "2.21.0"]
-    ]  # fmt: skip
+        ["python", "3.12.1"],
+        ["tensorflow", "2.21.0"],
+    ]
 
 
 def test_edits_are_told_in_plots_matrices_and_tables(full):
@@ -144,10 +193,15 @@ def test_edits_are_told_in_plots_matrices_and_tables(full):
     reader = read(text)
     text = text.replace("\N{NO-BREAK SPACE}", " ")
     headings = [
-        "Edits", "Edits of the photo itself", "Effect of each strength",
-        "Side effects by size of the edit", "Methods at the same target change",
-        "Relations between the directions", "Round trips", "Compared with the ground truth",
-    ]  # fmt: skip
+        "Edits",
+        "Edits of the photo itself",
+        "Effect of each strength",
+        "Side effects by size of the edit",
+        "Methods at the same target change",
+        "Relations between the directions",
+        "Round trips",
+        "Compared with the ground truth",
+    ]
     assert [part for part in reader.text["h3"] if part in headings] == headings
     charts = {}
     for chart in re.findall(r'<figure class="chart.*?</figure>', text, re.DOTALL):
@@ -170,43 +224,92 @@ def test_edits_are_told_in_plots_matrices_and_tables(full):
         "−10",
     ]
     assert re.findall(r'class="cell"[^>]*>([^<]*)<', charts["Cosines between the directions"]) == [
-        "100", "0", "0", "100"]  # fmt: skip
+        "100",
+        "0",
+        "0",
+        "100",
+    ]
     assert rows_of(text, "By |target change|")[1] == [
-        "(0, 0.3]", "the run&#39;s directions", "97.0 ± 1.0 %", "0.031 ± 0.002", "–", "300",
+        "(0, 0.3]",
+        "the run&#39;s directions",
+        "97.0 ± 1.0 %",
+        "0.031 ± 0.002",
+        "–",
+        "300",
         "90",
-    ]  # fmt: skip
+    ]
     on_photo = rows_of(text, "Edits of test photos that keep")
     assert on_photo[1:] == [
-        *([name, *rest] for name in NAMES for rest in (
-            ["detail kept", "+0.450", "0.021", "0.931 ± 0.005", "120", "7"],
-            ["plain", "+0.450", "0.021", "0.880 ± 0.005", "120", "7"],
-        )),
+        *(
+            [name, *rest]
+            for name in NAMES
+            for rest in (
+                ["detail kept", "+0.450", "0.021", "0.931 ± 0.005", "120", "7"],
+                ["plain", "+0.450", "0.021", "0.880 ± 0.005", "120", "7"],
+            )
+        ),
         ["Mean", "detail kept", "+0.450", "0.021", "0.931 ± 0.005", "–", "–"],
         ["Mean", "plain", "–", "–", "0.880", "–", "–"],
-    ]  # fmt: skip
+    ]
     compared = rows_of(text, "At the same target change; photos without the attribute, out of 100")
-    assert compared[1] == ["Smiling", "the run&#39;s directions", "+0.400", "0.020 ± 0.003",
-                           "0.250", "0.913", "3.00", "1", "121", "7"]  # fmt: skip
+    assert compared[1] == [
+        "Smiling",
+        "the run&#39;s directions",
+        "+0.400",
+        "0.020 ± 0.003",
+        "0.250",
+        "0.913",
+        "3.00",
+        "1",
+        "121",
+        "7",
+    ]
     assert compared[-1][0] == "Mean" and compared[-1][7] == "2"
     assert rows_of(text, "Latent editing consistency")[1] == [
-        "Smiling", "3.00", "2.50 ± 0.10", "2.00", "20.00", "22.00", "0.900", "0.950", "0.500",
-        "60", "40", "7",
-    ]  # fmt: skip
+        "Smiling",
+        "3.00",
+        "2.50 ± 0.10",
+        "2.00",
+        "20.00",
+        "22.00",
+        "0.900",
+        "0.950",
+        "0.500",
+        "60",
+        "40",
+        "7",
+    ]
 
 
 def test_intervals_stand_beside_the_figures_of_an_edit(full):
     folder, _ = full
     content = evaluation()
     content["edits"]["learned"]["Smiling"]["interval"] = {
-        "target_change": [0.63, 0.68], "success": [0.85, 0.9], "leakage": [0.03, 0.034],
-        "identity": [0.9, 0.92], "calibration_error": [0.01, 0.05],
-    }  # fmt: skip
+        "target_change": [0.63, 0.68],
+        "success": [0.85, 0.9],
+        "leakage": [0.03, 0.034],
+        "identity": [0.9, 0.92],
+        "calibration_error": [0.01, 0.05],
+    }
     write_text(folder.stage("evaluate").path / "report.json", json.dumps(content))
     text = page.render(folder).replace("\N{NO-BREAK SPACE}", " ")
     assert rows_of(text, "Edits of test photos by attribute and method")[1] == [
-        "Smiling", "learned", "+1", "+0.654 ± 0.025", "+0.610", "87.6 ± 2.5 %", "0.032 ± 0.002",
-        "20.4", "8.76", "0.913 ± 0.010", "+0.800", "+0.770", "0.030 ± 0.020", "121", "7",
-    ]  # fmt: skip
+        "Smiling",
+        "learned",
+        "+1",
+        "+0.654 ± 0.025",
+        "+0.610",
+        "87.6 ± 2.5 %",
+        "0.032 ± 0.002",
+        "20.4",
+        "8.76",
+        "0.913 ± 0.010",
+        "+0.800",
+        "+0.770",
+        "0.030 ± 0.020",
+        "121",
+        "7",
+    ]
     beside = dict(rows_of(text, "Smiling at strength +1")[1:])
     assert beside["Target change"] == "+0.65 ± 0.03"
     assert beside["Identity (cosine)"] == "0.913 ± 0.010"
@@ -225,10 +328,19 @@ def test_charts(full):
     charts = re.findall(r'<figure class="chart">.*?</figure>', text, re.DOTALL)
     titles = [re.search("<strong>(.*?)</strong>", chart)[1] for chart in charts]
     assert titles == [
-        "GAN losses", "Discriminator probabilities", "Gradient penalties", "Loss",
-        "Accuracy", "odd_one", "Loss", "Loss", "Judge&#39;s loss", "Judge&#39;s accuracy",
-        "Judge&#39;s prediction by requested value", "Change by strength",
-    ]  # fmt: skip
+        "GAN losses",
+        "Discriminator probabilities",
+        "Gradient penalties",
+        "Loss",
+        "Accuracy",
+        "odd_one",
+        "Loss",
+        "Loss",
+        "Judge&#39;s loss",
+        "Judge&#39;s accuracy",
+        "Judge&#39;s prediction by requested value",
+        "Change by strength",
+    ]
     assert "Smiling goes from 0.263 at 0.2 to 0.863 at 0.8" in charts[-2]
     assert "g_loss goes from 2.00 at 10 to 0.400 at 50" in charts[0]
     assert charts[0].count('class="line s') == 2 + 2 and charts[6].count('class="line s') == 5 + 5

@@ -11,13 +11,27 @@ from cgan_tf.report import format
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (None, "–"), (math.nan, "–"), (-math.inf, "–"), ("7", "–"), (True, "–"), (0, "0"),
-        (10**400, "–"), (1e308, "–"), (jinja2.ChainableUndefined(), "–"),
-        (0.0, "0"), (5000, "5,000"), (1234567, "1,234,567"), (6.914, "6.91"), (12.85, "12.8"),
-        (137.2, "137"), (1234.5, "1,234"), (0.0123, "0.0123"), (-0.5, "−0.500"),
+        (None, "–"),
+        (math.nan, "–"),
+        (-math.inf, "–"),
+        ("7", "–"),
+        (True, "–"),
+        (0, "0"),
+        (10**400, "–"),
+        (1e308, "–"),
+        (jinja2.ChainableUndefined(), "–"),
+        (0.0, "0"),
+        (5000, "5,000"),
+        (1234567, "1,234,567"),
+        (6.914, "6.91"),
+        (12.85, "12.8"),
+        (137.2, "137"),
+        (1234.5, "1,234"),
+        (0.0123, "0.0123"),
+        (-0.5, "−0.500"),
         (1.2e-5, "1.20 × 10⁻⁵"),
     ],
-)  # fmt: skip
+)
 def test_number(value, text):
     assert format.number(value) == text
 
@@ -50,10 +64,17 @@ def test_units():
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (None, "–"), (-1, "–"), (3.14, "3.1 s"), (59.4, "59 s"), (60, "1 min"), (187, "3 min 7 s"),
-        (2467, "41 min"), (3599.9, "1 h 0 min"), (8040, "2 h 14 min"),
+        (None, "–"),
+        (-1, "–"),
+        (3.14, "3.1 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (187, "3 min 7 s"),
+        (2467, "41 min"),
+        (3599.9, "1 h 0 min"),
+        (8040, "2 h 14 min"),
     ],
-)  # fmt: skip
+)
 def test_duration(seconds, text):
     assert format.duration(seconds) == text
 

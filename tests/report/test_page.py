@@ -67,9 +67,15 @@ def test_full_page(full):
     assert "1,000 images · seed 7 · started 2025-03-31 09:00 UTC · last finished" in text
     assert "last finished 2025-03-31 10:15 UTC" in text
     assert reader.text["h2"] == [
-        "Headline figures", "Edited faces", "Reconstructions", "Samples over time",
-        "Training curves", "All measurements", "Exported models", "Options and versions",
-    ]  # fmt: skip
+        "Headline figures",
+        "Edited faces",
+        "Reconstructions",
+        "Samples over time",
+        "Training curves",
+        "All measurements",
+        "Exported models",
+        "Options and versions",
+    ]
     assert "cgan train" not in text  # nothing is missing
     # In this order: edits, reconstructions, photos, last samples, corners of earlier samples.
     expected = [pixels(pictures[f"evaluate/edits_{name}.png"]) for name in NAMES]
@@ -122,9 +128,13 @@ def test_stages_tell_state_time_and_length(full):
     assert re.findall(r"<b>(\w+)</b>", boxes) == list(config.STAGES)
     assert re.findall(r"<span>(done[^<]*)</span>", boxes) == [
         # By the clock; of the interrupted inversion, the training's own seconds.
-        "done in 41 min", "done in 9 min 30 s", "done in 3 min 20 s", "done in 5 min",
-        "done in 10 min", "done in 40 s",
-    ]  # fmt: skip
+        "done in 41 min",
+        "done in 9 min 30 s",
+        "done in 3 min 20 s",
+        "done in 5 min",
+        "done in 10 min",
+        "done in 40 s",
+    ]
     assert "<span>50 kimg</span><span>100 images/s</span>" in boxes
     assert "<span>90 kimg (judge)</span>" in boxes
 
@@ -224,11 +234,13 @@ def test_figures_of_other_types_do_not_stop_the_page(full):
     with open(folder.stage("gan").path / "stats.jsonl", "a") as file:
         file.write('[1]\n{"kimg": null, "g_loss": "high", "images_per_second": null}\n{"torn')
     read(page.render(folder))
-    deeper = {"strengths": {"attributes": {"Smiling": [3, {"strength": "x", "interval": 3}]}},
-              "preservation": {"learned": {"all": [3, {"above": "x", "interval": {"leakage": 3}}]}},
-              "comparison": {"attributes": {"Smiling": {"learned": 3}}, "mean": 3},
-              "rescoring": {"matrix": {"Smiling": {"Male": "x"}, "Male": 3}},
-              "consistency": {"Smiling": 3}}  # fmt: skip
+    deeper = {
+        "strengths": {"attributes": {"Smiling": [3, {"strength": "x", "interval": 3}]}},
+        "preservation": {"learned": {"all": [3, {"above": "x", "interval": {"leakage": 3}}]}},
+        "comparison": {"attributes": {"Smiling": {"learned": 3}}, "mean": 3},
+        "rescoring": {"matrix": {"Smiling": {"Male": "x"}, "Male": 3}},
+        "consistency": {"Smiling": 3},
+    }
     write_json(folder.stage("evaluate").path / "report.json", deeper)
     read(page.render(folder))
 
