@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+import toy
 
 from cgan_tf import data
 from cgan_tf.core import config as config_module
@@ -172,28 +173,39 @@ def compare(
     }
 
 
+def train_toy(config: Config, folder: RunFolder, faces: data.ImageData) -> None:
+    stage = folder.stage("gan")
+    stage.path.mkdir(parents=True, exist_ok=True)
+    with replicas.scope():
+        trainer = toy.Toy()
+    # A step takes two elements of the data set, one per replica.
+    loop.train(trainer, lambda seen: toy.batches(2 * seen), 0.06, toy.BATCH, stage, config)
+
+
 RESUMES = {
-    "resume": {"gan_penalty": "none"},
-    "resume_ada": {"gan_augment": "ada", "gan_penalty_interval": 2},
+    "resume": (train_toy, {}),
+    "resume_gan": (gan.run, {"gan_augment": "ada", "gan_penalty_interval": 2}),
 }
 
 
 def resume(
     case: str, config: Config, faces: data.ImageData, mirrored: tf.distribute.Strategy
 ) -> dict[str, bool]:
-    """Whether a killed and resumed GAN on two replicas ends like an uninterrupted one."""
+    """Whether a killed and resumed training on two replicas ends like an uninterrupted one."""
     replicas.use(mirrored)
-    config = config_module.replace(config, gan_kimg=0.024, checkpoint_minutes=1e-9, **RESUMES[case])
+    train, options = RESUMES[case]
+    options = {"gan_kimg": 0.048, "checkpoint_minutes": 1e-9} | options
+    config = config_module.replace(config, **options)
     states = []
-    for kill in (None, 2):
+    for kill in (None, 4):
         folder = RunFolder(Path(tempfile.mkdtemp()) / "run")
         tiny.save_config(folder, config, faces)
         if kill:
             with pytest.MonkeyPatch.context() as patch:
-                tiny.interrupt(patch, checkpoint=1, kill=kill)
+                tiny.interrupt(patch, checkpoint=3, kill=kill)
                 with pytest.raises(tiny.Killed):
-                    gan.run(config, folder, faces)
-        gan.run(config, folder, faces)
+                    train(config, folder, faces)
+        train(config, folder, faces)
         states.append(tiny.final_state(folder.stage("gan")))
     return {name: value.tobytes() == states[1][name].tobytes() for name, value in states[0].items()}
 
