@@ -550,9 +550,18 @@ def test_killed_between_the_training_and_the_artifact(chain, tmp_path, monkeypat
     assert len(stage.read_stats()) == 3
 
 
-def test_another_seed_gives_other_weights(chain, tmp_path):
+def test_another_seed_gives_other_weights_and_tensorboard_events_are_optional(chain, tmp_path):
     folder = RunFolder(tmp_path / "run")
-    config = tiny.make_config(chain.config.cache_dir, seed=4)
+    config = tiny.make_config(chain.config.cache_dir, seed=4, tensorboard=True)
     tiny.save_config(folder, config, chain.faces)
     gan.run(config, folder, chain.faces)
     assert folder.stage("gan").artifact_hash() != chain.folder.stage("gan").artifact_hash()
+    events = list((folder.stage("gan").path / "tensorboard").glob("events.out.tfevents.*"))
+    assert len(events) == 1
+    records = tf.data.TFRecordDataset(str(events[0])).as_numpy_iterator()
+    written = {
+        (event.step, value.tag)
+        for event in map(tf.compat.v1.Event.FromString, records)
+        for value in event.summary.value
+    }
+    assert {(0, "fakes"), (64, "fakes"), (24, "g_loss"), (64, "r1")} <= written
