@@ -3,7 +3,7 @@
 Objectives take the raw logits of reals and of fakes, each `[N, 1]`, and return a float32 scalar,
 the mean over the batch. Only relativistic generator losses use the logits of reals. Penalties take
 D as a function of images and return the mean over the batch, without their weight.
-`OBJECTIVES` holds the objectives by the name of --gan_objective.
+`OBJECTIVES` contains the objectives by the name of --gan_objective.
 """
 
 from collections.abc import Callable

@@ -457,13 +457,13 @@ def test_a_step_uses_no_other_random_numbers(cache):
 def test_a_step_changes_only_variables_of_the_checkpoint(cache, arch):
     trainer = build(cache, gan_arch=arch, gan_augment="ada")
     parts = checkpoint.named_variables(trainer.checkpoint_parts())
-    held = {id(variable) for variable in parts.values()}
+    saved = {id(variable) for variable in parts.values()}
     everything = {id(v): v for v in [*trainer.variables, trainer.seed_generator.state]}
     train_step(trainer, reals())  # before it, stylegan's images do not depend on its weights
     before = {key: variable.numpy() for key, variable in everything.items()}
     train_step(trainer, reals())
     changed = {k for k, v in everything.items() if not np.array_equal(before[k], v.numpy())}
-    assert changed <= held
+    assert changed <= saved
     assert len(changed) > 2 * len(trainer.generator.trainable_weights)
 
 

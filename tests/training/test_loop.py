@@ -591,13 +591,13 @@ def test_the_compute_type_can_be_forced(monkeypatch):
 
 
 def test_equal_seeds_give_equal_initial_weights():
-    def draw(seed):
+    def initialize(seed):
         precision.seed_everything(dataclasses.replace(config(), seed=seed))
         return keras.layers.Dense(4), np.random.random()
 
     weights = []
     for seed in (1, 1, 2):
-        layer, number = draw(seed)
+        layer, number = initialize(seed)
         layer.build((None, 3))
         weights.append((layer.kernel.numpy(), number))
     assert np.array_equal(weights[0][0], weights[1][0]) and weights[0][1] == weights[1][1]
