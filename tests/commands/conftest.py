@@ -1,7 +1,9 @@
 """Fixtures of the commands' tests."""
 
+import fake_run
 import pytest
 import tiny
+from photos import save_photo
 from train_command import Command, finish
 
 from cgan_tf.core.run_folder import RunFolder
@@ -24,3 +26,25 @@ def finished(tmp_path, cache, faces):
     for name in tiny.STAGES:
         finish(run, name, options, faces)
     return run
+
+
+@pytest.fixture(scope="module")
+def slim():
+    """The slim VGG16 in the place of the real one."""
+    with fake_run.slim():
+        yield
+
+
+@pytest.fixture(scope="module")
+def forms(slim):
+    """The same model as run folder, SavedModel and TFLite."""
+    return fake_run.slim_forms()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A photo of 60 x 40 px."""
+    path = tmp_path / "photos" / "face.jpg"
+    path.parent.mkdir()
+    save_photo(path, 60, 40)
+    return path
