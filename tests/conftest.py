@@ -1,5 +1,11 @@
 """Shared fixtures: a tiny data set, and a tiny run of the four training stages."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread per process, before TensorFlow starts
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ[name] = "1"
+
 import keras
 import pytest
 import tiny
