@@ -25,7 +25,7 @@ test: $(VENV)/installed-tests
 	$(RUN) -m pytest -m "not slow" -n 2
 
 test-slow: $(VENV)/installed-tests
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -m slow -n 2
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13) and \
