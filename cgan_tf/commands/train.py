@@ -8,6 +8,7 @@ The same command again resumes training. A run folder stores its options: later 
 """
 
 import dataclasses
+import importlib.util
 import json
 import os
 import sys
@@ -153,6 +154,11 @@ def prepare(
     from cgan_tf.stages import directions
     from cgan_tf.training import precision
 
+    if resolved.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise UserError(
+            "--tensorboard=true: the package tensorboard is not installed; run pip install "
+            "tensorboard, or take --tensorboard=false"
+        )
     run.lock()
     # The precision is recorded, so that a run resumes with the same one on another machine.
     resolved = dataclasses.replace(resolved, precision=precision.compute_policy(resolved))

@@ -1,6 +1,7 @@
 """commands.train: changes of an existing run that are refused, and --restart."""
 
 import errno
+import importlib.util
 import json
 import os
 import shutil
@@ -108,6 +109,17 @@ def test_a_file_instead_of_the_run_folder(command, tmp_path, cache):
     code, _, error = command("--stage=gan", f"--run_dir={tmp_path / 'file'}", *tiny_flags(cache))
     assert code == 2 and error.startswith(f"error: --run_dir={tmp_path / 'file'}: ")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_tensorboard_without_its_package(command, finished, monkeypatch):
+    before = without_lock(finished.path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    code, _, error = command("--stage=gan", f"--run_dir={finished.path}", "--tensorboard=true")
+    assert code == 2 and error == (
+        "error: --tensorboard=true: the package tensorboard is not installed; run pip install "
+        "tensorboard, or take --tensorboard=false"
+    )
+    assert without_lock(finished.path) == before
 
 
 def test_a_second_command_is_kept_out(command, finished):
