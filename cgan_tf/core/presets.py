@@ -3,22 +3,21 @@
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # About ten minutes on two cores, with the installation.
+    # About a quarter of an hour on two cores, with the installation.
     "demo": {
         "seed": 1,
         "synthetic_size": 8000,
         "gan_kimg": 200.0,
         "gan_batch_size": 32,
-        "gan_width": 24,
-        "gan_g_lr": 5e-4,
-        "gan_d_lr": 5e-4,
+        "gan_g_lr": 4e-4,
+        "gan_d_lr": 4e-4,
         "gan_ema_kimg": 8.0,
         "regressor_vgg_weights": "none",
         "regressor_resolution": 32,
         "regressor_kimg": 12.0,
         "regressor_batch_size": 16,
         "regressor_lr": 5e-4,
-        "inversion_kimg": 20.0,
+        "inversion_kimg": 24.0,
         "inversion_perceptual_crop": 32,
         "inversion_pixel_weight": 5.0,
         "directions_kimg": 5.0,

@@ -18,7 +18,7 @@ from cgan_tf.networks.encoder import AddMean, Encoder
 NAMES = ("Smiling", "Eyeglasses", "Male")
 # Parameter counts of G, D and the encoder: a change of a preset's networks must be deliberate.
 SIZES = {
-    "demo": (782_883, 391_673, 2_855_040),
+    "demo": (1_215_875, 694_257, 2_855_040),
     "celeba32": (371_075, 168_225, 1_026_072),
     "celeba64": (2_339_907, 1_557_473, 2_855_040),
     "stylegan64": (2_923_699, 1_557_473, 2_855_040),
