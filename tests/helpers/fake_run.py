@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
@@ -106,7 +106,8 @@ _kept: list[tempfile.TemporaryDirectory] = []
 def shared_run() -> run_folder.RunFolder:
     """One run folder for all tests that only read it."""
     folder = _temporary_folder()
-    return make_run(folder / "run", make_config(folder / "cache"))
+    with _vgg16(tiny.VGG16):
+        return make_run(folder / "run", make_config(folder / "cache"))
 
 
 @functools.cache
@@ -114,17 +115,23 @@ def shared_export() -> Path:
     """One export of `shared_run`, in every format, for all tests that only read it."""
     from cgan_tf.export import stage
 
-    output = _temporary_folder() / "export"
-    stage.export_to(shared_run().load_config(), shared_run(), output, say=lambda line: None)
+    run, output = shared_run(), _temporary_folder() / "export"
+    with _vgg16(tiny.VGG16):
+        stage.export_to(run.load_config(), run, output, say=lambda line: None)
     return output
 
 
 @contextlib.contextmanager
-def slim() -> Iterator[None]:
-    """Within it VGG16 is `tiny.slim_vgg16`: `slim_run` and `slim_forms` need it."""
+def _vgg16(builder: Callable[..., keras.Model]) -> Iterator[None]:
+    """Within it VGG16 is what the function builds, whatever a test has put in its place."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keras.applications, "VGG16", tiny.slim_vgg16)
+        patch.setattr(keras.applications, "VGG16", builder)
         yield
+
+
+def slim() -> contextlib.AbstractContextManager[None]:
+    """Within it VGG16 is `tiny.slim_vgg16`: `slim_run` and `slim_forms` need it."""
+    return _vgg16(tiny.slim_vgg16)
 
 
 @functools.cache
