@@ -4,12 +4,13 @@ import dataclasses
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import synthetic
+from cgan_tf.data import images, synthetic
 from cgan_tf.data.synthetic import workers
 from cgan_tf.data.synthetic.scene import Scene
 
@@ -312,3 +313,12 @@ def test_the_data_package_imports_neither_tensorflow_nor_opencv():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_rendering_is_that_of_the_stored_faces():
+    """synthetic_faces.png: `sample_face(3, 0)` to `(3, 23)` at 64 px, 8 per row."""
+    stored = images.decode_file(Path(__file__).with_name("synthetic_faces.png"))
+    faces = [synthetic.sample_face(3, index) for index in range(24)]
+    rendered = images.grid(synthetic.render_many(faces, 64), 8)
+    difference = np.abs(np.int16(rendered) - stored)
+    assert (difference > 1).mean() < 1e-4 and difference.mean() < 1e-2  # rounding of another CPU

@@ -38,7 +38,9 @@ NOISE = {
 
 def run_replicas(cache: Path, out: Path, cases: tuple[str, ...]) -> dict:
     command = [sys.executable, "tests/helpers/two_replicas.py", str(cache), str(out), *cases]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    # With all threads: the bounds were measured so, and sums are rounded differently with one.
+    env = {name: value for name, value in os.environ.items() if "_THREADS" not in name}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(out.read_text())
 
