@@ -75,7 +75,7 @@ def test_neighbors_change_less_with_the_locality_term(tuner, photo, pivot, monke
 
     def moved():
         fresh = tuning.Tuner(tuner.generator, tuner.perceptual, tuner.settings)
-        with fresh.tuned(photo, pivot, 20):
+        with fresh.tuned(photo, pivot, 40):
             return float(np.mean(np.square(generate(tuner, near) - before)))
 
     with_term = moved()
