@@ -6,6 +6,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread per process, before Tensor
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ[name] = "1"
 
+import fake_run
 import keras
 import pytest
 import tiny
@@ -38,3 +39,10 @@ def chain(tmp_path_factory, cache, faces):
 def slim_vgg(monkeypatch):
     """Replaces VGG16 by `tiny.slim_vgg16`: the real one takes seconds per step."""
     monkeypatch.setattr(keras.applications, "VGG16", tiny.slim_vgg16)
+
+
+@pytest.fixture(scope="module")
+def slim():
+    """The slim VGG16 in the place of the real one."""
+    with fake_run.slim():
+        yield

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from cgan_tf.core import artifact, replicas
-from cgan_tf.core.config import Config
+from cgan_tf.core.config import JUDGE_BATCH_SIZE, Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import StageFolder
 from cgan_tf.data import ImageData, pipeline
@@ -19,7 +19,6 @@ from cgan_tf.training import augment, loop, optimizers, precision
 
 FOLDER = "judge"  # under evaluate/
 SEED_OFFSET = 1_000_003  # from the run's seed, which determines the regressor and its batches
-BATCH_SIZE = 128
 LEARNING_RATE = 2e-3  # AdamW's peak
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # of the training: the learning rate rises linearly
@@ -87,17 +86,17 @@ def ensure_judge(config: Config, stage: StageFolder, dataset: ImageData) -> Judg
         seed = config.seed + SEED_OFFSET
         keras.utils.set_random_seed(seed % 2**32)
         policy = precision.compute_policy(config)
-        steps = math.ceil(config.evaluate.judge_kimg * 1000 / BATCH_SIZE)
+        steps = math.ceil(config.evaluate.judge_kimg * 1000 / JUDGE_BATCH_SIZE)
         with replicas.scope():
             model = Judge(dataset.attribute_names, dataset.resolution, dtype=policy)
             trainer = JudgeTrainer(model, steps, seed)
         loop.train(
             trainer,
             lambda seen: pipeline.training_batches(
-                dataset, "train", BATCH_SIZE, seed, start=seen, labels=True
+                dataset, "train", JUDGE_BATCH_SIZE, seed, start=seen, labels=True
             ),
             config.evaluate.judge_kimg,
-            BATCH_SIZE,
+            JUDGE_BATCH_SIZE,
             stage,
             config,
             writer=tensorboard.events(config, stage),

@@ -29,13 +29,6 @@ def finished(tmp_path, cache, faces):
 
 
 @pytest.fixture(scope="module")
-def slim():
-    """The slim VGG16 in the place of the real one."""
-    with fake_run.slim():
-        yield
-
-
-@pytest.fixture(scope="module")
 def forms(slim):
     """The same model as run folder, SavedModel and TFLite."""
     return fake_run.slim_forms()

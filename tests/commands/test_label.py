@@ -29,10 +29,7 @@ from cgan_tf.networks.vgg import Regressor
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def slim():
-    with fake_run.slim():
-        yield
+pytestmark = pytest.mark.usefixtures("slim")
 
 
 @pytest.fixture(scope="module")

@@ -23,14 +23,11 @@ from cgan_tf.editing import description
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def slim():
-    with fake_run.slim():
-        yield
+pytestmark = pytest.mark.usefixtures("slim")
 
 
 @pytest.fixture(scope="module")
-def editors():
+def editors(slim):
     """The same model in its three forms."""
     forms = fake_run.slim_forms()
     return {name: cgan_tf.load_editor(forms[name]) for name in ("run", "saved_model", "float32")}

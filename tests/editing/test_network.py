@@ -26,10 +26,7 @@ def models():
     return generator, encoder
 
 
-@pytest.fixture(scope="module", autouse=True)
-def slim():
-    with fake_run.slim():
-        yield
+pytestmark = pytest.mark.usefixtures("slim")
 
 
 DIRECTIONS = {"B": np.arange(6.0), "A": np.ones(6)}

@@ -8,6 +8,7 @@ import tiny
 from keras import layers
 
 from cgan_tf.core import options
+from cgan_tf.core.config import MINIBATCH_GROUP
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.presets import PRESETS
 from cgan_tf.editing import models
@@ -414,3 +415,7 @@ def test_a_file_without_vgg16s_weights_is_reported_in_one_line(slim_vgg, tmp_pat
     )
     assert line.endswith("); give such a file, or auto, imagenet or none") and "\n" not in line
     assert tiny.same(before, tiny.values(backbone))
+
+
+def test_the_options_know_the_group_of_the_minibatch_standard_deviation():
+    assert MinibatchStd().group == MINIBATCH_GROUP

@@ -118,7 +118,7 @@ def test_the_checkpoint_has_everything_that_a_step_changes():
 def trained(tmp_path_factory):
     """Options, data set, stage folder and the judge of a training of four small steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "BATCH_SIZE", 32)
+        patch.setattr(judge, "JUDGE_BATCH_SIZE", 32)
         config = make_config(
             tmp_path_factory.mktemp("cache"), evaluate_judge_kimg=0.125, precision="float32"
         )
