@@ -39,10 +39,15 @@ DIRECTION_FAMILIES = ("learned", "hyperplane", "sefa", "pca")
 SPACES = ("z", "w", "ws")
 FORMATS = ("saved_model", "tflite", "page")
 VARIANTS = ("none", "float16", "dynamic", "weight_int8", "int8")
-RESOLUTIONS = (32, 64, 128)
+RESOLUTIONS = (32, 64, 128, 256, 512)
+# px; `auto` of VGG16's input and of the perceptual crop is at most this. The attributes of a face
+# show at this size; with each doubling, VGG16's time and memory would grow by four.
+VGG_SIDE = 128
 MINIBATCH_GROUP = 4  # images that share one minibatch standard deviation
 JUDGE_BATCH_SIZE = 128
 AUTO = "auto"
+# These have a number as default, and `auto` measures another one when the training starts.
+MEASURED = ("gan_batch_size",)
 
 
 def option(
@@ -87,8 +92,14 @@ class GanConfig:
     """Stage `gan`. Learning rates are per step; `kimg` counts the real images that D has seen."""
 
     kimg: float = option(400.0, "training length", "kimg", above=0)
-    batch_size: int = option(64, "global batch size", "images", minimum=2)
-    arch: str = option("dcgan", "generator architecture", choices=("dcgan", "stylegan"))
+    batch_size: int = option(
+        64, "global batch size; auto: the largest that pays, measured", "images", minimum=2
+    )
+    arch: str = option(
+        "dcgan",
+        "architecture of G and D; stylegan has dcgan's D, residual is for 128 px and more",
+        choices=("dcgan", "stylegan", "residual"),
+    )
     style: str = option(
         "modulated",
         "stylegan's style layer: weight modulation (StyleGAN2) or AdaIN (StyleGAN)",
@@ -119,8 +130,17 @@ class GanConfig:
         "steps",
         minimum=1,
     )
+    burn_in_kimg: float = option(
+        0.0,
+        "in which gamma falls from 10 times to its value, and both learning rates from twice "
+        "theirs, by a cosine; 0: none",
+        "kimg",
+        minimum=0,
+    )
     d_norm: str = option("none", "normalization in D", choices=("none", "batch", "spectral"))
-    g_norm: str = option("batch", "normalization in dcgan's G", choices=("batch", "pixel"))
+    g_norm: str = option(
+        "batch", "normalization in dcgan's and residual's G", choices=("batch", "pixel")
+    )
     equalized_lr: bool = option(
         False,
         "equalized learning rate (raise --gan_g_lr and --gan_d_lr); always on in stylegan's G",
@@ -148,7 +168,10 @@ class RegressorConfig:
     batch_size: int = option(32, "global batch size", "images", minimum=2)
     lr: float = option(3e-4, "AdamW peak learning rate", above=0)
     resolution: int | None = option(
-        None, "input size of VGG16; auto takes --resolution", "px", minimum=32
+        None,
+        f"input size of VGG16; auto: --resolution, at most {VGG_SIDE}",
+        "px",
+        minimum=32,
     )
     vgg_weights: str = option(
         AUTO,
@@ -168,7 +191,7 @@ class InversionConfig:
     width: int = option(32, "channels of the encoder at the finest level", minimum=4)
     space: str = option(
         AUTO,
-        "edit space: z, or stylegan's w or ws (one w per layer); auto: w of stylegan, z of dcgan",
+        "edit space: z, or stylegan's w or ws (one w per layer); auto: w of stylegan, else z",
         choices=(AUTO, *SPACES),
     )
     perceptual: str = option(
@@ -176,7 +199,7 @@ class InversionConfig:
     )
     perceptual_crop: int | None = option(
         None,
-        "size of the perceptual loss's random crop; auto: the full image",
+        f"size of the perceptual loss's random crop; auto: --resolution, at most {VGG_SIDE}",
         "px",
         minimum=16,
     )
@@ -266,6 +289,11 @@ class Config:
     """All options: the common ones, and a section for each stage."""
 
     preset: str = option("", "preset whose values replace the defaults")
+    init_from: str = option(
+        "",
+        "run folder whose networks the GAN, the regressor and the encoder start from",
+        stages=("gan", "regressor", "inversion"),
+    )
     seed: int | None = option(
         None, "random seed; generated and recorded if not given", stages=STAGES
     )
@@ -275,13 +303,28 @@ class Config:
         stages=STAGES,
         choices=(AUTO, "float32", "mixed_bfloat16"),
     )
+    jit: str = option(
+        AUTO,
+        "compile training steps with XLA; auto: on a GPU",
+        stages=STAGES,
+        choices=(AUTO, "true", "false"),
+    )
     # No stage refuses a change of the devices: the global batch stays the same.
     devices: tuple[str, ...] = option(
         (AUTO,),
         "devices that share each batch, e.g. GPU:0,GPU:1; auto takes all GPUs, else the CPU",
     )
+    gpu_memory_gib: float | None = option(
+        None, "cap of the memory that TensorFlow takes of each GPU; auto: none", "GiB", above=0
+    )
     deterministic: bool = option(
         True, "deterministic kernels: equal seeds give equal weights", stages=STAGES
+    )
+    steps_per_call: int | None = option(
+        None,
+        "training steps in one call of the graph, at most; auto: 16 on a GPU, else 1",
+        "steps",
+        minimum=1,
     )
     checkpoint_minutes: float = option(2.0, "time between checkpoints", "minutes", above=0)
     tensorboard: bool = option(False, "also write scalars and sample grids to STAGE/tensorboard")
@@ -303,7 +346,15 @@ class Config:
         "GiB",
         minimum=0,
     )
-    resolution: int = option(64, "image size: 32, 64 or 128", "px", stages=STAGES)
+    device_cache_gib: float | None = option(
+        None,
+        "training photos up to this size stay in the devices' memory; auto: 4 on a GPU, else 0",
+        "GiB",
+        minimum=0,
+    )
+    resolution: int = option(
+        64, f"image size: {', '.join(map(str, RESOLUTIONS))}", "px", stages=STAGES
+    )
     flip: bool = option(True, "random horizontal flips of the training photos", stages=_TRAINING)
     attributes: tuple[str, ...] = option(
         (),
@@ -340,7 +391,9 @@ class Option(NamedTuple):
     @property
     def auto(self) -> bool:
         """Whether the flag accepts `auto` in place of a number."""
-        return self.hint == int | None and self.default is None and self.flag != "seed"
+        numbers = (int | None, float | None)
+        unset = self.hint in numbers and self.default is None and self.flag != "seed"
+        return unset or self.flag in MEASURED
 
 
 SECTIONS: dict[str, Any] = {stage: getattr(Config(), stage) for stage in STAGES}

@@ -11,7 +11,7 @@ from typing import Any
 from cgan_tf.core import config as config_module
 from cgan_tf.core import presets, rules
 from cgan_tf.core.cli import closest
-from cgan_tf.core.config import AUTO, OPTIONS, USUAL_PENALTY, Config
+from cgan_tf.core.config import AUTO, MEASURED, OPTIONS, USUAL_PENALTY, VGG_SIDE, Config
 from cgan_tf.core.errors import UserError
 
 LAZY_INTERVAL = 16  # D steps between R1 and R2 penalties (Karras et al. 2020)
@@ -40,13 +40,14 @@ def parse(flag: str, text: str) -> Any:
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
         if hint in (int, int | None):
             return int(text)
-        if hint is float:
+        if hint in (float, float | None):
             value = float(text)
             if not math.isfinite(value):
                 raise ValueError
             return value
     except (ValueError, KeyError):
-        kind = {bool: "true or false", float: "a number"}.get(hint, "a whole number")
+        numbers = {float: "a number", float | None: "a number"}
+        kind = ({bool: "true or false"} | numbers).get(hint, "a whole number")
         auto = " or auto" if option.auto else ""
         raise UserError(f"--{flag}={text}: give {kind}{auto}") from None
     if typing.get_origin(hint) is tuple:
@@ -82,6 +83,8 @@ def make(
             f"--preset={preset}: unknown preset{closest(preset, presets.PRESETS)}; "
             f"one of {', '.join(presets.PRESETS)}"
         )
+    # What is measured later begins with the value that it has without `auto`.
+    given = {flag: v for flag, v in given.items() if v is not None or flag not in MEASURED}
     if stored is None:
         values = {"preset": preset or ""} | presets.PRESETS.get(preset or "", {}) | dict(given)
         config = config_module.replace(Config(), **values)
@@ -118,6 +121,7 @@ def resolve(config: Config) -> Config:
     space = inversion.space
     if space == AUTO:
         space = "w" if gan.arch == "stylegan" else "z"
+    vgg_side = min(config.resolution, VGG_SIDE)
     cache = config.cache_dir
     if cache is None:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
@@ -128,12 +132,12 @@ def resolve(config: Config) -> Config:
         cache_dir=cache,
         gan=dataclasses.replace(gan, penalty=penalty, penalty_interval=interval),
         regressor=dataclasses.replace(
-            config.regressor, resolution=config.regressor.resolution or config.resolution
+            config.regressor, resolution=config.regressor.resolution or vgg_side
         ),
         inversion=dataclasses.replace(
             inversion,
             space=space,
-            perceptual_crop=inversion.perceptual_crop or config.resolution,
+            perceptual_crop=inversion.perceptual_crop or vgg_side,
         ),
     )
     rules.check(resolved)

@@ -36,6 +36,10 @@ def _stylegan(c: Config) -> bool:
     return c.gan.arch == "stylegan"
 
 
+def _residual(c: Config) -> bool:
+    return c.gan.arch == "residual"
+
+
 # (condition, message): the message of the first condition that holds is the error. It is formatted
 # with all options by flag.
 RULES: tuple[tuple[Condition, str], ...] = (
@@ -79,6 +83,21 @@ RULES: tuple[tuple[Condition, str], ...] = (
         lambda c: not _stylegan(c) and c.inversion.space not in ("auto", "z"),
         "--inversion_space={inversion_space}: only --gan_arch=stylegan has w; use "
         "--inversion_space=z, or train another generator",
+    ),
+    (
+        lambda c: _residual(c) and c.gan.d_norm != "none",
+        "--gan_d_norm={gan_d_norm} with --gan_arch=residual: its D has no normalization; use "
+        "--gan_d_norm=none or --gan_arch=dcgan",
+    ),
+    (
+        lambda c: _residual(c) and c.gan.equalized_lr,
+        "--gan_equalized_lr=true with --gan_arch=residual: its layers do not have it; use "
+        "--gan_equalized_lr=false or another --gan_arch",
+    ),
+    (
+        lambda c: _residual(c) and c.gan.progressive,
+        "--gan_progressive=true with --gan_arch=residual: its levels are not trained one by one; "
+        "use --gan_progressive=false or another --gan_arch",
     ),
     # Objective, penalty, normalization and augmentation.
     (
@@ -131,6 +150,20 @@ RULES: tuple[tuple[Condition, str], ...] = (
         lambda c: c.gan.objective == "wgan" and c.gan.d_norm == "spectral",
         "--gan_d_norm=spectral with --gan_objective=wgan: weight clipping bounds D already; use "
         "--gan_d_norm=none or batch",
+    ),
+    (
+        lambda c: c.init_from and c.gan.progressive,
+        "--gan_progressive=true with --init_from={init_from}: its networks have grown already; use "
+        "--gan_progressive=false",
+    ),
+    (
+        lambda c: c.gan.burn_in_kimg > c.gan.kimg,
+        "--gan_burn_in_kimg={gan_burn_in_kimg}: must be at most --gan_kimg={gan_kimg}",
+    ),
+    (
+        lambda c: c.gan.burn_in_kimg and c.gan.progressive,
+        "--gan_burn_in_kimg={gan_burn_in_kimg} with --gan_progressive=true: the optimizers of each "
+        "level start from scratch; use one of them",
     ),
     # Sizes.
     (
@@ -264,6 +297,10 @@ def check_replicas(config: Config, replicas: int) -> None:
     """Raises a UserError if the replicas cannot share every batch evenly."""
     if replicas == 1:
         return
+    if config.jit == "true":
+        raise UserError(
+            f"--jit=true: XLA cannot communicate between {replicas} replicas; use --jit=false"
+        )
     for flag in BATCH_SIZES:
         grouped = config.gan.minibatch_std and flag in GROUPED_BATCHES
         unit = replicas * (MINIBATCH_GROUP if grouped else 1)

@@ -1,10 +1,11 @@
-"""Builds the generator that the options describe, and loads what a run's stages have finished."""
+"""Builds the GAN that the options describe, and loads what a run's stages have finished."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from cgan_tf.core import artifact
@@ -12,11 +13,14 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder, StageFolder
-from cgan_tf.networks.dcgan import Generator
+from cgan_tf.networks.dcgan import Discriminator, Generator
 from cgan_tf.networks.generators import AnyGenerator
+from cgan_tf.networks.residual import ResidualDiscriminator, ResidualGenerator
 from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor, build_backbone, load_imagenet, widened
 from cgan_tf.training import precision
+
+GENERATORS = (Generator, StyleGenerator, ResidualGenerator)
 
 
 def finished_stage(run: RunFolder, name: str) -> StageFolder:
@@ -43,6 +47,10 @@ def build_generator(
         return StyleGenerator(
             config.resolution, gan.z_dim, gan.width, gan.style, dtype=dtype, name=name
         )
+    if gan.arch == "residual":
+        return ResidualGenerator(
+            config.resolution, gan.z_dim, gan.width, gan.prior, gan.g_norm, dtype=dtype, name=name
+        )
     return Generator(
         config.resolution,
         gan.z_dim,
@@ -52,6 +60,16 @@ def build_generator(
         gan.equalized_lr,
         dtype=dtype,
         name=name,
+    )
+
+
+def build_discriminator(config: Config, dtype: str = "float32") -> keras.Model:
+    """The discriminator that the options describe, with fresh weights."""
+    gan = config.gan
+    if gan.arch == "residual":
+        return ResidualDiscriminator(config.resolution, gan.width, gan.minibatch_std, dtype=dtype)
+    return Discriminator(
+        config.resolution, gan.width, gan.d_norm, gan.minibatch_std, gan.equalized_lr, dtype=dtype
     )
 
 
@@ -66,9 +84,18 @@ def load_generator(folder: Path, space: str = "z", dtype: str = "float32") -> An
     Raises:
         UserError: the artifact is missing, damaged, or of another class.
     """
-    generator = artifact.load_model((Generator, StyleGenerator), folder, dtype)
+    generator = artifact.load_model(GENERATORS, folder, dtype)
     generator.space = space
     return generator
+
+
+def load_discriminator(folder: Path, dtype: str = "float32") -> keras.Model:
+    """The discriminator of an artifact.
+
+    Raises:
+        UserError: the artifact is missing, damaged, or of another class.
+    """
+    return artifact.load_model((Discriminator, ResidualDiscriminator), folder, dtype)
 
 
 def check_perceptual(config: Config) -> None:

@@ -2,7 +2,7 @@
 
 The side of the feature maps doubles (generator) or halves (discriminator) per level between 4 px
 and the image. The number of channels is `width` at half the resolution and doubles as the side
-halves.
+halves, up to `MOST_CHANNELS`.
 """
 
 import math
@@ -12,16 +12,19 @@ import tensorflow as tf
 from keras import layers
 
 from cgan_tf.networks import convolution, equalized
+from cgan_tf.networks.generators import ZGenerator
 from cgan_tf.networks.normalization import BatchNormalization
 
 LOWEST = 4  # px, side of the coarsest feature map
 SLOPE = 0.2  # of the leaky ReLUs
+MOST_CHANNELS = 512  # of a level; without a limit, each doubling of the side quadruples the weights
 
 
 def level_widths(resolution: int, width: int) -> list[int]:
     """Channels of the feature maps at 4 px, 8 px, ... resolution / 2, coarsest first."""
     levels = int(math.log2(resolution // LOWEST))
-    return [width * 2 ** (levels - 1 - level) for level in range(levels)]
+    most = max(width, MOST_CHANNELS)
+    return [min(width * 2 ** (levels - 1 - level), most) for level in range(levels)]
 
 
 class LayerFactory:
@@ -53,7 +56,7 @@ def generator_layers(equalized_lr: bool, dtype: str) -> LayerFactory:
     return LayerFactory(equalized_lr, keras.initializers.RandomNormal(stddev=0.02), dtype)
 
 
-class Generator(keras.Model):
+class Generator(ZGenerator):
     """Latent to image: a dense layer to 4 px, then transposed convolutions with normalization.
 
     Args:
@@ -107,43 +110,11 @@ class Generator(keras.Model):
 
         self.maps = maps
         self.resolution = resolution
-        self.space = "z"
         self.z_dim = z_dim
         self.width = width
         self.prior = prior
         self.norm = norm
         self.equalized_lr = equalized_lr
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        """Shape of one latent of the space, z."""
-        return (self.z_dim,)
-
-    def sample_prior(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
-        """z float32 `[count, z_dim]` from the prior."""
-        if self.prior == "uniform":
-            return keras.random.uniform((count, self.z_dim), -1.0, 1.0, seed=seed)
-        return keras.random.normal((count, self.z_dim), seed=seed)
-
-    def sample_latent(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
-        """The same as `sample_prior`: the space is z."""
-        return self.sample_prior(count, seed)
-
-    def to_space(self, z: tf.Tensor) -> tf.Tensor:
-        """z itself: the space is z."""
-        return z
-
-    def from_prior(self, z: tf.Tensor) -> tf.Tensor:
-        """Images float32 `[N, R, R, 3]` of z `[N, z_dim]`."""
-        return self(z, training=False)
-
-    def sample_inputs(self, count: int, seed: keras.random.SeedGenerator) -> tf.Tensor:
-        """Random inputs of `training_images`: z `[count, z_dim]`."""
-        return self.sample_prior(count, seed)
-
-    def training_images(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Images float32 `[N, R, R, 3]` of `sample_inputs`; batch norm uses the batch's moments."""
-        return self(inputs, training=True)
 
     def get_config(self) -> dict:
         return {

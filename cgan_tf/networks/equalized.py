@@ -11,6 +11,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from cgan_tf.networks import convolution
+
 HE = math.sqrt(2.0)  # gain of a layer that a ReLU follows (He et al. 2015)
 
 
@@ -108,10 +110,9 @@ class Conv2DTranspose(Conv2D):
 class UpsampledConv2D(Conv2DTranspose):
     """Nearest-neighbour upsampling by two, then a 3 px convolution: `[N, 2H, 2W, filters]`.
 
-    Computed as one transposed convolution of 4 px, whose kernel is the sum of four shifted copies
-    of the 3 px kernel. A free 4 px kernel leaves a checkerboard pattern of its random initial
-    weights in the maps, which an equalized learning rate is slow to remove (Odena et al. 2016,
-    Deconvolution and Checkerboard Artifacts).
+    Computed as one transposed convolution, see `convolution.upsampling_kernel`. A free 4 px kernel
+    leaves a checkerboard pattern of its random initial weights in the maps, which an equalized
+    learning rate is slow to remove (Odena et al. 2016, Deconvolution and Checkerboard Artifacts).
     """
 
     def __init__(self, filters: int, **kwargs) -> None:
@@ -122,11 +123,7 @@ class UpsampledConv2D(Conv2DTranspose):
         self._add_weights((3, 3, self.filters, channels), 9 * channels)
 
     def scaled_kernel(self) -> tf.Tensor:
-        kernel = super().scaled_kernel()
-        rows = tf.pad(kernel, [[0, 1], [0, 0], [0, 0], [0, 0]])
-        rows += tf.pad(kernel, [[1, 0], [0, 0], [0, 0], [0, 0]])
-        columns = tf.pad(rows, [[0, 0], [0, 1], [0, 0], [0, 0]])
-        return columns + tf.pad(rows, [[0, 0], [1, 0], [0, 0], [0, 0]])
+        return convolution.upsampling_kernel(super().scaled_kernel())
 
 
 class PixelNorm(layers.Layer):

@@ -1,4 +1,4 @@
-"""The interface that all generators share, whatever `--gan_arch`."""
+"""What generators share: the interface of all, and the sampling of those whose space is z."""
 
 from typing import Any, Protocol
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 class AnyGenerator(Protocol):
-    """A Keras model from a latent to an image: `dcgan.Generator` or `stylegan.StyleGenerator`.
+    """A Keras model from a latent to an image, whatever `--gan_arch`.
 
     Attributes:
         resolution: side of the images in px.
@@ -47,3 +47,48 @@ class AnyGenerator(Protocol):
 
     def training_images(self, inputs: Any) -> tf.Tensor:
         """Images for a training step, float32 `[N, resolution, resolution, 3]`."""
+
+
+class ZGenerator(keras.Model):
+    """Base class of the generators whose only latent space is z.
+
+    Attributes:
+        space: "z".
+        z_dim: size of z.
+        prior: distribution of z, "normal" N(0, I) or "uniform" U(-1, 1).
+    """
+
+    space = "z"
+    z_dim: int
+    prior: str
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of one latent of the space, z."""
+        return (self.z_dim,)
+
+    def sample_prior(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
+        """z float32 `[count, z_dim]` from the prior."""
+        if self.prior == "uniform":
+            return keras.random.uniform((count, self.z_dim), -1.0, 1.0, seed=seed)
+        return keras.random.normal((count, self.z_dim), seed=seed)
+
+    def sample_latent(self, count: int, seed: keras.random.SeedGenerator | int) -> tf.Tensor:
+        """The same as `sample_prior`: the space is z."""
+        return self.sample_prior(count, seed)
+
+    def to_space(self, z: tf.Tensor) -> tf.Tensor:
+        """z itself: the space is z."""
+        return z
+
+    def from_prior(self, z: tf.Tensor) -> tf.Tensor:
+        """Images float32 `[N, R, R, 3]` of z `[N, z_dim]`."""
+        return self(z, training=False)
+
+    def sample_inputs(self, count: int, seed: keras.random.SeedGenerator) -> tf.Tensor:
+        """Random inputs of `training_images`: z `[count, z_dim]`."""
+        return self.sample_prior(count, seed)
+
+    def training_images(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Images float32 `[N, R, R, 3]` of `sample_inputs`; batch norm uses the batch's moments."""
+        return self(inputs, training=True)

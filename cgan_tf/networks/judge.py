@@ -18,6 +18,7 @@ WIDTHS = (48, 96, 192)  # channels at 16, 8 and 4 px
 BLOCKS = (2, 1, 1)  # residual blocks at each side; the first one halves the side
 STEM_WIDTH = 24
 STEM_SIDE = 32  # px after the first convolution, whatever the resolution
+LARGEST = 128  # px; larger images are averaged down, since the stem's kernel grows with its stride
 FEATURES = WIDTHS[-1]
 
 
@@ -27,7 +28,8 @@ class Judge(keras.Model):
     Args:
         attribute_names: all attributes of the data set, in order.
         resolution: side of the images in px; from 64 px on, the stride of the first convolution
-            grows with it, so that the cost stays almost the same.
+            grows with it, so that the cost stays almost the same. Above `LARGEST` the images are
+            averaged down to it: finer detail has no influence on any figure.
         dtype: dtype policy of the computation; the outputs are always float32.
 
     Call arguments:
@@ -44,9 +46,13 @@ class Judge(keras.Model):
         dtype: str = "float32",
         name: str = "judge",
     ) -> None:
-        stride = max(1, resolution // STEM_SIDE)
+        side = min(resolution, LARGEST)
+        stride = max(1, side // STEM_SIDE)
         images = keras.Input((resolution, resolution, 3), name="images")
-        x = _convolution(images, STEM_WIDTH, 2 * stride + 1, stride, dtype)
+        x = images
+        if resolution > side:
+            x = layers.AveragePooling2D(resolution // side, dtype=dtype)(x)
+        x = _convolution(x, STEM_WIDTH, 2 * stride + 1, stride, dtype)
         for width, blocks in zip(WIDTHS, BLOCKS, strict=True):
             for block in range(blocks):
                 x = _residual(x, width, 2 if block == 0 else 1, dtype)

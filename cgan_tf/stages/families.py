@@ -76,8 +76,8 @@ def at_step(vectors: np.ndarray, latents: np.ndarray) -> np.ndarray:
 def sefa(generator: AnyGenerator) -> np.ndarray:
     """SeFa (Shen & Zhou 2021, equation 4): the directions that the first weights amplify most.
 
-    The eigenvectors of A^T A by decreasing eigenvalue. A is the first dense layer of a DCGAN, or
-    the stacked affine layers of a StyleGAN's styles. In the space ws all layers move equally.
+    The eigenvectors of A^T A by decreasing eigenvalue. A is the first dense layer, or the stacked
+    affine layers of a StyleGAN's styles. In the space ws all layers move equally.
 
     Returns:
         unit vectors, float32 `[z_dim, *latent_shape]`.

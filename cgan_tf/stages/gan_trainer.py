@@ -10,13 +10,16 @@ from cgan_tf.core import config as config_module
 from cgan_tf.core import replicas
 from cgan_tf.core.config import Config
 from cgan_tf.editing import models
-from cgan_tf.networks.dcgan import Discriminator
 from cgan_tf.training import augment, loop, losses, optimizers
 
 CLIP_VALUE = 0.01  # WGAN's weight clipping (Arjovsky et al. 2017, algorithm 1)
 GP_WEIGHT = 10.0  # lambda of WGAN-GP (Gulrajani et al. 2017)
 ADA_TARGET = 0.6  # target of the mean sign of D on reals (Karras et al. 2020a, section 3.1)
 ADA_KIMG = 100.0  # in which ADA's probability can rise from 0 to 1; the paper: 500 of 25,000
+# Initial factors of --gan_burn_in_kimg. R3GAN (Huang et al. 2024) begins with ten times gamma too,
+# and with four times learning rates that are a sixth of our defaults at the end.
+BURN_IN_GAMMA = 10.0
+BURN_IN_RATES = 2.0
 EMA_RAMPUP = 0.05  # the half-life is at most this share of the images seen, as in StyleGAN2-ADA
 
 
@@ -44,10 +47,14 @@ class GAN(loop.Trainer):
             interval = config.gan.penalty_interval
             self.period = interval // math.gcd(interval, config.gan.d_steps)
         self._add_networks(policy)
-        for mean, value in self._average_pairs():
-            mean.assign(value)
-        self.g_optimizer = optimizers.Adam(config.gan.g_lr, *config.gan.betas)
-        self.d_optimizer = optimizers.Adam(config.gan.d_lr, *config.gan.betas)
+        self.reset_average()
+        d_steps = math.ceil(1000 * config.gan.burn_in_kimg / config.gan.batch_size)
+        g_steps = math.ceil(d_steps / config.gan.d_steps)
+        g_rate = optimizers.burn_in(config.gan.g_lr, BURN_IN_RATES, g_steps)
+        d_rate = optimizers.burn_in(config.gan.d_lr, BURN_IN_RATES, d_steps)
+        self.gamma = optimizers.burn_in(config.gan.gamma, BURN_IN_GAMMA, g_steps)
+        self.g_optimizer = optimizers.Adam(g_rate, *config.gan.betas)
+        self.d_optimizer = optimizers.Adam(d_rate, *config.gan.betas)
         g_variables, d_variables = self._all_variables()
         self.g_optimizer.build(g_variables)
         self.d_optimizer.build(d_variables)
@@ -64,14 +71,7 @@ class GAN(loop.Trainer):
     def _add_networks(self, policy: str) -> None:
         config = self.config
         self.generator = models.build_generator(config, policy)
-        self.discriminator = Discriminator(
-            config.resolution,
-            config.gan.width,
-            config.gan.d_norm,
-            config.gan.minibatch_std,
-            config.gan.equalized_lr,
-            dtype=policy,
-        )
+        self.discriminator = models.build_discriminator(config, policy)
         self.average = models.build_generator(config, name="average")  # float32, for later stages
 
     def checkpoint_parts(self) -> dict:
@@ -88,6 +88,15 @@ class GAN(loop.Trainer):
     def samples(self, z: tf.Tensor) -> tf.Tensor:
         """Images of the averaged generator, float32 `[N, side, side, 3]`, from z `[N, z_dim]`."""
         return self.average.from_prior(z)
+
+    def reset_average(self) -> None:
+        """The average starts as G."""
+        for mean, value in self._average_pairs():
+            mean.assign(value)
+
+    def weights_at(self, side: int) -> tuple[list, list]:
+        """The weights of G and of D for images of a side, each in its network's order."""
+        return self.generator.weights, self.discriminator.weights
 
     # Progressive growing overrides these: its networks have fewer levels at first.
 
@@ -283,15 +292,16 @@ class GAN(loop.Trainer):
         gan = self.config.gan
         variables = [variable.value for variable in self.d_variables]
 
+        gamma = self.gamma(self.g_optimizer.iterations) if callable(self.gamma) else self.gamma
         values, loss = [], 0.0
         with tf.GradientTape() as tape:
             for name in self.penalties:
                 if name == "r1":
                     value = losses.gradient_square_penalty(self._logits, reals)
-                    loss += 0.5 * gan.gamma * value
+                    loss += 0.5 * gamma * value
                 elif name == "r2":
                     value = losses.gradient_square_penalty(self._logits, fakes)
-                    loss += 0.5 * gan.gamma * value
+                    loss += 0.5 * gamma * value
                 else:
                     alpha = keras.random.uniform(
                         (gan.batch_size, 1, 1, 1), 0.0, 1.0, seed=self.seed_generator

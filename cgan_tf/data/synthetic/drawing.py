@@ -13,11 +13,11 @@ from cgan_tf.data.synthetic.features import draw_brows, draw_eyes, draw_head, dr
 from cgan_tf.data.synthetic.hair import draw_back_hair, draw_front_hair
 from cgan_tf.data.synthetic.scene import Scene
 
-MIN_RESOLUTION, MAX_RESOLUTION = 16, 256
+MIN_RESOLUTION, MAX_RESOLUTION = 16, 512
 
 
 def render(face: Face, resolution: int) -> np.ndarray:
-    """The image of a face: uint8 [R, R, 3], R = `resolution` in 16..256.
+    """The image of a face: uint8 [R, R, 3], R = `resolution` in 16..512.
 
     Raises:
         UserError: resolution out of range.
