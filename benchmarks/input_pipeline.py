@@ -42,14 +42,15 @@ def make_step(config: Config):
     import tensorflow as tf
 
     from cgan_tf.stages.gan_trainer import GAN
-    from cgan_tf.training import loop, precision
+    from cgan_tf.training import feed, loop, precision
 
     precision.seed_everything(config)
     trainer = GAN(config, precision.compute_policy(config))
     shape = (config.gan.batch_size, config.resolution, config.resolution, 3)
     reals = tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0)
-    train_step, numbers = loop.CompiledSteps(trainer), itertools.count()
-    return lambda: [float(value) for value in train_step(next(numbers), reals).values()]
+    train_step = loop.CompiledSteps(trainer, feed.SameBatch(reals))
+    numbers = itertools.count()
+    return lambda: [float(value) for value in train_step(next(numbers))[1].values()]
 
 
 def open_sources(base: Config, parent: Path) -> dict:

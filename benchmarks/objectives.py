@@ -85,9 +85,7 @@ def train(
     try:
         loop.train(
             trainer,
-            lambda seen: pipeline.training_batches(
-                dataset, "train", reals, config.seed, start=seen, flip=config.flip
-            ),
+            pipeline.training_feed(dataset, config, reals),
             config.gan.kimg,
             reals,
             folder.stage("gan"),

@@ -121,15 +121,7 @@ def train(
         stage.checkpoints.mkdir(parents=True)
         loop.train(
             trainer,
-            lambda seen: pipeline.training_batches(
-                dataset,
-                "train",
-                batch_size,
-                config.seed,
-                start=seen,
-                flip=config.flip,
-                passes=config.gan.d_steps,
-            ),
+            pipeline.training_feed(dataset, config, batch_size, passes=config.gan.d_steps),
             config.gan.kimg,
             batch_size,
             stage,

@@ -76,11 +76,12 @@ def measure_size(folder: Path, cache: Path, batches: int, steps: int) -> dict[st
     with_data = peak_mib()
     precision.seed_everything(config)
     trainer = GAN(config, precision.compute_policy(config))
-    train_step = loop.CompiledSteps(trainer)
+    batches = pipeline.training_feed(dataset, config, config.gan.batch_size)(0)
+    train_step = loop.CompiledSteps(trainer, batches)
     for number in range(steps + WARM_UP):
         if number == WARM_UP:
             start = time.perf_counter()
-        for value in train_step(number, next(endless)).values():
+        for value in train_step(number)[1].values():
             float(value)
     trained = time.perf_counter() - start
     return {
@@ -109,7 +110,7 @@ def measure_replicas(count: int, steps: int) -> float:
 
     from cgan_tf.core import replicas
     from cgan_tf.stages.gan_trainer import GAN
-    from cgan_tf.training import loop, precision
+    from cgan_tf.training import feed, loop, precision
 
     config = make_config()
     precision.seed_everything(config)
@@ -122,11 +123,11 @@ def measure_replicas(count: int, steps: int) -> float:
             shape, (context.replica_id_in_sync_group, 0), -1.0, 1.0
         )
     )
-    train_step = loop.CompiledSteps(trainer)
+    train_step = loop.CompiledSteps(trainer, feed.SameBatch(reals))
     for number in range(steps + WARM_UP):
         if number == WARM_UP:
             begun = time.perf_counter()
-        for value in train_step(number, reals).values():
+        for value in train_step(number)[1].values():
             float(value)
     return steps * config.gan.batch_size / (time.perf_counter() - begun)
 

@@ -110,12 +110,12 @@ def make(maker: str, width: int, keywords: dict[str, Any]) -> tuple[Callable, di
 def own(width: int, policy: str, penalty: str = "none") -> tuple[Callable, dict]:
     """`GAN.train_step` as `loop.train` runs it: every loss is read after each step."""
     trainer, reals = _trainer(width, policy, penalty)
-    from cgan_tf.training import loop
+    from cgan_tf.training import feed, loop
 
-    train_step, numbers = loop.CompiledSteps(trainer), itertools.count()
+    train_step, numbers = loop.CompiledSteps(trainer, feed.SameBatch(reals)), itertools.count()
 
     def step() -> list[float]:
-        return [float(value) for value in train_step(next(numbers), reals).values()]
+        return [float(value) for value in train_step(next(numbers))[1].values()]
 
     facts = {"weights": _weights(trainer)}
     if policy == "float32":

@@ -48,6 +48,11 @@ def is_chief() -> bool:
     return strategy().extended.should_checkpoint
 
 
+def on_gpu() -> bool:
+    """Whether this process computes on GPUs."""
+    return bool(tf.config.get_visible_devices("GPU"))
+
+
 def shares() -> tuple[int, range]:
     """The number of all replicas, and the range of those that this process runs."""
     total = strategy().num_replicas_in_sync

@@ -1,21 +1,30 @@
 """Batches of images: endless and shuffled for training, in order for evaluation.
 
 Training batches are stateless: batch s is a pure function of (seed, s), so a resumed run continues
-with exactly the batches of an uninterrupted one.
+with exactly the batches of an uninterrupted one. They are read on the host (`training_batches`), or
+gathered on the device from photos that are kept there (`ResidentFeed`); both give the same bits.
 """
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from cgan_tf.core import replicas
+from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
 from cgan_tf.data.dataset import ImageData
+from cgan_tf.training import feed
 
 # The two random streams of an epoch.
 _ORDER, _FLIP = 0, 1
+GPU_CACHE_GIB = 4.0  # of a GPU's memory, for training photos: 350,000 of 64 px
+_BLOCK = 1000  # photos that are copied to the device's memory at a time
+# The value of each level. A device that computed it would round it in its own way.
+_LEVELS = images.to_float(np.arange(256, dtype=np.uint8))
 
 
 class EpochPlan:
@@ -91,11 +100,8 @@ def training_batches(
     Raises:
         UserError: `labels`, but the data has none.
     """
-    if labels and not data.attribute_names:
-        raise UserError(
-            f"--data={data.name}: the images have no labels, and this stage needs them; "
-            "add labels.csv to --data_dir"
-        )
+    if labels:
+        _require_labels(data)
     plan = EpochPlan(data.splits[split], seed)
     total, own = replicas.shares()
     rows = batch_size // passes // total  # per pass and replica
@@ -128,6 +134,141 @@ def training_batches(
     numbers = tf.data.Dataset.range(np.iinfo(np.int64).max)
     # Not parallel: the plan has state. A batch of 64 takes 5 ms, far less than a training step.
     return numbers.map(element).prefetch(4)
+
+
+def _require_labels(data: ImageData) -> None:
+    if not data.attribute_names:
+        raise UserError(
+            f"--data={data.name}: the images have no labels, and this stage needs them; "
+            "add labels.csv to --data_dir"
+        )
+
+
+class ResidentFeed:
+    """`training_batches` from photos in the memory of each device.
+
+    A call of the training gets indices and flips alone; the graph gathers, mirrors and scales.
+
+    Args:
+        photos: the split's photos on each replica, see `keep_on_devices`.
+        data: the images.
+        split: train, validation or test.
+        batch_size: see `training_batches`, as the arguments that follow.
+        seed: of the order and the flips.
+        start: number of images before the first batch.
+        flip: mirror half of the images.
+        labels: batches are (images, labels).
+        passes: number of smaller batches in a batch.
+    """
+
+    def __init__(
+        self,
+        photos: Any,
+        data: ImageData,
+        split: str,
+        batch_size: int,
+        seed: int,
+        start: int = 0,
+        flip: bool = True,
+        labels: bool = False,
+        passes: int = 1,
+    ) -> None:
+        if labels:
+            _require_labels(data)
+        rows = data.splits[split]
+        self._plan = EpochPlan(np.arange(len(rows)), seed)
+        self._next, self._batch_size = start, batch_size
+        total = replicas.shares()[0]
+        self._shape = (passes, total, batch_size // passes // total)
+        self._side, self._photos, self._flip = data.resolution, photos, flip
+        self._labels = tf.constant(data.labels[rows]) if labels else None
+
+    def take(self, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Indices and flips of the next batches, `[count, passes, replicas, rows]`."""
+        chosen, mirrored = self._plan(self._next, count * self._batch_size)
+        self._next += count * self._batch_size
+        shape = (count, *self._shape)
+        return tf.constant(chosen.reshape(shape)), tf.constant(mirrored.reshape(shape))
+
+    def element(self, taken: tuple, index: tf.Tensor) -> tuple:
+        """The photos of each replica, and the batch's indices and flips."""
+        chosen, mirrored = taken
+        return self._photos, chosen[index], mirrored[index]
+
+    def decode(self, element: tuple) -> Any:
+        """This replica's images, float32 `[passes * rows, R, R, 3]`, or (images, labels)."""
+        packed, chosen, mirrored = element
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        rows = tf.reshape(tf.gather(chosen, replica, axis=1), (-1,))
+        flips = tf.reshape(tf.gather(mirrored, replica, axis=1), (-1, 1, 1, 1))
+        pixels = tf.bitcast(tf.gather(packed, rows), tf.uint8)
+        count = self._shape[0] * self._shape[2]
+        pixels = tf.reshape(pixels, (count, self._side, self._side, 3))
+        photos = tf.gather(_LEVELS, tf.cast(pixels, tf.int32))
+        if self._flip:
+            photos = tf.where(flips, tf.reverse(photos, [2]), photos)
+        if self._labels is None:
+            return photos
+        return photos, tf.gather(self._labels, rows)
+
+
+def keep_on_devices(data: ImageData, split: str) -> Any:
+    """The photos of a split on each replica's device: int64 `[N, R * R * 3 / 8]`.
+
+    Each int64 is eight bytes of pixels: TensorFlow gathers uint8 on the CPU only.
+    """
+
+    strategy, total = replicas.strategy(), replicas.shares()[0]
+    places = strategy.extended.worker_devices if total > 1 else (None,)  # None: the default device
+
+    def copy(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+        indices, blocks = data.splits[split], []
+        with tf.device(places[context.replica_id_in_sync_group % len(places)]):
+            for start in range(0, len(indices), _BLOCK):
+                pixels = data.read(indices[start : start + _BLOCK])
+                blocks.append(tf.constant(pixels.reshape(len(pixels), -1).view(np.int64)))
+            return tf.concat(blocks, axis=0)
+
+    return strategy.experimental_distribute_values_from_function(copy)
+
+
+def training_feed(
+    data: ImageData,
+    config: Config,
+    batch_size: int,
+    *,
+    seed: int | None = None,
+    say: Callable[[str], None] = print,
+    **options: Any,
+) -> Callable[[int], feed.Feed]:
+    """For `loop.train`: (images seen so far) to the training batches that follow.
+
+    Photos that fit into `config.device_cache_gib` are kept in the devices' memory.
+
+    Args:
+        data: the images; their train split is used.
+        config: gives the seed, `flip` and `device_cache_gib`.
+        batch_size: global batch size.
+        seed: of the order and the flips; by default the run's.
+        say: receives a note if the photos do not fit.
+        options: `flip`, `labels` and `passes` of `training_batches`.
+    """
+    options = {"flip": config.flip, "seed": config.seed if seed is None else seed} | options
+    size = len(data.splits["train"]) * 3 * data.resolution**2 / 2**30
+    budget = config.device_cache_gib
+    if budget is None:
+        budget = GPU_CACHE_GIB if replicas.on_gpu() else 0.0
+    if size <= budget:
+        photos = functools.cache(lambda: keep_on_devices(data, "train"))
+        return lambda seen: ResidentFeed(photos(), data, "train", batch_size, start=seen, **options)
+    if budget and replicas.is_chief():
+        say(
+            f"note: the training photos ({size:.2f} GiB) are more than --device_cache_gib "
+            f"({budget:.2f}); they are read by the host"
+        )
+    return lambda seen: feed.DatasetFeed(
+        lambda: training_batches(data, "train", batch_size, start=seen, **options)
+    )
 
 
 def sequential_batches(

@@ -23,10 +23,9 @@ from cgan_tf.core.files import sync_folder, write_json
 from cgan_tf.core.run_folder import RunFolder, StageFolder
 from cgan_tf.data import ImageData, images, pipeline
 from cgan_tf.editing import models
-from cgan_tf.editing.models import load_perceptual
+from cgan_tf.editing.models import load_discriminator, load_perceptual
 from cgan_tf.evaluation.hyperplane import find_hyperplane, project_out
 from cgan_tf.evaluation.scores import label_samples
-from cgan_tf.networks.dcgan import Discriminator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
@@ -95,7 +94,7 @@ class DirectionsTrainer(loop.Trainer):
         attributes: Sequence[str],
         encoder: Encoder,
         generator: AnyGenerator,
-        discriminator: Discriminator,
+        discriminator: keras.Model,
         perceptual: Perceptual,
         config: Config,
     ) -> None:
@@ -211,7 +210,7 @@ def load_networks(folder: RunFolder, config: Config, regressor: Regressor | None
     return {
         "encoder": artifact.load_model(Encoder, folder.stage("inversion").model, policy),
         "generator": models.load_generator(gan.model, config.inversion.space, policy),
-        "discriminator": artifact.load_model(Discriminator, gan.path / "discriminator", policy),
+        "discriminator": load_discriminator(gan.path / "discriminator", policy),
         "perceptual": load_perceptual(config, regressor),
     }
 
@@ -298,14 +297,7 @@ def learn(
     start_directions(trainer, dataset)
     loop.train(
         trainer,
-        lambda seen: pipeline.training_batches(
-            dataset,
-            "train",
-            config.directions.batch_size,
-            config.seed,
-            start=seen,
-            flip=config.flip,
-        ),
+        pipeline.training_feed(dataset, config, config.directions.batch_size),
         config.directions.kimg,
         config.directions.batch_size,
         stage,

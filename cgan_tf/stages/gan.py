@@ -10,7 +10,7 @@ from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images, pipeline
 from cgan_tf.evaluation import metrics
 from cgan_tf.networks.stylegan import StyleGenerator
-from cgan_tf.stages import progressive, tensorboard
+from cgan_tf.stages import init_from, progressive, tensorboard
 from cgan_tf.training import loop, precision
 
 GRID = 64  # images in a sample grid, 8 x 8
@@ -60,15 +60,20 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
         dataset: D's reals are its train split.
 
     Raises:
-        UserError: the training diverges or G collapses; or see `StageFolder.begin`.
+        UserError: the training diverges or G collapses; or see `StageFolder.begin`
+            and `init_from.check`.
         Interrupted: SIGINT or SIGTERM was received; a checkpoint has been written.
     """
     stage = folder.stage("gan")
     if not stage.begin(config, dataset.digest):
         return
     precision.seed_everything(config)
+    start = init_from.begin(config, stage)
     with replicas.scope():
-        trainer = progressive.make_trainer(config, precision.compute_policy(config))
+        trainer = progressive.make_trainer(
+            config, precision.compute_policy(config), start.record.get("resolution")
+        )
+    init_from.copy_gan(trainer, start)
     z = trainer.generator.sample_prior(GRID, seed=config.seed)
 
     reals = dataset.read(dataset.splits["train"][:GRID])
@@ -93,15 +98,7 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     reals_per_step = config.gan.batch_size * config.gan.d_steps  # kimg counts D's reals
     loop.train(
         trainer,
-        lambda seen: pipeline.training_batches(
-            dataset,
-            "train",
-            reals_per_step,
-            config.seed,
-            start=seen,
-            flip=config.flip,
-            passes=config.gan.d_steps,
-        ),
+        pipeline.training_feed(dataset, config, reals_per_step, passes=config.gan.d_steps),
         config.gan.kimg,
         reals_per_step,
         stage,

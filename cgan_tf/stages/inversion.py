@@ -13,7 +13,7 @@ from cgan_tf.evaluation import metrics
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
-from cgan_tf.stages import tensorboard
+from cgan_tf.stages import init_from, tensorboard
 from cgan_tf.training import loop, optimizers, precision
 
 WARMUP = 0.05  # of the training: the learning rate rises linearly
@@ -122,6 +122,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     if not stage.begin(config, dataset.digest):
         return
     precision.seed_everything(config)
+    start = init_from.begin(config, stage)
     policy = precision.compute_policy(config)
     space = config.inversion.space
     with replicas.scope():
@@ -135,6 +136,8 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         )
         perceptual = models.load_perceptual(config, regressor)
         trainer = InversionTrainer(encoder, generator, perceptual, config)
+    init_from.copy_encoder(encoder, start)
+    # Also for a copied encoder, whose generator had another mean.
     mean = tf.reduce_mean(generator.sample_latent(MEAN_SAMPLES, seed=config.seed), axis=0)
     encoder.add_mean.mean.assign(mean)
     shown = dataset.read(dataset.splits["validation"][:SHOWN])
@@ -148,14 +151,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
 
     loop.train(
         trainer,
-        lambda seen: pipeline.training_batches(
-            dataset,
-            "train",
-            config.inversion.batch_size,
-            config.seed,
-            start=seen,
-            flip=config.flip,
-        ),
+        pipeline.training_feed(dataset, config, config.inversion.batch_size),
         config.inversion.kimg,
         config.inversion.batch_size,
         stage,

@@ -92,8 +92,8 @@ def ensure_judge(config: Config, stage: StageFolder, dataset: ImageData) -> Judg
             trainer = JudgeTrainer(model, steps, seed)
         loop.train(
             trainer,
-            lambda seen: pipeline.training_batches(
-                dataset, "train", JUDGE_BATCH_SIZE, seed, start=seen, labels=True
+            pipeline.training_feed(
+                dataset, config, JUDGE_BATCH_SIZE, seed=seed, flip=True, labels=True
             ),
             config.evaluate.judge_kimg,
             JUDGE_BATCH_SIZE,

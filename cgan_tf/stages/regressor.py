@@ -10,7 +10,7 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, pipeline
 from cgan_tf.networks import vgg
-from cgan_tf.stages import tensorboard
+from cgan_tf.stages import init_from, tensorboard
 from cgan_tf.training import augment, loop, optimizers, precision
 
 WARMUP = 0.05  # of the training: the learning rate rises linearly
@@ -84,7 +84,11 @@ class RegressorTrainer(loop.Trainer):
 
 
 def build(
-    config: Config, dataset: ImageData, policy: str, began_with: str | None = None
+    config: Config,
+    dataset: ImageData,
+    policy: str,
+    began_with: str | None = None,
+    input_scale: float | None = None,
 ) -> tuple[vgg.Regressor, str]:
     """A regressor with the initial weights of --regressor_vgg_weights.
 
@@ -95,6 +99,8 @@ def build(
         began_with: the note of the first start of a training that will be resumed. The checkpoint
             gives the weights; the download may have become available or unavailable since, but the
             model must be built as before.
+        input_scale: that of another regressor whose weights replace the initial ones; None for
+            those of --regressor_vgg_weights.
 
     Returns:
         The model, and a note on substituted weights (empty if there are none).
@@ -103,7 +109,8 @@ def build(
     # A constant column would lead to infinite logits.
     rate = np.clip(labels.mean(axis=0), 1e-3, 1 - 1e-3)
     offsets = CLASS_BALANCE * np.log((1 - rate) / rate)
-    pretrained, note = config.regressor.vgg_weights != "none" and not began_with, began_with or ""
+    weights = config.regressor.vgg_weights if input_scale is None else "none"
+    pretrained, note = weights != "none" and not began_with, began_with or ""
     side = config.regressor.resolution
 
     def build_model(scale: float) -> vgg.Regressor:
@@ -111,19 +118,19 @@ def build(
             dataset.attribute_names, config.resolution, side, scale, offsets.tolist(), policy
         )
 
-    model = build_model(1.0 if pretrained else vgg.SCRATCH_INPUT_SCALE)
+    model = build_model(input_scale or (1.0 if pretrained else vgg.SCRATCH_INPUT_SCALE))
     if began_with is not None:
         return model, note
-    if config.regressor.vgg_weights in ("auto", "imagenet"):
+    if weights in ("auto", "imagenet"):
         try:
             vgg.load_imagenet(model.backbone, "--regressor_vgg_weights")
         except UserError:
-            if config.regressor.vgg_weights == "imagenet":
+            if weights == "imagenet":
                 raise
             note = "ImageNet weights of VGG16 are not available; the regressor trains from scratch"
             model = build_model(vgg.SCRATCH_INPUT_SCALE)
     elif pretrained:
-        vgg.load_file(model.backbone, config.regressor.vgg_weights)
+        vgg.load_file(model.backbone, weights)
     # The initial scores are the base rates.
     model.head.bias.assign(np.log(rate / (1 - rate)) + offsets)
     model.head.kernel.assign(model.head.kernel * 0.1)
@@ -167,24 +174,24 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     began_with = None
     if any(stage.checkpoints.glob("step-*.npz")):
         began_with = folder.read()["substitutions"].get("vgg_weights", "")
+    start = init_from.begin(config, stage, dataset.attribute_names)
     with replicas.scope():
-        model, note = build(config, dataset, precision.compute_policy(config), began_with)
+        model, note = build(
+            config,
+            dataset,
+            precision.compute_policy(config),
+            began_with,
+            start.record.get("input_scale"),
+        )
         trainer = RegressorTrainer(model, config)
+    init_from.copy_regressor(model, start)
     if began_with is None:
         folder.clear_substitutions("vgg_weights")
         if note:
             folder.record_substitution("vgg_weights", note)
     loop.train(
         trainer,
-        lambda seen: pipeline.training_batches(
-            dataset,
-            "train",
-            config.regressor.batch_size,
-            config.seed,
-            start=seen,
-            flip=config.flip,
-            labels=True,
-        ),
+        pipeline.training_feed(dataset, config, config.regressor.batch_size, labels=True),
         config.regressor.kimg,
         config.regressor.batch_size,
         stage,

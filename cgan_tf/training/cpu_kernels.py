@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from cgan_tf.core import replicas
+
 MATRIX_PRODUCT_SIDE = 4  # px, side of the smaller feature map of a layer that gains from it
 
 
@@ -26,7 +28,7 @@ def prefer_matrix_product(side: int) -> bool:
     Args:
         side: side of the smaller of the layer's two feature maps, in px.
     """
-    return side == MATRIX_PRODUCT_SIDE and not tf.config.list_physical_devices("GPU")
+    return side == MATRIX_PRODUCT_SIDE and not replicas.on_gpu()
 
 
 def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,7 @@ learning rates depend on the step alone, and the step is part of the checkpoint.
 import contextlib
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -19,7 +19,11 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.errors import Interrupted, UserError
 from cgan_tf.core.run_folder import StageFolder
 from cgan_tf.training import checkpoint, cluster
+from cgan_tf.training.feed import Feed
 from cgan_tf.training.progress import Checkpoints, Display, Snapshot, Snapshots, Ticks, Writer
+
+# Steps in one call on a GPU, where a small step takes no longer than Python needs to call it.
+GPU_STEPS = 16
 
 
 class Trainer(keras.Model):
@@ -54,38 +58,84 @@ class Trainer(keras.Model):
         """One step on a batch, or on one replica's rows of it; returns the losses as scalars."""
         raise NotImplementedError
 
-    def distributed_step(self, data: Any, *variant: Any) -> dict[str, tf.Tensor]:
-        """`train_step` on all replicas; returns the mean losses.
-
-        Args:
-            data: each replica's rows.
-            variant: see `variant`.
-        """
-
-        @tf.autograph.experimental.do_not_convert
-        def replica_step(data: Any) -> dict[str, tf.Tensor]:
-            return replicas.batch_mean(self.train_step(data, *variant))
-
-        strategy = self.distribute_strategy
-        losses = strategy.run(replica_step, (data,))
-        return {name: strategy.experimental_local_results(losses[name])[0] for name in losses}
-
 
 class CompiledSteps:
-    """A trainer's `distributed_step` as graphs, one for each variant of the step."""
+    """Runs a trainer's steps on the batches of a feed, several in one call of a graph.
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    A graph is traced for each variant of the step. It repeats the step in a loop, so its size does
+    not depend on the number of steps.
+
+    Args:
+        trainer: its `train_step` runs on all replicas.
+        feed: gives the batches.
+        jit: compile the step with XLA; one replica only.
+    """
+
+    def __init__(self, trainer: Trainer, feed: Feed, jit: bool = False) -> None:
+        self._trainer, self._feed, self._jit = trainer, feed, jit
         self._functions: dict[tuple, Callable] = {}
 
-    def __call__(self, step: int, data: Any) -> dict[str, tf.Tensor]:
-        """The step that follows `step` steps, on each replica's rows `data`."""
-        variant = self._trainer.variant(step)
+    def __call__(self, step: int, limit: int = 1) -> tuple[int, dict[str, tf.Tensor]]:
+        """Runs the steps that follow `step` steps, while they are of one variant.
+
+        Args:
+            step: number of steps so far.
+            limit: at most so many steps.
+
+        Returns:
+            The number of steps, and the sum of each loss over them, float64.
+        """
+        variant, count = self._trainer.variant(step), 1
+        while count < limit and self._trainer.variant(step + count) == variant:
+            count += 1
         if variant not in self._functions:
             self._functions[variant] = tf.function(
-                lambda data: self._trainer.distributed_step(data, *variant), autograph=False
+                self._repeat(variant), autograph=False, reduce_retracing=True
             )
-        return self._functions[variant](data)
+        return count, self._functions[variant](self._feed.take(count), tf.constant(count))
+
+    def _repeat(self, variant: tuple) -> Callable[[Any, tf.Tensor], dict[str, tf.Tensor]]:
+        """The function of `Feed.take`'s value and of the number of steps, to be traced."""
+        step = self._step(variant)
+
+        def repeat(taken: Any, count: tf.Tensor) -> dict[str, tf.Tensor]:
+            names: list[str] = []  # of the losses; known when the body has been traced
+
+            def body(index: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                losses = step(self._feed.element(taken, index))
+                names[:] = losses
+                values = tf.stack([tf.cast(value, tf.float64) for value in losses.values()])
+                return index + 1, sums + values
+
+            _, sums = tf.while_loop(
+                lambda index, _: index < count,
+                body,
+                (tf.constant(0), tf.zeros((), tf.float64)),
+                shape_invariants=(tf.TensorShape(()), tf.TensorShape(None)),
+                parallel_iterations=1,
+            )
+            sums = tf.ensure_shape(sums, (len(names),))
+            return dict(zip(names, tf.unstack(sums), strict=True))
+
+        return repeat
+
+    def _step(self, variant: tuple) -> Callable[[Any], dict[str, tf.Tensor]]:
+        """One step on all replicas: each loss, averaged over the global batch."""
+        trainer, feed = self._trainer, self._feed
+        train_step = trainer.train_step
+        if self._jit:
+            train_step = tf.function(train_step, jit_compile=True, autograph=False)
+
+        @tf.autograph.experimental.do_not_convert
+        def replica_step(element: Any) -> dict[str, tf.Tensor]:
+            return replicas.batch_mean(train_step(feed.decode(element), *variant))
+
+        def step(element: Any) -> dict[str, tf.Tensor]:
+            strategy = trainer.distribute_strategy
+            losses = strategy.run(replica_step, (element,))
+            return {name: strategy.experimental_local_results(losses[name])[0] for name in losses}
+
+        return step
 
 
 def phase_of(phases: Sequence[int], step: int) -> tuple[int, int, int]:
@@ -124,7 +174,7 @@ class _Signals:
 
 def train(
     trainer: Trainer,
-    make_batches: Callable[[int], tf.data.Dataset],
+    make_feed: Callable[[int], Feed],
     kimg: float,
     batch_size: int,
     stage: StageFolder,
@@ -139,11 +189,11 @@ def train(
 
     Args:
         trainer: its models and optimizers are built.
-        make_batches: (images seen so far) to an endless data set of the batches that follow.
+        make_feed: (images seen so far) to the batches that follow.
         kimg: length of the training, rounded up to complete batches.
         batch_size: images in one batch.
         stage: where checkpoints and statistics go.
-        config: for `checkpoint_minutes`.
+        config: for `checkpoint_minutes`, `steps_per_call` and `jit`.
         snapshot: makes a snapshot after so many images: at the start, every `snapshot_kimg`, and at
             the end. It can stop the training.
         snapshot_kimg: images between two snapshots, in thousands.
@@ -179,28 +229,31 @@ def train(
         ticks = Ticks(stage, display, events, steps, batch_size, trainer.period, seconds)
         checkpoints = Checkpoints(stage, trainer.checkpoint_parts(), config.checkpoint_minutes)
 
-        batches = _distribute(trainer, make_batches, seen)
+        feed = make_feed(seen)
+        steps_per_call = config.steps_per_call or (GPU_STEPS if replicas.on_gpu() else 1)
         phase_end = 0
         while step < steps:
             # Each phase has its own graphs.
             if step >= phase_end:
                 index, phase_start, phase_end = phase_of(phases, step)
                 trainer.begin_phase(index, fresh=step == phase_start)
-                train_step = CompiledSteps(trainer)
+                train_steps = CompiledSteps(trainer, feed, jit=config.jit == "true")
 
-            losses = train_step(step, next(batches))
-            step, seen = step + 1, seen + batch_size
+            # A call ends where a phase, a tick or a snapshot does.
+            ends = (phase_end, ticks.next_end(step), snapshots.next_due(seen) // batch_size)
+            count, losses = train_steps(step, min(steps_per_call, min(ends) - step))
+            step, seen = step + count, seen + count * batch_size
 
             last = step == steps
-            failure = ticks.add(step, losses)
+            failure = ticks.add(step, count, losses)
             failure = failure or snapshots.take_if_due(seen, last)
             if last or checkpoints.due():
-                failure = failure or checkpoints.save(step, ticks.seconds)
+                failure = failure or ticks.failure() or checkpoints.save(step, ticks.seconds)
 
             # Only the chief takes snapshots and saves, but all workers must stop at the same step.
             interrupted, failed = cluster.any_worker(signals.received is not None, bool(failure))
             if interrupted and not failed:
-                failure = checkpoints.save(step, ticks.seconds)
+                failure = ticks.failure() or checkpoints.save(step, ticks.seconds)
                 (failed,) = cluster.any_worker(bool(failure))
             if failed:
                 raise UserError(cluster.from_chief(_describe(failure, stage, trainer, seen)))
@@ -225,15 +278,6 @@ def _restore(
     facts = cluster.on_chief(restore)
     cluster.sync_variables(list(checkpoint.named_variables(parts).values()))
     return facts.get("step", 0), facts.get("seconds", 0.0)
-
-
-def _distribute(
-    trainer: Trainer, make_batches: Callable[[int], tf.data.Dataset], seen: int
-) -> Iterator:
-    """The batches after `seen` images, as each replica's rows."""
-    strategy = trainer.distribute_strategy
-    with strategy.scope():
-        return iter(strategy.distribute_datasets_from_function(lambda _: make_batches(seen)))
 
 
 def _describe(failure: str | None, stage: StageFolder, trainer: Trainer, seen: int) -> str:

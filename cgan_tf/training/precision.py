@@ -1,11 +1,33 @@
 """Precision and determinism of a training process."""
 
+import dataclasses
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from cgan_tf.core import replicas
 from cgan_tf.core.config import Config
+
+
+def resolve(config: Config) -> Config:
+    """The options with the precision and the compiler of the training, if they are `auto`.
+
+    They are recorded, so that a run resumes with the same ones on another machine.
+    """
+    return dataclasses.replace(config, precision=compute_policy(config), jit=jit(config))
+
+
+def jit(config: Config) -> str:
+    """Whether XLA compiles training steps, "true" or "false": config.jit, with `auto` resolved.
+
+    `auto` compiles on a single GPU, where a small step is bound by the launches of its kernels.
+    XLA cannot communicate between replicas, and on a CPU its steps are slower.
+    """
+    if config.jit != "auto":
+        return config.jit
+    alone = replicas.strategy().num_replicas_in_sync == 1
+    return "true" if replicas.on_gpu() and alone else "false"
 
 
 def compute_policy(config: Config) -> str:

@@ -133,7 +133,7 @@ class Ticks:
         self._length = max(1, steps // TICKS // period) * period
         self._seconds_before = seconds
         self._start = time.perf_counter()
-        self._totals: dict[str, float] = {}
+        self._totals: dict[str, tf.Tensor] = {}  # on the device: reading a loss waits for its step
         self._count = 0
 
     @property
@@ -141,32 +141,46 @@ class Ticks:
         """Duration of the training until now."""
         return self._seconds_before + time.perf_counter() - self._start
 
-    def add(self, step: int, losses: Mapping[str, tf.Tensor]) -> str | None:
-        """Counts one step, and ends the tick where it is due.
+    def next_end(self, step: int) -> int:
+        """The step, after `step` steps, at which the tick ends."""
+        return min((step // self._length + 1) * self._length, self._steps)
+
+    def add(self, step: int, count: int, losses: Mapping[str, tf.Tensor]) -> str | None:
+        """Counts steps of one tick, and ends the tick where it is due.
 
         Args:
-            step: number of steps so far, with this one.
-            losses: scalars by name, the same names in each step.
+            step: number of steps so far, with these.
+            count: number of these steps.
+            losses: the sum of each loss over them; the same names every time.
 
         Returns:
-            Why the training must stop; None if all losses are finite.
+            Why the training must stop; None if all losses are finite, or if the tick goes on.
         """
-        values = {name: float(value) for name, value in losses.items()}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                return f"{name} is {value}"
-            self._totals[name] = self._totals.get(name, 0.0) + value
-        self._count += 1
-        self._display.step(self._batch_size)
-        if step % self._length == 0 or step == self._steps:
+        self._totals = {
+            name: self._totals[name] + value if self._count else value
+            for name, value in losses.items()
+        }
+        self._count += count
+        self._display.step(count * self._batch_size)
+        if step < self.next_end(step - 1):
+            return None
+        failure = self.failure()
+        if failure is None:
             self._end(step * self._batch_size)
+        return failure
+
+    def failure(self) -> str | None:
+        """Why the training must stop: a loss of the tick so far is not finite; else None."""
+        for name, total in self._totals.items():
+            if not math.isfinite(float(total)):
+                return f"{name} is {float(total)}"
         return None
 
     def _end(self, seen: int) -> None:
+        means = {name: float(total) / self._count for name, total in self._totals.items()}
         elapsed = time.perf_counter() - self._start
         self._seconds_before, self._start = self._seconds_before + elapsed, time.perf_counter()
         rate = self._count * self._batch_size / elapsed
-        means = {name: total / self._count for name, total in self._totals.items()}
         facts = {"kimg": seen / 1000, "seconds": self._seconds_before, "images_per_second": rate}
         if replicas.is_chief():
             self._stage.append_stats(facts | means)
@@ -190,6 +204,10 @@ class Snapshots:
     ) -> None:
         self._take = take if replicas.is_chief() else None
         self._interval, self._writer = interval, writer
+
+    def next_due(self, seen: int) -> int:
+        """The number of images, after `seen` images, at which a snapshot is due."""
+        return (seen // self._interval + 1) * self._interval
 
     def take_if_due(self, seen: int, last: bool = False) -> str | None:
         """Takes a snapshot where one is due.

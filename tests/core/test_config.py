@@ -59,6 +59,8 @@ def test_every_option_has_one_line_of_help_that_fits_the_terminal():
         ({"flip": False}, {"gan", "regressor", "inversion", "directions"}),
         ({"attributes": ("Male",)}, {"directions", "evaluate", "export"}),
         ({"devices": ("CPU:0",), "checkpoint_minutes": 9.0, "tensorboard": True}, set()),
+        ({"steps_per_call": 4, "device_cache_gib": 1.0}, set()),
+        ({"jit": "true"}, set(STAGES)),
         ({"data_dir": "a", "cache_dir": "b", "cache_gib": 1.0, "preset": "demo"}, set()),
     ],
 )

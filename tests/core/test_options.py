@@ -151,7 +151,8 @@ def test_every_objective_resolves_to_a_penalty(objective):
 def test_resolving_leaves_no_auto_but_what_the_machine_and_the_data_decide():
     values = resolved(data="folder", data_dir="photos")
     open_flags = {flag for flag, value in values.items() if value in ("auto", ("auto",), None)}
-    assert open_flags == {"precision", "devices", "regressor_vgg_weights"}
+    machine = {"precision", "jit", "devices", "steps_per_call", "device_cache_gib"}
+    assert open_flags == machine | {"regressor_vgg_weights"}
 
 
 @pytest.mark.parametrize("preset", [None, *presets.PRESETS])

@@ -384,6 +384,11 @@ def test_attributes_that_the_data_has():
             "--inversion_batch_size=33: 2 replicas share it: must be divisible by 2",
         ),
         (
+            {"jit": "true"},
+            2,
+            "--jit=true: XLA cannot communicate between 2 replicas; use --jit=false",
+        ),
+        (
             {"directions_batch_size": 12},
             2,
             "--directions_batch_size=12: 2 replicas share it with groups of 4 "

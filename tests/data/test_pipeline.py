@@ -12,6 +12,7 @@ from cgan_tf import data
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import pipeline
+from cgan_tf.training import feed
 
 COUNT = 30
 
@@ -170,3 +171,74 @@ def test_sequential_batches_keep_the_order_and_the_last_batch(photos):
     np.testing.assert_array_equal(np.concatenate([identify(b)[0] for b in batches]), indices)
     assert batches[0].min() == -1.0
     assert list(pipeline.sequential_batches(photos, [], 3)) == []
+
+
+# The same batches from the device's memory.
+
+
+def from_device(photos, batch_size, count, **options):
+    """Batches of a resident feed, several in each call."""
+    resident = pipeline.ResidentFeed(
+        pipeline.keep_on_devices(photos, "train"), photos, "train", batch_size, 1, **options
+    )
+
+    @tf.function
+    def batch(taken, index):
+        return resident.decode(resident.element(taken, index))
+
+    found = []
+    for calls in (2, count - 2):
+        taken = resident.take(calls)
+        found += [batch(taken, tf.constant(index)) for index in range(calls)]
+    return found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"flip": False}, {"labels": True}, {"start": 40}, {"passes": 2, "labels": True}],
+    ids=str,
+)
+def test_resident_photos_give_the_same_batches_bit_for_bit(photos, options):
+    expected = take(pipeline.training_batches(photos, "train", 8, 1, **options), 7)
+    for one, two in zip(expected, from_device(photos, 8, 7, **options), strict=True):
+        for part, other in zip(tf.nest.flatten(one), tf.nest.flatten(two), strict=True):
+            assert part.tobytes() == other.numpy().tobytes()
+
+
+def test_all_levels_are_scaled_alike_on_the_host_and_on_the_device(photos, monkeypatch):
+    levels = np.arange(256, dtype=np.uint8).repeat(12).reshape(1, 32, 32, 3)
+    monkeypatch.setattr(type(photos), "read", lambda self, rows: levels.repeat(len(rows), 0))
+    (expected,) = take(pipeline.training_batches(photos, "train", 1, 1), 1)
+    found = from_device(photos, 1, 3)[0]
+    assert expected.tobytes() == found.numpy().tobytes()
+    assert len(np.unique(found)) == 256
+
+
+def test_photos_beyond_the_budget_are_read_by_the_host_with_a_note(photos):
+    size = 24 * 32 * 32 * 3 / 2**30
+    config, lines = Config(seed=1), []
+
+    def made(gib):
+        options = dataclasses.replace(config, device_cache_gib=gib)
+        return pipeline.training_feed(photos, options, 8, say=lines.append)(0)
+
+    assert isinstance(made(size), pipeline.ResidentFeed) and lines == []
+    assert isinstance(made(None), feed.DatasetFeed) and lines == []  # without a GPU
+    assert isinstance(made(0.0), feed.DatasetFeed) and lines == []
+    assert isinstance(made(0.99 * size), feed.DatasetFeed)
+    assert lines == [
+        "note: the training photos (0.00 GiB) are more than --device_cache_gib (0.00); they are "
+        "read by the host"
+    ]
+
+
+def test_on_a_gpu_photos_are_resident_by_default(photos, monkeypatch):
+    monkeypatch.setattr(pipeline.replicas, "on_gpu", lambda: True)
+    made = pipeline.training_feed(photos, Config(seed=1), 8)(0)
+    assert isinstance(made, pipeline.ResidentFeed)
+
+
+def test_a_resident_feed_of_unlabeled_photos(photos):
+    bare = dataclasses.replace(photos, attribute_names=(), labels=np.zeros((COUNT, 0), np.float32))
+    with pytest.raises(UserError, match="--data=folder: the images have no labels"):
+        pipeline.ResidentFeed(None, bare, "train", 4, 1, labels=True)

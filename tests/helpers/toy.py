@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from cgan_tf.training import loop, optimizers
+from cgan_tf.training.feed import DatasetFeed
 
 BATCH = 10  # images: 100 steps are one kimg
 
@@ -47,6 +48,10 @@ class Toy(loop.Trainer):
             "first": tf.where(step == self.nan_at, math.nan, tf.reduce_mean(data)),
             "second": tf.cast(step, tf.float32),
         }
+
+
+def feed(seen):
+    return DatasetFeed(lambda: batches(seen))
 
 
 def batches(seen):

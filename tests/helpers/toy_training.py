@@ -6,6 +6,7 @@ import tiny
 from toy import BATCH, Toy, batches
 
 from cgan_tf.training import loop
+from cgan_tf.training.feed import DatasetFeed
 
 STEPS = 40
 
@@ -21,7 +22,7 @@ def train(stage, trainer=None, steps=STEPS, make_batches=batches, lines=None, op
     trainer = trainer or Toy()
     loop.train(
         trainer,
-        make_batches,
+        lambda seen: DatasetFeed(lambda: make_batches(seen)),
         steps * BATCH / 1000,
         BATCH,
         stage,

@@ -52,6 +52,7 @@ GANS = {
         "gan_gamma": 10.0,
         "gan_minibatch_std": False,
     },
+    "resident": {"device_cache_gib": 1.0, "gan_d_steps": 2, "gan_gamma": 10.0},
     "ada": {"gan_augment": "ada", "gan_d_steps": 2, "gan_penalty_interval": 3},
     "style": {"gan_arch": "stylegan", "gan_objective": "rpgan", "gan_penalty_interval": 3},
     "wgan": {"gan_objective": "wgan", "gan_g_norm": "pixel"},
@@ -115,26 +116,16 @@ def run_steps(make: Callable, config: Config, faces: data.ImageData, labels: boo
     keras.utils.set_random_seed(config.seed)
     with replicas.scope():
         trainer = make(config, faces)
-    batches = iter(
-        replicas.strategy().distribute_datasets_from_function(
-            lambda _: pipeline.training_batches(
-                faces,
-                "train",
-                8 * config.gan.d_steps,
-                config.seed,
-                labels=labels,
-                passes=config.gan.d_steps,
-            )
-        )
-    )
-    train_step = loop.CompiledSteps(trainer)
+    passes = config.gan.d_steps
+    make_feed = pipeline.training_feed(faces, config, 8 * passes, labels=labels, passes=passes)
+    train_step = loop.CompiledSteps(trainer, make_feed(0))
     variables = checkpoint.named_variables(trainer.checkpoint_parts())
     losses, states = [], []
     for step in range(STEPS + 1):
         if step in (0, 1, STEPS):
             states.append({name: variable.numpy() for name, variable in variables.items()})
         if step < STEPS:
-            values = train_step(step, next(batches))
+            _, values = train_step(step)
             losses.append({name: float(value) for name, value in values.items()})
     return losses, *states
 
@@ -179,11 +170,12 @@ def train_toy(config: Config, folder: RunFolder, faces: data.ImageData) -> None:
     with replicas.scope():
         trainer = toy.Toy()
     # A step takes two elements of the data set, one per replica.
-    loop.train(trainer, lambda seen: toy.batches(2 * seen), 0.06, toy.BATCH, stage, config)
+    loop.train(trainer, lambda seen: toy.feed(2 * seen), 0.06, toy.BATCH, stage, config)
 
 
 RESUMES = {
     "resume": (train_toy, {}),
+    "resume_resident": (gan.run, {"device_cache_gib": 1.0, "steps_per_call": 4}),
     "resume_gan": (gan.run, {"gan_augment": "ada", "gan_penalty_interval": 2}),
 }
 

@@ -30,9 +30,7 @@ def train(folder: Path, make_trainer: Callable[[], loop.Trainer], **options) -> 
     with replicas.scope():
         trainer = make_trainer()
     config = tiny.make_config(Path("cache"), checkpoint_minutes=1e-9)
-    loop.train(
-        trainer, toy.batches, 0.1, toy.BATCH, stage, config, say=lambda line: None, **options
-    )
+    loop.train(trainer, toy.feed, 0.1, toy.BATCH, stage, config, say=lambda line: None, **options)
 
 
 def collapse(folder: Path) -> None:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 FAST = ("smoke", "resume")
 SLOW = (
     *("r1", "batch_norm", "gp", "style", "ragan", "ada", "wgan", "spectral"),
-    *("regressor", "judge", "inversion", "directions", "resume_gan"),
+    *("regressor", "judge", "inversion", "directions", "resume_gan", "resume_resident"),
 )
 # These objectives depend on differences of logits only: the gradient of D's last bias is rounding
 # noise, which Adam amplifies, and all logits move with the bias.
@@ -103,12 +103,13 @@ def test_two_replicas_resume_bit_for_bit(fast):
 
 
 @pytest.mark.slow
-def test_a_gan_on_two_replicas_resumes_bit_for_bit(slow):
-    assert_resumed(slow["resume_gan"])
+@pytest.mark.parametrize("case", ["resume_gan", "resume_resident"])
+def test_a_gan_on_two_replicas_resumes_bit_for_bit(slow, case):
+    assert_resumed(slow[case])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [case for case in SLOW if case != "resume_gan"])
+@pytest.mark.parametrize("case", [case for case in SLOW if "resume" not in case])
 def test_two_replicas_train_like_one_with_other_options_and_in_other_stages(slow, case):
     bound = 1e-4 if case in ("r1", "gp", "batch_norm", "inversion", "directions") else 1e-2
     assert_equal_training(slow[case], NOISE.get(case, ()), from_zero=bound)

@@ -94,6 +94,73 @@ def test_each_variant_of_a_step_is_traced_once_and_chosen_by_the_step(stage, mon
     assert [line["penalized"] for line in stage.read_stats()] == expected
 
 
+# Several steps in one call.
+
+
+def counts(monkeypatch):
+    """The number of steps in each call of the training, as they happen."""
+    found, call = [], loop.CompiledSteps.__call__
+
+    def counting(self, step, limit):
+        count, losses = call(self, step, limit)
+        found.append(count)
+        return count, losses
+
+    monkeypatch.setattr(loop.CompiledSteps, "__call__", counting)
+    return found
+
+
+def test_several_steps_in_a_call_give_the_same_weights_and_statistics(
+    stage, reference, monkeypatch
+):
+    monkeypatch.setattr(progress, "TICKS", 5)  # of 8 steps
+    found = counts(monkeypatch)
+    train(stage, options={"steps_per_call": 5})
+    assert found == [5, 3] * 5
+    tiny.assert_equal_state(tiny.final_state(stage), reference[0])
+    lines = stage.read_stats()
+    assert [line["kimg"] for line in lines] == [0.08, 0.16, 0.24, 0.32, 0.4]
+    assert [line["first"] for line in lines] == [3.5, 11.5, 19.5, 27.5, 35.5]
+
+
+def test_a_call_ends_where_the_variant_changes_a_phase_ends_or_a_snapshot_is_due(
+    stage, monkeypatch
+):
+    monkeypatch.setattr(progress, "TICKS", 1)
+    found, seen = counts(monkeypatch), []
+    train(stage, Varied(), steps=8, options={"steps_per_call": 4})
+    assert found == [1, 2, 1, 2, 1, 1]
+    found.clear()
+    folder = RunFolder(stage.path / "phased").stage("gan")
+    folder.path.mkdir(parents=True)
+    options = {"steps_per_call": 100}
+    train(folder, Phased(), snapshot=seen.append, snapshot_kimg=0.12, options=options)
+    assert found == [10, 2, 3, 9, 12, 4] and seen == [0, 120, 240, 360, 400]
+
+
+@pytest.mark.parametrize("checkpoint, other", [(16, 4), (12, 7)])
+def test_a_run_killed_between_calls_of_several_steps_ends_with_the_same_weights(
+    stage, reference, monkeypatch, checkpoint, other
+):
+    monkeypatch.setattr(progress, "TICKS", 1)
+    with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
+        tiny.interrupt(patch, checkpoint=checkpoint, kill=20)
+        train(stage, options=EVERY_STEP | {"steps_per_call": 4})
+    assert checkpoints(stage) == [name(checkpoint)]
+    train(stage, options={"steps_per_call": other})
+    tiny.assert_equal_state(tiny.final_state(stage), reference[0])
+
+
+def test_a_loss_that_was_not_finite_within_a_tick_is_named_and_not_saved(stage, monkeypatch):
+    monkeypatch.setattr(progress, "TICKS", 1)
+    tiny.interrupt(monkeypatch, checkpoint=20, kill=99)
+    # The loss alone is NaN, in one of the steps of the call after the checkpoint.
+    with pytest.raises(UserError) as caught:
+        train(stage, Toy(nan_at=22), options=EVERY_STEP | {"steps_per_call": 4})
+    assert message(caught).startswith("gan: first is nan at 0.24 kimg; the last checkpoint is kept")
+    assert checkpoints(stage) == [name(20)]
+
+
 class Recorder:
     """A writer that records what it gets."""
 

@@ -1,6 +1,7 @@
 """cgan_tf.training.precision: compute types, seeds and deterministic graphs."""
 
 import dataclasses
+import types
 from pathlib import Path
 
 import keras
@@ -9,6 +10,7 @@ import pytest
 import tensorflow as tf
 from toy_training import config
 
+from cgan_tf.core import replicas
 from cgan_tf.training import precision
 
 # Precision and seeds.
@@ -48,6 +50,21 @@ def test_the_compute_type_can_be_forced(monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda path: "avx512_bf16")
     assert precision.compute_policy(config(precision="float32")) == "float32"
     assert precision.compute_policy(config(precision="mixed_bfloat16")) == "mixed_bfloat16"
+
+
+@pytest.mark.parametrize(
+    "gpus, replicas_in_sync, jit",
+    [([], 1, "false"), (["GPU:0"], 1, "true"), (["GPU:0"], 2, "false")],
+)
+def test_xla_is_used_on_a_single_gpu_and_recorded(monkeypatch, gpus, replicas_in_sync, jit):
+    strategy = types.SimpleNamespace(num_replicas_in_sync=replicas_in_sync)
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: gpus)
+    monkeypatch.setattr(replicas, "strategy", lambda: strategy)
+    options = config(precision="float32")
+    assert precision.resolve(options) == dataclasses.replace(options, jit=jit)
+    for chosen in ("true", "false"):
+        options = config(precision="float32", jit=chosen)
+        assert precision.resolve(options) == options
 
 
 def test_equal_seeds_give_equal_initial_weights():
