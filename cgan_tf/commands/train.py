@@ -151,7 +151,7 @@ def prepare(
         UserError: the options do not fit the data, or a stage that the run folder contains.
     """
     from cgan_tf import data
-    from cgan_tf.stages import directions
+    from cgan_tf.stages import directions, init_from
     from cgan_tf.training import precision
 
     if resolved.tensorboard and importlib.util.find_spec("tensorboard") is None:
@@ -162,13 +162,14 @@ def prepare(
     run.lock()
     # The precision is recorded, so that a run resumes with the same one on another machine.
     resolved = dataclasses.replace(resolved, precision=precision.compute_policy(resolved))
+    restarted = config.with_dependents(stages) if FLAGS.restart else ()
+    init_from.check(resolved, run, stages, restarted)
     dataset = data.open_data(resolved)
     edits = bool(set(stages) & {"directions", "evaluate", "export"})
     if dataset.attribute_names and (resolved.attributes or edits):
         chosen = directions.choose_attributes(resolved, dataset)
         resolved = dataclasses.replace(resolved, attributes=chosen)
         rules.check_attributes(resolved, chosen, dataset.attribute_names)
-    restarted = config.with_dependents(stages) if FLAGS.restart else ()
     check_stages(resolved, run, dataset, stages, restarted)
     run.check_options(resolved, restarted)
     for stage in restarted:

@@ -37,6 +37,7 @@ from cgan_tf.core.version import __version__
 FORMAT = 2  # of the run folder; a folder of another format is refused
 METADATA = {"stage", "options", "data", "parents"}  # keys that every metadata.json has
 CUSTOM = "custom_attributes"  # the folder, and the key in config.json and metadata.json
+INIT_FROM = "init_from"  # the key in a stage's metadata.json: the networks that it began with
 CUSTOM_NEEDS = ("gan", "regressor", "inversion")  # stages that custom attributes are made from
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "absl-py", "tensorflow-datasets")
 
@@ -170,6 +171,8 @@ class StageFolder:
         custom = self.run.custom_attributes_hash() if self.name == "export" else None
         if custom:
             inputs[CUSTOM] = custom
+        if INIT_FROM in old and self.has_progress():
+            inputs[INIT_FROM] = old[INIT_FROM]
         if old and self.has_progress():
             self._refuse_changes(self.changed_options(config) + _changed_inputs(old, inputs))
         if old.get("ended"):
@@ -192,9 +195,13 @@ class StageFolder:
             )
         return True
 
+    def record(self, **facts: Any) -> None:
+        """Adds facts to metadata.json; of these, `begin` keeps `INIT_FROM` when it resumes."""
+        write_json(self.path / "metadata.json", self.read_metadata() | facts)
+
     def finish(self, **facts: Any) -> None:
         """Marks the stage as finished; `facts` are added to metadata.json."""
-        write_json(self.path / "metadata.json", self.read_metadata() | facts | {"ended": now()})
+        self.record(**facts, ended=now())
 
     def changed_options(self, config: Config) -> list[str]:
         """The options that changed since the stage made progress, as "--flag=new (was old)"."""
@@ -240,13 +247,18 @@ def _changed_inputs(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 class RunFolder:
     """The folder of one run. Only one process at a time may work in it, see `lock`.
 
+    Args:
+        path: the folder.
+        flag: the flag that names it, for error messages.
+
     Attributes:
         path: the folder.
         writes: whether this process writes; False in a worker that is not the chief.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, flag: str = "--run_dir") -> None:
         self.path = Path(path).expanduser()
+        self.flag = flag
         self.writes = True
 
     def stage(self, name: str) -> StageFolder:
@@ -284,7 +296,7 @@ class RunFolder:
             UserError: the file is damaged or of another format.
         """
         path = self.path / "config.json"
-        damaged = UserError(f"{path} is damaged; restore it, or use another --run_dir")
+        damaged = UserError(f"{path} is damaged; restore it, or use another {self.flag}")
         try:
             content = json.loads(path.read_text())
         except (FileNotFoundError, NotADirectoryError):
@@ -297,9 +309,9 @@ class RunFolder:
             raise damaged
         if content.get("format") != FORMAT:
             raise UserError(
-                f"--run_dir={self.path}: a run folder of format {content.get('format')}, but this "
-                f"version reads format {FORMAT}; use another --run_dir, or the version that made "
-                f"it ({content.get('version', 'unknown')})"
+                f"{self.flag}={self.path}: a run folder of format {content.get('format')}, but "
+                f"this version reads format {FORMAT}; use another {self.flag}, or the version that "
+                f"made it ({content.get('version', 'unknown')})"
             )
         parts = [content.get(key) for key in ("options", "requested", "substitutions")]
         if not all(isinstance(part, dict) for part in (*parts, content.get(CUSTOM, {}))):
@@ -451,4 +463,4 @@ class RunFolder:
             say(f"{name}: the old folder is now {move_aside(path)}")
 
     def _unusable(self, error: OSError) -> UserError:
-        return UserError(f"--run_dir={self.path}: {error.strerror}; use another folder")
+        return UserError(f"{self.flag}={self.path}: {error.strerror}; use another folder")

@@ -80,6 +80,10 @@ class GrowingGenerator:
         """The trainable variables that the level's images depend on."""
         return self._model(side, fading).trainable_variables
 
+    def weights_at(self, side: int) -> list:
+        """The weights of the level without fading, in the order of a generator of that side."""
+        return self._model(side, False).weights
+
     def training_images(self, inputs: tf.Tensor, side: int, alpha: tf.Tensor | None) -> tf.Tensor:
         """Images of `Generator.sample_inputs`; with alpha the level fades in."""
         return self._images(inputs, side, alpha, training=True)
@@ -125,6 +129,10 @@ class GrowingStyleGenerator:
     def trainable_at(self, side: int, fading: bool) -> list:
         """The trainable variables that the level's images depend on."""
         return self.generator.trainable_at(side)
+
+    def weights_at(self, side: int) -> list:
+        """The weights of the level without fading, in the order of a generator of that side."""
+        return self.generator.weights_at(side)
 
     def training_images(
         self, inputs: dict[str, tf.Tensor], side: int, alpha: tf.Tensor | None
@@ -185,6 +193,10 @@ class GrowingDiscriminator:
     def trainable_at(self, side: int, fading: bool) -> list:
         """The trainable variables that the logits of a level's images depend on."""
         return [v for model in self._parts(side, fading) for v in model.trainable_variables]
+
+    def weights_at(self, side: int) -> list:
+        """The weights of the level without fading, in the order of a discriminator of that side."""
+        return [weight for model in self._parts(side, False) for weight in model.weights]
 
     def __call__(
         self, images: tf.Tensor, side: int, alpha: tf.Tensor | None, training: bool

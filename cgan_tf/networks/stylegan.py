@@ -310,6 +310,13 @@ class StyleGenerator(keras.Model):
         used = [self.constant, *(v for part in parts for v in part.trainable_variables)]
         return [v for v in self.trainable_variables if any(v is u for u in used)]
 
+    def weights_at(self, side: int) -> list:
+        """The weights that images of this side depend on, in the order of a generator of it."""
+        count = self._layers_to(side)
+        finer = [*self.convolutions[count:], *self.to_image[(count + 1) // 2 :]]
+        unused = [*self.noise[count:], *(weight for layer in finer for weight in layer.weights)]
+        return [w for w in self.weights if not any(w is u for u in unused)]
+
     def _layers_to(self, side: int | None) -> int:
         """Number of layers that make images of this side."""
         return self.num_layers if side is None else sum(2 * s <= side for s in self.sides)

@@ -2,7 +2,7 @@
 
 Each level but the first fades in, then trains in full. Its optimizers start from scratch, because
 new layers join, and so does the ramp-up of the average. The last phase is the ordinary training, of
-ordinary networks.
+ordinary networks. With --init_from a run of half the resolution, only the last level is grown.
 """
 
 import math
@@ -25,29 +25,53 @@ class Level(NamedTuple):
     steps: int
 
 
-def schedule(config: Config) -> list[Level]:
+def schedule(config: Config, trained: int | None = None) -> list[Level]:
     """The phases of a progressive training.
 
     The levels below the last share `GROWTH` of the training evenly; the last level gets the rest.
     Half of a lower level's length is its fade, and the last level fades in for as long. Lengths are
     rounded up to complete steps.
+
+    Args:
+        config: the resolved options.
+        trained: half the resolution, if the networks of that level are trained already. Then the
+            last level has the entire training, and fades in during half of `GROWTH`.
     """
+    if trained:
+        fade = GROWTH / 2 * config.gan.kimg
+        return _levels(config, {config.resolution: (fade, config.gan.kimg - fade)})
     sides = growing.sides(config.resolution)
-    batch_size = config.gan.batch_size * config.gan.d_steps
     lower = GROWTH * config.gan.kimg / max(1, len(sides) - 1)
     last = config.gan.kimg - lower * (len(sides) - 1)
-    levels = []
+    lengths = {}
     for side in sides:
         length = lower if side < config.resolution else last
         fade = lower / 2 if side > sides[0] else 0.0
-        for fading, kimg in ((True, fade), (False, length - fade)):
-            if kimg > 0:
-                levels.append(Level(side, fading, math.ceil(kimg * 1000 / batch_size)))
-    return levels
+        lengths[side] = fade, length - fade
+    return _levels(config, lengths)
 
 
-def make_trainer(config: Config, policy: str) -> gan_trainer.GAN:
-    """The trainer that the options request, progressive or not."""
+def _levels(config: Config, lengths: dict[int, tuple[float, float]]) -> list[Level]:
+    """The phases of these sides, from the kimg of each fade and of the rest of its level."""
+    batch_size = config.gan.batch_size * config.gan.d_steps
+    return [
+        Level(side, fading, math.ceil(kimg * 1000 / batch_size))
+        for side, parts in lengths.items()
+        for fading, kimg in zip((True, False), parts, strict=True)
+        if kimg > 0
+    ]
+
+
+def make_trainer(config: Config, policy: str, trained: int | None = None) -> gan_trainer.GAN:
+    """The trainer that the options request, progressive or not.
+
+    Args:
+        config: the resolved options.
+        policy: dtype policy of the computation.
+        trained: resolution of the networks that the training starts from; None for fresh ones.
+    """
+    if trained and trained < config.resolution:
+        return ProgressiveGAN(config, policy, trained)
     return (ProgressiveGAN if config.gan.progressive else gan_trainer.GAN)(config, policy)
 
 
@@ -57,10 +81,11 @@ class ProgressiveGAN(gan_trainer.GAN):
     Args:
         config: the resolved options.
         policy: dtype policy of the computation.
+        trained: see `schedule`.
     """
 
-    def __init__(self, config: Config, policy: str) -> None:
-        self.levels = schedule(config)
+    def __init__(self, config: Config, policy: str, trained: int | None = None) -> None:
+        self.levels = schedule(config, trained)
         self.level = self.levels[0]
         self.level_start = 0  # the step at which the optimizers were fresh
         super().__init__(config, policy)
@@ -96,6 +121,10 @@ class ProgressiveGAN(gan_trainer.GAN):
     def variant(self, step: int) -> tuple[tuple[bool, ...]]:
         """As D's optimizer, the penalty interval starts over with each level."""
         return super().variant(step - self.level_start)
+
+    def weights_at(self, side: int) -> tuple[list, list]:
+        """The weights of both networks at a level without fading, in the order of ordinary ones."""
+        return self.grown.weights_at(side), self.grown_discriminator.weights_at(side)
 
     def samples(self, z: tf.Tensor) -> tf.Tensor:
         """Images of the averaged generator, at the level's side."""

@@ -122,6 +122,19 @@ def test_tensorboard_without_its_package(command, finished, monkeypatch):
     assert without_lock(finished.path) == before
 
 
+def test_networks_to_start_from_are_checked_before_the_data_is_read(command, tmp_path, cache):
+    other, run = tmp_path / "other", tmp_path / "run"
+    other.mkdir()
+    (other / "saved_model.pb").write_bytes(b"graph")
+    call = (f"--run_dir={run}", f"--init_from={other}", *tiny_flags(cache), "--data=folder")
+    code, out, error = command("--stage=all", *call, "--data_dir=absent")
+    assert (code, out) == (2, "") and error == (
+        f"error: --init_from={other}: not a run folder; give the --run_dir of a training (a "
+        "SavedModel or a TFLite file has no discriminator)"
+    )
+    assert tiny.listing(run) == [".lock"]
+
+
 def test_a_second_command_is_kept_out(command, finished):
     lock = type(finished)(finished.path)
     lock.lock()

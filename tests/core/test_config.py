@@ -57,6 +57,7 @@ def test_every_option_has_one_line_of_help_that_fits_the_terminal():
         ({"deterministic": False}, set(STAGES)),
         ({"synthetic_size": 200}, set(STAGES)),
         ({"flip": False}, {"gan", "regressor", "inversion", "directions"}),
+        ({"init_from": "runs/big"}, {"gan", "regressor", "inversion"}),
         ({"attributes": ("Male",)}, {"directions", "evaluate", "export"}),
         ({"devices": ("CPU:0",), "checkpoint_minutes": 9.0, "tensorboard": True}, set()),
         ({"steps_per_call": 4, "device_cache_gib": 1.0}, set()),

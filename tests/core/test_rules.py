@@ -102,6 +102,11 @@ CASES = [
         "use one",
     ),
     (
+        {"init_from": "runs/big", "gan_progressive": True},
+        "--gan_progressive=true with --init_from=runs/big: its networks have grown already; use "
+        "--gan_progressive=false",
+    ),
+    (
         {"gan_objective": "wgan", "gan_d_norm": "spectral"},
         "--gan_d_norm=spectral with --gan_objective=wgan: weight clipping bounds D already; use "
         "--gan_d_norm=none or batch",
