@@ -128,7 +128,9 @@ def test_another_preset_than_the_stored_one_is_refused(preset, made):
         ({"gan_arch": "stylegan"}, {"inversion_space": "w"}),
         ({"gan_arch": "stylegan", "inversion_space": "z"}, {"inversion_space": "z"}),
         ({"gan_arch": "stylegan", "inversion_space": "ws"}, {"inversion_space": "ws"}),
+        ({"gan_arch": "residual"}, {"inversion_space": "z"}),
         ({"resolution": 128}, {"regressor_resolution": 128, "inversion_perceptual_crop": 128}),
+        ({"resolution": 512}, {"regressor_resolution": 128, "inversion_perceptual_crop": 128}),
         (
             {"resolution": 128, "regressor_resolution": 64, "inversion_perceptual_crop": 32},
             {"regressor_resolution": 64, "inversion_perceptual_crop": 32},

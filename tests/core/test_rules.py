@@ -9,8 +9,10 @@ from cgan_tf.core.config import OPTIONS, Config
 
 # Options and the line that refuses them; at least one for each of RULES, see below.
 CASES = [
-    ({"resolution": 48}, "--resolution=48: one of 32, 64, 128"),
-    ({"resolution": 0}, "--resolution=0: one of 32, 64, 128"),
+    *(
+        ({"resolution": side}, f"--resolution={side}: one of 32, 64, 128, 256, 512")
+        for side in (0, 16, 48, 100, 1024)
+    ),
     ({"seed": -1}, "--seed=-1: from 0 to 4294967295"),
     ({"seed": 2**32}, "--seed=4294967296: from 0 to 4294967295"),
     ({"data": "folder"}, "--data_dir: give the folder of the photos (--data=folder needs it)"),
@@ -48,6 +50,34 @@ CASES = [
             "or train another generator",
         )
         for space in ("w", "ws")
+    ),
+    (
+        {"gan_arch": "residual", "gan_d_norm": "batch"},
+        "--gan_d_norm=batch with --gan_arch=residual: its D has no normalization; use "
+        "--gan_d_norm=none or --gan_arch=dcgan",
+    ),
+    (
+        {"gan_arch": "residual", "gan_equalized_lr": True},
+        "--gan_equalized_lr=true with --gan_arch=residual: its layers do not have it; use "
+        "--gan_equalized_lr=false or another --gan_arch",
+    ),
+    (
+        {"gan_arch": "residual", "gan_progressive": True},
+        "--gan_progressive=true with --gan_arch=residual: its levels are not trained one by one; "
+        "use --gan_progressive=false or another --gan_arch",
+    ),
+    (
+        {"gan_arch": "residual", "gan_style": "adain"},
+        "--gan_style=adain: only --gan_arch=stylegan has it, not residual",
+    ),
+    (
+        {"gan_burn_in_kimg": 401.0},
+        "--gan_burn_in_kimg=401: must be at most --gan_kimg=400",
+    ),
+    (
+        {"gan_burn_in_kimg": 8.0, "gan_progressive": True},
+        "--gan_burn_in_kimg=8 with --gan_progressive=true: the optimizers of each level start from "
+        "scratch; use one of them",
     ),
     (
         {"gan_objective": "hinge", "gan_real_label": 0.9},
@@ -223,6 +253,9 @@ ALLOWED = [
     {"gan_penalty": "r1", "gan_d_norm": "spectral"},
     {"gan_equalized_lr": True, "gan_d_norm": "batch"},
     {"resolution": 128, "regressor_resolution": 32, "inversion_perceptual_crop": 128},
+    {"resolution": 512, "regressor_resolution": 256, "inversion_perceptual_crop": 512},
+    {"gan_arch": "residual", "gan_g_norm": "pixel", "gan_prior": "uniform"},
+    {"gan_arch": "residual", "gan_objective": "rpgan", "gan_burn_in_kimg": 400.0},
     {"gan_minibatch_std": False, "gan_batch_size": 6, "directions_batch_size": 2},
     {"regressor_batch_size": 3, "inversion_batch_size": 3},
     {"directions_cosine_weight": 2.0},

@@ -10,6 +10,7 @@ from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.export import device_generator, saved_model, tflite
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.encoder import Encoder
+from cgan_tf.networks.residual import ResidualGenerator
 from cgan_tf.networks.stylegan import StyleGenerator
 
 
@@ -74,6 +75,22 @@ def test_a_network_in_the_device_form(tmp_path):
     saved_model.write(slim, tmp_path / "model", saved_model.DEVICE_SIGNATURES, batch=1)
     operators = tflite.operators(tflite.convert(tmp_path / "model", "none", "{}"))
     assert "TRANSPOSE_CONV" not in operators and "DEPTH_TO_SPACE" in operators
+
+
+@pytest.mark.parametrize("norm", ["batch", "pixel"])
+def test_the_device_form_of_a_residual_generator(norm):
+    """It generates the same images without transposed convolutions."""
+    generator = with_trained_statistics(ResidualGenerator(32, 6, 8, norm=norm))
+    network = EditingNetwork(generator, Encoder(32, (6,), 4), {"A": np.ones(6)})
+    slim = device_generator.for_device(network).generator
+    latent = np.random.default_rng(2).normal(size=(5, 6)).astype(np.float32)
+    expected = generator(latent, training=False).numpy()
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(slim(latent), expected, atol=2e-5)
+    generate = tf.function(slim, autograph=False)
+    graph = generate.get_concrete_function(tf.TensorSpec((1, 6))).graph
+    assert "Conv2DBackpropInput" not in {operation.type for operation in graph.get_operations()}
+    np.testing.assert_array_equal(generator(latent, training=False), expected)  # as before
 
 
 def test_a_style_generator_is_not_changed():

@@ -54,6 +54,8 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
     encoder = Encoder(config.resolution, generator.latent_shape, 16)
     if config.gan.arch == "dcgan":
         shake(generator, gain=8.0)  # its initial images are almost gray
+    elif config.gan.arch == "residual":
+        shake(generator, gain=2.0)
     else:  # its initial images are gray
         for layer in generator.to_image:
             layer.kernel.assign(keras.random.normal(layer.kernel.shape))

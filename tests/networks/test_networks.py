@@ -11,19 +11,22 @@ from cgan_tf.core import options
 from cgan_tf.core.config import MINIBATCH_GROUP
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.presets import PRESETS
+from cgan_tf.data import synthetic
 from cgan_tf.editing import models
 from cgan_tf.networks import vgg
 from cgan_tf.networks.dcgan import Discriminator, Generator, MinibatchStd, level_widths
 from cgan_tf.networks.encoder import AddMean, Encoder
 
 NAMES = ("Smiling", "Eyeglasses", "Male")
-# Parameter counts of G, D and the encoder: a change of a preset's networks must be deliberate.
+# Parameter counts of G, D, the regressor and the encoder: a change of a preset's networks must be
+# deliberate. FFHQ has no labels of its own; its regressor is counted with CelebA's attributes.
 SIZES = {
-    "demo": (1_215_875, 694_257, 2_855_040),
-    "celeba32": (371_075, 168_225, 1_026_072),
-    "celeba64": (2_339_907, 1_557_473, 2_855_040),
-    "stylegan64": (2_923_699, 1_557_473, 2_855_040),
-    "celeba128": (2_357_283, 1_574_777, 7_051_392),
+    "demo": (1_215_875, 694_257, 14_842_698, 2_855_040),
+    "celeba32": (371_075, 168_225, 15_226_728, 1_026_072),
+    "celeba64": (2_339_907, 1_557_473, 15_226_728, 2_855_040),
+    "stylegan64": (2_923_699, 1_557_473, 15_226_728, 2_855_040),
+    "celeba128": (2_357_283, 1_574_777, 15_226_728, 2_862_528),
+    "ffhq256": (3_643_266, 3_153_137, 15_226_728, 7_058_880),
 }
 
 
@@ -38,12 +41,22 @@ def images(count, side, seed=0):
 # DCGAN.
 
 
-@pytest.mark.parametrize("resolution, widths", [(32, [16, 8, 4]), (64, [32, 16, 8, 4])])
-def test_channels_double_as_the_side_halves(resolution, widths):
-    assert level_widths(resolution, 4) == widths
+@pytest.mark.parametrize(
+    "resolution, width, widths",
+    [
+        (32, 4, [16, 8, 4]),
+        (64, 48, [384, 192, 96, 48]),
+        (128, 32, [512, 256, 128, 64, 32]),
+        (128, 33, [512, 264, 132, 66, 33]),
+        (512, 32, [512, 512, 512, 256, 128, 64, 32]),
+        (32, 600, [600, 600, 600]),
+    ],
+)
+def test_channels_double_as_the_side_halves_up_to_a_limit(resolution, width, widths):
+    assert level_widths(resolution, width) == widths
 
 
-@pytest.mark.parametrize("resolution", [32, 64, 128])
+@pytest.mark.parametrize("resolution", [32, 128])
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_shapes_and_ranges(resolution, policy):
     generator = Generator(resolution, 10, 4, dtype=policy)
@@ -83,17 +96,29 @@ def test_batch_norm_is_where_it_was_requested():
     assert norms(Generator(64, 8, 4)) == 4
 
 
+@pytest.mark.parametrize("resolution, arch", [(256, "stylegan"), (512, "dcgan"), (512, "residual")])
+def test_networks_of_large_images(resolution, arch):
+    given = {"resolution": resolution, "gan_arch": arch, "gan_width": 4, "inversion_width": 4}
+    config = options.resolve(options.make(None, given))
+    generator, discriminator = models.build_generator(config), models.build_discriminator(config)
+    fakes = generator.from_prior(normal(4, config.gan.z_dim))
+    assert fakes.shape == (4, resolution, resolution, 3)
+    assert discriminator(fakes).shape == (4, 1)
+    assert Encoder(resolution, generator.latent_shape, 4)(fakes).shape == (4, config.gan.z_dim)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
-def test_sizes_are_pinned_for_every_preset(preset):
+def test_sizes_are_pinned_for_every_preset(preset, backbone, monkeypatch):
+    monkeypatch.setattr(vgg, "build_backbone", lambda dtype: backbone)
     config = options.resolve(options.make(preset, {"data_dir": "photos"}))
-    generator = models.build_generator(config)
-    discriminator = Discriminator(
-        config.resolution, config.gan.width, config.gan.d_norm, config.gan.minibatch_std
-    )
+    generator, discriminator = models.build_generator(config), models.build_discriminator(config)
+    attributes = len(synthetic.ATTRIBUTES) if config.data == "synthetic" else 40
+    names = [f"A{index}" for index in range(attributes)]
+    regressor = vgg.Regressor(names, config.resolution, config.regressor.resolution)
     generator.space = config.inversion.space
     encoder = Encoder(config.resolution, generator.latent_shape, config.inversion.width)
-    sizes = tuple(model.count_params() for model in (generator, discriminator, encoder))
-    assert SIZES[preset] == sizes
+    networks = (generator, discriminator, regressor, encoder)
+    assert SIZES[preset] == tuple(model.count_params() for model in networks)
 
 
 def test_every_preset_has_a_parameter_count():

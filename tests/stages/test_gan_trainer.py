@@ -425,7 +425,7 @@ def test_a_step_uses_no_other_random_numbers(cache):
     assert not tiny.same(first, weights(seed=2))
 
 
-@pytest.mark.parametrize("arch", ["dcgan", "stylegan"])
+@pytest.mark.parametrize("arch", ["dcgan", "stylegan", "residual"])
 def test_a_step_changes_only_variables_of_the_checkpoint(cache, arch):
     trainer = build(cache, gan_arch=arch, gan_augment="ada")
     parts = checkpoint.named_variables(trainer.checkpoint_parts())
@@ -437,3 +437,27 @@ def test_a_step_changes_only_variables_of_the_checkpoint(cache, arch):
     changed = {k for k, v in everything.items() if not np.array_equal(before[k], v.numpy())}
     assert changed <= saved
     assert len(changed) > 2 * len(trainer.generator.trainable_weights)
+
+
+@pytest.mark.parametrize("d_steps", [1, 2])
+def test_the_burn_in_of_gamma_and_of_the_learning_rates(cache, d_steps):
+    """64 images: 8 D steps. After 4 of them all are halfway between their first and last values."""
+    trainer = build(
+        cache,
+        gan_burn_in_kimg=0.064,
+        gan_d_steps=d_steps,
+        gan_gamma=0.2,
+        gan_g_lr=1e-3,
+        gan_d_lr=4e-3,
+        gan_penalty="r1",
+        gan_penalty_interval=1,
+    )
+    g_rate, d_rate = (o.learning_rate for o in (trainer.g_optimizer, trainer.d_optimizer))
+    np.testing.assert_allclose([g_rate, d_rate], [2e-3, 8e-3], rtol=1e-6)
+    _, first = trainer._penalty_gradients(reals(), reals())
+    trainer.g_optimizer.iterations.assign(4 // d_steps)
+    trainer.d_optimizer.iterations.assign(4)
+    g_rate, d_rate = (o.learning_rate for o in (trainer.g_optimizer, trainer.d_optimizer))
+    np.testing.assert_allclose([g_rate, d_rate], [1.5e-3, 6e-3], rtol=1e-6)
+    _, halfway = trainer._penalty_gradients(reals(), reals())
+    assert_close(halfway[:-1], [5.5 / 10 * np.asarray(gradient) for gradient in first[:-1]])
