@@ -13,13 +13,14 @@ import json
 import os
 import sys
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from cgan_tf.core import config, options, presets, quiet, rules
 from cgan_tf.core.cli import closest
-from cgan_tf.core.config import OPTIONS, STAGES, Config
+from cgan_tf.core.config import AUTO, OPTIONS, STAGES, Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import CUSTOM_NEEDS, RunFolder
 
@@ -57,7 +58,7 @@ def _help(flag: str, option: config.Option) -> str:
     unit = f" [{option.metadata['unit']}]" if option.metadata["unit"] else ""
     choices = tuple(presets.PRESETS) if flag == "preset" else option.metadata["choices"]
     choices = f" One of {', '.join(choices)}." if choices else ""
-    default = "auto" if option.auto else option.default
+    default = "auto" if option.auto and option.default is None else option.default
     default = "" if default in (None, "", ()) else f" Default: {presets.text(default)}."
     return f"{option.metadata['help']}{unit}.{choices}{default}"
 
@@ -125,12 +126,69 @@ def check_stages(
     from cgan_tf.editing import models
     from cgan_tf.stages import regressor
 
-    work = [name for name in stages if name in restarted or not run.stage(name).finished()]
+    work = unfinished(run, stages, restarted)
     if "regressor" in work:
         resuming = "regressor" not in restarted and run.stage("regressor").has_progress()
         regressor.check(resolved, dataset, resuming)
     if {"inversion", "directions"} & set(work):
         models.check_perceptual(resolved)
+
+
+def unfinished(
+    run: RunFolder, stages: tuple[str, ...], restarted: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The stages of this command that have work to do."""
+    return tuple(name for name in stages if name in restarted or not run.stage(name).finished())
+
+
+def report_devices(resolved: Config, requested: dict[str, Any], stages: Sequence[str]) -> None:
+    """Prints what the training runs on, and why not on a GPU that is there.
+
+    Args:
+        resolved: the options, precision included.
+        requested: the options given by flags.
+        stages: those that have work to do.
+
+    Raises:
+        UserError: a batch cannot fit into the devices' memory.
+    """
+    from cgan_tf.core import replicas
+    from cgan_tf.training import devices, memory
+
+    found, names = devices.find(), resolved.devices
+    for line in devices.summary(found, names, resolved.precision, "devices" in requested):
+        print(line)
+    size = memory.available(found, names, resolved.gpu_memory_gib)
+    memory.check(resolved, stages, replicas.strategy().num_replicas_in_sync, size)
+
+
+def measure_batch(resolved: Config, photos: int, begins: bool) -> Config:
+    """The options with the batch size that --gan_batch_size=auto finds.
+
+    A GAN that has made progress keeps its batch size.
+
+    Args:
+        resolved: the options, with the batch size to begin with.
+        photos: number of training photos, the largest batch.
+        begins: whether this command starts the GAN from scratch.
+
+    Raises:
+        UserError: there are several workers.
+    """
+    from cgan_tf.core import replicas
+    from cgan_tf.stages import speed
+    from cgan_tf.training import memory
+
+    if FLAGS.gan_batch_size != AUTO or not begins:
+        return resolved
+    if replicas.workers() > 1:
+        raise UserError(
+            "--gan_batch_size=auto: cannot be measured with several workers (TF_CONFIG); give a "
+            "number"
+        )
+    with memory.exhaustion_reported("gan", resolved):
+        batch = speed.largest_batch(resolved, min(speed.LARGEST_BATCH, photos), print)
+    return config.replace(resolved, gan_batch_size=batch)
 
 
 def prepare(
@@ -160,10 +218,12 @@ def prepare(
             "tensorboard, or take --tensorboard=false"
         )
     run.lock()
-    # The precision is recorded, so that a run resumes with the same one on another machine.
-    resolved = dataclasses.replace(resolved, precision=precision.compute_policy(resolved))
+    resolved = precision.resolve(resolved)
     restarted = config.with_dependents(stages) if FLAGS.restart else ()
     init_from.check(resolved, run, stages, restarted)
+    work = unfinished(run, stages, restarted)
+    if work:
+        report_devices(resolved, requested, work)
     dataset = data.open_data(resolved)
     edits = bool(set(stages) & {"directions", "evaluate", "export"})
     if dataset.attribute_names and (resolved.attributes or edits):
@@ -171,6 +231,8 @@ def prepare(
         resolved = dataclasses.replace(resolved, attributes=chosen)
         rules.check_attributes(resolved, chosen, dataset.attribute_names)
     check_stages(resolved, run, dataset, stages, restarted)
+    begins = "gan" in work and ("gan" in restarted or not run.stage("gan").has_progress())
+    resolved = measure_batch(resolved, len(dataset.splits["train"]), begins)
     run.check_options(resolved, restarted)
     for stage in restarted:
         run.restart(stage)
@@ -242,14 +304,14 @@ def main() -> None:
         from cgan_tf.training import cluster
 
         workers = cluster.parse_cluster(os.environ.get("TF_CONFIG"))
-        return cluster.start(resolved.devices, workers)
+        return cluster.start(resolved.devices, workers, resolved.gpu_memory_gib)
 
     devices = quiet.import_tensorflow(start_devices)
     resolved = dataclasses.replace(resolved, devices=devices)
     from cgan_tf import export
     from cgan_tf.core import replicas
     from cgan_tf.stages import directions, evaluate, gan, inversion, regressor
-    from cgan_tf.training import cluster
+    from cgan_tf.training import cluster, memory
 
     rules.check_replicas(resolved, replicas.strategy().num_replicas_in_sync)
     with cluster.report_lost_workers():
@@ -266,7 +328,8 @@ def main() -> None:
         for stage in stages:
             failure = None
             try:
-                work[stage](resolved, run, dataset)
+                with memory.exhaustion_reported(stage, resolved):
+                    work[stage](resolved, run, dataset)
             except cluster.Done:
                 pass
             except UserError as error:

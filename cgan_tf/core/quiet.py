@@ -53,12 +53,16 @@ def native_stderr_held() -> Iterator[None]:
 def import_tensorflow(configure: Callable[[], Any] | None = None) -> Any:
     """Imports TensorFlow and initializes its devices, without their start-up messages.
 
+    TensorFlow then takes a GPU's memory as it needs it, not all of it at once, unless the user has
+    set TF_FORCE_GPU_ALLOW_GROWTH.
+
     Args:
         configure: called before TensorFlow's runtime starts.
 
     Returns:
         The result of `configure`.
     """
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with native_stderr_held():
         import tensorflow as tf
 

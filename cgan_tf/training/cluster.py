@@ -20,6 +20,7 @@ import tensorflow as tf
 from cgan_tf.core import replicas
 from cgan_tf.core.config import AUTO, Config
 from cgan_tf.core.errors import UserError
+from cgan_tf.training import devices as device_facts
 
 JOIN_TIMEOUT = 120  # seconds that the workers wait for each other at the start
 HEARTBEAT_TIMEOUT = 30  # seconds after which a silent worker is lost
@@ -127,13 +128,18 @@ def parse_devices(devices: tuple[str, ...]) -> tuple[str, list[int]]:
         raise UserError(f"{flag}: CPU devices are parts of one processor; count from CPU:0")
     if kind == "GPU":
         count = len(tf.config.list_physical_devices("GPU"))
+        if not count:
+            raise UserError(f"{flag}: {device_facts.refusal(device_facts.find())}")
         if max(indices) >= count:
-            has = f"GPU:0 to GPU:{count - 1}" if count else "no GPU that TensorFlow can use"
-            raise UserError(f"{flag}: this machine has {has}")
+            raise UserError(f"{flag}: this machine has GPU:0 to GPU:{count - 1}")
     return kind, indices
 
 
-def start(devices: tuple[str, ...], cluster: Cluster | None = None) -> tuple[str, ...]:
+def start(
+    devices: tuple[str, ...],
+    cluster: Cluster | None = None,
+    gpu_memory_gib: float | None = None,
+) -> tuple[str, ...]:
     """Configures the devices and the strategy of this process; called once, before any tensor.
 
     Several workers train with MultiWorkerMirroredStrategy, several devices with MirroredStrategy.
@@ -141,6 +147,7 @@ def start(devices: tuple[str, ...], cluster: Cluster | None = None) -> tuple[str
     Args:
         devices: the value of --devices; ("auto",) is all GPUs, else the CPU.
         cluster: the workers, if there are several.
+        gpu_memory_gib: cap of the memory that is taken of each GPU; None: none.
 
     Returns:
         The names of this worker's devices.
@@ -162,6 +169,11 @@ def start(devices: tuple[str, ...], cluster: Cluster | None = None) -> tuple[str
     chosen = [gpus[index] for index in indices] if kind == "GPU" else []
     if chosen != tf.config.get_visible_devices("GPU"):
         tf.config.set_visible_devices(chosen, "GPU")
+    if gpu_memory_gib is not None:
+        # Within it, memory is taken as it is needed, see `quiet.import_tensorflow`.
+        limit = tf.config.LogicalDeviceConfiguration(memory_limit=round(1024 * gpu_memory_gib))
+        for gpu in chosen:
+            tf.config.set_logical_device_configuration(gpu, [limit])
     if kind == "CPU" and len(indices) > 1:
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0],

@@ -60,7 +60,7 @@ def test_every_option_has_one_line_of_help_that_fits_the_terminal():
         ({"init_from": "runs/big"}, {"gan", "regressor", "inversion"}),
         ({"attributes": ("Male",)}, {"directions", "evaluate", "export"}),
         ({"devices": ("CPU:0",), "checkpoint_minutes": 9.0, "tensorboard": True}, set()),
-        ({"steps_per_call": 4, "device_cache_gib": 1.0}, set()),
+        ({"steps_per_call": 4, "device_cache_gib": 1.0, "gpu_memory_gib": 2.0}, set()),
         ({"jit": "true"}, set(STAGES)),
         ({"data_dir": "a", "cache_dir": "b", "cache_gib": 1.0, "preset": "demo"}, set()),
     ],

@@ -30,6 +30,7 @@ def resolved(**values):
         ("data_dir", "a b/c", "a b/c"),
         ("gan_penalty", "auto", "auto"),
         ("gan_penalty_interval", "auto", None),
+        ("gan_batch_size", "auto", None),
         ("regressor_resolution", "auto", None),
         ("inversion_perceptual_crop", "auto", None),
         ("inversion_perceptual_crop", "32", 32),
@@ -47,8 +48,10 @@ def test_parse(flag, text, value):
         ("gan_kimg", "nan", "give a number"),
         ("gan_kimg", "inf", "give a number"),
         ("gan_kimg", "auto", "give a number"),
-        ("gan_batch_size", "2.5", "give a whole number"),
-        ("gan_batch_size", "auto", "give a whole number"),
+        ("gan_batch_size", "2.5", "give a whole number or auto"),
+        ("regressor_batch_size", "2.5", "give a whole number"),
+        ("regressor_batch_size", "auto", "give a whole number"),
+        ("gpu_memory_gib", "all", "give a number or auto"),
         ("seed", "", "give a whole number"),
         ("seed", "auto", "give a whole number"),
         ("regressor_resolution", "big", "give a whole number or auto"),
@@ -72,6 +75,14 @@ def test_a_flag_overrides_the_preset_which_overrides_the_defaults():
     assert config.gan.prior == presets.PRESETS["celeba32"]["gan_prior"] != Config().gan.prior
     assert config.preset == "celeba32"
     assert make(None, {}) == make("", {}) == Config()
+
+
+def test_a_batch_size_that_will_be_measured_begins_with_what_it_is_without_auto():
+    auto = {"gan_batch_size": None}
+    assert make(None, auto).gan.batch_size == Config().gan.batch_size
+    assert make("demo", auto).gan.batch_size == presets.PRESETS["demo"]["gan_batch_size"]
+    stored = resolve(make(None, {"gan_batch_size": 256}))
+    assert make(None, auto, stored) == stored
 
 
 def test_an_unknown_preset_is_refused_with_the_closest_and_the_list():
@@ -153,7 +164,8 @@ def test_every_objective_resolves_to_a_penalty(objective):
 def test_resolving_leaves_no_auto_but_what_the_machine_and_the_data_decide():
     values = resolved(data="folder", data_dir="photos")
     open_flags = {flag for flag, value in values.items() if value in ("auto", ("auto",), None)}
-    machine = {"precision", "jit", "devices", "steps_per_call", "device_cache_gib"}
+    machine = {"precision", "jit", "devices", "steps_per_call"}
+    machine |= {"device_cache_gib", "gpu_memory_gib"}
     assert open_flags == machine | {"regressor_vgg_weights"}
 
 

@@ -29,6 +29,7 @@ STAGES = {
 OPTIONS = {
     "seed": 3,
     "precision": "float32",
+    "jit": "false",
     "resolution": 32,
     "synthetic_size": 100,
     "attributes": ("Smiling", "Eyeglasses"),
