@@ -1,15 +1,17 @@
 # make demo: the whole chain on synthetic faces. make test: style, layers and the fast tests.
-# Both make .venv on their first run and reuse it afterwards. PYTHON chooses the interpreter.
+# Both make .venv on their first run and reuse it afterwards. PYTHON chooses the interpreter; GPU=1
+# also installs TensorFlow's CUDA libraries, a download of gigabytes.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+INSTALLED := $(VENV)/installed$(if $(filter-out 0,$(GPU)),-gpu)
 DEMO := runs/demo
 
 .PHONY: demo test test-slow
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/installed
+demo: $(INSTALLED)
 	$(VENV)/bin/cgan train --stage=all --preset=demo --run_dir=$(DEMO)
 	$(RUN) -c "from cgan_tf.data import images, synthetic; \
 	    images.save_png('$(DEMO)/face.png', synthetic.render(synthetic.sample_face(7, 3), 256))"
@@ -18,13 +20,13 @@ demo: $(VENV)/installed
 	@echo "report: $(CURDIR)/$(DEMO)/report.html"
 	@echo "strip:  $(CURDIR)/$(DEMO)/strip.png"
 
-test: $(VENV)/installed-tests
+test: $(VENV)/installed-tests $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports --no-cache --no-logo
 	$(RUN) -m pytest -m "not slow" -n 2 --dist loadfile
 
-test-slow: $(VENV)/installed-tests
+test-slow: $(VENV)/installed-tests $(INSTALLED)
 	$(RUN) -m pytest -m slow -n 2 --dist loadfile
 
 $(VENV)/installed: requirements.txt pyproject.toml
@@ -34,6 +36,10 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(PIP) pip==26.3  # the pip of Python 3.10 does not finish
 	$(PIP) -r requirements.txt
 	$(PIP) --no-deps --editable .  # the command cgan
+	@touch $@
+
+$(VENV)/installed-gpu: $(VENV)/installed
+	$(PIP) -r requirements.txt --editable ".[gpu]"
 	@touch $@
 
 $(VENV)/installed-tests: $(VENV)/installed tests/requirements.txt
