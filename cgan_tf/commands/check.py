@@ -17,6 +17,7 @@ from absl import flags
 
 from cgan_tf.core import options, presets, quiet, rules
 from cgan_tf.core.config import AUTO, Config
+from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder, versions
 
 if TYPE_CHECKING:  # at run time it would import TensorFlow, with its start-up lines
@@ -57,6 +58,8 @@ def main() -> int:
         return cluster.start(resolved.devices, None, resolved.gpu_memory_gib)
 
     names = quiet.import_tensorflow(start_devices)
+    import tensorflow as tf
+
     from cgan_tf.core import replicas
     from cgan_tf.stages import speed
     from cgan_tf.training import devices, memory, precision
@@ -70,9 +73,17 @@ def main() -> int:
     show("disk", disk_lines(run, Path(resolved.cache_dir)))
     show("programs", program_lines())
     rules.check_replicas(resolved, replicas.strategy().num_replicas_in_sync)
-    with memory.exhaustion_reported("gan", resolved):
-        left = BUDGET_SECONDS - (time.perf_counter() - start)
-        costs = speed.costs(resolved, MEASURED_SECONDS, left)
+    left = BUDGET_SECONDS - (time.perf_counter() - start)
+    try:
+        with memory.exhaustion_reported("gan", resolved):
+            costs = speed.costs(resolved, MEASURED_SECONDS, left)
+    except tf.errors.OpError as error:
+        if not found.usable:
+            raise
+        raise UserError(
+            f"{devices.names_of(found.usable)}: a training step fails "
+            f"({' '.join(str(error).split())[:120]}); see above, or give --devices=CPU:0"
+        ) from None
     show("measured", [f"{subject(resolved, run)}: training steps without reading photos"])
     show("", speed_lines(costs))
     return 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import command_flags
 import pytest
+import tensorflow as tf
 import tiny
 
 from cgan_tf.commands import check
@@ -94,6 +95,30 @@ def test_everything_else(run, tmp_path, monkeypatch):
     assert lines[-1].split() == (
         "evaluate (its judge) 0.01 hours: 45 kimg at 2,000 images/s (estimated)".split()
     )
+
+
+@pytest.fixture
+def failing_step(monkeypatch):
+    """The training step fails as on a GPU without kernels."""
+
+    def fail(config, *times):
+        raise tf.errors.InternalError(None, None, "cuLaunchKernel failed:\nCUDA_ERROR_INVALID_PTX")
+
+    monkeypatch.setattr(speed, "costs", fail)
+
+
+def test_a_step_that_a_gpu_cannot_run_is_one_line(capsys, monkeypatch, failing_step):
+    monkeypatch.setattr(devices, "find", lambda: findings(usable=(GPU,)))
+    assert command_flags.run_line("check") == 2
+    printed = capsys.readouterr()
+    assert "used by TensorFlow" in printed.out
+    start = "error: NVIDIA L4: a training step fails (cuLaunchKernel failed: "
+    assert printed.err.startswith(start) and len(printed.err.splitlines()) == 1
+
+
+def test_a_step_that_fails_without_a_gpu_is_a_bug(failing_step):
+    with pytest.raises(tf.errors.InternalError):
+        command_flags.run_line("check")
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
