@@ -59,6 +59,7 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
     match_rows(files, found, ATTRIBUTES, f"{PHOTOS}/")
     splits = _folder_splits(folder / PARTITION, files, say)
     paths = [str(photos / file) for file in files]
+    images.note_enlarged(paths, images.celeba_side, resolution, say)
 
     def load(index: int) -> np.ndarray:
         return images.celeba_crop_resize(images.decode_file(paths[index]), resolution)

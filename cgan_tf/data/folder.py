@@ -52,6 +52,7 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
     splits = seeded_split(len(files))
     say(f"data: a fixed random split is used: {describe_splits(splits)}")
     paths = [str(folder / file) for file in files]
+    images.note_enlarged(paths, min, resolution, say)
 
     def load(index: int) -> np.ndarray:
         return images.center_square_resize(images.decode_file(paths[index]), resolution)

@@ -10,7 +10,7 @@ import os
 import pathlib
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -217,8 +217,40 @@ def celeba_crop_resize(pixels: np.ndarray, resolution: int) -> np.ndarray:
     Scaled in proportion at other sizes: 74 px of 89 x 109. The edges may lie within a pixel.
     """
     height, width = pixels.shape[:2]
-    side = CELEBA_SQUARE * min(width / CELEBA_WIDTH, height / CELEBA_HEIGHT)
-    return _resize_square(pixels, side, resolution)
+    return _resize_square(pixels, celeba_side(width, height), resolution)
+
+
+def celeba_side(width: int, height: int) -> float:
+    """Side in px of the square that `celeba_crop_resize` takes from a photo."""
+    return CELEBA_SQUARE * min(width / CELEBA_WIDTH, height / CELEBA_HEIGHT)
+
+
+def note_enlarged(
+    paths: Sequence[str],
+    side: Callable[[int, int], float],
+    resolution: int,
+    say: Callable[[str], None],
+) -> None:
+    """Says if squares of the first photos are smaller than the resolution.
+
+    Args:
+        paths: the photos; the headers of at most 100 are read, without those that are no images.
+        side: of the square in px that is taken from a photo, of its width and height.
+        resolution: in px, to which the squares are resized.
+        say: receives the line for the user.
+    """
+    sides = []
+    for path in paths[:100]:
+        with contextlib.suppress(OSError, UserError), open(path, "rb") as file:
+            with _quiet, _decoding_errors(), Image.open(file, formats=_FORMATS) as image:
+                sides.append(side(*image.size))
+    small = [value for value in sides if value < resolution]
+    if small:
+        say(
+            f"data: {len(small)} of the first {len(sides)} photos have squares of less than "
+            f"{resolution} px (the smallest: {min(small):.0f} px); enlarged photos have no more "
+            "detail, a lower --resolution trains faster"
+        )
 
 
 def _resize_square(pixels: np.ndarray, side: float, resolution: int) -> np.ndarray:
@@ -238,6 +270,16 @@ def save_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
     encoded = io.BytesIO()
     Image.fromarray(np.asarray(pixels)).save(encoded, format="PNG")
     write_bytes(pathlib.Path(path), encoded.getvalue())
+
+
+def columns(resolution: int) -> int:
+    """Images in a row of a grid of samples: 8, or as many as fit into 2048 px."""
+    return min(8, 2048 // resolution)
+
+
+def examples(resolution: int, count: int) -> int:
+    """Photos whose edits are shown in rows: `count`, or as many as fit into 1024 px."""
+    return max(1, min(count, 1024 // resolution))
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:

@@ -380,7 +380,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     vectors = dict(zip(attributes, trainer.directions.numpy(), strict=True))
     entries = calibrate(make_calibration(trainer, dataset), vectors, origins, folder, config)
     calibrated = np.float32([entry["vector"] for entry in entries.values()])
-    shown = dataset.read(dataset.splits["validation"][:SHOWN])
+    shown = dataset.read(dataset.splits["validation"][: images.examples(config.resolution, SHOWN)])
     images.save_png(stage.path / "edits.png", edits_grid(trainer, calibrated, shown))
     save_directions(stage.model, entries)
     stage.finish(kimg=kimg)

@@ -136,10 +136,7 @@ from cgan_tf.networks.judge import Judge
 from cgan_tf.stages.judge import ensure_judge
 from cgan_tf.training import cluster, precision
 
-SAMPLES = 64  # in samples.png
-RECONSTRUCTIONS = 32  # photos in reconstructions.png
-COLUMNS = 8  # of these two grids
-EDITED = 8  # photos in each edits_NAME.png
+EDITED = 8  # photos in each edits_NAME.png, if they fit
 STRENGTHS = (-1.0, -0.5, 0.5, 1.0)  # in each edits_NAME.png
 
 
@@ -337,30 +334,34 @@ def save_pictures(models: EvaluatedModels, photos: TestPhotos, folder: Path) -> 
         images.save_png(folder / name, images.grid(cells, columns))
         captions[name] = caption
 
-    z = models.generator.sample_prior(SAMPLES, seed=photos.seed).numpy()
-    save("samples.png", batched(models.sample, z), COLUMNS, "Samples of the generator")
+    resolution = photos.images.shape[1]
+    columns = images.columns(resolution)
+    z = models.generator.sample_prior(columns**2, seed=photos.seed).numpy()
+    save("samples.png", batched(models.sample, z), columns, "Samples of the generator")
 
-    pairs = [photos.images[:RECONSTRUCTIONS], photos.reconstructions[:RECONSTRUCTIONS]]
+    count = columns**2 // 2
+    pairs = [photos.images[:count], photos.reconstructions[:count]]
     rows = [
-        pad_row(part[start : start + COLUMNS], COLUMNS)
-        for start in range(0, len(pairs[0]), COLUMNS)
+        pad_row(part[start : start + columns], columns)
+        for start in range(0, len(pairs[0]), columns)
         for part in pairs
     ]
     caption = "Test photos, and below each row their reconstructions"
-    save("reconstructions.png", np.concatenate(rows), COLUMNS, caption)
+    save("reconstructions.png", np.concatenate(rows), columns, caption)
 
     for name, direction in models.directions.items():
-        rows = edits.rows_without(models, photos, name)[:EDITED]
+        rows = edits.rows_without(models, photos, name)[: images.examples(resolution, EDITED)]
         if not len(rows):
             continue
-        columns = [photos.images[rows], photos.reconstructions[rows]] + [
+        cells = [photos.images[rows], photos.reconstructions[rows]] + [
             models.generate(photos.latents[rows] + np.float32(strength) * direction)
             for strength in STRENGTHS
         ]
-        cells = np.stack(columns, axis=1).reshape(-1, *photos.images.shape[1:])
+        columns = len(cells)
+        cells = np.stack(cells, axis=1).reshape(-1, *photos.images.shape[1:])
         strengths = ", ".join(f"{strength:+g}" for strength in STRENGTHS)
         caption = f"{name}: photo, reconstruction, strengths {strengths}"
-        save(f"edits_{name}.png", cells, len(columns), caption)
+        save(f"edits_{name}.png", cells, columns, caption)
     return captions
 
 

@@ -13,7 +13,7 @@ from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.stages import init_from, progressive, tensorboard
 from cgan_tf.training import loop, precision
 
-GRID = 64  # images in a sample grid, 8 x 8
+GRID = 64  # samples that a snapshot examines; a grid shows those that `images.columns` allows
 GRIDS = 20  # sample grids per training
 TRUNCATIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # psi, one per row
 COARSE = 8  # px; layers up to this side are the coarse ones
@@ -76,6 +76,8 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     init_from.copy_gan(trainer, start)
     z = trainer.generator.sample_prior(GRID, seed=config.seed)
 
+    columns = images.columns(config.resolution)
+    shown = slice(columns**2)
     reals = dataset.read(dataset.splits["train"][:GRID])
     collapsed_below = COLLAPSE_RATIO * mean_distance(images.to_float(reals))
 
@@ -83,7 +85,7 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
         fakes = trainer.samples(z).numpy()
         fakes = fakes.repeat(config.resolution // fakes.shape[1], axis=1)  # while it grows
         fakes = fakes.repeat(config.resolution // fakes.shape[2], axis=2)
-        grid = images.grid(images.to_uint8(fakes), 8)
+        grid = images.grid(images.to_uint8(fakes[shown]), columns)
         images.save_png(stage.path / f"fakes{round(seen / 1000):06d}.png", grid)
         failure = None
         if seen >= 1000 * COLLAPSE_KIMG and mean_distance(fakes) < collapsed_below:
@@ -94,7 +96,7 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
         return loop.Snapshot("fakes", grid, failure)
 
     if folder.writes:
-        images.save_png(stage.path / "reals.png", images.grid(np.asarray(reals), 8))
+        images.save_png(stage.path / "reals.png", images.grid(np.asarray(reals[shown]), columns))
     reals_per_step = config.gan.batch_size * config.gan.d_steps  # kimg counts D's reals
     loop.train(
         trainer,
@@ -110,6 +112,8 @@ def run(config: Config, folder: RunFolder, dataset: data.ImageData) -> None:
     artifact.save_model(trainer.discriminator, stage.path / "discriminator")
     artifact.save_model(trainer.average, stage.model)
     if config.gan.arch == "stylegan":
-        images.save_png(stage.path / "truncation.png", truncation_grid(trainer.average, z[:8]))
-        images.save_png(stage.path / "mixing.png", mixing_grid(trainer.average, z[:14]))
+        truncation = truncation_grid(trainer.average, z[:columns])
+        images.save_png(stage.path / "truncation.png", truncation)
+        mixing = mixing_grid(trainer.average, z[: 2 * (columns - 1)])
+        images.save_png(stage.path / "mixing.png", mixing)
     stage.finish(kimg=config.gan.kimg)

@@ -140,12 +140,13 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     # Also for a copied encoder, whose generator had another mean.
     mean = tf.reduce_mean(generator.sample_latent(MEAN_SAMPLES, seed=config.seed), axis=0)
     encoder.add_mean.mean.assign(mean)
-    shown = dataset.read(dataset.splits["validation"][:SHOWN])
+    columns = images.columns(config.resolution)
+    shown = dataset.read(dataset.splits["validation"][: min(SHOWN, columns**2 // 2)])
 
     def snapshot(seen: int) -> loop.Snapshot:
         outputs = generator(encoder(images.to_float(shown), training=False), training=False)
         pairs = np.stack([shown, images.to_uint8(outputs.numpy())], axis=1)  # input | output
-        grid = images.grid(pairs.reshape(-1, *shown.shape[1:]), 8)
+        grid = images.grid(pairs.reshape(-1, *shown.shape[1:]), columns)
         images.save_png(stage.path / f"reconstructions{round(seen / 1000):06d}.png", grid)
         return loop.Snapshot("reconstructions", grid)
 

@@ -308,3 +308,28 @@ def test_grid_accepts_floats():
 def test_grid_refuses_invalid_arguments(shape, columns):
     with pytest.raises(ValueError, match="grid needs"):
         images.grid(np.zeros(shape, np.uint8), columns)
+
+
+def test_how_many_images_are_shown():
+    sides = (32, 64, 128, 256, 512)
+    assert [images.columns(side) for side in sides] == [8, 8, 8, 8, 4]
+    assert [images.examples(side, 6) for side in sides] == [6, 6, 6, 4, 2]
+
+
+def test_photos_that_are_enlarged_are_counted(tmp_path):
+    paths = []
+    for index, size in enumerate([(178, 218), (89, 109), (356, 436)]):
+        paths.append(str(tmp_path / f"{index}.png"))
+        images.save_png(paths[-1], np.zeros((size[1], size[0], 3), np.uint8))
+    (tmp_path / "text.png").write_text("no image")
+    said = []
+    images.note_enlarged([*paths, str(tmp_path / "text.png")], min, 100, said.append)
+    assert said.pop().startswith(
+        "data: 1 of the first 3 photos have squares of less than 100 px (the smallest: 89 px); "
+    )
+    images.note_enlarged(paths, images.celeba_side, 256, said.append)
+    assert said.pop().startswith(
+        "data: 2 of the first 3 photos have squares of less than 256 px (the smallest: 74 px); "
+    )
+    images.note_enlarged(paths, min, 89, said.append)
+    assert said == []

@@ -43,6 +43,14 @@ def test_shapes_and_ranges(side):
     np.testing.assert_allclose(probabilities, tf.sigmoid(model.logits(photos)), rtol=1e-6)
 
 
+def test_larger_images_are_averaged_down_to_128_px():
+    small, large = Judge(("A",), 128), Judge(("A",), 512)
+    large.set_weights(small.get_weights())
+    photos = np.random.default_rng(0).uniform(-1, 1, (2, 128, 128, 3)).astype(np.float32)
+    repeated = photos.repeat(4, axis=1).repeat(4, axis=2)
+    np.testing.assert_allclose(large.features(repeated), small.features(photos), atol=1e-5)
+
+
 def test_size_and_cost_are_pinned():
     model = Judge(tuple(f"attribute_{index}" for index in range(40)), 64)
     assert model.count_params() == 731872
