@@ -6,9 +6,27 @@ import statistics
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 _SPAWN = multiprocessing.get_context("spawn")  # a forked process would begin with this one's memory
+
+
+def _nothing() -> None:
+    pass
+
+
+class Timed(NamedTuple):
+    """What a subject times.
+
+    Attributes:
+        call: it is timed; already warmed up.
+        facts: about the subject.
+        finish: ends a turn, within its time: waits for a device that computes asynchronously.
+    """
+
+    call: Callable[[], Any]
+    facts: dict[str, Any]
+    finish: Callable[[], Any] = _nothing
 
 
 def run(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -22,10 +40,10 @@ class Subject:
 
     Attributes:
         failure: why the subject cannot be timed, or None.
-        facts: what `make` returned about the subject.
+        facts: those that `make` returned.
 
     Args:
-        make: a function of a module; returns the call to time, already warmed up, and facts.
+        make: a function of a module.
         arguments: of `make`.
         seconds: approximate length of one turn.
         least: minimum number of calls in one turn.
@@ -34,7 +52,7 @@ class Subject:
 
     def __init__(
         self,
-        make: Callable[..., tuple[Callable[[], Any], dict[str, Any]]],
+        make: Callable[..., Timed],
         arguments: tuple,
         seconds: float,
         least: int = 1,
@@ -50,7 +68,10 @@ class Subject:
             self.failure = f"not ready after {timeout:g} s"
             self.close()
             return
-        answer = self._pipe.recv()
+        try:
+            answer = self._pipe.recv()
+        except EOFError:  # a crash in a native library, or a process killed for its memory
+            answer = "the process ended"
         if isinstance(answer, str):
             self.failure = answer
             return
@@ -59,7 +80,7 @@ class Subject:
         self._count = max(least, round(seconds / statistics.median(self.turn())))
 
     def turn(self) -> list[float]:
-        """Times one turn; returns the seconds of each call."""
+        """Times one turn; returns the seconds of each call, the last one's with the finish."""
         self._pipe.send(self._count)
         return self._pipe.recv()
 
@@ -81,16 +102,18 @@ def take_turns(subjects: dict[str, Subject], rounds: int) -> dict[str, list[list
 def _serve(pipe: Connection, make: Callable, arguments: tuple) -> None:
     """The subject's process: sends its facts, then the seconds of as many calls as requested."""
     try:
-        call, facts = make(*arguments)
+        timed = make(*arguments)
     except Exception as error:  # a missing package, compiler or hardware feature
         reason = (str(error).strip() or "-").splitlines()[0][:120]
         pipe.send(f"{type(error).__name__}: {reason}")
         return
-    pipe.send(facts)
+    pipe.send(timed.facts)
     while count := pipe.recv():
         seconds = []
-        for _ in range(count):
+        for number in range(count):
             start = time.perf_counter()
-            call()
+            timed.call()
+            if number == count - 1:
+                timed.finish()
             seconds.append(time.perf_counter() - start)
         pipe.send(seconds)

@@ -5,6 +5,7 @@ PyTorch's.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -65,16 +66,23 @@ class Discriminator(nn.Module):
         return self.layers(image)
 
 
-def textbook_step(
-    resolution: int,
-    z_dim: int,
-    widths: list[int],
-    batch_size: int,
-    rates: tuple[float, float, float, float],
-    best: bool,
-    compiled: bool = False,
-) -> tuple[Callable[[], float], tuple[int, int]]:
-    """Builds one step: D on reals and on fakes, then G through D.
+def device() -> str:
+    """The device that is measured: cuda if there is one, else cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def product(size: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """One bfloat16 product of square matrices, and the function that waits for the device."""
+    matrix = torch.randn(size, size, device=device()).bfloat16()
+    if device() == "cpu":
+        return lambda: (matrix @ matrix)[0, 0].item(), lambda: None
+    return lambda: matrix @ matrix, torch.cuda.synchronize
+
+
+class TextbookStep:
+    """One step: D on reals and on fakes, then G through D.
+
+    On a CPU, a call reads its losses; on a GPU, only `finish` does, and waits for the device.
 
     Args:
         resolution: image size, px.
@@ -82,42 +90,79 @@ def textbook_step(
         widths: channels of the feature maps, coarsest first.
         batch_size: N.
         rates: learning rates of G and D, and Adam's two betas.
-        best: use channels_last, bfloat16 autocast and Adam's fused kernel; else plain float32.
-        compiled: compile both models with `torch.compile`.
+        bfloat16: autocast; else float32, with TF32 on a GPU.
+        plain: without channels_last, Adam's fused kernel and cuDNN's search for algorithms.
+        mode: compile both models with `torch.compile` in this mode; None: eager.
 
-    Returns:
-        The step, which returns the sum of its losses, and the number of weights of G and of D.
+    Attributes:
+        weights: the number of weights of G and of D.
     """
-    torch.manual_seed(0)
-    g, d = Generator(z_dim, widths), Discriminator(widths)
-    counts = tuple(sum(p.numel() for p in model.parameters()) for model in (g, d))
-    reals = torch.rand(batch_size, 3, resolution, resolution) * 2 - 1
-    if best:
-        g, d, reals = (x.to(memory_format=torch.channels_last) for x in (g, d, reals))
-    g_lr, d_lr, *betas = rates
-    g_optimizer = torch.optim.Adam(g.parameters(), g_lr, betas, fused=best or None)
-    d_optimizer = torch.optim.Adam(d.parameters(), d_lr, betas, fused=best or None)
-    softplus = nn.functional.softplus
-    run_g, run_d = (torch.compile(g), torch.compile(d)) if compiled else (g, d)
 
-    def step() -> float:
-        with torch.autocast("cpu", torch.bfloat16, enabled=best):
+    def __init__(
+        self,
+        resolution: int,
+        z_dim: int,
+        widths: list[int],
+        batch_size: int,
+        rates: tuple[float, float, float, float],
+        bfloat16: bool = True,
+        plain: bool = False,
+        mode: str | None = None,
+    ) -> None:
+        torch.manual_seed(0)
+        torch.set_float32_matmul_precision("high")  # TF32; convolutions have it by default
+        torch.backends.cudnn.benchmark = not plain
+        self._device, self._bfloat16 = device(), bfloat16
+        self._z_shape = (batch_size, z_dim)
+        g, d = Generator(z_dim, widths).to(self._device), Discriminator(widths).to(self._device)
+        self.weights = [sum(p.numel() for p in model.parameters()) for model in (g, d)]
+        reals = torch.rand(batch_size, 3, resolution, resolution, device=self._device) * 2 - 1
+        if not plain:
+            g, d, reals = (x.to(memory_format=torch.channels_last) for x in (g, d, reals))
+        g_lr, d_lr, *betas = rates
+        fused = None if plain else True
+        self._g_optimizer = torch.optim.Adam(g.parameters(), g_lr, betas, fused=fused)
+        self._d_optimizer = torch.optim.Adam(d.parameters(), d_lr, betas, fused=fused)
+        self._d, self._reals = d, reals
+        self._run_g, self._run_d = (
+            (torch.compile(g, mode=mode), torch.compile(d, mode=mode)) if mode else (g, d)
+        )
+        # CUDA graphs reuse the memory of their results: these marks say when.
+        self._begin = torch.compiler.cudagraph_mark_step_begin if mode else lambda: None
+
+    def __call__(self) -> None:
+        """One step."""
+        self._begin()
+        with self._autocast():
             with torch.no_grad():
-                fakes = run_g(torch.randn(batch_size, z_dim))
-            real_logits, fake_logits = run_d(reals), run_d(fakes)
+                fakes = self._run_g(self._latents())
+            real_logits, fake_logits = self._run_d(self._reals), self._run_d(fakes)
+        softplus = nn.functional.softplus
         d_loss = softplus(-real_logits.float()).mean() + softplus(fake_logits.float()).mean()
-        d_optimizer.zero_grad()
+        self._d_optimizer.zero_grad()
         d_loss.backward()
-        d_optimizer.step()
+        self._d_optimizer.step()
 
-        d.requires_grad_(False)  # G's step needs no gradient of D's weights
-        with torch.autocast("cpu", torch.bfloat16, enabled=best):
-            fake_logits = run_d(run_g(torch.randn(batch_size, z_dim)))
+        self._d.requires_grad_(False)  # G's step needs no gradient of D's weights
+        with self._autocast():
+            fake_logits = self._run_d(self._run_g(self._latents()))
         g_loss = softplus(-fake_logits.float()).mean()
-        g_optimizer.zero_grad()
+        self._g_optimizer.zero_grad()
         g_loss.backward()
-        g_optimizer.step()
-        d.requires_grad_(True)
-        return d_loss.item() + g_loss.item()
+        self._g_optimizer.step()
+        self._d.requires_grad_(True)
+        self._losses = d_loss.detach() + g_loss.detach()
+        if self._device == "cpu":
+            self._losses.item()
 
-    return step, counts
+    def finish(self) -> None:
+        """Reads the last losses, which waits for a GPU."""
+        self._losses.item()
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device, torch.bfloat16, enabled=self._bfloat16)
+
+    def _latents(self) -> torch.Tensor:
+        return torch.randn(*self._z_shape, device=self._device)

@@ -183,13 +183,13 @@ def size(export: Path, name: str) -> int | None:
 # ---- timing --------------------------------------------------------------------------------------
 
 
-def prepare(maker: str, arguments: tuple, options: dict) -> tuple[Callable, dict]:
+def prepare(maker: str, arguments: tuple, options: dict) -> subprocesses.Timed:
     """A subject's call, warmed up, and the memory it took; runs in the subject's process."""
     quiet.import_tensorflow()
     before = peak_mib()
     call = globals()[maker](*arguments, **options)
     call(), call()
-    return call, {"peak_mib": peak_mib() - before}
+    return subprocesses.Timed(call, {"peak_mib": peak_mib() - before})
 
 
 def _export() -> Path:
