@@ -299,7 +299,7 @@ class Config:
     )
     precision: str = option(
         AUTO,
-        "compute dtype; auto takes mixed_bfloat16 where the hardware supports it",
+        "compute dtype; auto takes mixed_bfloat16 where it is faster",
         stages=STAGES,
         choices=(AUTO, "float32", "mixed_bfloat16"),
     )

@@ -183,24 +183,22 @@ class ResidentFeed:
         self._side, self._photos, self._flip = data.resolution, photos, flip
         self._labels = tf.constant(data.labels[rows]) if labels else None
 
-    def take(self, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Indices and flips of the next batches, `[count, passes, replicas, rows]`."""
+    def take(self, count: int) -> tf.Tensor:
+        """2 * index + flip of the next images, int64 `[count, passes, replicas, rows]`."""
         chosen, mirrored = self._plan(self._next, count * self._batch_size)
         self._next += count * self._batch_size
-        shape = (count, *self._shape)
-        return tf.constant(chosen.reshape(shape)), tf.constant(mirrored.reshape(shape))
+        return tf.constant((2 * chosen + mirrored).reshape(count, *self._shape))
 
-    def element(self, taken: tuple, index: tf.Tensor) -> tuple:
-        """The photos of each replica, and the batch's indices and flips."""
-        chosen, mirrored = taken
-        return self._photos, chosen[index], mirrored[index]
+    def element(self, taken: tf.Tensor, index: tf.Tensor) -> tuple:
+        """The photos of each replica, and the batch's part of `taken`."""
+        return self._photos, taken[index]
 
     def decode(self, element: tuple) -> Any:
         """This replica's images, float32 `[passes * rows, R, R, 3]`, or (images, labels)."""
-        packed, chosen, mirrored = element
+        packed, codes = element
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        rows = tf.reshape(tf.gather(chosen, replica, axis=1), (-1,))
-        flips = tf.reshape(tf.gather(mirrored, replica, axis=1), (-1, 1, 1, 1))
+        codes = tf.reshape(tf.gather(codes, replica, axis=1), (-1,))
+        rows, flips = codes // 2, tf.reshape(codes % 2 > 0, (-1, 1, 1, 1))
         pixels = tf.bitcast(tf.gather(packed, rows), tf.uint8)
         count = self._shape[0] * self._shape[2]
         pixels = tf.reshape(pixels, (count, self._side, self._side, 3))

@@ -17,7 +17,7 @@ from cgan_tf.networks import vgg
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.judge import Judge
 from cgan_tf.stages import directions, inversion, judge, progressive, regressor
-from cgan_tf.training import loop, memory, precision
+from cgan_tf.training import feed, loop, memory, precision
 
 ATTRIBUTES = tuple(f"attribute{index}" for index in range(40))  # as many as CelebA has
 EDITED = ATTRIBUTES[:8]
@@ -48,25 +48,6 @@ class Cost(NamedTuple):
         return self.seconds * self.images / 3600
 
 
-class _SamePhotos:
-    """A feed (`training.feed`) that gives the same batch in every step."""
-
-    def __init__(self, batch: Any) -> None:
-        self._batch = batch
-
-    def take(self, count: int) -> Any:
-        """Nothing: the batch is in the graph."""
-        return None
-
-    def element(self, taken: Any, index: tf.Tensor) -> Any:
-        """The step, as a stand-in."""
-        return index
-
-    def decode(self, element: Any) -> Any:
-        """The batch."""
-        return self._batch
-
-
 def seconds_per_step(
     trainer: loop.Trainer,
     batch: Any,
@@ -84,8 +65,8 @@ def seconds_per_step(
         budget: seconds, compiling included, after which rarer variants are left out.
     """
     deadline = time.perf_counter() + budget
-    run = loop.CompiledSteps(trainer, _SamePhotos(batch), jit=config.jit == "true")
-    limit = config.steps_per_call or (loop.GPU_STEPS if replicas.on_gpu() else 1)
+    run = loop.CompiledSteps(trainer, feed.SameBatch(batch), jit=config.jit == "true")
+    limit = loop.steps_per_call(config)
     first: dict[tuple, int] = {}  # the first step of each variant
     for step in range(trainer.period):
         first.setdefault(trainer.variant(step), step)

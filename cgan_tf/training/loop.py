@@ -138,6 +138,11 @@ class CompiledSteps:
         return step
 
 
+def steps_per_call(config: Config) -> int:
+    """The number of steps in a call of the graph, at most: config.steps_per_call, or of `auto`."""
+    return config.steps_per_call or (GPU_STEPS if replicas.on_gpu() else 1)
+
+
 def phase_of(phases: Sequence[int], step: int) -> tuple[int, int, int]:
     """The phase that the step after `step` steps is in: its index, its first step and its end.
 
@@ -230,7 +235,6 @@ def train(
         checkpoints = Checkpoints(stage, trainer.checkpoint_parts(), config.checkpoint_minutes)
 
         feed = make_feed(seen)
-        steps_per_call = config.steps_per_call or (GPU_STEPS if replicas.on_gpu() else 1)
         phase_end = 0
         while step < steps:
             # Each phase has its own graphs.
@@ -241,7 +245,7 @@ def train(
 
             # A call ends where a phase, a tick or a snapshot does.
             ends = (phase_end, ticks.next_end(step), snapshots.next_due(seen) // batch_size)
-            count, losses = train_steps(step, min(steps_per_call, min(ends) - step))
+            count, losses = train_steps(step, min(steps_per_call(config), min(ends) - step))
             step, seen = step + count, seen + count * batch_size
 
             last = step == steps

@@ -9,6 +9,8 @@ import tensorflow as tf
 from cgan_tf.core import replicas
 from cgan_tf.core.config import Config
 
+BFLOAT16_SIDE = 128  # px from which a GPU trains faster in bfloat16
+
 
 def resolve(config: Config) -> Config:
     """The options with the precision and the compiler of the training, if they are `auto`.
@@ -33,8 +35,9 @@ def jit(config: Config) -> str:
 def compute_policy(config: Config) -> str:
     """The Keras dtype policy of the training: config.precision, with `auto` resolved.
 
-    `auto` is mixed_bfloat16 where the processor has bfloat16 arithmetic (AVX512-BF16 or AMX on a
-    CPU, compute capability 8.0 on a GPU), else float32.
+    `auto` is mixed_bfloat16 where it was measured to be the faster one: on a CPU with bfloat16
+    arithmetic (AVX512-BF16 or AMX), and from 128 px on a GPU of compute capability 8.0. On smaller
+    images a GPU waits for launches, and float32 (TF32) has fewer kernels: no casts.
     """
     if config.precision != "auto":
         return config.precision
@@ -43,7 +46,8 @@ def compute_policy(config: Config) -> str:
         capability = tf.config.experimental.get_device_details(gpus[0]).get(
             "compute_capability", (0,)
         )
-        return "mixed_bfloat16" if capability[0] >= 8 else "float32"
+        pays = capability[0] >= 8 and config.resolution >= BFLOAT16_SIDE
+        return "mixed_bfloat16" if pays else "float32"
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:

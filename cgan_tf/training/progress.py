@@ -105,6 +105,12 @@ class Display:
         self._bar.close()
 
 
+@tf.function(autograph=False)
+def _add(one: Mapping[str, tf.Tensor], two: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The sums by name, in one call of TensorFlow."""
+    return {name: value + two[name] for name, value in one.items()}
+
+
 class Ticks:
     """The statistics: one line with the mean losses per tick, which is a fixed number of steps.
 
@@ -133,7 +139,7 @@ class Ticks:
         self._length = max(1, steps // TICKS // period) * period
         self._seconds_before = seconds
         self._start = time.perf_counter()
-        self._totals: dict[str, tf.Tensor] = {}  # on the device: reading a loss waits for its step
+        self._totals: Mapping[str, tf.Tensor] = {}  # on the device: reading one waits
         self._count = 0
 
     @property
@@ -156,10 +162,7 @@ class Ticks:
         Returns:
             Why the training must stop; None if all losses are finite, or if the tick goes on.
         """
-        self._totals = {
-            name: self._totals[name] + value if self._count else value
-            for name, value in losses.items()
-        }
+        self._totals = _add(self._totals, losses) if self._count else losses
         self._count += count
         self._display.step(count * self._batch_size)
         if step < self.next_end(step - 1):

@@ -37,13 +37,23 @@ def test_the_compute_type_depends_on_the_processor(monkeypatch, flags, policy):
     assert precision.compute_policy(config(precision="auto")) == policy
 
 
-@pytest.mark.parametrize("capability, policy", [((8, 0), "mixed_bfloat16"), ((7, 5), "float32")])
-def test_the_compute_type_depends_on_the_gpu(monkeypatch, capability, policy):
+@pytest.mark.parametrize(
+    "capability, side, policy",
+    [
+        ((8, 0), 128, "mixed_bfloat16"),
+        ((9, 0), 256, "mixed_bfloat16"),
+        ((9, 0), 64, "float32"),
+        ((7, 5), 128, "float32"),
+    ],
+)
+def test_the_compute_type_depends_on_the_gpu_and_the_resolution(
+    monkeypatch, capability, side, policy
+):
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["GPU:0"])
     monkeypatch.setattr(
         tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": capability}
     )
-    assert precision.compute_policy(config(precision="auto")) == policy
+    assert precision.compute_policy(config(precision="auto", resolution=side)) == policy
 
 
 def test_the_compute_type_can_be_forced(monkeypatch):
@@ -60,7 +70,7 @@ def test_xla_is_used_on_a_single_gpu_and_recorded(monkeypatch, gpus, replicas_in
     strategy = types.SimpleNamespace(num_replicas_in_sync=replicas_in_sync)
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: gpus)
     monkeypatch.setattr(replicas, "strategy", lambda: strategy)
-    options = config(precision="float32")
+    options = config(precision="float32", jit="auto")
     assert precision.resolve(options) == dataclasses.replace(options, jit=jit)
     for chosen in ("true", "false"):
         options = config(precision="float32", jit=chosen)
