@@ -42,14 +42,18 @@ if TYPE_CHECKING:
 WARM_TICKS = 2  # not timed: they compile, and fill the queue of batches
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("preset", "celeba64", "Preset.")
-flags.DEFINE_float("kimg", 20.0, "Thousands of images to time.", lower_bound=0.001)
-flags.DEFINE_integer("batch_size", None, "Images in one batch; by default the preset's.")
-flags.DEFINE_string("data_dir", None, "Photos as the preset reads them; default: synthetic faces.")
-flags.DEFINE_integer("photos", 2000, "Number of synthetic faces.", lower_bound=100)
-flags.DEFINE_string("device_cache_gib", "auto", "See cgan train.")
-flags.DEFINE_multi_string("option", [], "Further option of cgan train, e.g. --option=jit=false.")
-flags.DEFINE_string("output", "runs/loop.json", "JSON file of the results.")
+
+
+def define_flags() -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_string("preset", "celeba64", "Preset.")
+    flags.DEFINE_float("kimg", 20.0, "Thousands of images to time.", lower_bound=0.001)
+    flags.DEFINE_integer("batch_size", None, "Images in one batch; by default the preset's.")
+    flags.DEFINE_string("data_dir", None, "Photos of the preset; default: synthetic faces.")
+    flags.DEFINE_integer("photos", 2000, "Number of synthetic faces.", lower_bound=100)
+    flags.DEFINE_string("device_cache_gib", "auto", "See cgan train.")
+    flags.DEFINE_multi_string("option", [], "Option of cgan train, e.g. --option=jit=false.")
+    flags.DEFINE_string("output", "runs/loop.json", "JSON file of the results.")
 
 
 def make_config() -> Config:
@@ -159,7 +163,6 @@ def bare_steps(config: Config) -> BareSteps:
     """
     import tensorflow as tf
 
-    from cgan_tf.core import replicas
     from cgan_tf.stages import progressive
     from cgan_tf.training import loop, precision
 
@@ -168,8 +171,7 @@ def bare_steps(config: Config) -> BareSteps:
     trainer.begin_phase(len(trainer.phases(config.gan.kimg, reals)) - 1, fresh=True)
     shape = (reals, config.resolution, config.resolution, 3)
     batch = tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0)
-    steps = config.steps_per_call or (loop.GPU_STEPS if replicas.on_gpu() else 1)
-    bare = BareSteps(trainer, batch, steps, config.jit == "true")
+    bare = BareSteps(trainer, batch, loop.steps_per_call(config), config.jit == "true")
     for _ in range(trainer.period):
         bare()
     bare.finish()
@@ -238,4 +240,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)

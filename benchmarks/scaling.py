@@ -51,15 +51,20 @@ NETWORKS = (
 )
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("parts", list(PARTS), f"What to measure, of {', '.join(PARTS)}.")
-flags.DEFINE_list("sizes", ["1000", "10000", "100000"], "Numbers of images, in increasing order.")
-flags.DEFINE_integer("batches", 200, "Number of batches to read.", lower_bound=1)
-flags.DEFINE_integer("steps", 20, "Number of GAN steps to train.", lower_bound=1)
-flags.DEFINE_list("networks", list(NETWORKS), "ARCHITECTURE:RESOLUTION:WIDTH of each.")
-flags.DEFINE_list("batch_sizes", ["8", "32"], "Images in one batch of the part networks.")
-flags.DEFINE_float("seconds", 5.0, "Time for the steps of each network [s].", lower_bound=0.01)
-flags.DEFINE_string("work_dir", None, "Folder for the images and caches; by default temporary.")
-flags.DEFINE_string("output", "runs/scaling.json", "JSON file of the results.")
+
+
+def define_flags() -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_list("parts", list(PARTS), f"What to measure, of {', '.join(PARTS)}.")
+    flags.DEFINE_list("sizes", ["1000", "10000", "100000"], "Numbers of images, increasing.")
+    flags.DEFINE_integer("batches", 200, "Number of batches to read.", lower_bound=1)
+    flags.DEFINE_integer("steps", 20, "Number of GAN steps to train.", lower_bound=1)
+    flags.DEFINE_list("networks", list(NETWORKS), "ARCHITECTURE:RESOLUTION:WIDTH of each.")
+    flags.DEFINE_list("batch_sizes", ["8", "32"], "Images in one batch of the part networks.")
+    flags.DEFINE_enum("jit", "auto", ["auto", "true", "false"], "Compile these steps with XLA.")
+    flags.DEFINE_float("seconds", 5.0, "Time for the steps of each network [s].", lower_bound=0.01)
+    flags.DEFINE_string("work_dir", None, "Folder for the images and caches; by default temporary.")
+    flags.DEFINE_string("output", "runs/scaling.json", "JSON file of the results.")
 
 
 # ---- photos --------------------------------------------------------------------------------------
@@ -218,14 +223,19 @@ class Network(NamedTuple):
     batch: int  # images
 
 
-def parse_networks() -> list[Network]:
+def parse_networks(networks: list[str], batch_sizes: list[str], jit: str) -> list[Network]:
     """Each of --networks with each of --batch_sizes.
+
+    Args:
+        networks: the flag's values.
+        batch_sizes: the flag's values.
+        jit: see `network_config`.
 
     Raises:
         UserError: a value makes no sense.
     """
     found = []
-    for text in FLAGS.networks:
+    for text in networks:
         try:
             arch, resolution, width = text.split(":")
             network = Network(arch, int(resolution), int(width), 0)
@@ -233,16 +243,16 @@ def parse_networks() -> list[Network]:
             raise UserError(
                 f"--networks={text}: give ARCHITECTURE:RESOLUTION:WIDTH, e.g. {NETWORKS[0]}"
             ) from None
-        for batch in FLAGS.batch_sizes:
+        for batch in batch_sizes:
             if not batch.isdigit():
                 raise UserError(f"--batch_sizes={batch}: give whole numbers")
             found.append(network._replace(batch=int(batch)))
-            network_config(found[-1])
+            network_config(found[-1], jit)
     return found
 
 
-def network_config(network: Network) -> Config:
-    """The resolved options, but for the precision and the compiler.
+def network_config(network: Network, jit: str) -> Config:
+    """The resolved options, but for the precision.
 
     Raises:
         UserError: a value makes no sense.
@@ -252,10 +262,11 @@ def network_config(network: Network) -> Config:
         gan_arch=network.arch,
         gan_width=network.width,
         gan_batch_size=network.batch,
+        jit=jit,
     )
 
 
-def measure_network(network: Network, seconds: float) -> dict[str, Any]:
+def measure_network(network: Network, jit: str, seconds: float) -> dict[str, Any]:
     """Time, memory and weights of one network; runs in a process of its own."""
     quiet.import_tensorflow()
     import tensorflow as tf
@@ -264,7 +275,7 @@ def measure_network(network: Network, seconds: float) -> dict[str, Any]:
     from cgan_tf.stages import progressive, speed
     from cgan_tf.training import memory, precision
 
-    config = precision.resolve(network_config(network))
+    config = precision.resolve(network_config(network, jit))
     precision.seed_everything(config)
     trainer = progressive.make_trainer(config, precision.compute_policy(config))
     shape = (network.batch, network.resolution, network.resolution, 3)
@@ -281,6 +292,7 @@ def measure_network(network: Network, seconds: float) -> dict[str, Any]:
     return {
         "device": "GPU" if replicas.on_gpu() else "CPU",
         "precision": config.precision,
+        "jit": config.jit,
         "ms_per_step": 1e3 * elapsed,
         "images_per_second": network.batch / elapsed,
         "ns_per_pixel": 1e9 * elapsed / network.batch / network.resolution**2,
@@ -297,7 +309,7 @@ def measure_networks(networks: list[Network]) -> dict[str, Any]:
     )
     rows: dict[Network, dict[str, Any]] = {}
     for network in networks:
-        row = rows[network] = subprocesses.run(measure_network, network, FLAGS.seconds)
+        row = rows[network] = subprocesses.run(measure_network, network, FLAGS.jit, FLAGS.seconds)
         name = f"{network.arch:9}{network.resolution:5}{network.width:6}{network.batch:6}"
         if "failure" in row:
             print(f"{name}  {row['failure']}", flush=True)
@@ -343,7 +355,7 @@ def main() -> int:
     for part in FLAGS.parts:
         if part not in PARTS:
             raise UserError(f"--parts={part}: of {', '.join(PARTS)}")
-    networks = parse_networks()
+    networks = parse_networks(FLAGS.networks, FLAGS.batch_sizes, FLAGS.jit)
     found: dict[str, Any] = {}
     if "photos" in FLAGS.parts:
         found["photos"] = measure_photos()
@@ -364,4 +376,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)

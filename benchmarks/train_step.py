@@ -82,14 +82,18 @@ SUBJECTS = (
 )
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("widths", ["32", "64"], "Channels at the finest level.")
-flags.DEFINE_integer("batch_size", 64, "Images in one batch.", lower_bound=4)
-flags.DEFINE_enum("resolution", "64", ["32", "64", "128", "256", "512"], "Image size [px].")
-flags.DEFINE_integer("rounds", 7, "Number of turns of each subject.", lower_bound=1)
-flags.DEFINE_float("seconds", 1.5, "Approximate length of a turn [s].", lower_bound=0.01)
-flags.DEFINE_float("compile_seconds", 240.0, "Time limit for a subject's first steps [s].")
-flags.DEFINE_list("subjects", list(SUBJECTS), "Subjects to time, see above.")
-flags.DEFINE_string("output", "runs/train_step.json", "JSON file of the results.")
+
+
+def define_flags() -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_list("widths", ["32", "64"], "Channels at the finest level.")
+    flags.DEFINE_integer("batch_size", 64, "Images in one batch.", lower_bound=4)
+    flags.DEFINE_enum("resolution", "64", ["32", "64", "128", "256", "512"], "Image size [px].")
+    flags.DEFINE_integer("rounds", 7, "Number of turns of each subject.", lower_bound=1)
+    flags.DEFINE_float("seconds", 1.5, "Approximate length of a turn [s].", lower_bound=0.01)
+    flags.DEFINE_float("compile_seconds", 240.0, "Time limit for a subject's first steps [s].")
+    flags.DEFINE_list("subjects", list(SUBJECTS), "Subjects to time, see above.")
+    flags.DEFINE_string("output", "runs/train_step.json", "JSON file of the results.")
 
 
 def parse(name: str) -> tuple[str, dict[str, Any]]:
@@ -331,4 +335,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)

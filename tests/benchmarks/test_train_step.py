@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toy import Toy, batches
 
-from benchmarks import own_step, subprocesses, train_step
+from benchmarks import own_step, train_step
 from benchmarks.own_step import Size
 from cgan_tf.core.errors import UserError
 from cgan_tf.editing import models
@@ -101,26 +101,3 @@ def test_ratios_are_to_the_best_of_each_kind():
     assert found["ratios"]["eager"]["own_16"] == 2.0
     assert found["ratios"]["compiled"]["own_16"] == 1.5
     assert found["product_flops"] == pytest.approx(2 * 4096**3 / 0.25)
-
-
-def prepared(calls):
-    """A subject whose calls and ends of turns are counted."""
-    counts = {"calls": 0, "ends": 0}
-
-    def call():
-        counts["calls"] += 1
-
-    def finish():
-        counts["ends"] += 1
-        assert counts["calls"] == 1 + calls * (counts["ends"] - 1)
-
-    return subprocesses.Timed(call, {"calls": calls}, finish)
-
-
-def test_the_end_of_a_turn_waits_for_the_device():
-    subject = subprocesses.Subject(prepared, (5,), seconds=0.0, least=5)
-    try:
-        assert subject.failure is None and subject.facts == {"calls": 5}
-        assert len(subject.turn()) == 5 and len(subject.turn()) == 5
-    finally:
-        subject.close()
