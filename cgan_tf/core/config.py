@@ -34,7 +34,6 @@ USUAL_PENALTY = {
 }
 OBJECTIVES = tuple(USUAL_PENALTY)
 PENALTIES = ("r1", "r2", "r1+r2", "gp")
-AUGMENT_OPS = ("color", "translation", "cutout")
 DIRECTION_FAMILIES = ("learned", "hyperplane", "sefa", "pca")
 SPACES = ("z", "w", "ws")
 FORMATS = ("saved_model", "tflite", "page")
@@ -130,13 +129,6 @@ class GanConfig:
         "steps",
         minimum=1,
     )
-    burn_in_kimg: float = option(
-        0.0,
-        "in which gamma falls from 10 times to its value, and both learning rates from twice "
-        "theirs, by a cosine; 0: none",
-        "kimg",
-        minimum=0,
-    )
     d_norm: str = option("none", "normalization in D", choices=("none", "batch", "spectral"))
     g_norm: str = option(
         "batch", "normalization in dcgan's and residual's G", choices=("batch", "pixel")
@@ -150,9 +142,6 @@ class GanConfig:
         "none",
         "augmentation of D's inputs, for small data sets: fixed or adaptive (ada)",
         choices=("none", "diffaugment", "ada"),
-    )
-    augment_ops: tuple[str, ...] = option(
-        AUGMENT_OPS, "augmentations that are applied, in order", choices=AUGMENT_OPS
     )
     progressive: bool = option(False, "progressive growing of G and D from 8 px, with fade-in")
     ema_kimg: float = option(
@@ -231,9 +220,6 @@ class DirectionsConfig:
     preservation_weight: float = option(
         20.0, "weight of the preservation loss: the mean change of the other attributes", minimum=0
     )
-    cosine_weight: float = option(
-        0.0, "weight of the squared cosines between learned directions", minimum=0
-    )
     calibrated_change: float = option(
         0.8,
         "target change of the regressor's mean prediction at strength +1",
@@ -254,10 +240,6 @@ class EvaluateConfig:
     projections: int = option(
         64, "maximum number of test photos for hybrid and optimize inversion", "images", minimum=0
     )
-    optimize_steps: int = option(
-        100, "Adam steps of --inversion=optimize, per start", "steps", minimum=1
-    )
-    hybrid_steps: int = option(50, "Adam steps of --inversion=hybrid", "steps", minimum=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any
 from cgan_tf.core import presets
 from cgan_tf.core.cli import closest
 from cgan_tf.core.config import (
-    AUGMENT_OPS,
     JUDGE_BATCH_SIZE,
     MINIBATCH_GROUP,
     OPTIONS,
@@ -116,11 +115,6 @@ RULES: tuple[tuple[Condition, str], ...] = (
         "--gan_objective",
     ),
     (
-        lambda c: c.gan.augment != "none" and not c.gan.augment_ops,
-        "--gan_augment_ops: none given with --gan_augment={gan_augment}; use some of "
-        f"{', '.join(AUGMENT_OPS)}",
-    ),
-    (
         lambda c: (
             c.gan.augment == "ada" and c.gan.objective in ("wgan", "wgan_gp", "ragan", "rpgan")
         ),
@@ -156,15 +150,6 @@ RULES: tuple[tuple[Condition, str], ...] = (
         "--gan_progressive=true with --init_from={init_from}: its networks have grown already; use "
         "--gan_progressive=false",
     ),
-    (
-        lambda c: c.gan.burn_in_kimg > c.gan.kimg,
-        "--gan_burn_in_kimg={gan_burn_in_kimg}: must be at most --gan_kimg={gan_kimg}",
-    ),
-    (
-        lambda c: c.gan.burn_in_kimg and c.gan.progressive,
-        "--gan_burn_in_kimg={gan_burn_in_kimg} with --gan_progressive=true: the optimizers of each "
-        "level start from scratch; use one of them",
-    ),
     # Sizes.
     (
         lambda c: c.regressor.resolution is not None and c.resolution % c.regressor.resolution,
@@ -186,11 +171,6 @@ RULES: tuple[tuple[Condition, str], ...] = (
         for flag in GROUPED_BATCHES
     ),
     # Directions.
-    (
-        lambda c: c.directions.cosine_weight and c.directions.family != "learned",
-        "--directions_cosine_weight={directions_cosine_weight}: only --directions_family=learned "
-        "has it, not {directions_family}",
-    ),
     (
         lambda c: (
             c.directions.family in ("sefa", "pca") and _stylegan(c) and c.inversion.space == "z"

@@ -69,7 +69,6 @@ class DirectionsTrainer(loop.Trainer):
     loss = content * perceptual(x, x') + adversarial * softplus(-D(x'))
          + attribute * |clip(alpha_k + eps) - alpha'_k|
          + preservation * mean_j!=k |alpha_j - alpha'_j|
-         + cosine * sum_i<j cos(d_i, d_j)^2
 
     with x the photo, x' = G(E(x) + eps * d_k), alpha R's prediction for the reconstruction G(E(x)),
     and alpha' its prediction for x'. In the paper, x is a sample and its own reconstruction. With
@@ -155,8 +154,6 @@ class DirectionsTrainer(loop.Trainer):
                 * tf.reduce_mean(tf.reduce_sum(error * target, axis=1)),
                 "hold": config.directions.preservation_weight * tf.reduce_mean(others),
             }
-            if config.directions.cosine_weight:
-                parts["cosine"] = config.directions.cosine_weight * squared_cosines(self.directions)
             loss = tf.add_n(list(parts.values()))
         self._rotate(tape.gradient(loss, self.directions))
         return parts | {"loss": loss}
@@ -187,13 +184,6 @@ class DirectionsTrainer(loop.Trainer):
             return self.perceptual(photos, edited)
         normalize = self.perceptual.normalize
         return self.perceptual.between(normalize(edited_maps), normalize(maps))
-
-
-def squared_cosines(directions: tf.Tensor) -> tf.Tensor:
-    """The sum over pairs of the squared cosines between directions `[K, *latent_shape]`."""
-    units = tf.math.l2_normalize(tf.reshape(directions, (directions.shape[0], -1)), axis=1)
-    squares = tf.square(tf.matmul(units, units, transpose_b=True))
-    return (tf.reduce_sum(squares) - tf.linalg.trace(squares)) / 2.0
 
 
 def load_networks(folder: RunFolder, config: Config, regressor: Regressor | None = None) -> dict:

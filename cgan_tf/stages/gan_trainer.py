@@ -16,10 +16,6 @@ CLIP_VALUE = 0.01  # WGAN's weight clipping (Arjovsky et al. 2017, algorithm 1)
 GP_WEIGHT = 10.0  # lambda of WGAN-GP (Gulrajani et al. 2017)
 ADA_TARGET = 0.6  # target of the mean sign of D on reals (Karras et al. 2020a, section 3.1)
 ADA_KIMG = 100.0  # in which ADA's probability can rise from 0 to 1; the paper: 500 of 25,000
-# Initial factors of --gan_burn_in_kimg. R3GAN (Huang et al. 2024) begins with ten times gamma too,
-# and with four times learning rates that are a sixth of our defaults at the end.
-BURN_IN_GAMMA = 10.0
-BURN_IN_RATES = 2.0
 EMA_RAMPUP = 0.05  # the half-life is at most this share of the images seen, as in StyleGAN2-ADA
 
 
@@ -48,13 +44,8 @@ class GAN(loop.Trainer):
             self.period = interval // math.gcd(interval, config.gan.d_steps)
         self._add_networks(policy)
         self.reset_average()
-        d_steps = math.ceil(1000 * config.gan.burn_in_kimg / config.gan.batch_size)
-        g_steps = math.ceil(d_steps / config.gan.d_steps)
-        g_rate = optimizers.burn_in(config.gan.g_lr, BURN_IN_RATES, g_steps)
-        d_rate = optimizers.burn_in(config.gan.d_lr, BURN_IN_RATES, d_steps)
-        self.gamma = optimizers.burn_in(config.gan.gamma, BURN_IN_GAMMA, g_steps)
-        self.g_optimizer = optimizers.Adam(g_rate, *config.gan.betas)
-        self.d_optimizer = optimizers.Adam(d_rate, *config.gan.betas)
+        self.g_optimizer = optimizers.Adam(config.gan.g_lr, *config.gan.betas)
+        self.d_optimizer = optimizers.Adam(config.gan.d_lr, *config.gan.betas)
         g_variables, d_variables = self._all_variables()
         self.g_optimizer.build(g_variables)
         self.d_optimizer.build(d_variables)
@@ -208,7 +199,7 @@ class GAN(loop.Trainer):
         gan = self.config.gan
         if gan.augment != "none":
             probability = self.augment_p if gan.augment == "ada" else 1.0
-            images = augment.diff_augment(images, gan.augment_ops, probability, self.seed_generator)
+            images = augment.diff_augment(images, probability, self.seed_generator)
         return self._discriminate(images)
 
     def _d_loss(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
@@ -292,16 +283,15 @@ class GAN(loop.Trainer):
         gan = self.config.gan
         variables = [variable.value for variable in self.d_variables]
 
-        gamma = self.gamma(self.g_optimizer.iterations) if callable(self.gamma) else self.gamma
         values, loss = [], 0.0
         with tf.GradientTape() as tape:
             for name in self.penalties:
                 if name == "r1":
                     value = losses.gradient_square_penalty(self._logits, reals)
-                    loss += 0.5 * gamma * value
+                    loss += 0.5 * gan.gamma * value
                 elif name == "r2":
                     value = losses.gradient_square_penalty(self._logits, fakes)
-                    loss += 0.5 * gamma * value
+                    loss += 0.5 * gan.gamma * value
                 else:
                     alpha = keras.random.uniform(
                         (gan.batch_size, 1, 1, 1), 0.0, 1.0, seed=self.seed_generator

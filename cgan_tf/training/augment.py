@@ -6,8 +6,6 @@ augmentations (DiffAugment, Zhao et al. 2020). With a probability that follows D
 ADA (Karras et al. 2020a), with the augmentations of DiffAugment instead of ADA's own.
 """
 
-from collections.abc import Sequence
-
 import keras
 import tensorflow as tf
 
@@ -15,7 +13,6 @@ from cgan_tf.core import replicas
 
 # DiffAugment's ranges, for images in [-1, 1].
 TRANSLATION = 1 / 8  # maximum shift, as a fraction of the side
-CUTOUT = 1 / 2  # side of the gray square, as a fraction of the image's
 ADA_DECAY = 0.5 ** (1 / 256)  # per image, of the moving average of the sign of D on reals
 
 # Ranges of `jitter`.
@@ -89,38 +86,22 @@ def translation(images: tf.Tensor, uniform: tf.Tensor, chosen: tf.Tensor) -> tf.
     return tf.einsum("nij,njwc,nkw->nikc", rows, images, columns)
 
 
-def cutout(images: tf.Tensor, uniform: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-    """Makes a square of half the side gray (0); its center can be anywhere in the image.
-
-    Args:
-        images: float32 `[N, H, W, 3]`, H = W.
-        uniform: random numbers `[N, 2]` in [0, 1): row and column of the center.
-        chosen: `[N]`, 1 for the images to augment, 0 for the others.
-    """
-    side = images.shape[1]
-    half = side * CUTOUT / 2
-    center = tf.floor(uniform * side) + 0.5  # [N, 2]
-    position = tf.range(side, dtype=tf.float32)[None, :, None] + 0.5
-    inside = tf.cast(tf.abs(position - center[:, None, :]) < half, tf.float32)  # [N, side, 2]
-    hole = inside[:, :, None, 0] * inside[:, None, :, 1] * chosen[:, None, None]  # [N, H, W]
-    return images * (1.0 - hole)[..., None]
-
-
-# The augmentations of --gan_augment_ops, and how many random numbers each needs per image.
-OPS = {"color": (color, 3), "translation": (translation, 2), "cutout": (cutout, 2)}
+# The augmentations in their order, and how many random numbers each needs per image.
+OPS = {"color": (color, 3), "translation": (translation, 2)}
 
 
 def diff_augment(
     images: tf.Tensor,
-    ops: Sequence[str],
     probability: tf.Tensor | float,
     seed: keras.random.SeedGenerator,
 ) -> tf.Tensor:
-    """Applies each op to each image with a probability; gradients pass through.
+    """Applies each of `OPS` to each image with a probability; gradients pass through.
+
+    DiffAugment (Zhao et al. 2020) without its third operation, cutout: on 1,000 faces it cost more
+    than it gained.
 
     Args:
         images: float32 `[N, H, W, 3]` in [-1, 1], H = W.
-        ops: names of `OPS`, in order.
         probability: of each op on each image, independently.
         seed: generator of the random numbers.
 
@@ -128,8 +109,7 @@ def diff_augment(
         The same shape; the colors may leave the range.
     """
     count = images.shape[0]
-    for name in ops:
-        op, needed = OPS[name]
+    for op, needed in OPS.values():
         uniform = keras.random.uniform((count * replicas.count(), needed + 1), seed=seed)
         uniform = replicas.own_rows(uniform)
         chosen = tf.cast(uniform[:, -1] < probability, tf.float32)

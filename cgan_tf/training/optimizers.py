@@ -48,21 +48,6 @@ class AdamW(_MeanGradient, keras.optimizers.AdamW):
     """`keras.optimizers.AdamW` (Loshchilov & Hutter 2019)."""
 
 
-def burn_in(
-    value: float, factor: float, steps: int
-) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """A value that falls from `factor` times itself by a cosine (R3GAN, Huang et al. 2024).
-
-    Args:
-        value: of a learning rate, or of the weight of a penalty, after the burn-in.
-        factor: more than 1.
-        steps: length of the burn-in; 0 for none, which returns the value.
-    """
-    if not steps:
-        return value
-    return keras.optimizers.schedules.CosineDecay(factor * value, steps, alpha=1 / factor)
-
-
 def warmup_cosine(
     peak: float, steps: int, warmup: float
 ) -> keras.optimizers.schedules.LearningRateSchedule:

@@ -117,7 +117,8 @@ def test_help_shows_what_every_preset_sets():
         ),
         (
             ["--stage=gan", "--run_dir=RUN", "--gan_arch=dcgan2"],
-            "--gan_arch=dcgan2: unknown value (did you mean dcgan?); one of dcgan, stylegan",
+            "--gan_arch=dcgan2: unknown value (did you mean dcgan?); one of dcgan, stylegan, "
+            "residual",
         ),
         (
             ["--stage=gan", "--run_dir=RUN", "--data=celeba_dir"],

@@ -19,6 +19,7 @@ from cgan_tf import data
 from cgan_tf.core import artifact
 from cgan_tf.core.config import Config
 from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.editing import projection
 from cgan_tf.editing.detail import KeepDetail
 from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.evaluation import comparison, inversion
@@ -31,8 +32,6 @@ OPTIONS = {
     "evaluate_samples": 120,
     "evaluate_photos": 10,
     "evaluate_projections": 3,
-    "evaluate_optimize_steps": 3,
-    "evaluate_hybrid_steps": 2,
     "precision": "float32",
 }
 
@@ -51,13 +50,15 @@ class EvaluatedRun(NamedTuple):
 
 @contextlib.contextmanager
 def small_networks() -> Iterator[None]:
-    """A slim VGG16, few random samples and few random directions."""
+    """A slim VGG16, few random samples and directions, and few steps of projections."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.applications, "VGG16", tiny.slim_vgg16)
         encoder = functools.partial(inversion.measure_encoder, samples=50)
         patch.setattr(inversion, "measure_encoder", encoder)
         families = functools.partial(comparison.measure_families, draws=2)
         patch.setattr(comparison, "measure_families", families)
+        patch.setattr(projection, "OPTIMIZE_STEPS", 3)
+        patch.setattr(projection, "HYBRID_STEPS", 2)
         yield
 
 

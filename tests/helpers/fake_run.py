@@ -78,7 +78,7 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
             "calibration": [{"strength": 1.0, "change": 0.5, "n": 10}],
             "keep_detail": {
                 "factor": 1.5,
-                "footprint": detail.encode(footprint(name)),
+                "footprint": detail.encode(footprint(name, config.resolution)),
                 "change": 0.5,
                 "n": 10,
             },
@@ -88,9 +88,9 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
     return folder
 
 
-def footprint(name: str) -> np.ndarray:
-    """The footprint of an attribute, float32 `[R, R]`: another band for each."""
-    side, index = 32, ATTRIBUTES.index(name)
+def footprint(name: str, side: int = 32) -> np.ndarray:
+    """The footprint of an attribute, float32 `[side, side]`: another band for each."""
+    index = ATTRIBUTES.index(name)
     rows = np.abs(np.arange(side) - side * (index + 0.5) / len(ATTRIBUTES)) / side
     return np.repeat(np.float32(1.0 - rows)[:, None], side, axis=1) ** 4
 

@@ -165,12 +165,10 @@ def test_training_changes_all_weights(cache):
 def test_a_killed_and_resumed_training_ends_with_the_same_weights(
     cache, faces, tmp_path, monkeypatch
 ):
-    """With a burn-in that ends after the kill."""
     config = tiny.make_config(
         cache,
         gan_arch="residual",
         gan_kimg=0.04,
-        gan_burn_in_kimg=0.032,
         gan_penalty_interval=1,
         checkpoint_minutes=1e-9,
     )

@@ -150,39 +150,6 @@ def test_the_loss_closed_form(spread, monkeypatch):
     )
 
 
-def test_squared_cosines_by_hand():
-    # Cosines 0.6, 0 and -0.8, at any length.
-    trainer = toy(directions_cosine_weight=2.5)
-    rows = np.array([[5.0, 0.0], [0.6, 0.8], [0.0, -3.0]], np.float32)
-    assert float(directions.squared_cosines(tf.constant(rows))) == pytest.approx(1.0, rel=1e-6)
-    layers = tf.reshape(tf.constant(rows), (3, 2, 1))
-    assert float(directions.squared_cosines(layers)) == pytest.approx(1.0, rel=1e-6)
-    trainer.directions.assign(rows[:2])
-    logs = trainer.train_step(tf.constant(photos()))
-    assert float(logs["cosine"]) == pytest.approx(2.5 * 0.36, rel=1e-5)
-    parts = ("content", "adversarial", "attribute", "hold", "cosine")
-    assert float(logs["loss"]) == pytest.approx(sum(float(logs[part]) for part in parts), rel=1e-5)
-
-
-def test_the_cosine_penalty_makes_directions_orthogonal(monkeypatch):
-    set_weights(monkeypatch, content=0.0, adversarial=0.0, attribute=0.0)
-    trainer = toy(
-        directions_preservation_weight=0.0,
-        directions_cosine_weight=1.0,
-        directions_lr=0.05,
-        directions_kimg=64 * 0.1,
-    )
-    trainer.directions.assign([[1.0, 0.0], [1.6, 1.2]])
-    step = tf.function(trainer.train_step, autograph=False)
-    x = tf.constant(photos())
-    for _ in range(100):
-        step(x)
-    assert float(directions.squared_cosines(trainer.directions)) < 1e-3
-    np.testing.assert_allclose(
-        np.linalg.norm(trainer.directions.numpy(), axis=1), [1, 2], rtol=1e-4
-    )
-
-
 def test_a_target_beyond_1_is_clipped(monkeypatch):
     set_weights(monkeypatch, attribute=1.0)
     trainer = toy()

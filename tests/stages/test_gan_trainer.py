@@ -294,7 +294,9 @@ def test_ada_at_probability_0_changes_no_gradient(cache):
 
 
 def test_diffaugment_augments_reals_and_fakes(cache, monkeypatch):
-    trainer = build(cache, gan_augment="diffaugment", gan_augment_ops=("cutout",), gan_penalty="r1")
+    half = tf.constant([1.0] * 16 + [0.0] * 16)[None, :, None, None]  # of 32 px, black to gray
+    monkeypatch.setattr(gan_trainer.augment, "OPS", {"half": (lambda images, *_: images * half, 1)})
+    trainer = build(cache, gan_augment="diffaugment", gan_penalty="r1")
     seen = []
     call = trainer.discriminator.call
     monkeypatch.setattr(
@@ -306,7 +308,7 @@ def test_diffaugment_augments_reals_and_fakes(cache, monkeypatch):
     assert max(np.abs(g).max() for g in g_gradients) > 0
     assert len(seen) == 3  # reals, fakes, and the reals of R1
     for batch in seen:
-        assert all((image == 0).mean() > 0.05 for image in batch)
+        assert np.all(batch[:, 16:] == 0) and np.all(batch[:, :16].std(axis=(1, 2, 3)) > 0)
 
 
 @pytest.mark.parametrize("sign, target, moves", [(1.0, 0.6, 1), (-1.0, 0.6, -1), (0.4, 0.6, -1)])
@@ -437,27 +439,3 @@ def test_a_step_changes_only_variables_of_the_checkpoint(cache, arch):
     changed = {k for k, v in everything.items() if not np.array_equal(before[k], v.numpy())}
     assert changed <= saved
     assert len(changed) > 2 * len(trainer.generator.trainable_weights)
-
-
-@pytest.mark.parametrize("d_steps", [1, 2])
-def test_the_burn_in_of_gamma_and_of_the_learning_rates(cache, d_steps):
-    """64 images: 8 D steps. After 4 of them all are halfway between their first and last values."""
-    trainer = build(
-        cache,
-        gan_burn_in_kimg=0.064,
-        gan_d_steps=d_steps,
-        gan_gamma=0.2,
-        gan_g_lr=1e-3,
-        gan_d_lr=4e-3,
-        gan_penalty="r1",
-        gan_penalty_interval=1,
-    )
-    g_rate, d_rate = (o.learning_rate for o in (trainer.g_optimizer, trainer.d_optimizer))
-    np.testing.assert_allclose([g_rate, d_rate], [2e-3, 8e-3], rtol=1e-6)
-    _, first = trainer._penalty_gradients(reals(), reals())
-    trainer.g_optimizer.iterations.assign(4 // d_steps)
-    trainer.d_optimizer.iterations.assign(4)
-    g_rate, d_rate = (o.learning_rate for o in (trainer.g_optimizer, trainer.d_optimizer))
-    np.testing.assert_allclose([g_rate, d_rate], [1.5e-3, 6e-3], rtol=1e-6)
-    _, halfway = trainer._penalty_gradients(reals(), reals())
-    assert_close(halfway[:-1], [5.5 / 10 * np.asarray(gradient) for gradient in first[:-1]])

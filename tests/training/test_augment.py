@@ -110,38 +110,29 @@ def test_translation_is_a_shift_with_gray_padding(down, right):
     np.testing.assert_allclose(moved, expected, atol=1e-6)
 
 
-def test_cutout_is_a_gray_square_of_half_the_side():
-    ones = tf.ones((4, 16, 16, 3))
-    cut = augment.cutout(ones, same_numbers(0.5, 0.5), ALL).numpy()
-    assert np.all(cut[:, 5:12, 5:12] == 0)
-    assert (cut == 0).sum() in (4 * 3 * 7 * 7, 4 * 3 * 8 * 8, 4 * 3 * 9 * 9)
-    corner = augment.cutout(ones, same_numbers(0.0, 0.0), ALL).numpy()
-    assert np.all(corner[:, :4, :4] == 0) and np.all(corner[:, 5:] == 1)
+def test_each_op_is_chosen_with_the_probability(monkeypatch):
+    def blank(images, uniform, chosen):
+        return images * (1.0 - chosen)[:, None, None, None]
 
-
-def test_each_op_is_chosen_with_the_probability():
+    monkeypatch.setattr(augment, "OPS", {"blank": (blank, 1)})
     images, seed = tf.ones((400, 8, 8, 3)), keras.random.SeedGenerator(1)
     for probability in (0.0, 0.3, 1.0):
-        out = augment.diff_augment(images, ("cutout",), probability, seed).numpy()
+        out = augment.diff_augment(images, probability, seed).numpy()
         share = np.mean((out == 0).any(axis=(1, 2, 3)))
         assert share == pytest.approx(probability, abs=0.08)
 
 
 def test_gradients_pass_through_all_ops():
-    ops, direction = (
-        tuple(augment.OPS),
-        tf.constant(np.random.default_rng(4).normal(size=IMAGES.shape)),
-    )
 
     def total(images):
-        out = augment.diff_augment(images, ops, 1.0, keras.random.SeedGenerator(2))
+        out = augment.diff_augment(images, 1.0, keras.random.SeedGenerator(2))
         return tf.reduce_sum(tf.square(out))
 
     with tf.GradientTape() as tape:
         tape.watch(IMAGES)
         loss = total(IMAGES)
     gradient = tape.gradient(loss, IMAGES)
-    step = tf.cast(direction, tf.float32) * 1e-2
+    step = gradient / tf.norm(gradient) * 0.1
     difference = (total(IMAGES + step) - total(IMAGES - step)) / 2
     slope = tf.reduce_sum(gradient * step)
     assert abs(float(slope)) > 0.1
@@ -150,9 +141,7 @@ def test_gradients_pass_through_all_ops():
 
 def test_the_augmentations_depend_on_the_seed():
     def augmented(seed):
-        return augment.diff_augment(
-            IMAGES, tuple(augment.OPS), 0.7, keras.random.SeedGenerator(seed)
-        ).numpy()
+        return augment.diff_augment(IMAGES, 0.7, keras.random.SeedGenerator(seed)).numpy()
 
     assert np.array_equal(augmented(5), augmented(5))
     assert not np.array_equal(augmented(5), augmented(6))

@@ -42,11 +42,3 @@ def test_the_fused_update_equals_that_of_keras(graph: bool, name: str) -> None:
     assert len(states) == len(keras_states)
     for value, expected in zip(states, keras_states, strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_a_burn_in_falls_by_a_cosine_and_then_stays() -> None:
-    value = optimizers.burn_in(0.5, 10.0, 8)
-    expected = [5.0, 0.5 + 4.5 * (1 + np.cos(np.pi / 4)) / 2, 2.75, 0.5, 0.5]
-    steps = (0, 2, 4, 8, 100)
-    np.testing.assert_allclose([value(step) for step in steps], expected, rtol=1e-6)
-    assert optimizers.burn_in(0.5, 10.0, 0) == 0.5
