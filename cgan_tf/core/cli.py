@@ -6,6 +6,7 @@ user is one line `error: ...` on stderr and exit code 2; a bug keeps its traceba
 
 import difflib
 import errno
+import io
 import os
 import re
 import sys
@@ -45,6 +46,8 @@ def run(
         SystemExit: always. The code is main's, 0 for --help, 2 for a mistake of the user or a full
             disk, 130 for Ctrl-C, 128 + the signal's number for `Interrupted`.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a log file shows each line when it is printed
+        sys.stdout.reconfigure(line_buffering=True)
     if define_flags is None:
         own = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
     else:

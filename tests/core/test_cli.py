@@ -199,3 +199,14 @@ def test_core_imports_no_other_package():
         imported = re.findall(r"^\s*(?:from|import) (cgan_tf[\w.]*)(.*)", path.read_text(), re.M)
         for module, names in imported:
             assert module.startswith("cgan_tf.core"), (path.name, module, names)
+
+
+def test_a_line_reaches_a_log_file_at_once(tmp_path):
+    path, log = tmp_path / "command.py", tmp_path / "log"
+    # A process that is killed writes nothing more.
+    path.write_text(SCRIPT.replace("BODY", 'print("step 1"); os.kill(os.getpid(), signal.SIGKILL)'))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment.pop("PYTHONUNBUFFERED", None)
+    with open(log, "w") as file:
+        subprocess.run([sys.executable, str(path)], env=environment, stdout=file)
+    assert log.read_text() == "step 1\n"
