@@ -19,6 +19,7 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.files import file_hash, write_text
 from cgan_tf.core.options import resolve
 from cgan_tf.editing import detail, models
+from cgan_tf.networks.dcgan import level_widths
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.vgg import SCRATCH_INPUT_SCALE, Regressor
 
@@ -52,14 +53,17 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
         photos.attribute_names, config.resolution, config.resolution, SCRATCH_INPUT_SCALE
     )
     encoder = Encoder(config.resolution, generator.latent_shape, 16)
+    levels = len(level_widths(config.resolution, 1))  # 3 at 32 px; gains have the same product
     if config.gan.arch == "dcgan":
-        shake(generator, gain=8.0)  # its initial images are almost gray
+        shake(generator, gain=8.0 ** (3 / levels))  # its initial images are almost gray
     elif config.gan.arch == "residual":
         shake(generator, gain=2.0)
     else:  # its initial images are gray
         for layer in generator.to_image:
-            layer.kernel.assign(keras.random.normal(layer.kernel.shape))
-    shake(encoder, gain=1.2)
+            # With more levels, rounding in the latent makes a larger difference.
+            scale = (3 / levels) ** 4
+            layer.kernel.assign(scale * keras.random.normal(layer.kernel.shape))
+    shake(encoder, gain=1.2 ** (3 / levels))
     for name, model in (("gan", generator), ("regressor", regressor), ("inversion", encoder)):
         stage = folder.stage(name)
         stage.begin(config, photos.digest)
