@@ -1,7 +1,7 @@
 """The cache of decoded images; over its budget, images are decoded at every read instead.
 
-A cache is one .npy file of uint8 [N, R, R, 3] and one .json file that lists the images that cannot
-be decoded (their pixels are zeros and are never read).
+A cache is one .npy file of uint8 [N, R, R, 3] and one .json file: a hash of the files' bytes, and
+the images that cannot be decoded (their pixels are zeros and are never read).
 """
 
 import hashlib
@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from cgan_tf.core.errors import UserError
-from cgan_tf.data.source import Source
+from cgan_tf.data.source import Source, content_hash, load_all
 
 # Part of every key: increase it when the crop, the resampling filter or the file layout changes.
-FORMAT = 1
+FORMAT = 2
 
 # A data set with a larger share of undecodable images is refused.
 MAX_UNDECODABLE = 0.01
@@ -44,6 +44,9 @@ class DecodedImages:
 
     Attributes:
         undecodable: {index: reason}.
+        content: sha256 in hex over the bytes of all files, in order, taken when they were decoded;
+            "" for a source without files. File names and sizes alone could not tell two photos
+            that have swapped their names from the old ones.
 
     Raises:
         UserError: too many undecodable images, a cache folder that cannot be written, or a source
@@ -81,7 +84,7 @@ class DecodedImages:
                 f"--cache_dir={folder}: {error.strerror or error}; give a writable folder "
                 f"with {len(source.files) * self._bytes / 2**30:.2f} GiB of free space"
             ) from None
-        self.undecodable = {int(i): text for i, text in _read_report(report).items()}
+        self.undecodable, self.content = _read_report(report)
         _report_undecodable(self.undecodable, source.files, say, report)
         if keep:
             self._open(pixels)
@@ -131,6 +134,8 @@ class DecodedImages:
         say(f"data: {doing} {count:,} images at {self._shape[0]} px ({report.parent})")
         undecodable: dict[int, str] = {}
         zeros = np.zeros(self._shape, np.uint8)
+        content = hashlib.sha256()
+        hashes = load_all(content_hash, self._source.paths)
         # A temporary name in the same folder makes the rename atomic. Writing, unlike a memory map,
         # turns a full disk into an error that can be caught, not a signal that kills the process.
         with tempfile.TemporaryDirectory(prefix=".building-", dir=report.parent) as building:
@@ -145,6 +150,7 @@ class DecodedImages:
                     if isinstance(image, UserError):
                         undecodable[index] = " ".join(str(image).split())
                         image = zeros
+                    content.update(next(hashes, b""))
                     if pixels is not None:
                         file.write(np.ascontiguousarray(image).data)
                 file.flush()
@@ -154,7 +160,14 @@ class DecodedImages:
                 os.replace(unfinished, pixels)
             listing = pathlib.Path(building) / "report"
             with open(listing, "w") as file:
-                json.dump({str(index): text for index, text in undecodable.items()}, file, indent=1)
+                json.dump(
+                    {
+                        "content": content.hexdigest() if self._source.paths else "",
+                        "undecodable": {str(index): text for index, text in undecodable.items()},
+                    },
+                    file,
+                    indent=1,
+                )
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(listing, report)  # last, since a report marks the pixels as complete
@@ -187,13 +200,11 @@ def _key(source: Source, resolution: int) -> str:
     return digest.hexdigest()
 
 
-def _read_report(path: pathlib.Path) -> dict[str, str]:
+def _read_report(path: pathlib.Path) -> tuple[dict[int, str], str]:
     try:
         report = json.loads(path.read_text())
-        if not isinstance(report, dict):
-            raise ValueError
-        return report
-    except ValueError:
+        return {int(i): text for i, text in report["undecodable"].items()}, report["content"]
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise _damaged(path) from None
 
 

@@ -20,6 +20,7 @@ from cgan_tf.data.source import (
     load_all,
     match_rows,
     seeded_split,
+    stamp,
 )
 
 PHOTOS = "img_align_celeba"
@@ -72,7 +73,8 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
         files=files,
         sizes=np.array([found[file][0] for file in files], np.int64),
         crop=CROP,
-        version=f"{photos.resolve()} {sum(found[file][1] for file in files)}",
+        version=stamp(photos, found),
+        paths=tuple(paths),
         stream=lambda indices: load_all(load, indices),
     )
 
@@ -232,6 +234,7 @@ def open_tfds(data_dir: str | None, resolution: int) -> Source:
         sizes=np.array(sizes, np.int64),
         crop=CROP,
         version=str(builder.info.version),
+        paths=(),
         stream=stream,
         random_access=False,
     )

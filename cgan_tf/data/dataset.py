@@ -27,7 +27,7 @@ class ImageData:
     labels: np.ndarray  # float32 [N, K] in {0, 1}
     splits: dict[str, np.ndarray]  # train, validation, test -> int64 indices, ascending
     files: tuple[str, ...]  # N display names
-    digest: str  # sha256 in hex over names, sizes, labels, splits, crop and resolution
+    digest: str  # sha256 in hex over names, contents, labels, splits, crop and resolution
     decoded: DecodedImages  # reads the pixels; callers use read()
 
     def __repr__(self) -> str:
@@ -84,7 +84,7 @@ def open_data(config: Config, say: Callable[[str], None] = print) -> ImageData:
         labels=source.labels,
         splits=splits,
         files=source.files,
-        digest=_digest(source, config.resolution),
+        digest=_digest(source, config.resolution, decoded.content),
         decoded=decoded,
     )
 
@@ -101,7 +101,7 @@ def _open_source(config: Config, say: Callable[[str], None]) -> Source:
     raise UserError(f"--data={config.data}: give synthetic, celeba, celeba_dir or folder")
 
 
-def _digest(source: Source, resolution: int) -> str:
+def _digest(source: Source, resolution: int, content: str) -> str:
     """Equal for equal data, wherever the files are and whatever their dates."""
     digest = hashlib.sha256()
     facts = [source.name, source.crop, resolution, source.attribute_names, len(source.files)]
@@ -109,6 +109,7 @@ def _digest(source: Source, resolution: int) -> str:
     digest.update("\n".join(source.files).encode())
     digest.update(np.ascontiguousarray(source.sizes, "<i8").data)
     digest.update(np.ascontiguousarray(source.labels, "<f4").data)
+    digest.update(content.encode())
     for name in SPLITS:
         digest.update(np.ascontiguousarray(source.splits[name], "<i8").data)
     return digest.hexdigest()

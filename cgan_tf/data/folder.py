@@ -21,6 +21,7 @@ from cgan_tf.data.source import (
     load_all,
     match_rows,
     seeded_split,
+    stamp,
 )
 
 LABELS = "labels.csv"
@@ -63,9 +64,10 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
         labels=labels,
         splits=splits,
         files=files,
-        sizes=np.array([size for size, _ in found.values()], np.int64),
+        sizes=np.array([size for size, *_ in found.values()], np.int64),
         crop=CROP,
-        version=f"{folder.resolve()} {sum(mtime for _, mtime in found.values())}",
+        version=stamp(folder, found),
+        paths=tuple(paths),
         stream=lambda indices: load_all(load, indices),
     )
 

@@ -7,15 +7,19 @@ Each of the four data sources (celeba, celeba_dir, folder, synthetic) returns a 
 import collections
 import concurrent.futures
 import dataclasses
+import hashlib
 import itertools
+import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from cgan_tf.core.errors import UserError
+
+Loaded = TypeVar("Loaded")
 
 SPLITS = ("train", "validation", "test")
 
@@ -41,6 +45,8 @@ class Source:
     sizes: np.ndarray  # int64 [N]: bytes of each encoded image (0: rendered)
     crop: str  # identifies the crop in the digest
     version: str  # anything else that determines the pixels; part of the cache key only
+    # The N image files, whose bytes enter the digest; () where the images are not single files.
+    paths: tuple[str, ...]
     # Yields for each index, in the given order, uint8 [R, R, 3], or a UserError with the reason why
     # that image cannot be decoded.
     stream: Callable[[np.ndarray], Iterator[np.ndarray | UserError]]
@@ -82,12 +88,16 @@ def check_folder(data_dir: str | None, data: str) -> pathlib.Path:
     return folder
 
 
-def list_images(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
-    """Image files below a folder, at any depth: {relative name: (bytes, mtime in ns)}, by name.
+def list_images(folder: pathlib.Path) -> dict[str, tuple[int, int, int]]:
+    """Image files below a folder, at any depth, by name.
+
+    Returns:
+        {relative name: (bytes, time of the last change in ns, the same of the inode)}. Renaming a
+        file leaves the first two as they are, and changes the last.
 
     Hidden files and folders are skipped (macOS creates files such as `._photo.jpg`).
     """
-    found: dict[str, tuple[int, int]] = {}
+    found: dict[str, tuple[int, int, int]] = {}
     pending = [("", os.fspath(folder))]
     seen = {os.path.realpath(folder)}
     while pending:
@@ -104,10 +114,32 @@ def list_images(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
                 elif entry.name.lower().endswith(IMAGE_SUFFIXES):
                     try:
                         status = entry.stat()
-                        found[prefix + entry.name] = (status.st_size, status.st_mtime_ns)
+                        found[prefix + entry.name] = (
+                            status.st_size,
+                            status.st_mtime_ns,
+                            status.st_ctime_ns,
+                        )
                     except OSError:  # a broken link: the decoder reports it
-                        found[prefix + entry.name] = (0, 0)
+                        found[prefix + entry.name] = (0, 0, 0)
     return dict(sorted(found.items()))
+
+
+def stamp(folder: pathlib.Path, found: dict[str, tuple[int, int, int]]) -> str:
+    """Identifies the files of `list_images`: each name with its own size and times."""
+    digest = hashlib.sha256(json.dumps(found).encode())
+    return f"{folder.resolve()} {digest.hexdigest()}"
+
+
+def content_hash(path: str) -> bytes:
+    """SHA-256 of a file's bytes; of nothing if it cannot be read, which decoding it reports."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return hashlib.sha256().digest()
+    return digest.digest()
 
 
 def match_rows(rows: Iterable[str], images: Iterable[str], table: str, place: str) -> None:
@@ -130,17 +162,15 @@ def match_rows(rows: Iterable[str], images: Iterable[str], table: str, place: st
         )
 
 
-def load_all(
-    load: Callable[[Any], np.ndarray], items: Iterable[Any]
-) -> Iterator[np.ndarray | UserError]:
+def load_all(load: Callable[[Any], Loaded], items: Iterable[Any]) -> Iterator[Loaded | UserError]:
     """Yields load(item) for each item, in order, computed on all cores in threads.
 
     Pillow releases the interpreter lock while it decodes. Where `load` raises a UserError, yields
     that error. At most two blocks per core wait in memory.
     """
 
-    def load_block(block: list) -> list[np.ndarray | UserError]:
-        loaded: list[np.ndarray | UserError] = []
+    def load_block(block: list) -> list[Loaded | UserError]:
+        loaded: list[Loaded | UserError] = []
         for item in block:
             try:
                 loaded.append(load(item))

@@ -51,6 +51,7 @@ def open_synthetic(count: int, resolution: int) -> Source:
         sizes=np.zeros(count, np.int64),
         crop=f"drawn-{hashlib.sha256(fingerprint.tobytes()).hexdigest()}",
         version=_code_version(),
+        paths=(),
         stream=stream,
     )
 
