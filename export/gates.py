@@ -86,7 +86,8 @@ class Edits:
         """The figures for `verdict`, as plain JSON values.
 
         Per attribute: n, the change in the target and the leakage, the same for Keras, `kept`, the
-        ratio of the two changes (None where Keras's is below 0.01), and `leakage_added`.
+        ratio of the two changes (None where Keras's is below 0.01), and `leakage_added`; the
+        leakages are None where the scorer knows no other attribute.
         `agreement` is the share of all predictions on edited photos that are on the same side of
         0.5 as Keras's.
         """
@@ -101,7 +102,9 @@ class Edits:
                 **exported,
                 **{f"{key}_keras": value for key, value in keras.items()},
                 "kept": change / expected if abs(expected) >= 0.01 else None,
-                "leakage_added": exported["leakage"] - keras["leakage"],
+                "leakage_added": (
+                    None if keras["leakage"] is None else exported["leakage"] - keras["leakage"]
+                ),
             }
             same.append((after[name] > 0.5) == (self._after[name] > 0.5))
         return {
@@ -129,12 +132,12 @@ class Edits:
 
     def _figures(
         self, name: str, before: np.ndarray, after: dict[str, np.ndarray]
-    ) -> dict[str, float]:
+    ) -> dict[str, float | None]:
         column = self.scorer.attributes.index(name)
         change, leakage = metrics.edit_change(before[self.rows[name]], after[name], column)
         return {
             "target_change": float(change.mean(dtype=np.float64)),
-            "leakage": float(leakage.mean(dtype=np.float64)),
+            "leakage": float(leakage.mean(dtype=np.float64)) if before.shape[1] > 1 else None,
         }
 
 
@@ -147,7 +150,7 @@ def verdict(figures: dict[str, Any]) -> str | None:
                 f"{name} +1 changes its probability by {one['target_change']:+.3f}, Keras's by "
                 f"{one['target_change_keras']:+.3f} (at least {KEPT:.0%} of it)"
             )
-        if one["leakage_added"] > LEAKAGE_ADDED:
+        if one["leakage_added"] is not None and one["leakage_added"] > LEAKAGE_ADDED:
             return (
                 f"{name} +1 moves the other attributes by {one['leakage']:.3f}, Keras's by "
                 f"{one['leakage_keras']:.3f} (at most {LEAKAGE_ADDED:g} more)"

@@ -57,6 +57,7 @@ def _row(name: str, variant: dict[str, Any]) -> tuple[str, ...]:
     edits = variant.get("edits", {})
     attributes = edits.get("attributes", {}).values()
     kept = [one["kept"] for one in attributes if one["kept"] is not None]
+    added = [one["leakage_added"] for one in attributes if one["leakage_added"] is not None]
     times = variant.get("milliseconds", {})
     return (
         name,
@@ -64,7 +65,7 @@ def _row(name: str, variant: dict[str, Any]) -> tuple[str, ...]:
         f"{max(differences):.1e}" if differences and None not in differences else "-",
         f"{min(psnrs):.1f}" if psnrs else "-",
         f"{min(kept):.1%}" if kept else "-",
-        f"{max(one['leakage_added'] for one in attributes):+.4f}" if attributes else "-",
+        f"{max(added):+.4f}" if added else "-",
         f"{edits['agreement']:.1%}" if edits.get("agreement") is not None else "-",
         *(f"{times[signature]:.1f}" if signature in times else "-" for signature in TIMED),
         "passed" if variant["passed"] else "FAILED",

@@ -235,11 +235,14 @@ def measure_rescoring(
 ) -> Numbers:
     """The re-scoring matrix: {A: {B: the judge's mean change of B along the direction of A}}.
 
-    Measured on the photos without A.
+    Measured on the photos without A; None if there are none.
     """
     matrix = {}
     for name, direction in directions.items():
         rows = rows_without(models, photos, name)
+        if not len(rows):
+            matrix[name] = dict.fromkeys(models.all_attributes)
+            continue
         _, after = judge_edits(models, photos, rows, direction)
         change = np.mean(after - photos.reconstructed_probabilities[rows], axis=0)
         matrix[name] = {other: number(change[k]) for k, other in enumerate(models.all_attributes)}

@@ -147,10 +147,17 @@ def edit_change(
         column: of the attribute.
 
     Returns:
-        the attribute's change `[N]`, and the mean |change| of the others, the leakage, `[N]`.
+        the attribute's change `[N]`, and the mean |change| of the others, the leakage, `[N]`;
+        NaN where there is no other attribute.
     """
     change = after - before
-    return change[:, column], np.delete(np.abs(change), column, axis=1).mean(axis=1)
+    return change[:, column], mean_of_others(np.abs(change), column)
+
+
+def mean_of_others(values: np.ndarray, column: int) -> np.ndarray:
+    """Means `[...]` over the last axis of `[..., K]` without one column; NaN if K is 1."""
+    others = np.delete(values, column, axis=-1)
+    return others.mean(axis=-1) if others.shape[-1] else np.full(others.shape[:-1], np.nan)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:

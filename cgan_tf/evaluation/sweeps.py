@@ -165,8 +165,8 @@ def _edits(swept: Sweep, column: int) -> np.ndarray:
         [
             np.broadcast_to(swept.rows, size.shape[:2]),
             size[..., column],
-            1.0 - np.delete(flipped, column, axis=-1).mean(axis=-1),
-            np.delete(size, column, axis=-1).mean(axis=-1),
+            1.0 - metrics.mean_of_others(flipped, column),
+            metrics.mean_of_others(size, column),
             swept.identity,
         ]
     ).reshape(5, -1)

@@ -1,11 +1,13 @@
 """Measurements of edits on models whose every figure is known."""
 
+import json
+
 import numpy as np
 import pytest
 from scripted import ScriptedModels, scripted_photos
 
 from cgan_tf.editing.detail import KeepDetail
-from cgan_tf.evaluation import counterfactual, edits, metrics, sweeps
+from cgan_tf.evaluation import comparison, counterfactual, edits, metrics, sweeps
 
 
 def test_edits_by_hand():
@@ -75,6 +77,37 @@ def test_an_attribute_that_every_test_photo_has_is_not_measured():
         assert learned[key] is None
     assert set(learned["interval"].values()) == {None}
     assert edits.edits_mean(block)["learned"]["target_change"] is None
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_single_attribute_has_no_leakage():
+    models = ScriptedModels([0.3, 0.0, 0.0])
+    models.all_attributes = ("A",)
+    models.judge = lambda z: (ScriptedModels.judge(models, z)[0], z[:, :1])
+    models.score = lambda z: z[:, :1]
+    photos = scripted_photos([[0.1, 0.2, 0.5], [0.8, 0.2, 0.5]], [[0, 0, 0], [1, 0, 0]])
+    photos.reconstructed_probabilities = photos.reconstructed_probabilities[:, :1]
+    photos.probabilities = photos.probabilities[:, :1]
+    block = edits.measure_edits(models, photos, draws=2)
+    learned = sweeps.sweep_learned(models, photos)
+    strengths = sweeps.measure_strengths(models, photos, learned)["attributes"]["A"]
+    random = sweeps.sweep_random(models, photos, 2)
+    bins = sweeps.measure_preservation(models, photos, learned, random)["learned"]["all"]
+    matrix = comparison.measure_rescoring(models, photos, models.directions)
+    assert block["learned"]["A"]["target_change"] == pytest.approx(0.3)
+    assert sum(entry["n"] for entry in bins) == 12 and matrix["A"]["A"] == pytest.approx(0.3)
+    assert edits.edits_mean(block)["learned"]["leakage"] is None
+    assert block["learned"]["A"]["leakage"] is block["learned"]["A"]["ratio"] is None
+    assert {entry["leakage"] for entry in strengths} == {None}
+    assert {(entry["preserved"], entry["leakage"]) for entry in bins} == {(None, None)}
+    json.dumps([block, strengths, bins, matrix], allow_nan=False)
+
+
+def test_rescoring_without_photos_is_not_measured():
+    photos = scripted_photos([[0.1, 0.2, 0.5]], [[1, 0, 0]])
+    models = ScriptedModels([0.3, 0.0, 0.0])
+    matrix = comparison.measure_rescoring(models, photos, models.directions)
+    assert matrix == {"A": {"A": None, "B": None, "C": None}}
 
 
 def test_means_over_attributes_ignore_undefined_figures():

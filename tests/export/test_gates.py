@@ -1,5 +1,6 @@
 """The check of the edits: closed-form figures, each failure in words, and the scorer."""
 
+import json
 import shutil
 import types
 
@@ -11,7 +12,7 @@ from cgan_tf.core import artifact
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing import backends, description
 from cgan_tf.editing.network import EditingNetwork
-from cgan_tf.export import gates
+from cgan_tf.export import gates, summary
 from cgan_tf.networks.judge import Judge
 from cgan_tf.stages import judge
 
@@ -112,6 +113,23 @@ def test_two_predictions_in_a_hundred_may_change_sides(agreement, fault):
 def test_an_attribute_without_labels_is_not_measured():
     figures = measured(Shift(), names=("A", "X", "C"))
     assert list(figures["attributes"]) == ["A"] and figures["unmeasured"] == ["B"]
+
+
+def test_without_other_attributes_there_is_no_leakage():
+    scorer = gates.Scorer("judge", ("A",), lambda image: image.reshape(-1, 3)[:, :1])
+    dataset = types.SimpleNamespace(attribute_names=("A",), labels=LABELS[:, :1])
+    image = np.full((3, 1, 1, 3), 0.3, np.float32)
+    edits = gates.Edits(scorer, Shift(), dataset, np.arange(3), image)
+    figures = edits.measure(Shift(gain=0.39))
+    one = figures["attributes"]["A"]
+    assert one["leakage"] is None and one["leakage_added"] is None
+    np.testing.assert_allclose(one["kept"], 0.975, rtol=1e-6)
+    assert gates.verdict(figures) is None
+    assert gates.verdict(edits.measure(Shift(gain=0.3))).startswith("A +1 changes its probability")
+    variant = {"edits": figures, "passed": True, "bytes": 1_000_000}
+    text = summary.table({"variants": {"none": variant}, "photos": {"n": 3, "split": "test"}})
+    assert "NaN" not in json.dumps(figures)
+    assert text.splitlines()[1].split()[:6] == ["none", "1.00", "-", "-", "97.5%", "-"]
 
 
 @pytest.mark.parametrize("trained", [False, True])
