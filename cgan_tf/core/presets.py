@@ -7,7 +7,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "seed": 1,
         "synthetic_size": 8000,
-        "gan_kimg": 65.0,
+        "gan_kimg": 60.0,
         "gan_batch_size": 16,
         "gan_objective": "rpgan",
         "gan_g_lr": 4e-4,
@@ -18,7 +18,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "regressor_kimg": 12.0,
         "regressor_batch_size": 16,
         "regressor_lr": 5e-4,
-        "inversion_kimg": 24.0,
+        "inversion_kimg": 20.0,
         "inversion_perceptual_crop": 32,
         "inversion_pixel_weight": 5.0,
         "directions_kimg": 5.0,
@@ -26,8 +26,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "directions_calibrated_change": 0.85,
         "evaluate_judge_kimg": 45.0,
         "evaluate_samples": 2000,
-        "evaluate_photos": 250,
-        "evaluate_projections": 4,
+        "evaluate_photos": 200,
+        "evaluate_projections": 2,
     },
     # DCGAN as published (Radford et al. 2015), with one-sided label smoothing.
     "celeba32": {
