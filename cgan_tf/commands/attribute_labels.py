@@ -14,13 +14,11 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import folder as folder_data
 from cgan_tf.data import images
+from cgan_tf.data.attribute_names import check_names
 from cgan_tf.data.portraits import NoFaceError, choose_face, portraits
 from cgan_tf.data.source import load_all
 
 MIN_LABELS = 20  # per attribute
-# Not allowed in a name, which becomes a file name and a part of --edit, --attributes and
-# --directions_condition.
-FORBIDDEN = set("/\\,=:+")
 
 
 class Labels(NamedTuple):
@@ -57,10 +55,10 @@ def read_labels(path: str, chosen: Sequence[str], run: RunFolder, restart: bool 
     names = tuple(dict.fromkeys(chosen)) or columns
     values = np.array(list(rows.values()), np.float32).reshape(len(rows), len(columns))
     labels = Labels(place, names, tuple(rows), values[:, [columns.index(name) for name in names]])
+    check_names(dict.fromkeys((*run.custom_attributes(), *names)), f"--labels={path}")
     known = _trained_attributes(run)
     for name in names:
         _check_name(name, path, known, run, restart)
-    _check_case((*run.custom_attributes(), *names), path)
     _check_counts(labels, path)
     return labels
 
@@ -81,26 +79,11 @@ def _check_name(name: str, path: str, known: Sequence[str], run: RunFolder, rest
             "names the columns to add), or give it a direction by train_main.py "
             f"--stage=directions --restart --attributes={name},..."
         )
-    if set(name) & FORBIDDEN or name.startswith("."):
-        raise UserError(
-            f"--labels={path}: {name!r} cannot be an attribute's name; use letters, digits and _"
-        )
     if name in run.custom_attributes() and not restart:
         raise UserError(
             f"--labels={path}: {run.path} has a custom attribute {name} already; --restart moves "
             "the old one aside"
         )
-
-
-def _check_case(names: Sequence[str], path: str) -> None:
-    """Their files would be the same on a file system that ignores case."""
-    known: dict[str, str] = {}
-    for name in names:
-        other = known.setdefault(name.casefold(), name)
-        if other != name:
-            raise UserError(
-                f"--labels={path}: {other} and {name} differ only in case; rename one of them"
-            )
 
 
 def _check_counts(labels: Labels, path: str) -> None:

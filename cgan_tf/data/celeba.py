@@ -11,6 +11,7 @@ import numpy as np
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
+from cgan_tf.data.attribute_names import check_names
 from cgan_tf.data.source import (
     SPLITS,
     Source,
@@ -95,6 +96,7 @@ def read_attributes(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...
     if not lines or any(cell in ("-1", "1") for cell in lines[0][1]):
         raise UserError(f"{path} has no line of attribute names; use the official file")
     names = tuple(lines[0][1])
+    check_names(names, str(path))
     rows = lines[1:]
     if counted is not None and counted != len(rows):
         raise UserError(

@@ -13,6 +13,7 @@ import numpy as np
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
+from cgan_tf.data.attribute_names import check_names
 from cgan_tf.data.source import (
     Source,
     check_folder,
@@ -46,6 +47,7 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
     labels = np.zeros((len(files), 0), np.float32)
     if (folder / LABELS).is_file():
         names, rows = read_labels(folder / LABELS)
+        check_names(names, str(folder / LABELS))
         match_rows(rows, files, LABELS, str(data_dir))
         labels = np.array([rows[file] for file in files], np.float32)
     else:

@@ -97,6 +97,15 @@ def test_labels(tmp_path, absent, newline, mark):
         (["file,A", "{0},1,1"], "line 2: expected 1 value"),
         (["file,A", "{0},yes"], "line 2: values are -1 and 1, or 0 and 1"),
         (["file,A", "{0},"], "line 2: values are -1 and 1, or 0 and 1"),
+        (["file,Glasses/Sun", "{0},1", "{1},0", "{2},0"], "'Glasses/Sun' cannot be an attribute"),
+        (["file,..", "{0},1", "{1},0", "{2},0"], r"'\.\.' cannot be an attribute's name"),
+        (["file,A\x07", "{0},1", "{1},0", "{2},0"], r"'A\\x07' cannot be an attribute's name"),
+        (["file," + "A" * 101, "{0},1", "{1},0", "{2},0"], "has 101 bytes; shorten it to 100"),
+        (["file,Hat,hat", "{0},1,1", "{1},0,1", "{2},0,0"], "Hat and hat differ only in case"),
+        (
+            ["file,Caf\u00e9,Cafe\u0301", "{0},1,1", "{1},0,1", "{2},0,0"],
+            "differ only in case",
+        ),
         (["file,A", "{0},1", "{0},1"], "line 3: .* twice"),
         (["file,A", "{0},1", "{1},0", "{2},-1"], r"mixes 0 \(line 3\) and -1 \(line 4\)"),
         (
