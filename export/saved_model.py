@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from cgan_tf.core.files import write_json
 from cgan_tf.core.quiet import native_stderr_held
+from cgan_tf.core.saved_models import without_wildcards
 from cgan_tf.editing.description import ASSETS, DESCRIPTION_NAME, SQUARE_CROP
 from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.export.image_bytes import read_squares, write_pngs
@@ -99,8 +100,9 @@ def write(
     archive = keras.export.ExportArchive()
     for name in signatures:
         archive.add_endpoint(name, *available[name])
-    with native_stderr_held():
-        archive.write_out(str(folder), verbose=False)
+    folder.mkdir(parents=True)
+    with native_stderr_held(), without_wildcards(folder) as path:
+        archive.write_out(path, verbose=False)
     if description is not None:
         write_json(folder / ASSETS / DESCRIPTION_NAME, description)
 
@@ -117,11 +119,12 @@ def weight_bytes(models: Sequence[keras.Model | keras.Variable]) -> int:
 
 def stored_bytes(folder: Path) -> int:
     """Size of all variables in a SavedModel, in bytes."""
-    reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
-    types = reader.get_variable_to_dtype_map()
+    with without_wildcards(folder) as path:
+        reader = tf.train.load_checkpoint(f"{path}/variables/variables")
+        types, shapes = reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
     return sum(
         int(np.prod(shape)) * types[name].size
-        for name, shape in reader.get_variable_to_shape_map().items()
+        for name, shape in shapes.items()
         if types[name] != tf.string  # the object graph
     )
 

@@ -15,7 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.core.saved_models import GRAPH_NAME, numbered_versions
+from cgan_tf.core.saved_models import GRAPH_NAME, numbered_versions, without_wildcards
 from cgan_tf.editing import description, detail
 from cgan_tf.editing.description import ASSETS, CELEBA_CROP, DESCRIPTION_NAME, REMEDY
 from cgan_tf.editing.detail import KeepDetail
@@ -106,8 +106,8 @@ class SavedModelBackend(Backend):
         self.description = description.read_description(folder / ASSETS / DESCRIPTION_NAME, folder)
         super().__init__(*description.facts(self.description, folder))
         try:
-            with native_stderr_held(), tf.device("CPU:0"):
-                self._model = tf.saved_model.load(str(folder))
+            with native_stderr_held(), tf.device("CPU:0"), without_wildcards(folder) as path:
+                self._model = tf.saved_model.load(path)
         except Exception as error:  # a damaged file makes TensorFlow raise errors of many types
             raise UserError(f"{folder}: damaged SavedModel ({_first_line(error)})") from None
         self._functions = self._model.signatures

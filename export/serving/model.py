@@ -16,7 +16,12 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.quiet import native_stderr_held
-from cgan_tf.core.saved_models import GRAPH_NAME, is_version, numbered_versions
+from cgan_tf.core.saved_models import (
+    GRAPH_NAME,
+    is_version,
+    numbered_versions,
+    without_wildcards,
+)
 from cgan_tf.export.serving.errors import RequestError, from_tensorflow, invalid
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -149,8 +154,8 @@ class ServedModel:
         self.version = version
         self.signature_defs = dict(serving_graph(folder).signature_def)
         try:
-            with native_stderr_held(), tf.device("CPU:0"):
-                self._model = tf.saved_model.load(str(folder), tags=["serve"])
+            with native_stderr_held(), tf.device("CPU:0"), without_wildcards(folder) as path:
+                self._model = tf.saved_model.load(path, tags=["serve"])
         except Exception as error:  # a damaged file can raise any exception
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
             raise UserError(f"{folder}: damaged SavedModel ({reason})") from None

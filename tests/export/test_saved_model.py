@@ -1,6 +1,7 @@
 """The exported SavedModel: its signatures, what it refuses, its weights."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cgan_tf.editing import backends
 from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.export import saved_model
+from cgan_tf.export.serving import model
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +156,18 @@ def test_weights_written_twice_are_noticed(tmp_path):
     assert saved_model.check_weights(tmp_path / "once", 64) == (
         "contains 60 bytes of weights instead of 64: not each weight once"
     )
+
+
+def test_folders_whose_names_are_patterns(exported, network, tmp_path):
+    """TensorFlow would look for files that match `faces [take 2]`, and find none."""
+    folder = tmp_path / "faces [take 2]*" / "1"
+    saved_model.write(network, folder, ("attributes",))
+    assert saved_model.stored_bytes(folder) == saved_model.weight_bytes([network.regressor])
+    shutil.rmtree(folder)
+    shutil.copytree(exported / "saved_model" / "1", folder)
+    image = np.zeros((1, 32, 32, 3), np.float32)
+    expected = backends.SavedModelBackend(exported / "saved_model" / "1").run("encode", image=image)
+    found = backends.SavedModelBackend(folder).run("encode", image=image)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    served = model.ServedModel(folder, "faces", 1, 8)
+    assert set(served.signatures) >= set(saved_model.FLOAT_SIGNATURES)
