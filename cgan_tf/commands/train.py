@@ -121,15 +121,18 @@ def check_stages(
         restarted: the stages that start over.
 
     Raises:
-        UserError: the data has no labels, or the requested VGG16 weights are not available.
+        UserError: the data has no labels, an attribute's photos are all of one class, or the
+            requested VGG16 weights are not available.
     """
     from cgan_tf.editing import models
-    from cgan_tf.stages import regressor
+    from cgan_tf.stages import directions, regressor
 
     work = unfinished(run, stages, restarted)
     if "regressor" in work:
         resuming = "regressor" not in restarted and run.stage("regressor").has_progress()
         regressor.check(resolved, dataset, resuming)
+    if "directions" in work:
+        directions.check(resolved, dataset)
     if {"inversion", "directions"} & set(work):
         models.check_perceptual(resolved)
 

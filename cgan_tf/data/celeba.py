@@ -20,9 +20,9 @@ from cgan_tf.data.source import (
     list_images,
     load_all,
     match_rows,
-    seeded_split,
     stamp,
 )
+from cgan_tf.data.splits import labelled_split
 
 PHOTOS = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba.txt"
@@ -59,7 +59,7 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
         raise UserError(f"{photos} contains no images; put CelebA's aligned photos there")
     names, files, labels = read_attributes(folder / ATTRIBUTES)
     match_rows(files, found, ATTRIBUTES, f"{PHOTOS}/")
-    splits = _folder_splits(folder / PARTITION, files, say)
+    splits = _folder_splits(folder / PARTITION, files, labels, say)
     paths = [str(photos / file) for file in files]
     images.note_enlarged(paths, images.celeba_side, resolution, say)
 
@@ -133,10 +133,13 @@ def read_partition(path: pathlib.Path) -> dict[str, int]:
 
 
 def _folder_splits(
-    path: pathlib.Path, files: tuple[str, ...], say: Callable[[str], None]
+    path: pathlib.Path,
+    files: tuple[str, ...],
+    labels: np.ndarray,
+    say: Callable[[str], None],
 ) -> dict[str, np.ndarray]:
     if not path.is_file():
-        splits = seeded_split(len(files))
+        splits = labelled_split(labels)
         say(f"data: no {PARTITION}; a fixed random split is used: {describe_splits(splits)}")
         return splits
     part = read_partition(path)

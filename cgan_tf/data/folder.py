@@ -21,9 +21,9 @@ from cgan_tf.data.source import (
     list_images,
     load_all,
     match_rows,
-    seeded_split,
     stamp,
 )
+from cgan_tf.data.splits import labelled_split
 
 LABELS = "labels.csv"
 CROP = "center-square"
@@ -52,7 +52,7 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
         labels = np.array([rows[file] for file in files], np.float32)
     else:
         say(f"data: no {LABELS} in {data_dir}: the images have no labels")
-    splits = seeded_split(len(files))
+    splits = labelled_split(labels)
     say(f"data: a fixed random split is used: {describe_splits(splits)}")
     paths = [str(folder / file) for file in files]
     images.note_enlarged(paths, min, resolution, say)

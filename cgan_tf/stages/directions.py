@@ -63,6 +63,33 @@ def choose_attributes(config: Config, dataset: ImageData) -> tuple[str, ...]:
     return chosen
 
 
+def check(config: Config, dataset: ImageData) -> None:
+    """Checks the labels of the attributes to edit, before any stage starts.
+
+    Args:
+        config: the resolved options.
+        dataset: the photos.
+
+    Raises:
+        UserError: all training or validation photos have an attribute, or none of them.
+    """
+    parts = {
+        "training": dataset.splits["train"][:STARTING_PHOTOS],
+        "validation": dataset.splits["validation"],
+    }
+    for name in config.attributes if dataset.attribute_names else ():
+        labels = dataset.labels[:, dataset.attribute_names.index(name)] > 0.5
+        for part, rows in parts.items():
+            if labels[rows].any() and not labels[rows].all():
+                continue
+            missing = "lacks" if labels[rows].any() else "has"
+            raise UserError(
+                f"--attributes={name}: none of the {len(rows):,} {part} photos {missing} it (of "
+                f"all {len(labels):,} photos, {int(labels.sum()):,} have it); give more photos, or "
+                "leave it out"
+            )
+
+
 class DirectionsTrainer(loop.Trainer):
     """Trains all directions at once, with one attribute per photo and step; nothing else learns.
 

@@ -1,8 +1,10 @@
 """Directions: the loss on toy networks, frozen networks, the choice of attributes, the stage."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
+import types
 
 import keras
 import numpy as np
@@ -46,6 +48,27 @@ class ToyRegressor:
     def __call__(self, x, training):
         assert training is False
         return tf.sigmoid(self.features_and_logits(x)[1])
+
+
+@pytest.mark.parametrize(
+    "positive, message",
+    [
+        ([0, 1, 8], None),
+        ([0, 1], "none of the 2 validation photos has it .of all 10 photos, 2 have it.; give more"),
+        ([0, 8, 9], "none of the 2 validation photos lacks it"),
+        ([8], "none of the 7 training photos has it"),
+        ([0, 1, 2, 3, 4, 5, 6, 8], "none of the 7 training photos lacks it"),
+    ],
+)
+def test_attributes_of_one_class_are_refused_before_any_training(positive, message):
+    labels = np.zeros((10, 3), np.float32)
+    labels[positive, 1] = 1
+    splits = {"train": np.arange(7), "test": np.array([7]), "validation": np.array([8, 9])}
+    dataset = types.SimpleNamespace(attribute_names=NAMES, labels=labels, splits=splits)
+    directions.check(types.SimpleNamespace(attributes=()), dataset)
+    refused = pytest.raises(UserError, match=f"--attributes=B: {message}")
+    with refused if message else contextlib.nullcontext():
+        directions.check(types.SimpleNamespace(attributes=("B",)), dataset)
 
 
 class ToyPerceptual:
