@@ -1,7 +1,7 @@
 """Adds custom attributes to a finished run, from a few hundred labels.
 
     cgan attribute --run_dir=RUN_DIR --labels=hats.csv [--image=FOLDER]
-        [--attributes=Wearing_Hat] [--directions_family=hyperplane] [--restart]
+        [--attributes=Wearing_Hat] [--directions_family=hyperplane] [--restart] [--data_dir=DIR]
 
 The CSV is `file,Attr1,Attr2,...` with 1 and -1 (or 1 and 0). Its files are those of --image or,
 without it, the run's own photos. For each attribute a logistic regression on the regressor's pooled
@@ -35,7 +35,7 @@ from cgan_tf.core import config as config_module
 from cgan_tf.core.config import OPTIONS, Config
 from cgan_tf.core.errors import Interrupted, UserError
 from cgan_tf.core.files import backup_path, file_hash, write_json
-from cgan_tf.core.options import make, parse
+from cgan_tf.core.options import absolute, make, parse
 from cgan_tf.core.run_folder import CUSTOM, RunFolder
 from cgan_tf.data import images
 from cgan_tf.data.source import list_images
@@ -262,6 +262,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "image", None, "folder that the CSV's files are relative to; by default the run's photos"
     )
+    flags.DEFINE_string("data_dir", None, "folder of the run's photos, if they have moved")
     flags.DEFINE_list("attributes", [], "columns of the CSV to add; by default all")
     for name in DIRECTIONS_FLAGS:
         flags.DEFINE_string(name, None, f"{OPTIONS[name].metadata['help']}; by default the run's")
@@ -279,6 +280,8 @@ def main() -> int:
         for name in DIRECTIONS_FLAGS
         if options[name].value is not None
     }
+    if options.data_dir:
+        given["data_dir"] = absolute(options.data_dir)
     config = make(None, given, stored)
     labels = read_labels(options.labels, options.attributes, run, options.restart)
     if options.image:

@@ -1,7 +1,7 @@
 """Prints what the evaluate stage measured, or compares the generators of two runs.
 
     cgan evaluate --run_dir=RUN_DIR
-    cgan evaluate --run_dir=RUN_DIR --generator_run=OTHER_RUN_DIR
+    cgan evaluate --run_dir=RUN_DIR --generator_run=OTHER_RUN_DIR [--data_dir=DIR]
 
 The first command prints the main figures of RUN_DIR/evaluate/report.json: each with its 95 %
 interval over the test photos, its floor (the same figure for a trivial baseline) and the number of
@@ -10,6 +10,7 @@ RUN_DIR, prints both, and writes RUN_DIR/evaluate/comparison_with_OTHER_RUN_DIR.
 also how well hyperplanes in z and w predict the attributes.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from absl import flags
 from cgan_tf import data
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.options import absolute
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.evaluation import figures, report
 
@@ -29,6 +31,7 @@ def define_flags() -> None:
     """The command's flags."""
     flags.DEFINE_string("run_dir", None, "run folder whose evaluate stage has finished")
     flags.DEFINE_string("generator_run", None, "run folder with another generator to compare with")
+    flags.DEFINE_string("data_dir", None, "folder of the run's photos, if they have moved")
 
 
 def main() -> None:
@@ -39,7 +42,8 @@ def main() -> None:
         print(summary(Path(run_dir)))
     else:
         quiet.import_tensorflow()
-        print(comparison_table(compare(Path(run_dir), Path(generator_run))))
+        moved = absolute(flags.FLAGS.data_dir)
+        print(comparison_table(compare(Path(run_dir), Path(generator_run), moved)))
 
 
 def summary(run_dir: Path) -> str:
@@ -55,8 +59,13 @@ def summary(run_dir: Path) -> str:
     return f"{title}\n{figures.table(measured)}"
 
 
-def compare(run_dir: Path, generator_run: Path) -> "Numbers":
+def compare(run_dir: Path, generator_run: Path, data_dir: str | None = None) -> "Numbers":
     """Measures both runs' generators by the judge and the photos of the first; writes the result.
+
+    Args:
+        run_dir: the first run.
+        generator_run: the other.
+        data_dir: folder of the first run's photos; None for the one that it was trained on.
 
     Returns:
         {"run": the first run's `generation` block, "other": the other's, "other_run": its path as
@@ -74,6 +83,7 @@ def compare(run_dir: Path, generator_run: Path) -> "Numbers":
 
     run_folder, other_folder = RunFolder(run_dir), RunFolder(generator_run)
     config = run_folder.load_config()
+    config = dataclasses.replace(config, data_dir=data_dir or config.data_dir)
     other_folder.load_config()
     stage = models.finished_stage(run_folder, "evaluate")
     report.read_report(stage)

@@ -2,6 +2,7 @@
 
     cgan export --run_dir=runs/faces [--formats=saved_model,tflite,page]
         [--quantize=none,float16,dynamic,weight_int8,int8] [--output=DIR] [--restart]
+        [--data_dir=DIR]
 
 Without --output this is the run's export stage, the same as `train_main.py --stage=export`.
 """
@@ -13,7 +14,7 @@ from absl import flags
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.config import OPTIONS
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.options import make, parse
+from cgan_tf.core.options import absolute, make, parse
 from cgan_tf.core.run_folder import RunFolder
 
 
@@ -25,6 +26,7 @@ def define_flags() -> None:
         flags.DEFINE_string(
             name, None, f"{option.metadata['help']}; default: {','.join(option.default)}"
         )
+    flags.DEFINE_string("data_dir", None, "folder of the run's photos, if they have moved")
     flags.DEFINE_string("output", None, "folder to write; default: RUN_DIR/export")
     flags.DEFINE_bool("restart", False, "move an existing export aside first")
 
@@ -40,6 +42,8 @@ def main() -> int:
         for name in ("formats", "quantize")
         if options[name].value is not None
     }
+    if options.data_dir:
+        given["data_dir"] = absolute(options.data_dir)
     try:
         config = make(None, given, stored)
     except UserError as error:  # this command's flags have no prefix

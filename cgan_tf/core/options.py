@@ -106,6 +106,16 @@ def make(
     return config
 
 
+def absolute(path: str | None) -> str | None:
+    """The path from the root, since a later command may start in another folder.
+
+    An address such as gs://bucket, which TensorFlow Datasets accepts, stays as it is.
+    """
+    if not path or "://" in path:
+        return path
+    return os.path.abspath(os.path.expanduser(path))
+
+
 def resolve(config: Config) -> Config:
     """The options with every `auto` replaced by its value; resolved options stay as they are.
 
@@ -129,7 +139,8 @@ def resolve(config: Config) -> Config:
     resolved = dataclasses.replace(
         config,
         seed=secrets.randbelow(2**31) if config.seed is None else config.seed,
-        cache_dir=cache,
+        data_dir=absolute(config.data_dir),
+        cache_dir=absolute(cache),
         gan=dataclasses.replace(gan, penalty=penalty, penalty_interval=interval),
         regressor=dataclasses.replace(
             config.regressor, resolution=config.regressor.resolution or vgg_side

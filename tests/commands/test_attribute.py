@@ -441,6 +441,18 @@ def test_an_unfinished_run_and_other_photos(copy, tmp_path, faces, slim_vgg):
         command(run_dir=copy.path, labels=path)
 
 
+def test_photos_that_have_moved(copy, tmp_path, faces, monkeypatch):
+    path = write_table(tmp_path / "labels.csv", *zip(*ROWS, strict=True))
+    monkeypatch.chdir(tmp_path)
+
+    def open_data(config):
+        raise UserError(f"opened {config.data_dir}")
+
+    monkeypatch.setattr(data, "open_data", open_data)
+    with pytest.raises(UserError, match=f"opened {tmp_path / 'moved'}"):
+        command(run_dir=copy.path, labels=path, data_dir="moved")
+
+
 def test_a_head_that_predicts_only_one_class(faces, slim_vgg):
     column = np.ones((len(faces.files), 1), np.float32)
     known = dataclasses.replace(

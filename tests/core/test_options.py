@@ -1,5 +1,7 @@
 """core.options: the text of every flag, what overrides what, and how `auto` is resolved."""
 
+import os
+
 import pytest
 from refusal import message
 
@@ -61,6 +63,17 @@ def test_parse(flag, text, value):
 )
 def test_a_text_that_cannot_be_parsed(flag, text, remedy):
     assert message(parse, flag, text) == f"--{flag}={text}: {remedy}"
+
+
+def test_paths_are_stored_from_the_root(tmp_path, monkeypatch):
+    """A later command, in another folder, finds the photos again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    values = resolved(data="folder", data_dir="my/../photos", cache_dir="~/cache")
+    assert values["data_dir"] == str(tmp_path / "photos")
+    assert values["cache_dir"] == str(tmp_path / "home" / "cache")
+    assert resolved(data_dir="gs://bucket/celeba")["data_dir"] == "gs://bucket/celeba"
+    assert resolved()["data_dir"] is None
 
 
 def test_every_default_survives_its_flag():
@@ -187,7 +200,7 @@ def test_the_cache_lies_in_the_users_cache_folder(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
     assert resolved()["cache_dir"] == "/home/me/.cache/cgan_tf"
-    assert resolved(cache_dir="mine")["cache_dir"] == "mine"
+    assert resolved(cache_dir="mine")["cache_dir"] == os.path.abspath("mine")
 
 
 # What auto stood for in a stored run.

@@ -316,6 +316,16 @@ def test_the_command_runs_the_stage(copied_run, fake_build):
     assert (options.formats, options.quantize) == (("tflite",), ("float16",))
 
 
+def test_photos_that_have_moved(copied_run, fake_build, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command_flags.run(
+        command.define_flags,
+        command.main,
+        [f"--run_dir={copied_run.path}", "--formats=tflite", "--data_dir=moved"],
+    )
+    assert copied_run.load_config().data_dir == str(tmp_path / "moved")
+
+
 def test_the_command_exports_to_a_folder(tmp_path, fake_build):
     run = fake_run.shared_run()
     output = tmp_path / "out"
