@@ -23,8 +23,9 @@ from cgan_tf.data.source import Source, content_hash, load_all
 # Part of every key: increase it when the crop, the resampling filter or the file layout changes.
 FORMAT = 2
 
-# A data set with a larger share of undecodable images is refused.
+# A data set with a larger share of undecodable images is refused, unless they are only a few.
 MAX_UNDECODABLE = 0.01
+FEW_UNDECODABLE = 3
 
 _NAMED = 20  # undecodable files that are listed by name; the others are only counted
 
@@ -213,11 +214,12 @@ def _damaged(path: pathlib.Path) -> UserError:
 
 
 def _check_undecodable(undecodable: dict[int, str], files: tuple[str, ...]) -> None:
-    if len(undecodable) > MAX_UNDECODABLE * len(files):
+    if len(undecodable) > max(FEW_UNDECODABLE, MAX_UNDECODABLE * len(files)):
         first = next(iter(undecodable))
         raise UserError(
             f"{len(undecodable):,} of {len(files):,} images cannot be decoded, more than "
-            f"{MAX_UNDECODABLE:.0%} (first: {undecodable[first]}); repair or remove them"
+            f"{FEW_UNDECODABLE} and {MAX_UNDECODABLE:.0%} (first: {undecodable[first]}); "
+            "repair or remove them"
         )
 
 

@@ -335,23 +335,35 @@ def test_one_bad_file_of_120_is_reported_and_skipped(photos, kind, cache_gib):
             opened.read([39, 40])
 
 
-def test_more_than_one_percent_of_bad_files_is_an_error(photos):
-    damage(photos / "040.png", "text")
-    damage(photos / "030.png", "text")
+def test_more_than_three_and_one_percent_of_bad_files_is_an_error(photos):
+    for name in ("040", "030", "050", "060"):
+        damage(photos / f"{name}.png", "text")
     with pytest.raises(UserError) as caught:
         data.open_data(make_config(photos), say=silent)
     assert str(caught.value) == (
-        "2 of 120 images cannot be decoded, more than 1% (first: cannot read image "
+        "4 of 120 images cannot be decoded, more than 3 and 1% (first: cannot read image "
         f"{photos / '030.png'}: not an image file); repair or remove them"
     )
     assert not list((photos.parent / "cache").glob("*"))
 
 
-def test_exactly_one_percent_of_bad_files_is_accepted(photos):
-    for index in range(20):
-        (photos / f"{100 + index}.png").unlink()
-    damage(photos / "040.png", "text")
-    assert len(data.open_data(make_config(photos), say=silent).files) == 100
+@pytest.mark.parametrize("count, accepted", [(60, 3), (300, 3), (400, 4), (1000, 10)])
+def test_as_many_bad_files_are_accepted(count, accepted):
+    files = ("x",) * count
+    cache._check_undecodable(dict.fromkeys(range(accepted), "bad"), files)
+    with pytest.raises(UserError, match=f"{accepted + 1} of {count:,} images cannot be decoded"):
+        cache._check_undecodable(dict.fromkeys(range(accepted + 1), "bad"), files)
+
+
+def test_three_bad_photos_of_sixty_are_named_and_skipped(photos):
+    for index in range(60, 120):
+        (photos / f"{index:03d}.png").unlink()
+    for index in range(3):
+        damage(photos / f"{index:03d}.png", "text")
+    said = []
+    opened = data.open_data(make_config(photos), say=said.append)
+    assert "data: 3 of 60 images cannot be decoded and are skipped:" in said
+    assert sum(len(rows) for rows in opened.splits.values()) == 57
 
 
 def test_of_many_bad_files_only_some_are_listed(monkeypatch):

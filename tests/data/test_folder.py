@@ -151,5 +151,6 @@ def test_circular_and_broken_links(tmp_path):
     (tmp_path / "photos" / "deep" / "again").symlink_to(tmp_path / "photos")
     assert open_data(tmp_path / "photos").files == tuple(names)
     (tmp_path / "photos" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(UserError, match=r"1 of 4 images cannot be decoded.*gone\.png: No such"):
-        open_data(tmp_path / "photos")
+    said = []
+    open_data(tmp_path / "photos", said.append)
+    assert any("gone.png: No such" in line for line in said)
