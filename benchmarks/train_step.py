@@ -31,6 +31,7 @@ than 1e-4.
 """
 
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -197,9 +198,13 @@ def measure(size: Size) -> dict[str, Any]:
     subjects: dict[str, subprocesses.Subject] = {}
     try:
         for name in FLAGS.subjects:
-            subjects[name] = subprocesses.Subject(
+            start = time.perf_counter()
+            subject = subjects[name] = subprocesses.Subject(
                 make, (name, size), FLAGS.seconds, timeout=FLAGS.compile_seconds
             )
+            ready = time.perf_counter() - start
+            first = subject.failure or first_rate(subject, size.batch)
+            print(f"{name}: started in {ready:.0f} s; {first}", flush=True)
         timed = {name: subject for name, subject in subjects.items() if not subject.failure}
         facts = {name: subject.facts for name, subject in timed.items()}
         check_alike(facts)
@@ -220,6 +225,13 @@ def measure(size: Size) -> dict[str, Any]:
         "failures": {name: s.failure for name, s in subjects.items() if s.failure},
         "gradient_difference": next(iter(differences), None),
     }
+
+
+def first_rate(subject: subprocesses.Subject, batch: int) -> str:
+    """The rate in one turn, to be shown at once; it does not count."""
+    seconds = statistics.mean(subject.turn()) / subject.facts["steps"]
+    unit = "images" if "weights" in subject.facts else "products"
+    return f"{(batch if unit == 'images' else 1) / seconds:,.0f} {unit}/s at first"
 
 
 def check_alike(facts: dict[str, dict[str, Any]]) -> None:
