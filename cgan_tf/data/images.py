@@ -18,6 +18,8 @@ from PIL import Image
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_bytes
+from cgan_tf.data.color_profile import to_srgb
+from cgan_tf.data.image_formats import formats
 
 # 64 million pixels (8,000 x 8,000) are more than any portrait needs and take 192 MB as RGB. The
 # check reads only the header, so a file of 20,000 x 20,000 px takes no memory.
@@ -41,9 +43,6 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# The formats of photos. Pillow's other decoders are not used: some start external programs, and few
-# are well tested.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # Modes whose range is not defined, so the level of white is unknown.
 _UNBOUNDED_MODES = ("I", "F")
 
@@ -108,15 +107,20 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 def decode_file(path: str | os.PathLike) -> np.ndarray:
     """The upright RGB image in a file: uint8 [H, W, 3].
 
-    Gray, palette, CMYK and 16-bit gray become RGB; transparency is composited on white; the EXIF
-    orientation is applied.
+    Gray, palette, CMYK and 16-bit samples become 8-bit RGB; an ICC profile's colors become sRGB;
+    transparency is composited on white; the EXIF orientation is applied.
+
+    The white of 16-bit gray is that of the fewest bits of 8, 10, 12 and 16 that hold every level:
+    cameras and scanners store 10 or 12 bits as they are, which would be nearly black. (PNG's sBIT
+    cannot tell: it describes samples that have been scaled.) A TIFF of 12-bit samples says so.
+    Of 16-bit color Pillow keeps the upper bytes; if no level is above 4095, it is refused.
 
     Raises:
         UserError: the file is missing, not an image, damaged, or has more than MAX_PIXELS.
     """
     try:
         with open(path, "rb") as file:
-            return decode(file)
+            return decode(file, os.fspath(path))
     except OSError as error:
         reason = error.strerror or str(error)
     except UserError as error:
@@ -126,39 +130,56 @@ def decode_file(path: str | os.PathLike) -> np.ndarray:
 
 def frame_count(path: str | os.PathLike) -> int:
     """Number of frames in a file; `decode_file` returns the first."""
-    with _quiet, Image.open(path, formats=_FORMATS) as image:
+    with _quiet, Image.open(path, formats=formats()) as image:
         return getattr(image, "n_frames", 1)
 
 
 def decode_bytes(encoded: bytes, name: str) -> np.ndarray:
     """As decode_file, for an encoded image in memory; errors mention `name`."""
     try:
-        return decode(io.BytesIO(encoded))
+        return decode(io.BytesIO(encoded), name)
     except UserError as error:
         raise UserError(f"cannot read image {name}: {error}") from None
 
 
-def decode(file: BinaryIO) -> np.ndarray:
+def decode(file: BinaryIO, name: str = "a photo") -> np.ndarray:
     """As decode_file, for an open binary file; the UserError contains only the reason."""
-    with _quiet, _decoding_errors(), Image.open(file, formats=_FORMATS) as image:
-        return _pixels(image)
+    with _quiet, _decoding_errors(), Image.open(file, formats=formats()) as image:
+        return _pixels(image, name)
 
 
 def from_pil(image: Image.Image) -> np.ndarray:
     """As decode_file, for a PIL image; the UserError contains only the reason."""
     with _quiet, _decoding_errors():
-        return _pixels(image)
+        return _pixels(image, "a photo")
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
+def _pixels(image: Image.Image, name: str) -> np.ndarray:
+    profile = image.info.get("icc_profile")
+    return on_white(to_srgb(_upright(image), profile, name))
+
+
+def on_white(image: Image.Image) -> np.ndarray:
+    """The pixels of an RGB or RGBA image, composited on white: uint8 [H, W, 3]."""
+    if image.mode == "RGBA":
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image).convert("RGB")
+    return np.asarray(image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The first frame, 8-bit and upright, in its own colors: L, LA, RGB, RGBA or CMYK."""
     width, height = image.size  # of a file only the header has been read so far
     if width * height > MAX_PIXELS:
         raise UserError(_too_large(f"{width} x {height} px"))
+    raw = _raw_mode(image)
+    image.load()
+    # What remains to be done: Pillow turns some formats (TIFF) itself when it loads them.
     orientation = _orientation(image)
-    rgb = _to_rgb(image)
+    image = _simple_mode(image, raw)
     if orientation in _TRANSPOSE:
-        rgb = rgb.transpose(_TRANSPOSE[orientation])
-    return np.asarray(rgb)
+        image = image.transpose(_TRANSPOSE[orientation])
+    return image
 
 
 @contextlib.contextmanager
@@ -188,18 +209,66 @@ def _too_large(what: str) -> str:
     return f"{what} is more than the {MAX_PIXELS // 1_000_000} million pixels that are accepted"
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Loads the pixels (the first frame) and composites transparency on white."""
+def _raw_mode(image: Image.Image) -> str:
+    """How a file stores its samples, such as `RGB;16B`; "" if it is loaded, or says nothing."""
+    tiles = getattr(image, "tile", None)
+    if not tiles:
+        return ""
+    arguments = tiles[0][3]
+    raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return raw if isinstance(raw, str) else ""
+
+
+def _simple_mode(image: Image.Image, raw: str) -> Image.Image:
+    """A loaded image as L, LA, RGB, RGBA or CMYK, 8-bit.
+
+    Args:
+        image: the image.
+        raw: its `_raw_mode`.
+    """
     if image.mode in _UNBOUNDED_MODES:
         raise UserError(f"pixel format {image.mode} has no defined range; save it as 8-bit RGB")
     if image.mode.startswith("I;16"):
-        levels = np.asarray(image, np.uint16)
-        return Image.fromarray((levels // 257).astype(np.uint8)).convert("RGB")
+        return _from_16_bits(image, 12 if raw.endswith(";12") else None)
+    if image.mode in ("1", "L") and image.has_transparency_data:
+        return _with_transparent_gray(image, raw)
+    if ";16" in raw and max(high for _, high in _color_extrema(image)) < 16:
+        raise UserError("16-bit color with no level above 4095; save it as 8-bit RGB")
+    if image.mode == "1":
+        return image.convert("L")
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+        return image.convert("LA" if image.mode in ("LA", "La") else "RGBA")
+    return image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
+
+
+def _color_extrema(image: Image.Image) -> list[tuple[int, int]]:
+    """The smallest and largest level of each channel but alpha."""
+    bands = zip(image.getbands(), image.split(), strict=True)
+    return [band.getextrema() for name, band in bands if name not in ("A", "a")]
+
+
+def _from_16_bits(image: Image.Image, bits: int | None) -> Image.Image:
+    """16-bit gray as L, or LA if a level is transparent; see `decode_file`."""
+    levels = np.asarray(image, np.uint16)
+    if bits is None:
+        bits = next(bits for bits in (8, 10, 12, 16) if levels.max() < 1 << bits)
+    white = (1 << bits) - 1
+    gray = Image.fromarray((levels.astype(np.uint32) * 255 // white).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if clear is None:
+        return gray
+    alpha = Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8))
+    return Image.merge("LA", (gray, alpha))
+
+
+def _with_transparent_gray(image: Image.Image, raw: str) -> Image.Image:
+    """Gray with one transparent level, as LA."""
+    clear = image.info.get("transparency")
+    if raw in ("L;2", "L;4"):  # Pillow scales the samples, and leaves this level as it is
+        clear = clear * 255 // ((1 << int(raw[-1])) - 1)
+    gray = image.convert("L")
+    alpha = gray.point([0 if level == clear else 255 for level in range(256)])
+    return Image.merge("LA", (gray, alpha))
 
 
 # ---- crop and resize ---------------------------------------------------------------------------
@@ -242,7 +311,7 @@ def note_enlarged(
     sides = []
     for path in paths[:100]:
         with contextlib.suppress(OSError, UserError), open(path, "rb") as file:
-            with _quiet, _decoding_errors(), Image.open(file, formats=_FORMATS) as image:
+            with _quiet, _decoding_errors(), Image.open(file, formats=formats()) as image:
                 sides.append(side(*image.size))
     small = [value for value in sides if value < resolution]
     if small:

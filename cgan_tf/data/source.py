@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cgan_tf.core.errors import UserError
+from cgan_tf.data.image_formats import IMAGE_SUFFIXES
 
 Loaded = TypeVar("Loaded")
 
@@ -29,8 +30,6 @@ SPLITS = ("train", "validation", "test")
 SPLIT_SEED = 0
 
 _BLOCK = 16  # images that a thread decodes at a time: single ones would double the cost
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,9 @@ import warnings
 import zlib
 
 import numpy as np
+import pictures
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
@@ -232,6 +233,105 @@ def test_decoding_in_threads_restores_the_warning_filters(tmp_path):
     for thread in threads:
         thread.join()
     assert warnings.filters == before
+
+
+@pytest.mark.parametrize("form", ["tiff", "webp", "jpeg", "png", "avif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_format_is_turned_once(tmp_path, form, orientation):
+    """Pillow turns some formats itself."""
+    stored = corners(64, 32)  # 8 x 8 blocks are flat, so JPEG keeps them
+    path = tmp_path / f"a.{form}"
+    Image.fromarray(stored).save(path, form, exif=pictures.oriented(orientation), quality=95)
+    turned = stored.transpose(1, 0, 2) if orientation >= 5 else stored
+    turned = turned[:, ::-1] if orientation in (2, 3, 6, 7) else turned
+    turned = turned[::-1] if orientation in (3, 4, 7, 8) else turned
+    decoded = images.decode_file(path)
+    assert decoded.shape == turned.shape
+    assert np.abs(np.int16(decoded) - turned).mean() < 5  # wrongly turned: above 80
+
+
+@pytest.mark.parametrize("form", ["png", "tiff"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_the_white_of_16_bit_gray_is_that_of_its_bits(tmp_path, form, bits):
+    """As cameras store their 10 or 12 bits; before, 12 bits were levels 0 to 15."""
+    white = (1 << bits) - 1
+    levels = np.array([[0, white // 2, white]], np.uint16)
+    path = save(tmp_path / f"a.{form}", Image.fromarray(levels))
+    np.testing.assert_array_equal(images.decode_file(path)[0, :, 1], [0, 127, 255])
+
+
+def test_a_tiff_of_12_bit_samples_says_so(tmp_path):
+    """Also where no level is above 1023: two samples in three bytes, 0x200 and 0x3FF."""
+    entries = [
+        (256, 3, 2),
+        (257, 3, 1),
+        (258, 3, 12),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 8),
+        (277, 3, 1),
+        (278, 3, 1),
+        (279, 4, 3),
+    ]
+    data = b"II*\0" + struct.pack("<I", 12) + bytes([0x20, 0x03, 0xFF, 0])
+    data += struct.pack("<H", len(entries))
+    data += b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    decoded = images.decode_bytes(data + bytes(4), "a.tif")
+    np.testing.assert_array_equal(decoded[0, :, 0], [0x200 * 255 // 4095, 0x3FF * 255 // 4095])
+
+
+def test_12_bit_color_in_16_bits_is_refused():
+    samples = np.random.default_rng(0).integers(0, 4096, (4, 4, 3))
+    with pytest.raises(UserError, match="16-bit color with no level above 4095; save it as 8-bit"):
+        images.decode_bytes(pictures.png(samples, 16, 2), "a.png")
+    bright = images.decode_bytes(pictures.png(samples * 16, 16, 2), "a.png")
+    np.testing.assert_array_equal(bright, samples >> 4)
+
+
+# ---- color profiles ----------------------------------------------------------------------------
+
+P3 = (180, 60, 60)  # in Display P3
+# In sRGB: to linear light, by the matrices of both spaces (D65), and back. See
+# https://www.w3.org/TR/css-color-4/#color-conversion-code.
+P3_AS_SRGB = (196, 47, 54)
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "tiff", "webp"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colors_of_a_profile_become_srgb(tmp_path, form, mode):
+    if (mode, form) in {("RGBA", "jpeg"), ("P", "jpeg"), ("P", "webp")}:
+        mode = "RGB"
+    image = Image.new("RGB", (16, 16), P3).convert(mode, palette=Image.Palette.ADAPTIVE)
+    path = tmp_path / f"a.{form}"
+    image.save(path, form, icc_profile=pictures.display_p3(), quality=100, lossless=True)
+    decoded = images.decode_file(path)
+    np.testing.assert_allclose(decoded, np.broadcast_to(P3_AS_SRGB, (16, 16, 3)), rtol=0, atol=2)
+
+
+def test_srgb_profiles_change_nothing(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path = save(tmp_path / "a.png", Image.fromarray(pixels), icc_profile=profile)
+    np.testing.assert_array_equal(images.decode_file(path), pixels)
+
+
+def test_gray_with_a_profile_of_colors_stays_gray(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("LA", (2, 2), (100, 255)).save(path, icc_profile=pictures.display_p3())
+    np.testing.assert_allclose(images.decode_file(path), np.full((2, 2, 3), 100), rtol=0, atol=1)
+
+
+@pytest.mark.parametrize(
+    "profile", [b"no profile", pictures.display_p3()[:300], pictures.display_p3()[:16] + b"CMYK"]
+)
+def test_an_unusable_profile_is_reported_once(tmp_path, capsys, profile):
+    for name in ("a.png", "b.png"):
+        path = save(tmp_path / name, Image.new("RGB", (2, 2), P3), icc_profile=profile)
+        np.testing.assert_array_equal(images.decode_file(path)[0, 0], P3)
+    said = capsys.readouterr().err
+    assert said == (
+        f"note: {tmp_path / 'a.png'}: unusable color profile; photos with it are read as sRGB\n"
+    )
 
 
 # ---- crop and resize ---------------------------------------------------------------------------
