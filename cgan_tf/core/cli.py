@@ -47,7 +47,8 @@ def run(
             disk, 130 for Ctrl-C, 128 + the signal's number for `Interrupted`.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a log file shows each line when it is printed
-        sys.stdout.reconfigure(line_buffering=True)
+        # Names of files need not be UTF-8; what cannot be written is shown as an escape.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     if define_flags is None:
         own = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
     else:

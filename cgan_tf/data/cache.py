@@ -196,7 +196,7 @@ def _key(source: Source, resolution: int) -> str:
     digest = hashlib.sha256()
     facts = [FORMAT, source.name, source.crop, source.version, resolution, len(source.files)]
     digest.update(json.dumps(facts).encode())
-    digest.update("\n".join(source.files).encode())
+    digest.update(os.fsencode("\n".join(source.files)))
     digest.update(np.ascontiguousarray(source.sizes, np.int64).data)
     return digest.hexdigest()
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -106,7 +107,7 @@ def _digest(source: Source, resolution: int, content: str) -> str:
     digest = hashlib.sha256()
     facts = [source.name, source.crop, resolution, source.attribute_names, len(source.files)]
     digest.update(json.dumps(facts).encode())
-    digest.update("\n".join(source.files).encode())
+    digest.update(os.fsencode("\n".join(source.files)))
     digest.update(np.ascontiguousarray(source.sizes, "<i8").data)
     digest.update(np.ascontiguousarray(source.labels, "<f4").data)
     digest.update(content.encode())

@@ -84,11 +84,14 @@ def read_labels(path: pathlib.Path) -> tuple[tuple[str, ...], dict[str, list[flo
         UserError: malformed table.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        # File names need not be UTF-8; `cgan label` writes their bytes as they are.
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
             lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise UserError(f"{path} is not a CSV file ({error}); save it as UTF-8 CSV") from None
+    if lines and not all(map(_is_text, lines[0][1])):
+        raise UserError(f"{path} is not a CSV file (its header is not UTF-8); save it as UTF-8 CSV")
     if not lines or lines[0][1][0] != "file" or len(lines[0][1]) < 2:
         raise UserError(f"{path} does not begin with file,Attr1,Attr2,...; add that header")
     names = tuple(lines[0][1][1:])
@@ -117,3 +120,8 @@ def read_labels(path: pathlib.Path) -> tuple[tuple[str, ...], dict[str, list[flo
             "them for absent"
         )
     return names, rows
+
+
+def _is_text(cell: str) -> bool:
+    """Whether all bytes of the cell were UTF-8, and none was 0, as in UTF-16."""
+    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in cell)

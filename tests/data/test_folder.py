@@ -1,5 +1,7 @@
 """The data source `folder`."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -154,3 +156,17 @@ def test_circular_and_broken_links(tmp_path):
     said = []
     open_data(tmp_path / "photos", said.append)
     assert any("gone.png: No such" in line for line in said)
+
+
+def test_file_names_that_are_not_utf8(tmp_path):
+    names = make_images(tmp_path / "photos", 4)
+    odd = os.fsdecode(b"caf\xe9.png")
+    Image.new("RGB", (32, 32), (7, 7, 7)).save(tmp_path / "photos" / odd)
+    rows = [f"{name},{int(name == odd)}" for name in [*names, odd]]
+    text = "\n".join(["file,Caf\u00e9", *rows])
+    (tmp_path / "photos" / "labels.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
+    opened = open_data(tmp_path / "photos")
+    row = opened.files.index(odd)
+    assert opened.attribute_names == ("Caf\u00e9",) and opened.labels.sum() == 1
+    assert opened.labels[row, 0] == 1 and opened.read([row])[0, 0, 0, 0] == 7
+    assert len(opened.digest) == 64
