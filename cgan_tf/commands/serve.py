@@ -55,6 +55,12 @@ def define_flags() -> None:
         "maximum time for one request, seconds (DEADLINE_EXCEEDED, 504)",
         lower_bound=0.001,
     )
+    flags.DEFINE_string(
+        "cors_origin",
+        "",
+        "origin of the web pages that may send requests, e.g. https://example.org; * for all; by "
+        "default none (TensorFlow Serving: --rest_api_enable_cors_support, for all)",
+    )
     flags.DEFINE_float(
         "grace_s",
         30,
@@ -63,12 +69,21 @@ def define_flags() -> None:
     )
 
 
+def check_origin(origin: str) -> None:
+    """Raises a UserError unless --cors_origin is empty, * or an origin."""
+    if not re.fullmatch(r"|\*|https?://[^/\s]+", origin):
+        raise UserError(
+            f"--cors_origin={origin}: give * or one origin without a path, e.g. https://example.org"
+        )
+
+
 def main() -> int:
     """Runs the command; returns the exit code."""
     options = flags.FLAGS
     cli.require("model", "model_name")
     if not re.fullmatch("[^/:]+", options.model_name):
         raise UserError(f"--model_name={options.model_name}: must not contain / or :")
+    check_origin(options.cors_origin)
     quiet.import_tensorflow()
     try:
         from cgan_tf.export.serving import model, server
@@ -96,6 +111,7 @@ def main() -> int:
                 max_request_mb=options.max_request_mb,
                 timeout_s=options.timeout_s,
                 grace_s=options.grace_s,
+                cors_origin=options.cors_origin,
             ),
             rest_socket,
             say=lambda line: print(line, flush=True),

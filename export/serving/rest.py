@@ -35,12 +35,19 @@ _SILENT.disabled = True
 class RestService:
     """The handlers of one server.
 
+    Args:
+        engine: answers the requests.
+        cors_origin: origin of the pages whose requests browsers allow, * for all; "" for none.
+
     Attributes:
         ready: the state that /readyz reports; cleared when the server begins to stop.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, cors_origin: str = "") -> None:
         self.ready = True
+        self._cors = {"Access-Control-Allow-Origin": cors_origin} if cors_origin else {}
+        if cors_origin not in ("", "*"):
+            self._cors["Vary"] = "Origin"
         self._engine = engine
         # Parsing an image's JSON takes milliseconds, and a gRPC call several turns of the event
         # loop: on the loop, a few HTTP clients would delay everyone else.
@@ -77,7 +84,8 @@ class RestService:
         self._engine.metrics.received("rest")
         code = 499  # the client has gone
         try:
-            response = await handler(request)
+            preflight = self._cors and request.method == "OPTIONS"
+            response = _preflight() if preflight else await handler(request)
             code = response.status
         except RequestError as error:
             code = error.http_status
@@ -92,6 +100,7 @@ class RestService:
         finally:
             seconds = time.perf_counter() - start
             self._engine.metrics.answered("rest", request.method, str(code), seconds)
+        response.headers.update(self._cors)
         return response
 
     async def _health(self, request: web.Request) -> web.Response:
@@ -170,6 +179,17 @@ class RestService:
             f"the body is larger than {self._engine.max_bytes // 2**20} MiB (--max_request_mb)",
             http_status=413,
         )
+
+
+def _preflight() -> web.Response:
+    """The answer to a browser that asks whether a page of another origin may send a request."""
+    return web.Response(
+        headers={
+            "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+            "Access-Control-Allow-Headers": "Content-Type",
+            "Access-Control-Max-Age": "86400",
+        }
+    )
 
 
 def _error(status: int, text: str) -> web.Response:

@@ -38,6 +38,7 @@ class Options:
     max_request_mb: int
     timeout_s: float
     grace_s: float
+    cors_origin: str = ""
 
 
 def listen(option: str, host: str, port: int) -> socket.socket:
@@ -120,7 +121,7 @@ async def serve(
         options.max_batch_size, options.batch_timeout_ms / 1000, options.max_queue, metrics
     )
     engine = Engine(model, batcher, metrics, options.timeout_s, options.max_request_mb * 2**20)
-    rest = RestService(engine)
+    rest = RestService(engine, options.cors_origin)
     runner = rest.runner(options.grace_s)
     rpc, rpc_port = _rpc_server(options, PredictionService(engine), ModelService(engine))
     await rpc.start()
