@@ -7,6 +7,7 @@ and its values, either -1/1 or 0/1 throughout the file.
 
 import csv
 import pathlib
+import posixpath
 from collections.abc import Callable
 
 import numpy as np
@@ -102,6 +103,8 @@ def read_labels(path: pathlib.Path) -> tuple[tuple[str, ...], dict[str, list[flo
     rows: dict[str, list[float]] = {}
     zero_line = minus_line = None
     for number, (file, *cells) in lines[1:]:
+        file = _relative(file)
+        cells = [_NUMBERS.get(cell, cell) for cell in cells]
         if len(cells) != len(names):
             raise UserError(
                 f"{path}, line {number}: expected {len(names)} value(s), got "
@@ -120,6 +123,15 @@ def read_labels(path: pathlib.Path) -> tuple[tuple[str, ...], dict[str, list[flo
             "them for absent"
         )
     return names, rows
+
+
+# As spreadsheets and pandas write whole numbers.
+_NUMBERS = {"1.0": "1", "0.0": "0", "-1.0": "-1", "+1": "1", "-0.0": "0"}
+
+
+def _relative(file: str) -> str:
+    """A file's name as the folder's listing has it: without ./, with / for a back slash."""
+    return posixpath.normpath(file.replace("\\", "/")) if file else file
 
 
 def _is_text(cell: str) -> bool:

@@ -170,3 +170,12 @@ def test_file_names_that_are_not_utf8(tmp_path):
     assert opened.attribute_names == ("Caf\u00e9",) and opened.labels.sum() == 1
     assert opened.labels[row, 0] == 1 and opened.read([row])[0, 0, 0, 0] == 7
     assert len(opened.digest) == 64
+
+
+@pytest.mark.parametrize("form", ["./{}", "deep/../{}", ".\\{}"])
+def test_names_and_numbers_in_other_forms(tmp_path, form):
+    names = make_images(tmp_path / "photos", 4)
+    rows = [form.format(name) + f",{float(index == 0)}" for index, name in enumerate(names)]
+    rows = [row.replace("/", "\\") if "\\" in form else row for row in rows]
+    (tmp_path / "photos" / "labels.csv").write_text("\n".join(["file,A", *rows]))
+    np.testing.assert_array_equal(open_data(tmp_path / "photos").labels[:, 0], [1, 0, 0, 0])
