@@ -37,11 +37,6 @@ def formats() -> tuple[str, ...]:
     return tuple(found)
 
 
-def is_photo(name: str) -> bool:
-    """Whether a file's name has the ending of a photo, be it one that is read here or not."""
-    return name.lower().endswith((*IMAGE_SUFFIXES, *NEEDED))
-
-
 def unreadable(names: Iterable[str]) -> str:
     """What to say about the photos among the names that are not read; "" if there are none.
 

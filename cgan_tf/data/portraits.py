@@ -4,6 +4,7 @@ Used by the commands that take photos of any size and format: translate, label a
 """
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
 from cgan_tf.data.face_crop import FaceBox, crop_face
 from cgan_tf.data.face_detection import find_faces
-from cgan_tf.data.source import IMAGE_SUFFIXES
+from cgan_tf.data.image_formats import IMAGE_SUFFIXES, unreadable
 
 ALL, CENTER = "all", "center"  # values of --face, besides a number
 CUT = 0.98  # a face is called cut if a smaller fraction of its square lies in the photo
@@ -25,6 +26,8 @@ class NoFaceError(UserError):
 def find_photos(image: str) -> list[Path]:
     """The photo, or the photos in the folder (not in its subfolders), sorted by name.
 
+    Photos in a format that is not read are named on stderr.
+
     Raises:
         UserError: no such file or folder, or no photo in the folder.
     """
@@ -33,13 +36,10 @@ def find_photos(image: str) -> list[Path]:
         raise UserError(f"--image={image}: no such file or folder; give a photo or a folder")
     if not path.is_dir():
         return [path]
-    photos = sorted(
-        entry
-        for entry in path.iterdir()
-        if entry.suffix.lower() in IMAGE_SUFFIXES
-        and not entry.name.startswith(".")
-        and entry.is_file()
-    )
+    files = [entry for entry in path.iterdir() if entry.name[0] != "." and entry.is_file()]
+    photos = sorted(entry for entry in files if entry.suffix.lower() in IMAGE_SUFFIXES)
+    if line := unreadable(entry.name for entry in files):
+        print(line, file=sys.stderr)
     if not photos:
         suffixes = " ".join(IMAGE_SUFFIXES)
         raise UserError(f"--image={image}: no photos in this folder; their names end in {suffixes}")

@@ -12,13 +12,14 @@ import itertools
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 
 from cgan_tf.core.errors import UserError
-from cgan_tf.data.image_formats import IMAGE_SUFFIXES
+from cgan_tf.data.image_formats import IMAGE_SUFFIXES, unreadable
 
 Loaded = TypeVar("Loaded")
 
@@ -94,8 +95,10 @@ def list_images(folder: pathlib.Path) -> dict[str, tuple[int, int, int]]:
         {relative name: (bytes, time of the last change in ns, the same of the inode)}. Renaming a
         file leaves the first two as they are, and changes the last.
 
-    Hidden files and folders are skipped (macOS creates files such as `._photo.jpg`).
+    Hidden files and folders are skipped (macOS creates files such as `._photo.jpg`). Photos in a
+    format that is not read are named on stderr.
     """
+    others: list[str] = []
     found: dict[str, tuple[int, int, int]] = {}
     pending = [("", os.fspath(folder))]
     seen = {os.path.realpath(folder)}
@@ -110,7 +113,9 @@ def list_images(folder: pathlib.Path) -> dict[str, tuple[int, int, int]]:
                     if real not in seen:  # a link may point to a parent folder
                         seen.add(real)
                         pending.append((f"{prefix}{entry.name}/", entry.path))
-                elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                elif not entry.name.lower().endswith(IMAGE_SUFFIXES):
+                    others.append(prefix + entry.name)
+                else:
                     try:
                         status = entry.stat()
                         found[prefix + entry.name] = (
@@ -120,6 +125,8 @@ def list_images(folder: pathlib.Path) -> dict[str, tuple[int, int, int]]:
                         )
                     except OSError:  # a broken link: the decoder reports it
                         found[prefix + entry.name] = (0, 0, 0)
+    if line := unreadable(others):
+        print(line, file=sys.stderr)
     return dict(sorted(found.items()))
 
 

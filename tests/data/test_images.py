@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import images
+from cgan_tf.data import image_formats, images, portraits, source
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -286,6 +286,34 @@ def test_12_bit_color_in_16_bits_is_refused():
         images.decode_bytes(pictures.png(samples, 16, 2), "a.png")
     bright = images.decode_bytes(pictures.png(samples * 16, 16, 2), "a.png")
     np.testing.assert_array_equal(bright, samples >> 4)
+
+
+# ---- formats -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.avif", "A.HEIC"])
+def test_photos_of_phones_and_browsers_are_read(tmp_path, name):
+    image_formats.formats()  # registers the encoder too
+    form = {"a.jfif": "JPEG", "a.avif": "AVIF", "A.HEIC": "HEIF"}[name]
+    Image.new("RGB", (64, 48), P3).save(tmp_path / name, form)
+    assert list(source.list_images(tmp_path)) == [name]
+    assert portraits.find_photos(str(tmp_path)) == [tmp_path / name]
+    decoded = images.decode_file(tmp_path / name)
+    np.testing.assert_allclose(decoded, np.broadcast_to(P3, (48, 64, 3)), rtol=0, atol=4)
+
+
+@pytest.mark.parametrize(
+    "listed", [source.list_images, lambda path: portraits.find_photos(str(path))]
+)
+def test_photos_that_are_not_read_are_named(tmp_path, capsys, monkeypatch, listed):
+    readable = (".avif", ".jpg")
+    for module in (image_formats, source, portraits):
+        monkeypatch.setattr(module, "IMAGE_SUFFIXES", readable)
+    for name in ("a.heic", "b.HEIF", "c.jpg", "d.avif", "labels.csv", ".e.heic"):
+        (tmp_path / name).touch()
+    assert len(listed(tmp_path)) == 2
+    said = "2 files skipped: a.heic (needs pillow-heif), b.HEIF (needs pillow-heif)\n"
+    assert capsys.readouterr().err == said
 
 
 # ---- color profiles ----------------------------------------------------------------------------
