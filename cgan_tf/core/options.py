@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import secrets
+import tempfile
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -106,6 +107,13 @@ def make(
     return config
 
 
+def _cache_home() -> str:
+    """The user's cache folder; the temporary folder for a user without a home, in a container."""
+    home = os.path.expanduser("~")
+    own = tempfile.gettempdir() if home == "~" else os.path.join(home, ".cache")
+    return os.environ.get("XDG_CACHE_HOME") or own
+
+
 def absolute(path: str | None) -> str | None:
     """The path from the root, since a later command may start in another folder.
 
@@ -134,8 +142,7 @@ def resolve(config: Config) -> Config:
     vgg_side = min(config.resolution, VGG_SIDE)
     cache = config.cache_dir
     if cache is None:
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        cache = os.path.join(home, "cgan_tf")
+        cache = os.path.join(_cache_home(), "cgan_tf")
     resolved = dataclasses.replace(
         config,
         seed=secrets.randbelow(2**31) if config.seed is None else config.seed,

@@ -1,6 +1,7 @@
 """core.options: the text of every flag, what overrides what, and how `auto` is resolved."""
 
 import os
+import tempfile
 
 import pytest
 from refusal import message
@@ -63,6 +64,13 @@ def test_parse(flag, text, value):
 )
 def test_a_text_that_cannot_be_parsed(flag, text, remedy):
     assert message(parse, flag, text) == f"--{flag}={text}: {remedy}"
+
+
+def test_a_user_without_a_home_has_a_temporary_cache(monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no HOME, no passwd entry
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert resolved()["cache_dir"] == str(tmp_path / "cgan_tf")
 
 
 def test_paths_are_stored_from_the_root(tmp_path, monkeypatch):
