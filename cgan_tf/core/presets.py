@@ -7,7 +7,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "seed": 1,
         "synthetic_size": 8000,
-        "gan_kimg": 60.0,
+        "gan_kimg": 70.0,
         "gan_batch_size": 16,
         "gan_objective": "rpgan",
         "gan_g_lr": 4e-4,
