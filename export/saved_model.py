@@ -3,7 +3,8 @@
 Only `ExportArchive.add_endpoint` is used: tracking the model as well, or `model.export`, would
 write every weight twice, and saving a `tf.Module` that contains a Keras model loses them.
 
-Graphs for servers refuse values that are not finite with an InvalidArgument error. Graphs for
+Graphs for servers refuse values that are not finite, and pixels that are clearly not in [-1, 1],
+with an InvalidArgument error. Graphs for
 devices do not check, since TFLite has no operator for it.
 """
 
@@ -25,6 +26,7 @@ from cgan_tf.export.image_bytes import read_squares, write_pngs
 # The first is also served as `serving_default`.
 DEVICE_SIGNATURES = ("translate", "encode", "generate")
 FLOAT_SIGNATURES = (*DEVICE_SIGNATURES, "sample", "attributes")
+MAX_PIXEL = 1.5  # beyond [-1, 1], for images that were computed; 0 to 255 is far outside
 SERVER_SIGNATURES = (*FLOAT_SIGNATURES, "translate_bytes")
 
 
@@ -40,15 +42,25 @@ def endpoints(
     def finite(tensor: tf.Tensor, name: str) -> tf.Tensor:
         return tensor if batch else tf.debugging.check_numerics(tensor, name)
 
+    def pixels(image: tf.Tensor) -> tf.Tensor:
+        image = finite(image, "image")
+        if batch:
+            return image
+        outside = ["image: pixels must be floats in [-1, 1] (level / 127.5 - 1), not up to"]
+        largest = tf.reduce_max(tf.abs(image))
+        check = tf.debugging.Assert(largest <= MAX_PIXEL, [*outside, largest])
+        with tf.control_dependencies([check]):
+            return tf.identity(image)
+
     def translated(image: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
-        moved = network.translate(finite(image, "image"), finite(strengths, "strengths"))
+        moved = network.translate(pixels(image), finite(strengths, "strengths"))
         return finite(moved, "the edited image")
 
     def translate(image, strengths):
         return {"image": translated(image, strengths)}
 
     def encode(image):
-        return {"latent": finite(network.encode(finite(image, "image")), "the image's latent")}
+        return {"latent": finite(network.encode(pixels(image)), "the image's latent")}
 
     def generate(latent, strengths):
         latent, strengths = finite(latent, "latent"), finite(strengths, "strengths")
@@ -58,7 +70,7 @@ def endpoints(
         return {"image": finite(network.sample(finite(z, "z")), "the sample")}
 
     def attributes(image):
-        return {"scores": finite(network.score(finite(image, "image")), "the scores")}
+        return {"scores": finite(network.score(pixels(image)), "the scores")}
 
     def translate_bytes(image_bytes, strengths):
         image = read_squares(image_bytes, side, crop)

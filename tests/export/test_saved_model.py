@@ -66,6 +66,22 @@ def test_takes_any_batch(exported):
         np.testing.assert_allclose(alone["image"][0], together[row], atol=1e-4)
 
 
+@pytest.mark.parametrize("wrong", [-255.0, -1.6, 1.6, 255.0])
+def test_refuses_pixels_that_are_not_between_minus_one_and_one(exported, wrong):
+    """Levels of 0 to 255 would be answered with nonsense."""
+    loaded = tf.saved_model.load(str(exported / "saved_model" / "1"))
+    image = np.zeros((2, 32, 32, 3), np.float32)
+    for name in ("translate", "encode", "attributes"):
+        given = {"image": tf.constant(image)}
+        if name == "translate":
+            given["strengths"] = tf.zeros((2, 3))
+        loaded.signatures[name](**given | {"image": tf.constant(image + 1.01)})
+        image[1, 3, 4, 1] = wrong
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"floats in \[-1, 1\]"):
+            loaded.signatures[name](**given | {"image": tf.constant(image)})
+        image[:] = 0
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 3e38])
 def test_refuses_values_that_are_not_finite(exported, wrong):
     """Also values that overflow on the way; the next request works again."""

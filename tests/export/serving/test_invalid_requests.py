@@ -95,9 +95,11 @@ def limited_messages(inputs):
         "latent": np.full((1, 24), 3e38, np.float32),
         "strengths": np.full((1, 3), 3e38, np.float32),
     }
+    with_levels = message("translate", {**good, "image": np.full_like(good["image"], 255)})
     return {
         "NaN": (message("translate", {**good, "strengths": nan}), invalid, "NaN or infinite"),
         "infinite": (message("translate", {**good, "strengths": infinite}), invalid, "NaN or inf"),
+        "levels": (with_levels, invalid, "pixels must be floats in [-1, 1]"),
         "not finite": (message("generate", vast), invalid, "generate: "),
         "no rows": (message("translate", none), invalid, "has 0 rows"),
         "rows": (message("translate", many), invalid, "33 rows; a request must have 1 to 32"),
@@ -141,7 +143,7 @@ def test_invalid_grpc_requests(predict, inputs, what):
 
 
 @ours
-@pytest.mark.parametrize("what", ["NaN", "infinite", "not finite", "no rows", "rows"])
+@pytest.mark.parametrize("what", ["NaN", "infinite", "levels", "not finite", "no rows", "rows"])
 def test_refused_grpc_requests(predict, inputs, what):
     check_refused(predict, *limited_messages(inputs)[what])
 
