@@ -2,17 +2,18 @@
 
 For the signature `translate_bytes` of `export.saved_model`, whose clients send files and need not
 crop and resize. Does in TensorFlow operators what `data.images` and `data.portraits.crop_photo` do
-in Python; the results agree to one or two of 255 levels. A graph cannot do two things: read the
-EXIF orientation of a photo, which the client must apply before sending it, and composite the
-transparency of formats other than PNG. An invalid file is an InvalidArgument error of the request.
+in Python; the results agree to one or two of 255 levels. What TensorFlow decodes otherwise than
+Python is refused: color profiles other than sRGB, transparent GIFs, CMYK, most kinds of BMP. An
+invalid or refused file is an InvalidArgument error of the request.
 """
 
 import tensorflow as tf
 
 from cgan_tf.data.images import CELEBA_HEIGHT, CELEBA_SQUARE, CELEBA_WIDTH, MAX_PIXELS
 from cgan_tf.editing.description import CELEBA_CROP
+from cgan_tf.export import image_metadata
 
-_HEADER = 32  # bytes, which contain the size in all of these formats except JPEG
+_HEADER = 1100  # bytes: the size in all formats except JPEG, and the palette of a BMP
 _PNG, _JPEG, _GIF, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM"
 
 
@@ -52,8 +53,8 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     formats = {
         _PNG: (lambda: _numbers(header, 16, 8, tf.int32, little=False), _decode_png),
         _JPEG: (lambda: tf.io.extract_jpeg_shape(encoded)[:2], _decode_jpeg),
-        _GIF: (lambda: _numbers(header, 6, 4, tf.uint16, little=True), _decode_other),
-        _BMP: (lambda: _numbers(header, 18, 8, tf.int32, little=True), _decode_other),
+        _GIF: (lambda: _numbers(header, 6, 4, tf.uint16, little=True), _decode_gif),
+        _BMP: (lambda: _numbers(header, 18, 8, tf.int32, little=True), _decode_bmp),
     }
     found = [tf.equal(tf.strings.substr(header, 0, len(magic)), magic) for magic in formats]
     sizes, decoders = zip(*formats.values(), strict=True)
@@ -85,9 +86,69 @@ def _numbers(header: tf.Tensor, place: int, size: int, dtype: tf.DType, little: 
     return tf.cast(tf.io.decode_raw(part, dtype, little_endian=little), tf.int32)
 
 
+def _check(condition: tf.Tensor, message: str) -> tf.Operation:
+    return tf.debugging.Assert(condition, [f"image_bytes: {message}"])
+
+
+def _turned(pixels: tf.Tensor, metadata: image_metadata.Metadata) -> tf.Tensor:
+    """The pixels upright; refuses a color profile."""
+    srgb = _check(
+        image_metadata.is_srgb(metadata.profile),
+        "a color profile other than sRGB; convert the image to sRGB",
+    )
+    with tf.control_dependencies([srgb]):
+        turn = image_metadata.orientation(metadata.exif)
+    return image_metadata.upright(pixels, turn)
+
+
 def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
-    """Composites transparency on white."""
-    pixels = tf.io.decode_png(encoded, channels=4)
+    """Composites transparency on white; the white of 16-bit gray is as in `images.decode_file`."""
+    metadata = image_metadata.of_png(encoded)
+    kind = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 24, 2), tf.uint8), tf.int32)
+    bits, color = kind[0], kind[1]
+    known = _check(
+        (bits < 16) | (color != 2) | ~metadata.transparent,
+        "16-bit color with one transparent color; save it with alpha",
+    )
+    with tf.control_dependencies([known]):
+        alpha = metadata.transparent | (color >= 4)
+
+    def decoded(dtype: tf.DType) -> tf.Tensor:
+        # Only where there is alpha: TensorFlow fills it wrongly below 8 bits.
+        opaque = tf.constant(dtype.max, dtype)
+        return tf.cond(
+            alpha,
+            lambda: tf.io.decode_png(encoded, channels=4, dtype=dtype),
+            lambda: tf.pad(
+                tf.io.decode_png(encoded, channels=3, dtype=dtype),
+                [[0, 0], [0, 0], [0, 1]],
+                constant_values=opaque,
+            ),
+        )
+
+    pixels = tf.cond(
+        bits == 16, lambda: _from_16_bits(decoded(tf.uint16), color), lambda: decoded(tf.uint8)
+    )
+    return _turned(_on_white(pixels), metadata)
+
+
+def _from_16_bits(samples: tf.Tensor, color: tf.Tensor) -> tf.Tensor:
+    """uint8 RGBA of uint16 RGBA; PNG's color type tells gray (0)."""
+    samples = tf.cast(samples, tf.int32)
+    largest = tf.reduce_max(samples[..., :3])
+    limits = tf.constant([255, 1023, 4095, 65535])
+    white = tf.reduce_min(tf.boolean_mask(limits, largest <= limits))
+    bright = _check(
+        (color == 0) | (largest > 4095),
+        "16-bit color with no level above 4095; save it as 8-bit RGB",
+    )
+    with tf.control_dependencies([bright]):
+        high = samples // 256
+    rgb = tf.where(color == 0, samples[..., :3] * 255 // white, high[..., :3])
+    return tf.cast(tf.concat([rgb, high[..., 3:]], -1), tf.uint8)
+
+
+def _on_white(pixels: tf.Tensor) -> tf.Tensor:
     color, alpha = pixels[..., :3], pixels[..., 3:]
 
     def composite() -> tf.Tensor:
@@ -99,11 +160,37 @@ def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.image.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    cmyk = _check(
+        tf.io.extract_jpeg_shape(encoded)[2] < 4, "a CMYK JPEG; convert the image to sRGB"
+    )
+    with tf.control_dependencies([cmyk]):
+        pixels = tf.image.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    return _turned(pixels, image_metadata.of_jpeg(encoded))
 
 
-def _decode_other(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
+    """The first frame. Where it is transparent, or smaller than the image, decoders differ."""
+    transparent, frame = image_metadata.of_gif(encoded)
+    size = _numbers(tf.strings.substr(encoded, 6, 4), 0, 4, tf.uint16, little=True)
+    whole = tf.reduce_all(frame == tf.concat([[0, 0], size], 0))
+    known = _check(whole & ~transparent, "a GIF with transparency; send a PNG")
+    with tf.control_dependencies([known]):
+        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
+    """24 bits, or 8 with a palette of all grays, uncompressed; TensorFlow ignores the palette."""
+    header = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), b"\0" * _HEADER])
+    raw = tf.cast(tf.io.decode_raw(tf.strings.substr(header, 0, _HEADER), tf.uint8), tf.int32)
+    palette = tf.reshape(raw[54 : 54 + 1024], (256, 4))[:, :3]
+    gray = tf.reduce_all(palette == tf.range(256)[:, None])
+    plain = tf.reduce_all(raw[30:34] == 0) & (raw[14] == 40) & (raw[29] == 0)
+    known = _check(
+        plain & ((raw[28] == 24) | ((raw[28] == 8) & gray)),
+        "a BMP must have 24 bits, or 8 of gray, uncompressed; send a PNG",
+    )
+    with tf.control_dependencies([known]):
+        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
 # ---- crop and resize ---------------------------------------------------------------------------

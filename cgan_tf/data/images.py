@@ -234,6 +234,9 @@ def _simple_mode(image: Image.Image, raw: str) -> Image.Image:
         return _with_transparent_gray(image, raw)
     if ";16" in raw and max(high for _, high in _color_extrema(image)) < 16:
         raise UserError("16-bit color with no level above 4095; save it as 8-bit RGB")
+    if ";16" in raw and image.mode == "RGB" and image.has_transparency_data:
+        # Pillow would look for the 16-bit color among its 8-bit pixels.
+        raise UserError("16-bit color with one transparent color; save it with alpha")
     if image.mode == "1":
         return image.convert("L")
     if image.has_transparency_data:

@@ -288,6 +288,13 @@ def test_12_bit_color_in_16_bits_is_refused():
     np.testing.assert_array_equal(bright, samples >> 4)
 
 
+def test_a_transparent_16_bit_color_is_refused():
+    samples = np.full((2, 2, 3), 30_000)
+    data = pictures.png(samples, 16, 2, pictures.chunk(b"tRNS", struct.pack(">3H", 1, 2, 3)))
+    with pytest.raises(UserError, match="16-bit color with one transparent color"):
+        images.decode_bytes(data, "a.png")
+
+
 # ---- formats -----------------------------------------------------------------------------------
 
 
