@@ -272,16 +272,19 @@ def measure_network(network: Network, jit: str, seconds: float) -> dict[str, Any
     import tensorflow as tf
 
     from cgan_tf.core import replicas
-    from cgan_tf.stages import progressive, speed
-    from cgan_tf.training import memory, precision
+    from cgan_tf.stages import progressive
+    from cgan_tf.training import loop, memory, precision
 
     config = precision.resolve(network_config(network, jit))
     precision.seed_everything(config)
     trainer = progressive.make_trainer(config, precision.compute_policy(config))
     shape = (network.batch, network.resolution, network.resolution, 3)
     reals = tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0)
+    steps = max(trainer.period, loop.steps_per_call(config))  # powers of two: whole periods
     try:
-        elapsed = speed.seconds_per_step(trainer, reals, config, seconds)
+        elapsed = seconds_per_step(
+            own_step.BareSteps(trainer, reals, steps, config.jit == "true"), seconds
+        )
     except Exception as error:
         if not memory.exhausted(error):
             raise
@@ -299,6 +302,16 @@ def measure_network(network: Network, jit: str, seconds: float) -> dict[str, Any
         "peak_mib": peak,
         "weights": own_step.weights(trainer),
     }
+
+
+def seconds_per_step(run: own_step.BareSteps, seconds: float) -> float:
+    """The mean time of a step, after one call, which compiles, in calls that take so long."""
+    run(), run.finish()
+    start, calls = time.perf_counter(), 0
+    while not calls or time.perf_counter() - start < seconds:
+        run(), run.finish()
+        calls += 1
+    return (time.perf_counter() - start) / calls / run.steps
 
 
 def measure_networks(networks: list[Network]) -> dict[str, Any]:
