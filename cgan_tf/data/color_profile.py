@@ -1,4 +1,4 @@
-"""ICC profiles: the colors of a photo as sRGB, which the models know, and back.
+"""ICC profiles: the colors of a photo as sRGB, which the models know.
 
 Phones write photos in Display P3: read as sRGB, its colors are paler than they were.
 """
@@ -41,7 +41,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image
         if space == _SPACES[image.mode]:
             alpha = image.getchannel("A") if wanted == "RGBA" else None
             color = image.convert(image.mode.removesuffix("A"))
-            transform = _transform(profile, color.mode, True)
+            transform = _transform(profile, color.mode)
             if transform is not None:
                 result = ImageCms.applyTransform(color, transform)
                 if alpha is not None:
@@ -51,28 +51,19 @@ def to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image
     return image.convert(wanted)
 
 
-def from_srgb(rgb: Image.Image, profile: bytes | None, mode: str) -> Image.Image:
-    """The inverse of `to_srgb` for the modes L and RGB, as far as the profile has the colors."""
-    if profile and not is_srgb(profile) and _space(profile) in ("RGB", _SPACES[mode]):
-        transform = _transform(profile, "RGB" if _space(profile) == "RGB" else mode, False)
-        if transform is not None:
-            rgb = ImageCms.applyTransform(rgb, transform)
-    return rgb.convert(mode)
-
-
 def _space(profile: bytes) -> str:
     """The color space in the header: `RGB`, `GRAY`, `CMYK`, ..."""
     return profile[16:20].decode("latin-1").strip()
 
 
 @functools.lru_cache(maxsize=32)  # a folder of photos has few, and each takes milliseconds
-def _transform(profile: bytes, mode: str, to_srgb: bool) -> ImageCms.ImageCmsTransform | None:
-    """The transform between a profile's `mode` and sRGB; None for a damaged profile."""
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The transform from a profile's `mode` to sRGB; None for a damaged profile."""
     try:
         own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         srgb = ImageCms.createProfile("sRGB")
-        ends = (own, srgb, mode, "RGB") if to_srgb else (srgb, own, "RGB", mode)
-        return ImageCms.buildTransform(*ends, ImageCms.Intent.RELATIVE_COLORIMETRIC)
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        return ImageCms.buildTransform(own, srgb, mode, "RGB", intent)
     except Exception:  # LittleCMS and Pillow raise several kinds of errors
         return None
 

@@ -90,7 +90,7 @@ def test_everything_else(run, tmp_path, monkeypatch):
     assert f"for the cache {tmp_path}/cgan_tf, which has 0.02 GiB" in text
     assert "npm: not installed (--export_formats=page)" in text
     assert "chromium: /bin/google-chrome (" in text and "gcc: not installed (" in text
-    assert "measured    preset demo, 64 px, --gan_batch_size=32: " in text
+    assert "measured    preset demo, 64 px, --gan_batch_size=16: " in text
     assert lines[-2].split() == "gan 0.11 hours: 200 kimg at 500 images/s".split()
     assert lines[-1].split() == (
         "evaluate (its judge) 0.01 hours: 45 kimg at 2,000 images/s (estimated)".split()

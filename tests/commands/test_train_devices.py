@@ -133,7 +133,7 @@ def test_auto_is_measured_and_recorded(command, tmp_path, cache, faces, idle_gan
     call = ("--stage=gan", f"--run_dir={run.path}", *tiny_flags(cache), "--preset=demo")
     call = tuple(flag for flag in call if not flag.startswith("--gan_batch_size="))
     assert command(*call, "--gan_batch_size=auto")[0] == 0
-    assert measured == [(32, 80)]  # demo's; the number of training photos
+    assert measured == [(16, 80)]  # demo's; the number of training photos
     content = run.read()
     assert content["options"]["gan"]["batch_size"] == idle_gan[-1].gan.batch_size == 16
     assert content["requested"]["gan_batch_size"] is None  # as every auto

@@ -292,12 +292,13 @@ def test_the_data_set_is_not_held_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(source.os, "cpu_count", lambda: 2)
     path = tmp_path / "photos"
     path.mkdir()
-    for index in range(600):
-        Image.new("RGB", (8, 8), (index % 256,) * 3).save(path / f"{index:03d}.bmp")
-    size = 600 * 64 * 64 * 3
+    for index in range(1200):
+        Image.new("RGB", (8, 8), (index % 256,) * 3).save(path / f"{index:04d}.bmp")
+    size = 1200 * 64 * 64 * 3
+    data.open_data(make_config(path, resolution=32), say=silent)  # imports what decoding needs
     tracemalloc.start()
     opened = data.open_data(make_config(path, resolution=64), say=silent)
-    for start in range(0, 600, 8):
+    for start in range(0, 1200, 8):
         opened.read(range(start, start + 8))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
