@@ -263,7 +263,9 @@ def tf_config(addresses, index):
 
 def start_worker(addresses, index, folder, cache, code=None, **options):
     """Starts the command of one worker; without addresses, of a single process."""
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    # All threads: with one, sums over half of a batch and over the whole round differently.
+    environment = {name: value for name, value in os.environ.items() if "_THREADS" not in name}
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     environment.pop("TF_CONFIG", None)
     if addresses:
         environment["TF_CONFIG"] = tf_config(addresses, index)
