@@ -341,6 +341,7 @@ def test_killed_in_the_fade_it_resumes_without_the_other_run(cache, faces_64, tm
     assert models.load_generator(stage.model).resolution == 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["regressor", "inversion"])
 def test_the_later_stages_resume_without_the_other_run(
     name, chain, child, slim_vgg, tmp_path, capsys
@@ -364,6 +365,7 @@ def test_the_later_stages_resume_without_the_other_run(
     assert folder.stage(name).artifact_hash() == finished.stage(name).artifact_hash()
 
 
+@pytest.mark.slow
 def test_killed_before_the_first_checkpoint_it_starts_again(cache, faces, tmp_path):
     parent = make_parent(tmp_path / "parent", cache)
     config, folder = make_child(tmp_path / "run", parent, cache, faces)
