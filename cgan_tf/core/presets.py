@@ -3,7 +3,7 @@
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # About 11 minutes on two cores, with the installation.
+    # About 13 minutes on two cores, with the installation.
     "demo": {
         "seed": 1,
         "synthetic_size": 8000,
