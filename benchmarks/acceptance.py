@@ -1,10 +1,10 @@
-"""The acceptance bars of this project's reference runs, applied to the figures of one run.
+"""The acceptance limits of this project's reference runs, applied to the figures of one run.
 
     python -m benchmarks.acceptance --run_dir=runs/celeba64
 
 Reads evaluate/report.json, evaluate/comparison_with_NAME.json (of `cgan evaluate`) and
 export/report.json, and measures nothing itself. Photos (celeba, celeba_dir) and synthetic faces
-have different bars. Exit code 1 if a bar is missed.
+have different limits. Exit code 1 if a limit is missed.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ CLOSER_THAN_RANDOM = 0.95
 HYBRID_OVER_ENCODER, HYBRID_SECONDS = 0.6, 1.5
 HYBRID_OVER_OPTIMIZE, HYBRID_TIME = 1.05, 0.25
 PHOTO_CHANGE, PHOTO_LEAKAGE, PHOTO_RATIO = 0.4, 0.10, 3.0
-PHOTO_TARGETS = ("Smiling", "Blond_Hair", "Male")  # attributes with bars on change and leakage
+PHOTO_TARGETS = ("Smiling", "Blond_Hair", "Male")  # attributes with limits on change and leakage
 SET_ERROR, SET_ERROR_JUDGE = 0.10, 0.15
 KEEP_DETAIL_IDENTITY = 0.90
 EQUAL_CHANGE_TARGETS = (*PHOTO_TARGETS, "Eyeglasses", "Young")
@@ -45,7 +45,7 @@ EXPORT_KEPT, EXPORT_LEAKAGE_ADDED, EXPORT_AGREEMENT = 0.95, 0.01, 0.98
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One figure with its bar."""
+    """One figure with its limit."""
 
     name: str
     value: float | None
@@ -54,7 +54,7 @@ class Row:
 
     @property
     def met(self) -> bool:
-        """Whether the value meets the bar; an undefined value does not."""
+        """Whether the value meets the limit; an undefined value does not."""
         if self.value is None:
             return False
         if self.at_least is not None:
@@ -62,8 +62,8 @@ class Row:
         return self.value <= self.at_most
 
     @property
-    def bar(self) -> str:
-        """The bar as text."""
+    def limit(self) -> str:
+        """The limit as text."""
         if self.at_least is not None:
             return f">= {self.at_least:.4g}"
         return f"<= {self.at_most:.4g}"
@@ -76,7 +76,7 @@ def _ratio(above: float | None, below: float | None) -> float | None:
 def evaluation_rows(
     report: dict[str, Any], comparisons: dict[str, dict[str, Any]]
 ) -> Iterator[Row]:
-    """The bars on evaluate/report.json and on the comparisons with other generators."""
+    """The limits on evaluate/report.json and on the comparisons with other generators."""
     separability = report.get("separability")
     if separability:
         yield Row("separability of w, mean", separability["w"], at_least=separability["z"])
@@ -169,7 +169,7 @@ def _synthetic_rows(report: dict[str, Any]) -> Iterator[Row]:
 
 
 def export_rows(report: dict[str, Any]) -> Iterator[Row]:
-    """The bars on export/report.json: each variant's difference from Keras, and its edits."""
+    """The limits on export/report.json: each variant's difference from Keras, and its edits."""
     for name, variant in report["variants"].items():
         rows = list(_variant_rows(name, variant))
         yield from rows
@@ -201,11 +201,11 @@ def _variant_rows(name: str, variant: dict[str, Any]) -> Iterator[Row]:
 def table(rows: list[Row]) -> str:
     """The rows as aligned text."""
     width = max(len(row.name) for row in rows)
-    lines = [f"{'figure':{width}}  {'value':>9}  {'bar':>9}"]
+    lines = [f"{'figure':{width}}  {'value':>9}  {'limit':>9}"]
     for row in rows:
         verdict = "met" if row.met else "missed"
-        lines.append(f"{row.name:{width}}  {number(row.value):>9}  {row.bar:>9}  {verdict}")
-    lines.append(f"{sum(row.met for row in rows)} of {len(rows)} bars met")
+        lines.append(f"{row.name:{width}}  {number(row.value):>9}  {row.limit:>9}  {verdict}")
+    lines.append(f"{sum(row.met for row in rows)} of {len(rows)} limits met")
     return "\n".join(lines)
 
 
@@ -238,11 +238,11 @@ def _read_export(stage: StageFolder) -> dict[str, Any] | None:
 
 
 def main() -> int:
-    """Prints the table; returns 1 if a bar is missed."""
+    """Prints the table; returns 1 if a limit is missed."""
     cli.require("run_dir")
     rows = collect(RunFolder(FLAGS.run_dir))
     if not rows:
-        raise UserError(f"--run_dir={FLAGS.run_dir}: no bar applies to this data")
+        raise UserError(f"--run_dir={FLAGS.run_dir}: no limit applies to this data")
     print(table(rows))
     return 0 if all(row.met for row in rows) else 1
 

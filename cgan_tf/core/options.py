@@ -47,8 +47,8 @@ def parse(flag: str, text: str) -> Any:
                 raise ValueError
             return value
     except (ValueError, KeyError):
-        numbers = {float: "a number", float | None: "a number"}
-        kind = ({bool: "true or false"} | numbers).get(hint, "a whole number")
+        kinds = {bool: "true or false", float: "a number", float | None: "a number"}
+        kind = kinds.get(hint, "a whole number")
         auto = " or auto" if option.auto else ""
         raise UserError(f"--{flag}={text}: give {kind}{auto}") from None
     if typing.get_origin(hint) is tuple:

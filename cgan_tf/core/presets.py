@@ -62,43 +62,32 @@ PRESETS: dict[str, dict[str, Any]] = {
         "directions_calibrated_change": 0.54,
         "evaluate_judge_kimg": 130.0,
     },
-    # VGG16 sees 64 px and quarters of the photos, and the encoder ends at the same 256 channels, so
-    # that the stages after the GAN cost little more than celeba64's.
-    "celeba128": {
-        "data": "celeba_dir",
-        "resolution": 128,
-        "gan_width": 24,
-        "gan_batch_size": 32,
-        "gan_kimg": 700.0,
-        "regressor_resolution": 64,
-        "regressor_kimg": 150.0,
-        "regressor_batch_size": 16,
-        "regressor_lr": 5e-4,
-        "inversion_kimg": 50.0,
-        "inversion_width": 16,
-        "inversion_perceptual_crop": 64,
-        "inversion_pixel_weight": 5.0,
-        "directions_kimg": 16.0,
-        "directions_preservation_weight": 30.0,
-        "directions_calibrated_change": 0.54,
-        "evaluate_judge_kimg": 130.0,
-    },
-    # For a GPU. FFHQ has no labels of its own: put a labels.csv beside the photos.
-    "ffhq256": {
-        "data": "folder",
-        "resolution": 256,
-        "gan_arch": "residual",
-        "gan_width": 16,
-        "gan_batch_size": 32,
-        "gan_kimg": 3000.0,
-        "regressor_kimg": 150.0,
-        "inversion_kimg": 100.0,
-        "inversion_width": 16,
-        "inversion_pixel_weight": 5.0,
-        "directions_kimg": 16.0,
-        "directions_preservation_weight": 30.0,
-        "evaluate_judge_kimg": 130.0,
-    },
+}
+# VGG16 sees 64 px and quarters of the photos, and the encoder ends at the same 256 channels, so
+# that the stages after the GAN cost little more than celeba64's.
+PRESETS["celeba128"] = PRESETS["celeba64"] | {
+    "resolution": 128,
+    "gan_width": 24,
+    "gan_batch_size": 32,
+    "regressor_resolution": 64,
+    "inversion_width": 16,
+    "inversion_perceptual_crop": 64,
+}
+# For a GPU. FFHQ has no labels of its own: put a labels.csv beside the photos.
+PRESETS["ffhq256"] = {
+    "data": "folder",
+    "resolution": 256,
+    "gan_arch": "residual",
+    "gan_width": 16,
+    "gan_batch_size": 32,
+    "gan_kimg": 3000.0,
+    "regressor_kimg": 150.0,
+    "inversion_kimg": 100.0,
+    "inversion_width": 16,
+    "inversion_pixel_weight": 5.0,
+    "directions_kimg": 16.0,
+    "directions_preservation_weight": 30.0,
+    "evaluate_judge_kimg": 130.0,
 }
 PRESETS["stylegan64"] = PRESETS["celeba64"] | {
     "gan_arch": "stylegan",

@@ -5,7 +5,6 @@ with exactly the batches of an uninterrupted one. They are read on the host (`tr
 gathered on the device from photos that are kept there (`ResidentFeed`); both give the same bits.
 """
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -215,7 +214,6 @@ def keep_on_devices(data: ImageData, split: str) -> Any:
 
     Each int64 is eight bytes of pixels: TensorFlow gathers uint8 on the CPU only.
     """
-
     strategy, total = replicas.strategy(), replicas.shares()[0]
     places = strategy.extended.worker_devices if total > 1 else (None,)  # None: the default device
 
@@ -257,8 +255,9 @@ def training_feed(
     if budget is None:
         budget = GPU_CACHE_GIB if replicas.on_gpu() else 0.0
     if size <= budget:
-        photos = functools.cache(lambda: keep_on_devices(data, "train"))
-        return lambda seen: ResidentFeed(photos(), data, "train", batch_size, start=seen, **options)
+        return lambda seen: ResidentFeed(
+            keep_on_devices(data, "train"), data, "train", batch_size, start=seen, **options
+        )
     if budget and replicas.is_chief():
         say(
             f"note: the training photos ({size:.2f} GiB) are more than --device_cache_gib "

@@ -117,14 +117,7 @@ class Generator(ZGenerator):
         self.equalized_lr = equalized_lr
 
     def get_config(self) -> dict:
-        return {
-            "resolution": self.resolution,
-            "z_dim": self.z_dim,
-            "width": self.width,
-            "prior": self.prior,
-            "norm": self.norm,
-            "equalized_lr": self.equalized_lr,
-        }
+        return super().get_config() | {"equalized_lr": self.equalized_lr}
 
 
 class MinibatchStd(layers.Layer):

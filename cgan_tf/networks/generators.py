@@ -54,13 +54,19 @@ class ZGenerator(keras.Model):
 
     Attributes:
         space: "z".
+        resolution: side of the images in px.
         z_dim: size of z.
+        width: channels at half the resolution.
         prior: distribution of z, "normal" N(0, I) or "uniform" U(-1, 1).
+        norm: the normalization.
     """
 
     space = "z"
+    resolution: int
     z_dim: int
+    width: int
     prior: str
+    norm: str
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -92,3 +98,13 @@ class ZGenerator(keras.Model):
     def training_images(self, inputs: tf.Tensor) -> tf.Tensor:
         """Images float32 `[N, R, R, 3]` of `sample_inputs`; batch norm uses the batch's moments."""
         return self(inputs, training=True)
+
+    def get_config(self) -> dict:
+        """The arguments that all of these generators have."""
+        return {
+            "resolution": self.resolution,
+            "z_dim": self.z_dim,
+            "width": self.width,
+            "prior": self.prior,
+            "norm": self.norm,
+        }

@@ -123,15 +123,6 @@ class ResidualGenerator(ZGenerator):
         self.prior = prior
         self.norm = norm
 
-    def get_config(self) -> dict:
-        return {
-            "resolution": self.resolution,
-            "z_dim": self.z_dim,
-            "width": self.width,
-            "prior": self.prior,
-            "norm": self.norm,
-        }
-
 
 class ResidualDiscriminator(keras.Model):
     """Image to logit: a strided convolution, a residual block per level to 4 px, a dense layer.

@@ -23,7 +23,7 @@ from cgan_tf.core.files import sync_folder, write_json
 from cgan_tf.core.run_folder import RunFolder, StageFolder
 from cgan_tf.data import ImageData, images, pipeline
 from cgan_tf.editing import models
-from cgan_tf.editing.models import load_discriminator, load_perceptual
+from cgan_tf.editing.models import load_perceptual
 from cgan_tf.evaluation.hyperplane import find_hyperplane, project_out
 from cgan_tf.evaluation.scores import label_samples
 from cgan_tf.networks.encoder import Encoder
@@ -227,7 +227,7 @@ def load_networks(folder: RunFolder, config: Config, regressor: Regressor | None
     return {
         "encoder": artifact.load_model(Encoder, folder.stage("inversion").model, policy),
         "generator": models.load_generator(gan.model, config.inversion.space, policy),
-        "discriminator": load_discriminator(gan.path / "discriminator", policy),
+        "discriminator": models.load_discriminator(gan.path / "discriminator", policy),
         "perceptual": load_perceptual(config, regressor),
     }
 

@@ -1,4 +1,4 @@
-"""The acceptance bars of the reference runs."""
+"""The acceptance limits of the reference runs."""
 
 import copy
 import json
@@ -29,7 +29,7 @@ def rows(report, comparisons=None):
 
 
 @pytest.mark.parametrize(
-    "value, bar, met",
+    "value, limit, met",
     [
         (0.4, {"at_least": 0.4}, True),
         (0.39, {"at_least": 0.4}, False),
@@ -39,15 +39,15 @@ def rows(report, comparisons=None):
         (None, {"at_least": 0.1}, False),
     ],
 )
-def test_a_bar_is_met_or_missed(value, bar, met):
-    assert acceptance.Row("x", value, **bar).met is met
+def test_a_limit_is_met_or_missed(value, limit, met):
+    assert acceptance.Row("x", value, **limit).met is met
 
 
-def test_bars_of_photos(photo_report):
+def test_limits_of_photos(photo_report):
     block = {"fd_at_32": 3.0}
     found = rows(photo_report, {"other": {"run": block, "other": {"fd_at_32": 4.0}}})
     assert found["fd at 32 px / that of other"].value == 0.75
-    assert {name: row.bar for name, row in found.items()} == {
+    assert {name: row.limit for name, row in found.items()} == {
         "fd / floor": "<= 12",
         "fd at 32 px / that of other": "<= 0.6",
         "regressor, mean accuracy": ">= 0.875",
@@ -69,25 +69,25 @@ def test_bars_of_photos(photo_report):
         "--set, mean error": "<= 0.1",
         "--set, mean error by the judge": "<= 0.15",
         **{
-            f"{name}, {figure} at equal change": bar
+            f"{name}, {figure} at equal change": limit
             for name in ("Smiling", "Blond_Hair", "Eyeglasses")
-            for figure, bar in (("leakage", "<= 0.08"), ("leakage / random's", "<= 0.3333"))
+            for figure, limit in (("leakage", "<= 0.08"), ("leakage / random's", "<= 0.3333"))
         },
     }
 
 
-def test_bars_of_synthetic_faces(report):
+def test_limits_of_synthetic_faces(report):
     found = rows(report)
     assert len(found) == 16
-    assert found["Eyeglasses, keep detail closer than photo"].bar == ">= 0.95"
-    assert found["mean leakage of the edits"].bar == "<= 0.03"
-    assert found["Eyeglasses, closer than photo"].bar == ">= 0.95"
-    assert found["Eyeglasses, leakage"].bar == "<= 0.05"
-    assert found["Eyeglasses, closer to truth"].bar == ">= 0.8"
+    assert found["Eyeglasses, keep detail closer than photo"].limit == ">= 0.95"
+    assert found["mean leakage of the edits"].limit == "<= 0.03"
+    assert found["Eyeglasses, closer than photo"].limit == ">= 0.95"
+    assert found["Eyeglasses, leakage"].limit == "<= 0.05"
+    assert found["Eyeglasses, closer to truth"].limit == ">= 0.8"
 
 
 @pytest.mark.parametrize("source, extra", [("celeba", 0.0), ("celeba_dir", 0.001)])
-def test_bars_of_set(photo_report, source, extra):
+def test_limits_of_set(photo_report, source, extra):
     photo_report["data"]["name"] = source
     photo_report["set"] |= {"error": 0.1 + extra, "error_judge": 0.15 + extra}
     found = rows(photo_report)
@@ -123,7 +123,7 @@ def test_w_must_separate_better_than_z(report):
         assert rows(report)["separability of w, mean"].met is met
 
 
-def test_bars_of_an_export():
+def test_limits_of_an_export():
     report = {
         "saved_model": {
             "passed": True,
@@ -176,9 +176,9 @@ def test_bars_of_an_export():
 def test_the_table_of_a_run(tmp_path):
     found = acceptance.collect(evaluated_run().folder)
     lines = acceptance.table(found).splitlines()
-    assert lines[0].split() == ["figure", "value", "bar"]
+    assert lines[0].split() == ["figure", "value", "limit"]
     assert "missed" in next(line for line in lines if "Smiling, target change" in line)
-    assert lines[-1].endswith("of 16 bars met")
+    assert lines[-1].endswith("of 16 limits met")
     with pytest.raises(UserError, match="no run folder"):
         acceptance.collect(RunFolder(tmp_path))
 
