@@ -17,6 +17,7 @@ from keras import layers
 from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.networks import convolution, equalized
 from cgan_tf.networks.dcgan import LOWEST, SLOPE, Generator
+from cgan_tf.networks.generators import Halves, halves_of
 from cgan_tf.networks.normalization import BatchNormalization
 from cgan_tf.networks.residual import ResidualGenerator
 
@@ -56,6 +57,8 @@ class DeviceGenerator(keras.Model):
         self.latent_shape = generator.latent_shape
         self.z_dim = generator.z_dim
         self.chain = []
+        self._ends = {}  # by side of the maps, the number of layers that make them
+        side = LOWEST
         weighted = [layer for layer in generator.layers if hasattr(layer, "kernel")]
         for layer, norm in zip(weighted, _norms(generator.layers), strict=True):
             kind = FirstMaps if layer is weighted[0] else _up(layer.filters)
@@ -64,13 +67,20 @@ class DeviceGenerator(keras.Model):
                 self.chain.append(norm)
             if layer is not weighted[-1]:
                 self.chain.append(layers.LeakyReLU(SLOPE))
+            self._ends[side] = len(self.chain)
+            side *= 2
         self.built = True
 
     def call(self, latent: tf.Tensor, training: bool = False) -> tf.Tensor:
-        x = latent
-        for layer in self.chain:
-            x = layer(x)
-        return tf.tanh(x)
+        return tf.tanh(_through(self.chain, latent))
+
+    def halves(self, side: int) -> Halves:
+        """See `AnyGenerator.halves`."""
+        end = self._ends[side]
+        return (
+            lambda latent: [_through(self.chain[:end], latent)],
+            lambda state: tf.tanh(_through(self.chain[end:], state[0])),
+        )
 
 
 class ResidualDeviceGenerator(keras.Model):
@@ -91,13 +101,27 @@ class ResidualDeviceGenerator(keras.Model):
         self.resolution = generator.resolution
         self.latent_shape = generator.latent_shape
         self.z_dim = generator.z_dim
+        # The cuts are outputs as well, so that the halves share the clone's layers.
+        self._sides = list(generator.cuts)
+        cuts = [generator.cuts[side] for side in self._sides]
         self.network = keras.models.clone_model(
-            keras.Model(generator.input, generator.output), clone_function=_replaced
+            keras.Model(generator.input, [generator.output, *cuts]), clone_function=_replaced
         )
         self.built = True
 
     def call(self, latent: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return self.network(latent, training=False)
+        return self.network(latent, training=False)[0]
+
+    def halves(self, side: int) -> Halves:
+        """See `AnyGenerator.halves`."""
+        output, *cuts = self.network.output
+        return halves_of(self.network.input, cuts[self._sides.index(side)], output)
+
+
+def _through(chain: Sequence[layers.Layer], x: tf.Tensor) -> tf.Tensor:
+    for layer in chain:
+        x = layer(x)
+    return x
 
 
 def _replaced(layer: layers.Layer) -> layers.Layer:

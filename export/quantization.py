@@ -18,7 +18,7 @@ import numpy as np
 from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
 
 from cgan_tf.editing.backends import Backend
-from cgan_tf.editing.network import EDIT
+from cgan_tf.networks.codec import EDIT
 
 CALIBRATION = 200  # training photos that calibrate the ranges of int8
 STRONGEST = 2.0  # maximum strength of a single attribute that the ranges of int8 cover
@@ -35,7 +35,9 @@ def quantize_weights(content: bytes, kind: str) -> bytes:
     add = work.add_dynamic_config if kind == "dynamic" else work.add_weight_only_config
     add(".*", operators.ALL_SUPPORTED, num_bits=8)
     # An operator is identified by the name of its output, and the last matching rule wins.
-    work.update_quantization_recipe(f"^{EDIT}/", operators.ALL_SUPPORTED, algorithm_key=none)
+    work.update_quantization_recipe(
+        rf"^{EDIT}(_\d+)?/", operators.ALL_SUPPORTED, algorithm_key=none
+    )
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars
         result = work.quantize(enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)

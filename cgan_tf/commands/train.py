@@ -228,7 +228,7 @@ def prepare(
     if work:
         report_devices(resolved, requested, work)
     dataset = data.open_data(resolved)
-    edits = bool(set(stages) & {"directions", "evaluate", "export"})
+    edits = bool(set(stages) & {"features", "directions", "evaluate", "export"})
     if dataset.attribute_names and (resolved.attributes or edits):
         chosen = directions.choose_attributes(resolved, dataset)
         resolved = dataclasses.replace(resolved, attributes=chosen)
@@ -313,7 +313,7 @@ def main() -> None:
     resolved = dataclasses.replace(resolved, devices=devices)
     from cgan_tf import export
     from cgan_tf.core import replicas
-    from cgan_tf.stages import directions, evaluate, gan, inversion, regressor
+    from cgan_tf.stages import directions, evaluate, features, gan, inversion, regressor
     from cgan_tf.training import cluster, memory
 
     rules.check_replicas(resolved, replicas.strategy().num_replicas_in_sync)
@@ -324,6 +324,7 @@ def main() -> None:
             "gan": gan.run,
             "regressor": regressor.run,
             "inversion": inversion.run,
+            "features": features.run,
             "directions": directions.run,
             "evaluate": evaluate.run,
             "export": export.run if chief else lambda *_: None,

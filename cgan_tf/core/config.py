@@ -11,15 +11,16 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-STAGES = ("gan", "regressor", "inversion", "directions", "evaluate", "export")
+STAGES = ("gan", "regressor", "inversion", "features", "directions", "evaluate", "export")
 # What each stage reads. A stage that is trained again makes the results of its dependents stale.
 NEEDS = {
     "gan": (),
     "regressor": (),
     "inversion": ("gan", "regressor"),
-    "directions": ("gan", "regressor", "inversion"),
-    "evaluate": ("gan", "regressor", "inversion", "directions"),
-    "export": ("gan", "regressor", "inversion", "directions"),
+    "features": ("gan", "regressor", "inversion"),
+    "directions": ("gan", "regressor", "inversion", "features"),
+    "evaluate": ("gan", "regressor", "inversion", "features", "directions"),
+    "export": ("gan", "regressor", "inversion", "features", "directions"),
 }
 # The GAN objectives and their usual gradient penalty (`wgan` clips D's weights instead).
 USUAL_PENALTY = {
@@ -36,6 +37,7 @@ OBJECTIVES = tuple(USUAL_PENALTY)
 PENALTIES = ("r1", "r2", "r1+r2", "gp")
 DIRECTION_FAMILIES = ("learned", "hyperplane", "sefa", "pca")
 SPACES = ("z", "w", "ws")
+SIDES = ("8", "16", "32", "64")  # px, of the detail features
 FORMATS = ("saved_model", "tflite", "page")
 VARIANTS = ("none", "float16", "dynamic", "weight_int8", "int8")
 RESOLUTIONS = (32, 64, 128, 256, 512)
@@ -44,6 +46,7 @@ RESOLUTIONS = (32, 64, 128, 256, 512)
 VGG_SIDE = 128
 MINIBATCH_GROUP = 4  # images that share one minibatch standard deviation
 JUDGE_BATCH_SIZE = 128
+FEATURES_BATCH_SIZE = 16  # photos, each with one edit
 AUTO = "auto"
 # These have a number as default, and `auto` measures another one when the training starts.
 MEASURED = ("gan_batch_size",)
@@ -192,7 +195,20 @@ class InversionConfig:
         "px",
         minimum=16,
     )
-    pixel_weight: float = option(1.0, "weight of the pixel L2 loss", minimum=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturesConfig:
+    """Stage `features`: the detail features, which carry what the latent cannot."""
+
+    side: str = option(
+        AUTO,
+        "side of the features and of the generator's maps that they are added to; none: no "
+        "features; auto: a quarter of --resolution, at most 32",
+        "px",
+        choices=(AUTO, "none", *SIDES),
+    )
+    kimg: float = option(60.0, "training length", "kimg", above=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +232,6 @@ class DirectionsConfig:
     )
     kimg: float = option(20.0, "training length of learned directions", "kimg", above=0)
     batch_size: int = option(32, "global batch size", "images", minimum=2)
-    lr: float = option(2e-2, "Adam learning rate", above=0)
     preservation_weight: float = option(
         20.0, "weight of the preservation loss: the mean change of the other attributes", minimum=0
     )
@@ -263,7 +278,7 @@ class ExportConfig:
     )
 
 
-_TRAINING = ("gan", "regressor", "inversion", "directions")
+_TRAINING = ("gan", "regressor", "inversion", "features", "directions")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,7 +356,7 @@ class Config:
     attributes: tuple[str, ...] = option(
         (),
         "attributes to edit; by default a few common ones of the data set",
-        stages=("directions", "evaluate", "export"),
+        stages=("features", "directions", "evaluate", "export"),
     )
     synthetic_size: int = option(
         10000, "number of synthetic faces", "faces", stages=STAGES, minimum=100
@@ -350,6 +365,7 @@ class Config:
     gan: GanConfig = GanConfig()
     regressor: RegressorConfig = RegressorConfig()
     inversion: InversionConfig = InversionConfig()
+    features: FeaturesConfig = FeaturesConfig()
     directions: DirectionsConfig = DirectionsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     export: ExportConfig = ExportConfig()
@@ -395,6 +411,11 @@ def _options() -> dict[str, Option]:
 
 
 OPTIONS: dict[str, Option] = _options()
+
+
+def features_side(config: Config) -> int | None:
+    """The side of the detail features of a resolved config, in px; None without them."""
+    return None if config.features.side == "none" else int(config.features.side)
 
 
 def get(config: Config, flag: str) -> Any:

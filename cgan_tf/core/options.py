@@ -15,6 +15,7 @@ from cgan_tf.core.cli import closest
 from cgan_tf.core.config import AUTO, MEASURED, OPTIONS, USUAL_PENALTY, VGG_SIDE, Config
 from cgan_tf.core.errors import UserError
 
+LARGEST_SIDE = 32  # px, of the detail features by `auto`
 LAZY_INTERVAL = 16  # D steps between R1 and R2 penalties (Karras et al. 2020)
 # What `auto` of an option depends on.
 DERIVED_FROM = {
@@ -23,6 +24,7 @@ DERIVED_FROM = {
     "regressor_resolution": ("resolution",),
     "inversion_space": ("gan_arch",),
     "inversion_perceptual_crop": ("resolution",),
+    "features_side": ("resolution",),
 }
 
 
@@ -156,6 +158,12 @@ def resolve(config: Config) -> Config:
             inversion,
             space=space,
             perceptual_crop=inversion.perceptual_crop or vgg_side,
+        ),
+        features=dataclasses.replace(
+            config.features,
+            side=str(min(config.resolution // 4, LARGEST_SIDE))
+            if config.features.side == AUTO
+            else config.features.side,
         ),
     )
     rules.check(resolved)

@@ -7,6 +7,7 @@ from typing import Any
 from cgan_tf.core import presets
 from cgan_tf.core.cli import closest
 from cgan_tf.core.config import (
+    FEATURES_BATCH_SIZE,
     JUDGE_BATCH_SIZE,
     MINIBATCH_GROUP,
     OPTIONS,
@@ -162,6 +163,12 @@ RULES: tuple[tuple[Condition, str], ...] = (
         "--inversion_perceptual_crop={inversion_perceptual_crop}: must be at most "
         "--resolution={resolution}",
     ),
+    (
+        lambda c: (
+            c.features.side not in ("auto", "none") and int(c.features.side) > c.resolution // 2
+        ),
+        "--features_side={features_side}: must be at most half of --resolution={resolution}",
+    ),
     *(
         (
             lambda c, flag=flag: c.gan.minibatch_std and get(c, flag) % MINIBATCH_GROUP,
@@ -290,8 +297,12 @@ def check_replicas(config: Config, replicas: int) -> None:
                 f"--{flag}={get(config, flag)}: {replicas} replicas share it{group}: must be "
                 f"divisible by {unit}"
             )
-    if JUDGE_BATCH_SIZE % replicas:
-        raise UserError(
-            f"--devices={','.join(config.devices)}: {replicas} replicas cannot share the judge's "
-            f"batch of {JUDGE_BATCH_SIZE}; use 2, 4, 8, ... of them"
-        )
+    for whose, size, unit in (
+        ("the features'", FEATURES_BATCH_SIZE, MINIBATCH_GROUP),
+        ("the judge's", JUDGE_BATCH_SIZE, 1),
+    ):
+        if size % (replicas * unit):
+            raise UserError(
+                f"--devices={','.join(config.devices)}: {replicas} replicas cannot share {whose} "
+                f"batch of {size}; use 2, 4, 8, ... of them"
+            )

@@ -5,7 +5,7 @@ signatures of all forms and compares the outputs.
 """
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +56,20 @@ class Backend(abc.ABC):
         self.keep_detail = keep_detail
 
     @abc.abstractmethod
-    def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
-        """The output of a signature (`description.SIGNATURES`) for inputs of any batch size."""
+    def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs of a signature (`description.SIGNATURES`) for inputs of any batch size."""
 
     def translate(self, image: np.ndarray, strengths: np.ndarray) -> np.ndarray:
         """The edited images for strengths `[N, K]`."""
-        return self.run("translate", image=image, strengths=strengths)
+        return self.run("translate", image=image, strengths=strengths)["image"]
+
+    def encode(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """The code of images: `latent`, and `features` if the model has detail features."""
+        return self.run("encode", image=image)
+
+    def generate(self, code: Mapping[str, np.ndarray], strengths: np.ndarray) -> np.ndarray:
+        """The images of codes from `encode`, edited by strengths `[N, K]`."""
+        return self.run("generate", **code, strengths=strengths)["image"]
 
 
 class KerasBackend(Backend):
@@ -82,16 +90,12 @@ class KerasBackend(Backend):
         self.network = network
         if network.regressor is not None:
             self.score_names = network.regressor.attribute_names
-        self._functions = {
-            "translate": network.translate,
-            "encode": network.encode,
-            "generate": network.generate,
-            "sample": network.sample,
-            "attributes": network.score,
-        }
 
-    def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
-        return run_on_cpu(self._functions[signature], **inputs)
+    def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        function = self.network.signatures[signature]
+        with tf.device("CPU:0"):
+            tensors = {name: tf.constant(value, tf.float32) for name, value in inputs.items()}
+            return {name: value.numpy() for name, value in function(**tensors).items()}
 
 
 class SavedModelBackend(Backend):
@@ -117,11 +121,11 @@ class SavedModelBackend(Backend):
         if "attributes" in self.signatures:
             self.score_names = tuple(self.description.get("scores", ()))
 
-    def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
+    def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         with tf.device("CPU:0"):
             tensors = {name: tf.constant(value, tf.float32) for name, value in inputs.items()}
-            (output,) = self._functions[signature](**tensors).values()
-            return output.numpy()
+            outputs = self._functions[signature](**tensors)
+            return {name: value.numpy() for name, value in outputs.items()}
 
 
 class TFLiteBackend(Backend):
@@ -152,13 +156,12 @@ class TFLiteBackend(Backend):
         if strengths is None or strengths["shape"][-1] != len(self.attributes):
             raise UserError(f"{path}: its attribute names belong to another model; {REMEDY}")
 
-    def run(self, signature: str, **inputs: np.ndarray) -> np.ndarray:
+    def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         rows = []
         for index in range(len(next(iter(inputs.values())))):
             row = {name: np.float32(value[index : index + 1]) for name, value in inputs.items()}
-            (output,) = self._runners[signature](**row).values()
-            rows.append(output)
-        return np.concatenate(rows)
+            rows.append(self._runners[signature](**row))
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 def run_on_cpu(function: Callable[..., tf.Tensor], **inputs: np.ndarray) -> np.ndarray:

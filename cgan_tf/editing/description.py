@@ -49,7 +49,7 @@ def training_crop(config: Config) -> str:
 
 def psnr_p5(run: RunFolder) -> float | None:
     """5th percentile of the validation photos' reconstruction PSNR, dB; None in older runs."""
-    return run.stage("inversion").read_metadata().get("psnr_p5")
+    return run.stage("features").read_metadata().get("psnr_p5")
 
 
 # ---- reading -----------------------------------------------------------------------------------
@@ -190,7 +190,8 @@ def describe(run: RunFolder, config: Config, network: EditingNetwork) -> dict[st
 
 def model_hashes(run: RunFolder) -> dict[str, str]:
     """SHA-256 of each file that an export is made from, by its path in the run folder."""
-    paths = [run.stage(name).model / "weights.h5" for name in ("gan", "inversion", "regressor")]
+    stages = [run.stage(name) for name in ("gan", "inversion", "features", "regressor")]
+    paths = [path for stage in stages if (path := stage.model / "weights.h5").exists()]
     paths += sorted(run.stage("directions").model.glob("*.json"))
     paths += [run.custom_path(name) for name in run.custom_attributes()]
     return {path.relative_to(run.path).as_posix(): file_hash(path) for path in paths}

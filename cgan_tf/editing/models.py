@@ -9,11 +9,14 @@ import keras
 import numpy as np
 
 from cgan_tf.core import artifact
-from cgan_tf.core.config import Config
+from cgan_tf.core.config import Config, features_side
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder, StageFolder
+from cgan_tf.networks.codec import Codec
 from cgan_tf.networks.dcgan import Discriminator, Generator
+from cgan_tf.networks.detail_features import DetailFeatures
+from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.residual import ResidualDiscriminator, ResidualGenerator
 from cgan_tf.networks.stylegan import StyleGenerator
@@ -87,6 +90,30 @@ def load_generator(folder: Path, space: str = "z", dtype: str = "float32") -> An
     generator = artifact.load_model(GENERATORS, folder, dtype)
     generator.space = space
     return generator
+
+
+def load_codec(
+    run: RunFolder, config: Config, dtype: str = "float32", features: bool = True
+) -> Codec:
+    """Encoder, generator and detail features of a run.
+
+    Args:
+        run: the run folder.
+        config: the resolved options.
+        dtype: dtype policy of the computation.
+        features: load the detail features, if the run has them.
+
+    Raises:
+        UserError: a model is missing or damaged.
+    """
+    detail_features = None
+    if features and features_side(config) is not None:
+        detail_features = artifact.load_model(DetailFeatures, run.stage("features").model, dtype)
+    return Codec(
+        artifact.load_model(Encoder, run.stage("inversion").model, dtype),
+        load_generator(run.stage("gan").model, config.inversion.space, dtype),
+        detail_features,
+    )
 
 
 def load_discriminator(folder: Path, dtype: str = "float32") -> keras.Model:

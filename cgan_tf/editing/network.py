@@ -1,32 +1,29 @@
 """Encoder, directions and generator as one Keras model: x' = G(E(x) + sum_k strength_k * d_k).
 
+With detail features, E also predicts them, and G takes them; see `networks.codec`.
+
 It is assembled from the gan, inversion and directions stages of a run folder. `backends` runs it,
 and `export` writes it as SavedModel and TFLite.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf.core import artifact
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing import models
-from cgan_tf.networks.encoder import Encoder
-
-# Scope of the operators that move latents. `export` finds them by it: they must not be quantized.
-EDIT = "edit"
+from cgan_tf.networks.codec import EDIT, Code, Codec
 
 
 class EditingNetwork(keras.Model):
     """Encodes an image, moves its latent along the directions, and generates the edited image.
 
     Args:
-        generator: latent `[N, *latent_shape]` -> image, in the encoder's latent space.
-        encoder: image -> latent.
+        codec: image -> code, and code and offset of the latent -> image.
         directions: one float32 vector of the latent's shape per attribute, in the order of the
             strengths. A strength of 1 adds the vector once.
         regressor: image -> scores `[N, all attributes]` in [0, 1]; None without scores.
@@ -35,15 +32,16 @@ class EditingNetwork(keras.Model):
 
     def __init__(
         self,
-        generator: keras.Model,
-        encoder: keras.Model,
+        codec: Codec,
         directions: Mapping[str, np.ndarray],
         regressor: keras.Model | None = None,
         truncation: float = 1.0,
     ) -> None:
         super().__init__(name="translator")
-        self.generator = generator
-        self.encoder = encoder
+        self.codec = codec
+        self.generator = codec.generator
+        self.encoder = codec.encoder
+        self.features = codec.features
         self.regressor = regressor
         self.truncation = truncation
         self.attributes = tuple(directions)
@@ -59,15 +57,15 @@ class EditingNetwork(keras.Model):
         """Side of the images in px."""
         return self.generator.resolution
 
-    def encode(self, image: tf.Tensor) -> tf.Tensor:
-        """Latents float32 `[N, *latent_shape]` of images float32 `[N, R, R, 3]` in [-1, 1]."""
-        return self.encoder(image, training=False)
+    def encode(self, image: tf.Tensor) -> Code:
+        """The codes of images float32 `[N, R, R, 3]` in [-1, 1]."""
+        return self.codec.encode(image)
 
-    def generate(self, latent: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
-        """Images `[N, R, R, 3]` in [-1, 1] of latents moved by strengths float32 `[N, K]`."""
+    def generate(self, code: Code, strengths: tf.Tensor) -> tf.Tensor:
+        """Images `[N, R, R, 3]` in [-1, 1] of codes moved by strengths float32 `[N, K]`."""
         with tf.name_scope(EDIT):
-            moved = latent + self.offset(strengths)
-        return self.generator(moved, training=False)
+            offset = self.offset(strengths)
+        return self.codec.generate(code, offset)
 
     def offset(self, strengths: tf.Tensor) -> tf.Tensor:
         """Offsets of the latents, `[N, *latent_shape]`, for strengths float32 `[N, K]`."""
@@ -77,6 +75,31 @@ class EditingNetwork(keras.Model):
     def translate(self, image: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
         """The edited images `[N, R, R, 3]`; with strengths of 0 the reconstructions."""
         return self.generate(self.encode(image), strengths)
+
+    @property
+    def signatures(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+        """The functions of `description.SIGNATURES` but `translate_bytes`, by their names.
+
+        Their arguments and outputs have the names of the exported signatures. `features` are part
+        of a code only if there are detail features.
+        """
+
+        def encode(image: tf.Tensor) -> dict[str, tf.Tensor]:
+            code = self.encode(image)._asdict()
+            return code if self.features is not None else {"latent": code["latent"]}
+
+        def generate(
+            latent: tf.Tensor, strengths: tf.Tensor, features: tf.Tensor | None = None
+        ) -> dict[str, tf.Tensor]:
+            return {"image": self.generate(Code(latent, features), strengths)}
+
+        return {
+            "translate": lambda image, strengths: {"image": self.translate(image, strengths)},
+            "encode": encode,
+            "generate": generate,
+            "sample": lambda z: {"image": self.sample(z)},
+            "attributes": lambda image: {"scores": self.score(image)},
+        }
 
     def sample(self, z: tf.Tensor) -> tf.Tensor:
         """Images `[N, R, R, 3]` of z `[N, z_dim]` drawn from the generator's prior."""
@@ -108,21 +131,20 @@ class EditingNetwork(keras.Model):
         """
         run = RunFolder(path)
         config = run.load_config()
-        names = ("gan", "inversion", "directions") + (("regressor",) if scores else ())
+        names = ("gan", "inversion", "features", "directions") + (("regressor",) if scores else ())
         stages = {name: models.finished_stage(run, name) for name in names}
-        for name in ("inversion", "directions"):
+        for name in ("inversion", "features", "directions"):
             if stages[name].read_metadata()["parents"].get("gan") != stages["gan"].artifact_hash():
                 raise UserError(
                     f"{run.path}: the {name} stage belongs to another generator than that of the "
                     f"gan stage; run python train_main.py --stage={name} --restart "
                     f"--run_dir={run.path}"
                 )
-        generator = models.load_generator(stages["gan"].model, config.inversion.space)
-        directions = models.read_directions(run, generator.latent_shape, custom)
+        codec = models.load_codec(run, config)
+        directions = models.read_directions(run, codec.latent_shape, custom)
         heads = run.custom_attributes() if custom else ()
         return cls(
-            generator,
-            artifact.load_model(Encoder, stages["inversion"].model),
+            codec,
             {name: entry["vector"] for name, entry in directions.items()},
             models.load_regressor(run, heads) if scores else None,
             config.export.truncation,

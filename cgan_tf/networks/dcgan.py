@@ -109,6 +109,7 @@ class Generator(ZGenerator):
         super().__init__(latent, image, name=name)
 
         self.maps = maps
+        self.cuts = {side: [x] for side, x in maps.items()}
         self.resolution = resolution
         self.z_dim = z_dim
         self.width = width

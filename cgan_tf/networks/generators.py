@@ -1,9 +1,16 @@
 """What generators share: the interface of all, and the sampling of those whose space is z."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
+
+# A generator in two halves at the maps of a side: latent -> what the finer levels need, the maps
+# [N, side, side, C] first; and from there to the image.
+Halves = tuple[
+    Callable[[tf.Tensor], Sequence[tf.Tensor]], Callable[[Sequence[tf.Tensor]], tf.Tensor]
+]
 
 
 class AnyGenerator(Protocol):
@@ -48,6 +55,12 @@ class AnyGenerator(Protocol):
     def training_images(self, inputs: Any) -> tf.Tensor:
         """Images for a training step, float32 `[N, resolution, resolution, 3]`."""
 
+    def halves(self, side: int) -> Halves:
+        """The model for inference, cut at the maps of a side from 8 px to resolution / 2."""
+
+    def channels_at(self, side: int) -> int:
+        """Channels of the maps where `halves` cuts."""
+
 
 class ZGenerator(keras.Model):
     """Base class of the generators whose only latent space is z.
@@ -59,6 +72,7 @@ class ZGenerator(keras.Model):
         width: channels at half the resolution.
         prior: distribution of z, "normal" N(0, I) or "uniform" U(-1, 1).
         norm: the normalization.
+        cuts: by side of the maps, all tensors that the finer levels read, the maps first.
     """
 
     space = "z"
@@ -67,6 +81,7 @@ class ZGenerator(keras.Model):
     width: int
     prior: str
     norm: str
+    cuts: dict[int, list[keras.KerasTensor]]
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -99,6 +114,14 @@ class ZGenerator(keras.Model):
         """Images float32 `[N, R, R, 3]` of `sample_inputs`; batch norm uses the batch's moments."""
         return self(inputs, training=True)
 
+    def halves(self, side: int) -> Halves:
+        """See `AnyGenerator.halves`."""
+        return halves_of(self.input, self.cuts[side], self.output)
+
+    def channels_at(self, side: int) -> int:
+        """Channels of the maps of a side."""
+        return self.cuts[side][0].shape[-1]
+
     def get_config(self) -> dict:
         """The arguments that all of these generators have."""
         return {
@@ -108,3 +131,14 @@ class ZGenerator(keras.Model):
             "prior": self.prior,
             "norm": self.norm,
         }
+
+
+def halves_of(
+    latent: keras.KerasTensor, cut: Sequence[keras.KerasTensor], image: keras.KerasTensor
+) -> Halves:
+    """The halves of a functional model, by its symbolic tensors."""
+    coarse, fine = keras.Model(latent, list(cut)), keras.Model(list(cut), image)
+    return (
+        lambda latent: tf.nest.flatten(coarse(latent, training=False)),
+        lambda state: fine(list(state), training=False),
+    )

@@ -106,10 +106,11 @@ class ResidualGenerator(ZGenerator):
             LOWEST * LOWEST * widths[0], kernel_initializer=SHORTCUT, dtype=dtype, name="first"
         )(latent)
         x = layers.Reshape((LOWEST, LOWEST, widths[0]), dtype=dtype)(x)  # [N, 4, 4, C]
-        maps = {LOWEST: activate(x)}
+        maps, cuts = {LOWEST: activate(x)}, {}
         image = to_image(maps[LOWEST])  # [N, 8, 8, 3]
         for channels in widths[1:]:
             x = block(x, maps[x.shape[1]], channels)
+            cuts[x.shape[1]] = [x, image]
             maps[x.shape[1]] = activate(x)  # up to [N, R/2, R/2, width]
             upsampled = layers.UpSampling2D(interpolation="bilinear", dtype="float32")(image)
             image = layers.Add(dtype="float32")([upsampled, to_image(maps[x.shape[1]])])
@@ -117,6 +118,7 @@ class ResidualGenerator(ZGenerator):
         super().__init__(latent, image, name=name)
 
         self.maps = maps
+        self.cuts = cuts
         self.resolution = resolution
         self.z_dim = z_dim
         self.width = width
@@ -177,6 +179,7 @@ class ResidualDiscriminator(keras.Model):
         for channels in widths:
             x = block(x, channels)
         x = activate(x)
+        maps = {LOWEST: x}
         if minibatch_std:
             x = MinibatchStd(dtype=dtype)(x)
         x = layers.Flatten(dtype=dtype)(x)
@@ -184,6 +187,7 @@ class ResidualDiscriminator(keras.Model):
         logits = layers.Activation("linear", dtype="float32", name="logits")(x)  # [N, 1]
         super().__init__(image, logits, name=name)
 
+        self.maps = maps
         self.resolution = resolution
         self.width = width
         self.minibatch_std = minibatch_std

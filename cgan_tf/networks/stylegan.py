@@ -7,6 +7,8 @@ and a transposed convolution makes the image: maps at full resolution would cost
 others together. All layers have an equalized learning rate.
 """
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 from keras import layers
@@ -14,6 +16,7 @@ from keras import layers
 from cgan_tf.core import replicas
 from cgan_tf.networks import equalized
 from cgan_tf.networks.dcgan import LOWEST, SLOPE, level_widths
+from cgan_tf.networks.generators import Halves
 
 MAPPING_LAYERS = 4
 MAPPING_LR = 0.01  # learning rate of the mapping, relative to the other layers
@@ -236,9 +239,12 @@ class StyleGenerator(keras.Model):
         return self.synthesize(ws, self.noise, side, alpha)
 
     def call(self, latent: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return self.synthesize(self._styles(latent), self.noise)
+
+    def _styles(self, latent: tf.Tensor) -> tf.Tensor:
+        """One w per layer, `[N, num_layers, w_dim]`, of latents of the space."""
         w = self.mapping(latent) if self.space == "z" else latent
-        ws = w if self.space == "ws" else self._per_layer(w)
-        return self.synthesize(ws, self.noise)
+        return w if self.space == "ws" else self._per_layer(w)
 
     def sample_inputs(self, count: int, seed: keras.random.SeedGenerator) -> dict[str, tf.Tensor]:
         """Random inputs of `training_images`: latents, style mixing and noise, `[count, ...]`."""
@@ -292,16 +298,72 @@ class StyleGenerator(keras.Model):
             side: side of the images; None for the full resolution, less for an earlier level.
             alpha: weight of the last level while it fades in.
         """
-        x = tf.tile(self.constant, (tf.shape(ws)[0], 1, 1, 1))
-        image, count = 0.0, self._layers_to(side)
-        for index, convolution in enumerate(self.convolutions[:count]):
-            x = convolution(x, ws[:, index], noise[index])
-            if index % 2 == 0:  # the last layer of its level
-                level = tf.cast(self.to_image[index // 2](x), tf.float32)
-                if alpha is not None and index == count - 1:
-                    level *= alpha
-                image = level if index == 0 else upsample(image) + level
+        count = self._layers_to(side)
+        _, image = self._run_layers(self._constant(ws), None, ws, noise, range(count), alpha)
         return tf.tanh(image)
+
+    def halves(self, side: int) -> Halves:
+        """See `AnyGenerator.halves`; the maps are those after the last layer of their level."""
+        cut = self.sides.index(side) + 2  # both layers of the level
+        lower, upper = range(cut), range(cut, self.num_layers)
+
+        def coarse(latent: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            ws = self._styles(latent)
+            x = self._constant(ws)
+            # The level's own image is made of the maps, after what is added to them.
+            x, image = self._run_layers(x, None, ws, self.noise, lower, last_image=False)
+            return x, image, ws
+
+        def fine(state: Sequence[tf.Tensor]) -> tf.Tensor:
+            x, image, ws = state
+            image = upsample(image) + self._level_image(x, cut - 1)
+            _, image = self._run_layers(x, image, ws, self.noise, upper)
+            return tf.tanh(image)
+
+        return coarse, fine
+
+    def channels_at(self, side: int) -> int:
+        """Channels of the maps of a side."""
+        return self.convolutions[self.sides.index(side)].filters
+
+    def _constant(self, ws: tf.Tensor) -> tf.Tensor:
+        """The first maps, one for each row of `ws`."""
+        return tf.tile(self.constant, (tf.shape(ws)[0], 1, 1, 1))
+
+    def _level_image(self, x: tf.Tensor, index: int) -> tf.Tensor:
+        """The image of the maps after layer `index`, the last of its level."""
+        return tf.cast(self.to_image[index // 2](x), tf.float32)
+
+    def _run_layers(
+        self,
+        x: tf.Tensor,
+        image: tf.Tensor | None,
+        ws: tf.Tensor,
+        noise: list[tf.Tensor],
+        indices: range,
+        alpha: tf.Tensor | None = None,
+        last_image: bool = True,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The maps after some of the layers, and the image so far.
+
+        Args:
+            x: maps before them.
+            image: image before them; None before the first layer.
+            ws: see `synthesize`.
+            noise: see `synthesize`.
+            indices: of the layers.
+            alpha: weight of the last level.
+            last_image: whether the image has the last level's part.
+        """
+        for index in indices:
+            x = self.convolutions[index](x, ws[:, index], noise[index])
+            last = index == indices[-1]
+            if index % 2 == 0 and (last_image or not last):  # the last layer of its level
+                level = self._level_image(x, index)
+                if alpha is not None and last:
+                    level *= alpha
+                image = level if image is None else upsample(image) + level
+        return x, image
 
     def trainable_at(self, side: int) -> list:
         """The trainable variables that images of this side depend on."""

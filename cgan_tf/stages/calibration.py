@@ -1,6 +1,7 @@
 """Calibrates directions: how far strength +1 moves the regressor's mean prediction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -13,9 +14,7 @@ from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, face_crop, pipeline
 from cgan_tf.editing import bracketing, detail
 from cgan_tf.evaluation.batching import batched
-from cgan_tf.evaluation.scores import scorer
-from cgan_tf.networks.encoder import Encoder
-from cgan_tf.networks.generators import AnyGenerator
+from cgan_tf.networks.codec import Code, Codec
 
 CALIBRATION_PHOTOS = 200  # maximum number of validation photos for each sign of the strength
 # Multiples of the trained step that the calibration tries until the change is passed.
@@ -30,12 +29,24 @@ FACTOR_NARROWINGS, FACTOR_TOLERANCE = 6, 5e-3  # tolerance as a fraction of the 
 BATCH = 50  # photos per network evaluation
 
 
+class Encoded(NamedTuple):
+    """n photos, encoded, with R's prediction of one attribute on their reconstructions."""
+
+    latents: np.ndarray  # float32 [n, *latent_shape]
+    features: np.ndarray  # float32 [n, *features_shape]
+    scores: np.ndarray  # float32 [n]
+
+
+def _repeated(step: np.ndarray, count: int) -> np.ndarray:
+    """One step `[*latent_shape]` for each of `count` photos."""
+    return np.broadcast_to(np.float32(step), (count, *step.shape))
+
+
 class Calibration:
     """Measures how far a step along a direction moves R's mean prediction.
 
     Args:
-        encoder: E.
-        generator: G, in the encoder's space.
+        codec: E and G, with detail features if the run has them.
         regressor: R.
         dataset: positive steps are measured on photos without the attribute, negative ones on
             photos with it.
@@ -45,32 +56,33 @@ class Calibration:
 
     def __init__(
         self,
-        encoder: Encoder,
-        generator: AnyGenerator,
+        codec: Codec,
         regressor: keras.Model,
         dataset: ImageData,
         split: str,
         count: int,
     ) -> None:
-        self.encoder = encoder
-        self.generator = generator
+        self.space = codec.generator.space
         self.dataset = dataset
         self.split = split
         self.count = count
-        self._score = scorer(generator, regressor, BATCH)
-        self._predict = tf.function(
-            lambda images: regressor(images, training=False),
-            autograph=False,
-            reduce_retracing=True,
-        )
-        self._generate = tf.function(
-            lambda latents: tf.cast(generator(latents, training=False), tf.float32),
-            autograph=False,
-            reduce_retracing=True,
-        )
 
-    def photos(self, column: int, value: int) -> tuple[np.ndarray, np.ndarray]:
-        """Latents `[n, *latent_shape]` of photos whose label is `value`, and R's scores `[n]`."""
+        def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+            return tf.function(function, autograph=False, reduce_retracing=True)
+
+        def generate(latent: tf.Tensor, features: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+            return tf.cast(codec.generate(Code(latent, features), offset), tf.float32)
+
+        def predict(images: tf.Tensor) -> tf.Tensor:
+            return regressor(images, training=False)
+
+        self._encode = compiled(lambda photos: tuple(codec.encode(photos)))
+        self._generate = compiled(generate)
+        self._predict = compiled(predict)
+        self._score = compiled(lambda *code_and_offset: predict(generate(*code_and_offset)))
+
+    def photos(self, column: int, value: int) -> "Encoded":
+        """Photos whose label is `value`."""
         rows = self.dataset.splits[self.split]
         rows = rows[self.dataset.labels[rows, column] == value][: self.count]
         if not len(rows):
@@ -79,22 +91,18 @@ class Calibration:
                 f"--attributes={name}: no {self.split} photo is {which} it, and the calibration "
                 "needs both; add such photos, or leave the attribute out"
             )
-        latents = np.concatenate(
-            [
-                self.encoder(batch, training=False).numpy()
-                for batch in pipeline.sequential_batches(self.dataset, rows, BATCH)
-            ]
-        )
-        return latents, self.scores(latents, column)
+        images = np.concatenate(list(pipeline.sequential_batches(self.dataset, rows, BATCH)))
+        code = batched(self._encode, images, batch=BATCH)
+        return Encoded(*code, self._scores(code, np.zeros_like(code[0][0]))[:, column])
 
-    def scores(self, latents: np.ndarray, column: int) -> np.ndarray:
-        """R's prediction `[n]` of one attribute on the images of the `n` latents."""
-        return self._score(latents)[:, column]
-
-    def change(self, photos: tuple[np.ndarray, np.ndarray], column: int, step: np.ndarray) -> float:
+    def change(self, photos: "Encoded", column: int, step: np.ndarray) -> float:
         """Mean change of R's prediction when the latents of `self.photos` move by the step."""
-        latents, scores = photos
-        return float(np.mean(self.scores(latents + step, column) - scores))
+        after = self._scores(photos[:2], step)[:, column]
+        return float(np.mean(after - photos.scores))
+
+    def _scores(self, code: tuple[np.ndarray, np.ndarray], step: np.ndarray) -> np.ndarray:
+        """R's predictions `[n, all attributes]` on the images of codes that move by the step."""
+        return batched(self._score, *code, _repeated(step, len(code[0])), batch=BATCH)
 
     def scale(self, vector: np.ndarray, column: int, target: float) -> np.ndarray:
         """The vector at the length at which R's mean prediction rises by `target`.
@@ -135,14 +143,14 @@ class Calibration:
         rows = rows[self.dataset.labels[rows, column] == 0][:KEEP_DETAIL_PHOTOS]
         photos = np.concatenate(list(pipeline.sequential_batches(self.dataset, rows, BATCH)))
 
-        def generate(latents: np.ndarray) -> np.ndarray:
-            return batched(self._generate, latents, batch=BATCH)
+        def generate(step: np.ndarray) -> np.ndarray:
+            return batched(self._generate, *code, _repeated(step, len(photos)), batch=BATCH)
 
         def scores(images: np.ndarray) -> np.ndarray:
             return batched(self._predict, images, batch=BATCH)[:, column]
 
-        latents = batched(lambda x: self.encoder(x, training=False), photos, batch=BATCH)
-        before, scores_before = generate(latents), scores(photos)
+        code = batched(self._encode, photos, batch=BATCH)
+        before, scores_before = generate(0 * vector), scores(photos)
         strengths = np.ones((len(photos), 1))
 
         def change(after: np.ndarray, footprint: str) -> float:
@@ -151,12 +159,12 @@ class Calibration:
             edited = face_crop.add_difference(photos, confined, before)
             return float(np.mean(scores(edited) - scores_before))
 
-        after = generate(latents + vector)
+        after = generate(vector)
         footprint = detail.choose_footprint(before, after, lambda text: change(after, text))
         everywhere = detail.decode(footprint, before.shape[1]).min() == 1
         largest = LARGEST_FACTOR_EVERYWHERE if everywhere else LARGEST_FACTOR
         found = bracketing.search_scalar(
-            lambda factor: change(generate(latents + factor * vector), footprint),
+            lambda factor: change(generate(factor * vector), footprint),
             target,
             (largest,),
             FACTOR_NARROWINGS,
@@ -177,7 +185,7 @@ class Calibration:
             {
                 "strength": strength,
                 "change": self.change(photos[np.sign(strength)], column, strength * vector),
-                "n": len(photos[np.sign(strength)][1]),
+                "n": len(photos[np.sign(strength)].scores),
             }
             for strength in TABLE
         ]
@@ -225,7 +233,7 @@ def calibrate(
             )
         entries[name] = {
             "attribute": name,
-            "space": calibration.generator.space,
+            "space": calibration.space,
             "vector": vector.tolist(),
             "generator": generator,
             "calibration": table,

@@ -1,4 +1,4 @@
-"""Stage 4: one calibrated latent direction per attribute. Writes directions/model/NAME.json.
+"""Stage 5: one calibrated latent direction per attribute. Writes directions/model/NAME.json.
 
 `--directions_family=learned` follows "Enjoy Your Editing" (Zhuang et al. 2021): a step eps * d_k
 should change R's prediction of the target attribute by eps, and preserve the other attributes, the
@@ -26,13 +26,14 @@ from cgan_tf.editing import models
 from cgan_tf.editing.models import load_perceptual
 from cgan_tf.evaluation.hyperplane import find_hyperplane, project_out
 from cgan_tf.evaluation.scores import label_samples
+from cgan_tf.networks.codec import Codec
 from cgan_tf.networks.encoder import Encoder
-from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
 from cgan_tf.stages import families, tensorboard
 from cgan_tf.stages.calibration import BATCH, CALIBRATION_PHOTOS, Calibration, calibrate
 from cgan_tf.training import cluster, loop, losses, optimizers, precision
 
+LEARNING_RATE = 2e-2  # Adam's peak
 CONTENT_WEIGHT = 0.5  # of the perceptual distance to the photo
 ADVERSARIAL_WEIGHT = 0.02  # of the non-saturating loss of the edited image
 ATTRIBUTE_WEIGHT = 10.0  # of |alpha + eps - alpha'| of the target attribute
@@ -98,49 +99,50 @@ class DirectionsTrainer(loop.Trainer):
          + preservation * mean_j!=k |alpha_j - alpha'_j|
 
     with x the photo, x' = G(E(x) + eps * d_k), alpha R's prediction for the reconstruction G(E(x)),
-    and alpha' its prediction for x'. In the paper, x is a sample and its own reconstruction. With
-    predictions for the photo itself, the directions would learn to undo the error of the inversion.
+    and alpha' its prediction for x'; detail features, where there are any, are part of both images.
+    In the paper, x is a sample and its own reconstruction. With predictions for the photo itself,
+    the directions would learn to undo the error of the inversion.
 
     A direction changes its angle but keeps its initial length; the calibration sets the final one.
     With a free length it can shrink to nothing, which preserves the other attributes perfectly.
 
     Args:
         attributes: the K edited attributes.
-        encoder: E, frozen like all networks here.
-        generator: G, in the encoder's space.
+        codec: E and G, with detail features if the run has them; frozen like all networks here.
         discriminator: D.
         perceptual: the distance, with R as its `regressor`.
         config: the resolved options.
     """
 
-    remedy = "lower --directions_lr"
+    remedy = "try another --seed"
 
     def __init__(
         self,
         attributes: Sequence[str],
-        encoder: Encoder,
-        generator: AnyGenerator,
+        codec: Codec,
         discriminator: keras.Model,
         perceptual: Perceptual,
         config: Config,
     ) -> None:
         super().__init__(name="directions_trainer")
         self.config = config
-        self.encoder = encoder
-        self.generator = generator
+        self.codec = codec
+        self.generator = codec.generator
         self.discriminator = discriminator
         self.perceptual = perceptual
-        for network in (encoder, generator, discriminator, perceptual.regressor):
-            network.trainable = False
+        networks = (codec.encoder, codec.generator, codec.features, discriminator)
+        for network in (*networks, perceptual.regressor):
+            if network is not None:
+                network.trainable = False
         names = perceptual.regressor.attribute_names
         self.columns = tf.constant([names.index(name) for name in attributes])
         self.directions = self.add_weight(
-            shape=(len(attributes), *generator.latent_shape),
+            shape=(len(attributes), *codec.latent_shape),
             initializer="zeros",
             name="directions",
         )
         steps = int(np.ceil(config.directions.kimg * 1000 / config.directions.batch_size))
-        schedule = keras.optimizers.schedules.CosineDecay(config.directions.lr, steps, alpha=0.01)
+        schedule = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps, alpha=0.01)
         self.optimizer = optimizers.Adam(schedule, beta_2=0.99)
         self.optimizer.build([self.directions])
         self.seed_generator = keras.random.SeedGenerator(config.seed)
@@ -161,13 +163,13 @@ class DirectionsTrainer(loop.Trainer):
         eps = keras.random.uniform((count, 1), -1.0, 1.0, seed=self.seed_generator)  # [N, 1]
         chosen, eps = replicas.own_rows(chosen), replicas.own_rows(eps)
         target = tf.one_hot(tf.gather(self.columns, chosen), len(regressor.attribute_names))
-        latent = self.encoder(data, training=False)
+        code = self.codec.encode(data)
         maps, _ = regressor.features_and_logits(data)
-        alpha = regressor(self.generator(latent, training=False), training=False)  # [N, all]
+        alpha = regressor(self.codec.generate(code), training=False)  # [N, all]
         with tf.GradientTape() as tape:
             step = tf.gather(tf.convert_to_tensor(self.directions), chosen)  # [N, *latent_shape]
             size = tf.reshape(eps, (-1, *[1] * (len(step.shape) - 1)))
-            edited = self.generator(latent + size * step, training=False)
+            edited = self.codec.generate(code, size * step)
             edited_maps, edited_logits = regressor.features_and_logits(edited)
             edited_alpha = tf.sigmoid(edited_logits)
             error = tf.abs(tf.clip_by_value(alpha + eps * target, 0.0, 1.0) - edited_alpha)
@@ -225,8 +227,7 @@ def load_networks(folder: RunFolder, config: Config, regressor: Regressor | None
     if regressor is None:
         regressor = artifact.load_model(Regressor, folder.stage("regressor").model, policy)
     return {
-        "encoder": artifact.load_model(Encoder, folder.stage("inversion").model, policy),
-        "generator": models.load_generator(gan.model, config.inversion.space, policy),
+        "codec": models.load_codec(folder, config, policy),
         "discriminator": models.load_discriminator(gan.path / "discriminator", policy),
         "perceptual": load_perceptual(config, regressor),
     }
@@ -272,7 +273,7 @@ def start_directions(trainer: DirectionsTrainer, dataset: ImageData) -> None:
     vanishes where R is confident, and the direction would follow the other terms alone.
     """
     columns = trainer.columns.numpy()
-    differences = class_differences(trainer.encoder, dataset, columns)
+    differences = class_differences(trainer.codec.encoder, dataset, columns)
     calibration = make_calibration(trainer, dataset, "train", STARTING_CALIBRATION)
     trainer.directions.assign(
         [
@@ -289,18 +290,16 @@ def make_calibration(
     count: int = CALIBRATION_PHOTOS,
 ) -> Calibration:
     """The calibration with the trainer's networks, see `Calibration`."""
-    return Calibration(
-        trainer.encoder, trainer.generator, trainer.perceptual.regressor, dataset, split, count
-    )
+    return Calibration(trainer.codec, trainer.perceptual.regressor, dataset, split, count)
 
 
 def edits_grid(trainer: DirectionsTrainer, vectors: np.ndarray, photos: np.ndarray) -> np.ndarray:
     """A grid, uint8, with a block of rows per direction: photo | edits at `SHOWN_STRENGTHS`."""
-    latents = trainer.encoder(images.to_float(photos), training=False).numpy()
+    code = trainer.codec.encode(images.to_float(photos))
     cells = []
     for vector in vectors:
         columns = [photos] + [
-            images.to_uint8(trainer.generator(latents + strength * vector, training=False).numpy())
+            images.to_uint8(trainer.codec.generate(code, strength * vector[None]).numpy())
             for strength in SHOWN_STRENGTHS
         ]
         cells.append(np.stack(columns, axis=1).reshape(-1, *photos.shape[1:]))

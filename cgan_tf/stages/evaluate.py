@@ -1,4 +1,4 @@
-"""Stage 5: measures the run on photos that no stage trained on. Writes evaluate/report.json.
+"""Stage 6: measures the run on photos that no stage trained on. Writes evaluate/report.json.
 
 `cgan evaluate` prints the main figures, and compares the generators of two runs.
 

@@ -10,12 +10,14 @@ from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, images, pipeline
 from cgan_tf.editing import models
 from cgan_tf.evaluation import metrics
+from cgan_tf.networks.codec import Codec
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
 from cgan_tf.stages import init_from, tensorboard
 from cgan_tf.training import loop, optimizers, precision
 
+PIXEL_WEIGHT = 5.0  # of the pixel L2 loss; perceptual distances have a weight of 1
 WARMUP = 0.05  # of the training: the learning rate rises linearly
 SHOWN = 16  # photos in a reconstruction grid
 MEAN_SAMPLES = 10_000  # latents for the mean latent
@@ -98,7 +100,7 @@ class InversionTrainer(loop.Trainer):
         return {
             "sample": tf.reduce_mean(distances[count:]),
             "latent": tf.reduce_mean(tf.square(predicted[count:] - latent)),
-            "pixel": self.config.inversion.pixel_weight * pixel,
+            "pixel": PIXEL_WEIGHT * pixel,
             "photo": tf.reduce_mean(distances[:count]),
         }
 
@@ -162,7 +164,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
         snapshot_kimg=config.inversion.kimg / 10,
     )
     artifact.save_model(encoder, stage.model)
-    psnr = psnr_p5(encoder, generator, dataset)
+    psnr = psnr_p5(Codec(encoder, generator), dataset)
     print(
         f"inversion: {1 - PERCENTILE:.0%} of the validation photos are reconstructed at a PSNR of "
         f"{psnr:.1f} dB or more"
@@ -170,14 +172,14 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     stage.finish(kimg=config.inversion.kimg, psnr_p5=psnr)
 
 
-def psnr_p5(encoder: Encoder, generator: AnyGenerator, dataset: ImageData) -> float:
+def psnr_p5(codec: Codec, dataset: ImageData) -> float:
     """The 5th percentile of the PSNR of the validation photos' reconstructions, in dB.
 
     A photo with a lower PSNR is unlike the training photos; `cgan translate` warns about it.
     """
     rows = dataset.splits["validation"][:PERCENTILE_PHOTOS]
     found = [
-        metrics.psnr(generator(encoder(photos, training=False), training=False).numpy(), photos)
+        metrics.psnr(codec.generate(codec.encode(photos)).numpy(), photos)
         for photos in pipeline.sequential_batches(dataset, rows, PERCENTILE_BATCH)
     ]
     return float(np.quantile(np.concatenate(found), PERCENTILE))
