@@ -18,7 +18,7 @@ from cgan_tf.evaluation.statistics import Numbers, mean, number, ratio
 
 COMPARED_CHANGE = 0.4  # of the attribute by the judge, in the evaluate stage
 COMPARED_DRAWS = 8  # random directions per attribute
-COMPARED_PHOTOS = 100  # in the evaluate stage: matching a strength edits each some ten times
+COMPARED_PHOTOS = 50  # in the evaluate stage: a hundred edits of each, for the random directions
 CURVE_POINTS = 6  # of a direction's curve, at equal steps
 LEAST_CHANGE = 0.02  # that a random direction must reach to be compared with
 MATCH_TOLERANCE = 0.01  # of the requested change

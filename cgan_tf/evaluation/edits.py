@@ -17,7 +17,7 @@ RANDOM_DRAWS = 4  # random directions per attribute
 VGG_PHOTOS = 250  # per attribute, where VGG16 evaluates all images: it costs 30 times the judge
 VGG_FEW = 40  # per attribute, where VGG16 serves only one figure of several
 SET_VALUES = (0.2, 0.4, 0.6, 0.8)  # that --set is measured at
-SET_PHOTOS = 100  # per attribute and value: VGG16 evaluates each some four times
+SET_PHOTOS = 50  # per attribute and value: VGG16 evaluates each some five times
 
 EDIT_FIGURES = (
     "target_change",
@@ -41,10 +41,11 @@ def measure_edits(
         draws: random directions per attribute, as long as the learned one: the baseline.
     """
     learned, random = {}, {}
+    scores = batched(models.score, photos.reconstructions)
     generator = np.random.default_rng(photos.seed)
     for name, direction in models.directions.items():
         learned[name] = edit_figures(models, photos, name, [direction], True)
-        calibration, interval = _calibration(models, photos, name)
+        calibration, interval = _calibration(models, photos, name, scores)
         learned[name] |= calibration
         learned[name]["interval"]["calibration_error"] = interval
         others = generator.standard_normal((draws, direction.size)).astype(np.float32)
@@ -217,13 +218,14 @@ def identity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def _calibration(
-    models: EvaluatedModels, photos: TestPhotos, name: str
+    models: EvaluatedModels, photos: TestPhotos, name: str, scores: np.ndarray
 ) -> tuple[Numbers, list[float] | None]:
     """The change that a direction's table gives for +1, and the change on the test photos.
 
     Measured as the table was: the mean change of R's prediction from the reconstruction to the
-    edited image, on photos without the attribute. The second result is the interval of the error;
-    it accounts for the choice of the test photos, not for that of the table's validation photos.
+    edited image, on photos without the attribute. `scores` are R's `[N, all]` of all
+    reconstructions. The second result is the interval of the error; it accounts for the choice of
+    the test photos, not for that of the table's validation photos.
     """
     rows, column = (
         rows_without(models, photos, name)[:VGG_PHOTOS],
@@ -233,8 +235,7 @@ def _calibration(
     achieved = achieved_judge = interval = None
     if len(rows):
         edited = batched(models.generate, photos.latents[rows] + models.directions[name])
-        before = batched(models.score, photos.reconstructions[rows])
-        change = (batched(models.score, edited) - before)[:, column]
+        change = (batched(models.score, edited) - scores[rows])[:, column]
         achieved = mean(change)
         _, interval = estimate(change, photos.seed, lambda means: np.abs(means - expected))
         _, after = batched(models.judge, edited)
