@@ -33,7 +33,7 @@ def search(
     function: Function,
     start: np.ndarray,
     start_value: np.ndarray,
-    target: float,
+    target: float | np.ndarray,
     steps: np.ndarray,
     narrowings: int,
     tolerance: float,
@@ -52,7 +52,7 @@ def search(
         function: evaluated for some of the rows at a time; a row's value must not depend on others.
         start: positions `[N]`.
         start_value: the function's values there, `[N]`.
-        target: of the values.
+        target: of the values; one for all rows, or `[N]`.
         steps: positions `[N, S]` to walk through, in order; a repeated position ends a row's walk.
         narrowings: maximum number of evaluations of a row after its walk.
         tolerance: of the values; equal or less is close enough.
@@ -76,18 +76,18 @@ class _Brackets:
         function: Function,
         start: np.ndarray,
         start_value: np.ndarray,
-        target: float,
+        target: float | np.ndarray,
         tolerance: float,
         transform: Callable[[np.ndarray], np.ndarray],
     ) -> None:
         self.function = function
-        self.target = target
         self.tolerance = tolerance
         self.transform = transform
-        self.level = transform(np.float64(target))
         self.best = np.array(start, np.float64)
         self.best_value = np.array(start_value, np.float64)
-        self.sign = np.where(self.best_value < target, 1.0, -1.0)
+        self.target = np.broadcast_to(np.float64(target), self.best.shape)
+        self.level = transform(self.target)
+        self.sign = np.where(self.best_value < self.target, 1.0, -1.0)
         self.near = self.best.copy()
         self.near_gap = self.sign * (transform(self.best_value) - self.level)
         self.far, self.far_gap = self.near.copy(), self.near_gap.copy()
@@ -137,17 +137,17 @@ class _Brackets:
         return Result(self.best, self.best_value, reached, crossing)
 
     def _unfinished(self, rows: np.ndarray) -> np.ndarray:
-        return rows[np.abs(self.best_value[rows] - self.target) > self.tolerance]
+        return rows[np.abs(self.best_value[rows] - self.target[rows]) > self.tolerance]
 
     def _evaluate(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """The gaps at new positions; updates the best points."""
         values = np.float64(self.function(rows, positions))
-        before = np.abs(self.best_value[rows] - self.target)
-        after = np.abs(values - self.target)
+        before = np.abs(self.best_value[rows] - self.target[rows])
+        after = np.abs(values - self.target[rows])
         first_hit = (after <= self.tolerance) & (before > self.tolerance)
         closer = (after < before - self.tolerance) | first_hit
         self.best[rows[closer]], self.best_value[rows[closer]] = positions[closer], values[closer]
-        return self.sign[rows] * (self.transform(values) - self.level)
+        return self.sign[rows] * (self.transform(values) - self.level[rows])
 
     def _secant(self, rows: np.ndarray) -> np.ndarray:
         """Where the secant crosses the target, as a fraction of the bracket."""

@@ -59,7 +59,7 @@ def search(
     latents: np.ndarray,
     strengths: np.ndarray,
     columns: Sequence[int],
-    targets: Sequence[float],
+    targets: Sequence[float] | np.ndarray,
 ) -> Found:
     """The strengths at which R predicts the targets, for each photo separately.
 
@@ -74,20 +74,21 @@ def search(
         latents: float32 `[N, *latent_shape]`.
         strengths: float32 `[K]` of --edit; 0 at `columns`.
         columns: of the T set attributes among the K.
-        targets: the T values in [0, 1].
+        targets: the T values in [0, 1], of all photos or `[N, T]`.
     """
-    targets = np.asarray(targets, np.float64)
+    targets = np.broadcast_to(np.float64(targets), (len(latents), len(columns)))
     point = np.tile(np.float32(strengths), (len(latents), 1))
     value = np.float64(predict(latents, point))
     best_point, best_value = point.copy(), value.copy()
     unfinished = np.arange(len(latents))
     for _ in range(PASSES if len(columns) > 1 else 1):
         for index, column in enumerate(columns):
-            off = np.abs(value[unfinished, index] - targets[index]) > TOLERANCE
+            off = np.abs(value - targets)[unfinished, index] > TOLERANCE
             rows = unfinished[off]
             if len(rows):
+                target = targets[rows, index]
                 point[rows], value[rows] = _search_along(
-                    predict, latents[rows], point[rows], value[rows], column, index, targets[index]
+                    predict, latents[rows], point[rows], value[rows], column, index, target
                 )
         before, after = (np.abs(values - targets)[unfinished] for values in (best_value, value))
         closer = after.sum(axis=1) < before.sum(axis=1)
@@ -106,7 +107,7 @@ def _search_along(
     value: np.ndarray,
     column: int,
     index: int,
-    target: float,
+    target: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One attribute's turn: the rows' new strengths `[n, K]` and values `[n, T]`.
 
@@ -116,7 +117,7 @@ def _search_along(
         value: `[n, T]` at these.
         column: of the attribute among the K.
         index: of the attribute among the T.
-        target: its value.
+        target: its value `[n]`.
     """
     evaluations: list[tuple[np.ndarray, ...]] = []
 

@@ -11,14 +11,14 @@ import numpy as np
 
 from cgan_tf.editing import bracketing
 from cgan_tf.evaluation import hyperplane
-from cgan_tf.evaluation.edits import edit_figures, judge_edits, rows_without
+from cgan_tf.evaluation.edits import judge_edits, judged_figures, rows_without
 from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
 from cgan_tf.evaluation.metrics import edit_change
 from cgan_tf.evaluation.statistics import Numbers, mean, number, ratio
 
 COMPARED_CHANGE = 0.4  # of the attribute by the judge, in the evaluate stage
 COMPARED_DRAWS = 8  # random directions per attribute
-COMPARED_PHOTOS = 100  # in the evaluate stage: matching a strength edits each some ten times
+COMPARED_PHOTOS = 50  # in the evaluate stage: a hundred edits of each, for the random directions
 CURVE_POINTS = 6  # of a direction's curve, at equal steps
 LEAST_CHANGE = 0.02  # that a random direction must reach to be compared with
 MATCH_TOLERANCE = 0.01  # of the requested change
@@ -46,26 +46,54 @@ def match_strength(change: Callable[[float], float], requested: float) -> tuple[
     return max(changes, key=changes.__getitem__), False
 
 
-def match_direction(
-    models: EvaluatedModels, photos: TestPhotos, name: str, direction: np.ndarray, requested: float
-) -> tuple[np.ndarray, bool]:
-    """The direction at the length at which its attribute changes by `requested`.
+class Line:
+    """Photos without an attribute, moved along a direction; the judge sees each strength once.
 
-    The change is that of the judge's prediction, from the reconstruction to the edited image, a
-    mean over the photos without the attribute.
-
-    Returns:
-        the scaled direction, and whether it reaches that; see `match_strength`.
+    Args:
+        models: of the run.
+        photos: the test photos.
+        name: the attribute.
+        direction: a step in the latent space.
     """
-    rows, column = rows_without(models, photos, name), models.all_attributes.index(name)
-    before = photos.reconstructed_probabilities[rows, column]
 
-    def change(strength: float) -> float:
-        _, after = judge_edits(models, photos, rows, np.float32(strength) * direction)
-        return float(np.mean(after[:, column] - before))
+    def __init__(
+        self, models: EvaluatedModels, photos: TestPhotos, name: str, direction: np.ndarray
+    ) -> None:
+        self.models, self.photos, self.direction = models, photos, direction
+        self.rows = rows_without(models, photos, name)
+        self.column = models.all_attributes.index(name)
+        self.before = photos.reconstructed_probabilities[self.rows]
+        self._judged: dict[float, tuple[np.ndarray, np.ndarray]] = {}
 
-    strength, reached = match_strength(change, requested)
-    return (strength * direction).astype(np.float32), reached
+    def step(self, strength: float) -> np.ndarray:
+        """The direction times the strength, float32."""
+        return np.float32(strength) * self.direction
+
+    def judged(self, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        """The judge's features and probabilities of the edited images."""
+        if strength not in self._judged:
+            step = self.step(strength)
+            self._judged[strength] = judge_edits(self.models, self.photos, self.rows, step)
+        return self._judged[strength]
+
+    def change(self, strength: float) -> float:
+        """The mean change of the attribute's probability from the reconstruction."""
+        after = self.judged(strength)[1]
+        return float(np.mean(after[:, self.column] - self.before[:, self.column]))
+
+    def match(self, requested: float, sign: int = 1) -> tuple[float, bool]:
+        """The strength of this sign where the change is `requested`; see `match_strength`."""
+        strength, reached = match_strength(lambda size: self.change(sign * size), requested)
+        return sign * strength, reached
+
+    def curve(self, strength: float) -> "Curve":
+        """The effect at `CURVE_POINTS` points up to a strength."""
+        points = [(0.0, 0.0)]
+        for share in np.linspace(0, 1, CURVE_POINTS)[1:]:
+            after = self.judged(share * strength)[1]
+            parts = edit_change(self.before, after, self.column)
+            points.append(tuple(float(part.mean()) for part in parts))
+        return Curve(*np.array(points).T)
 
 
 def measure_families(
@@ -106,65 +134,55 @@ def measure_families(
         vectors = {family: found[name] for family, found in families.items() if name in found}
         units = generator.standard_normal((draws, *models.generator.latent_shape))
         units = [(unit / np.linalg.norm(unit)).astype(np.float32) for unit in units]
-        entries: Numbers = {}
-        for family, vector in vectors.items():
-            vector, reached = match_direction(models, photos, name, vector, requested)
-            scaled[family][name] = vector
-            entries[family] = _figures_over_same_length(models, photos, name, vector, units)
-            entries[family]["reached"] = int(reached)
-        mean_length = float(np.mean([entry["length"] for entry in entries.values()]))
-        raising = [
-            _match_raising(models, photos, name, mean_length * unit, requested) for unit in units
+        lines = {family: Line(models, photos, name, vector) for family, vector in vectors.items()}
+        matched = {family: line.match(requested) for family, line in lines.items()}
+        for family, line in lines.items():
+            scaled[family][name] = line.step(matched[family][0])
+        lengths = {family: float(np.linalg.norm(scaled[family][name])) for family in lines}
+        mean_length = float(np.mean([*lengths.values()]))
+        others = [Line(models, photos, name, mean_length * unit) for unit in units]
+        raised = [_match_raising(other, requested) for other in others]
+        curves = [
+            other.curve(strength) for other, (strength, _) in zip(others, raised, strict=True)
         ]
-        others = [vector for vector, _ in raising]
-        curves = [curve(models, photos, name, vector) for vector in others]
-        for family in vectors:
-            own = curve(models, photos, name, scaled[family][name])
-            entries[family] |= over_random(own, curves)
-        entries["random"] = edit_figures(models, photos, name, others, True) | {
-            "reached": sum(reached for _, reached in raising),
-            "length": mean([np.linalg.norm(vector) for vector in others]),
+        entries: Numbers = {}
+        for family, line in lines.items():
+            strength, reached = matched[family]
+            figures = judged_figures(models, photos, name, [line.judged(strength)], True)
+            # Of the same length; exactly 1 if there is one family.
+            same = [other.judged(lengths[family] / mean_length) for other in others]
+            random = judged_figures(models, photos, name, same, False)
+            entries[family] = (
+                figures
+                | over_random(line.curve(strength), curves)
+                | {
+                    "reached": int(reached),
+                    "length": lengths[family],
+                    "random_leakage": random["leakage"],
+                    "random_target_change": random["target_change"],
+                    "leakage_over_same_length": ratio(figures["leakage"], random["leakage"]),
+                }
+            )
+        judged = [
+            other.judged(strength) for other, (strength, _) in zip(others, raised, strict=True)
+        ]
+        entries["random"] = judged_figures(models, photos, name, judged, True) | {
+            "reached": sum(reached for _, reached in raised),
+            "length": mean(
+                [
+                    np.linalg.norm(other.step(strength))
+                    for other, (strength, _) in zip(others, raised, strict=True)
+                ]
+            ),
         }
         block["attributes"][name] = entries
     block["mean"] = _family_means(block["attributes"], (*families, "random"))
     return block, scaled
 
 
-def _figures_over_same_length(
-    models: EvaluatedModels,
-    photos: TestPhotos,
-    name: str,
-    vector: np.ndarray,
-    units: Sequence[np.ndarray],
-) -> Numbers:
-    """The figures of a direction, compared with random directions of the same length.
-
-    Args:
-        models: of the run.
-        photos: those without the attribute are edited.
-        name: the attribute.
-        vector: the direction.
-        units: the random directions, of length 1.
-    """
-    length = float(np.linalg.norm(vector))
-    figures = edit_figures(models, photos, name, [vector], True)
-    random = edit_figures(models, photos, name, [length * unit for unit in units], False)
-    return figures | {
-        "length": length,
-        "random_leakage": random["leakage"],
-        "random_target_change": random["target_change"],
-        "leakage_over_same_length": ratio(figures["leakage"], random["leakage"]),
-    }
-
-
-def _match_raising(
-    models: EvaluatedModels, photos: TestPhotos, name: str, direction: np.ndarray, requested: float
-) -> tuple[np.ndarray, bool]:
-    """`match_direction` for the direction or its opposite, whichever raises the attribute."""
-    rows, column = rows_without(models, photos, name), models.all_attributes.index(name)
-    after = [judge_edits(models, photos, rows, sign * direction)[1][:, column] for sign in (1, -1)]
-    sign = 1 if after[0].mean() >= after[1].mean() else -1
-    return match_direction(models, photos, name, sign * direction, requested)
+def _match_raising(line: Line, requested: float) -> tuple[float, bool]:
+    """`Line.match` with the sign that raises the attribute at first."""
+    return line.match(requested, 1 if line.change(1.0) >= line.change(-1.0) else -1)
 
 
 class Curve(NamedTuple):
@@ -172,17 +190,6 @@ class Curve(NamedTuple):
 
     change: np.ndarray  # mean change of its attribute
     leakage: np.ndarray  # mean |change| of the others
-
-
-def curve(models: EvaluatedModels, photos: TestPhotos, name: str, vector: np.ndarray) -> Curve:
-    """The curve of the vector on photos without its attribute."""
-    rows, column = rows_without(models, photos, name), models.all_attributes.index(name)
-    before = photos.reconstructed_probabilities[rows]
-    points = [(0.0, 0.0)]
-    for share in np.linspace(0, 1, CURVE_POINTS, dtype=np.float32)[1:]:
-        after = judge_edits(models, photos, rows, share * vector)[1]
-        points.append(tuple(float(part.mean()) for part in edit_change(before, after, column)))
-    return Curve(*np.array(points).T)
 
 
 def over_random(own: Curve, others: Sequence[Curve]) -> Numbers:
@@ -292,12 +299,12 @@ def measure_projection(
     """
     entries = []
     for (name, preserved), both in pairs.items():
-        rows = rows_without(models, photos, name)
-        probabilities = photos.reconstructed_probabilities[rows]
-        entry: Numbers = {"edited": name, "preserved": preserved, "n": len(rows)}
+        entry: Numbers = {"edited": name, "preserved": preserved}
+        entry["n"] = len(rows_without(models, photos, name))
         for when, direction in zip(("before", "after"), both, strict=True):
-            vector, reached = match_direction(models, photos, name, direction, requested)
-            change = judge_edits(models, photos, rows, vector)[1] - probabilities
+            line = Line(models, photos, name, direction)
+            strength, reached = line.match(requested)
+            change = line.judged(strength)[1] - line.before
             column = models.all_attributes.index(preserved)
             entry[when] = {
                 "preserved_leakage": mean(np.abs(change[:, column])),
@@ -306,7 +313,7 @@ def measure_projection(
                     np.delete(np.abs(change), models.all_attributes.index(name), axis=1)
                 ),
                 "reached": reached,
-                "length": float(np.linalg.norm(vector)),
+                "length": float(np.linalg.norm(line.step(strength))),
             }
         entry["ratio"] = ratio(
             entry["after"]["preserved_leakage"], entry["before"]["preserved_leakage"]

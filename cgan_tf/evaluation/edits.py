@@ -9,7 +9,7 @@ import numpy as np
 from cgan_tf.data import face_crop
 from cgan_tf.editing import strengths
 from cgan_tf.evaluation import metrics
-from cgan_tf.evaluation.batching import batched, choose
+from cgan_tf.evaluation.batching import batched, batched_once, choose
 from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
 from cgan_tf.evaluation.statistics import Numbers, estimate, mean, ratio
 
@@ -17,7 +17,7 @@ RANDOM_DRAWS = 4  # random directions per attribute
 VGG_PHOTOS = 250  # per attribute, where VGG16 evaluates all images: it costs 30 times the judge
 VGG_FEW = 40  # per attribute, where VGG16 serves only one figure of several
 SET_VALUES = (0.2, 0.4, 0.6, 0.8)  # that --set is measured at
-SET_PHOTOS = 100  # per attribute and value: VGG16 evaluates each some four times
+SET_PHOTOS = 50  # per attribute and value: VGG16 evaluates each some five times
 
 EDIT_FIGURES = (
     "target_change",
@@ -41,10 +41,11 @@ def measure_edits(
         draws: random directions per attribute, as long as the learned one: the baseline.
     """
     learned, random = {}, {}
+    scores = batched(models.score, photos.reconstructions)
     generator = np.random.default_rng(photos.seed)
     for name, direction in models.directions.items():
         learned[name] = edit_figures(models, photos, name, [direction], True)
-        calibration, interval = _calibration(models, photos, name)
+        calibration, interval = _calibration(models, photos, name, scores)
         learned[name] |= calibration
         learned[name]["interval"]["calibration_error"] = interval
         others = generator.standard_normal((draws, direction.size)).astype(np.float32)
@@ -148,6 +149,27 @@ def edit_figures(
         photos: those without the attribute are edited.
         name: the attribute.
         directions: steps in the latent space.
+        signed: see `judged_figures`.
+    """
+    rows = rows_without(models, photos, name)
+    judged = [judge_edits(models, photos, rows, direction) for direction in directions if len(rows)]
+    return judged_figures(models, photos, name, judged, signed) | {"draws": len(directions)}
+
+
+def judged_figures(
+    models: EvaluatedModels,
+    photos: TestPhotos,
+    name: str,
+    judged: list[tuple[np.ndarray, np.ndarray]],
+    signed: bool,
+) -> Numbers:
+    """`edit_figures` from the judge's output.
+
+    Args:
+        models: of the run.
+        photos: those without the attribute were edited.
+        name: the attribute.
+        judged: the result of `judge_edits` on these for each direction.
         signed: False takes the absolute value of each direction's mean change: a random direction
             has no sign of its own.
     """
@@ -155,8 +177,7 @@ def edit_figures(
     before, photo = photos.reconstructed_probabilities[rows], photos.probabilities[rows, column]
     below = before[:, column] <= 0.5
     each: dict[str, list[np.ndarray]] = {key: [] for key in EDIT_FIGURES}  # [directions][N]
-    for direction in directions if len(rows) else ():
-        features, after = judge_edits(models, photos, rows, direction)
+    for features, after in judged:
         crossed = (after[:, column] > 0.5).astype(np.float64)
         change, leakage = metrics.edit_change(before, after, column)
         each["target_change"].append(change)
@@ -176,7 +197,7 @@ def edit_figures(
         "ratio": ratio(means["target_change"], means["leakage"]),
         "n": len(rows),
         "n_success": int(below.sum()),
-        "draws": len(directions),
+        "draws": len(judged),
         "seed": photos.seed,
     }
 
@@ -197,13 +218,14 @@ def identity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def _calibration(
-    models: EvaluatedModels, photos: TestPhotos, name: str
+    models: EvaluatedModels, photos: TestPhotos, name: str, scores: np.ndarray
 ) -> tuple[Numbers, list[float] | None]:
     """The change that a direction's table gives for +1, and the change on the test photos.
 
     Measured as the table was: the mean change of R's prediction from the reconstruction to the
-    edited image, on photos without the attribute. The second result is the interval of the error;
-    it accounts for the choice of the test photos, not for that of the table's validation photos.
+    edited image, on photos without the attribute. `scores` are R's `[N, all]` of all
+    reconstructions. The second result is the interval of the error; it accounts for the choice of
+    the test photos, not for that of the table's validation photos.
     """
     rows, column = (
         rows_without(models, photos, name)[:VGG_PHOTOS],
@@ -213,8 +235,7 @@ def _calibration(
     achieved = achieved_judge = interval = None
     if len(rows):
         edited = batched(models.generate, photos.latents[rows] + models.directions[name])
-        before = batched(models.score, photos.reconstructions[rows])
-        change = (batched(models.score, edited) - before)[:, column]
+        change = (batched(models.score, edited) - scores[rows])[:, column]
         achieved = mean(change)
         _, interval = estimate(change, photos.seed, lambda means: np.abs(means - expected))
         _, after = batched(models.judge, edited)
@@ -240,7 +261,9 @@ def measure_set(models: EvaluatedModels, photos: TestPhotos, count: int = SET_PH
         count: of photos.
     """
     rows = choose(np.arange(len(photos.latents)), count, photos.seed)
-    latents = photos.latents[rows]
+    # One search for each photo and value. Those of one photo pass the same strengths at first.
+    latents = np.concatenate([photos.latents[rows]] * len(SET_VALUES))
+    targets = np.repeat(SET_VALUES, len(rows))
     attributes: Numbers = {}
     for name, direction in models.directions.items():
         column = models.all_attributes.index(name)
@@ -249,28 +272,33 @@ def measure_set(models: EvaluatedModels, photos: TestPhotos, count: int = SET_PH
             return models.generate(latents + np.multiply.outer(steps[:, 0], along))
 
         def predict(latents: np.ndarray, steps: np.ndarray, column: int = column, move=move):
-            return batched(lambda *parts: models.score(move(*parts)), latents, steps)[:, [column]]
+            scores = batched_once(lambda *parts: models.score(move(*parts)), latents, steps)
+            return scores[:, [column]]
 
-        attributes[name] = []
-        for requested in SET_VALUES:
-            found = strengths.search(predict, latents, np.zeros(1, np.float32), [0], [requested])
-            probabilities = batched(
-                lambda *parts, move=move: models.judge(move(*parts))[1], latents, found.strengths
-            )
-            judged = probabilities[:, column]
-            attributes[name].append(
-                {
-                    "requested": requested,
-                    "reached": mean(found.values),
-                    "reached_judge": mean(judged),
-                    "error": mean(np.abs(found.values - requested)),
-                    "error_judge": mean(np.abs(judged - requested)),
-                    "strength": mean(np.abs(found.strengths)),
-                    "hit_rate": mean(found.hit),
-                    "n": len(rows),
-                    "seed": photos.seed,
-                }
-            )
+        found = strengths.search(
+            predict, latents, np.zeros(1, np.float32), [0], targets[:, np.newaxis]
+        )
+        probabilities = batched_once(
+            lambda *parts, move=move: models.judge(move(*parts))[1], latents, found.strengths
+        )
+        reached, judged = found.values[:, 0], probabilities[:, column]
+        columns = {
+            "reached": reached,
+            "reached_judge": judged,
+            "error": np.abs(reached - targets),
+            "error_judge": np.abs(judged - targets),
+            "strength": np.abs(found.strengths[:, 0]),
+            "hit_rate": found.hit[:, 0],
+        }
+        attributes[name] = [
+            {
+                "requested": requested,
+                **{key: mean(values[targets == requested]) for key, values in columns.items()},
+                "n": len(rows),
+                "seed": photos.seed,
+            }
+            for requested in SET_VALUES
+        ]
     entries = [entry for found in attributes.values() for entry in found]
     keys = ("error", "error_judge", "strength", "hit_rate")
     return {

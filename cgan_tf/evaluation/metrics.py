@@ -285,7 +285,8 @@ def _square_root(matrix: np.ndarray) -> np.ndarray:
 
 
 def _cubic_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return (x @ y.T / x.shape[1] + 1.0) ** 3
+    values = x @ y.T / x.shape[1] + 1.0
+    return values * values * values  # NumPy's ** 3 takes twenty times as long
 
 
 def _within(points: np.ndarray, manifold: np.ndarray, neighbors: int, chunk: int) -> float:

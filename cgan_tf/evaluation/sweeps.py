@@ -10,7 +10,7 @@ from cgan_tf.evaluation.edits import RANDOM_DRAWS
 from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
 from cgan_tf.evaluation.statistics import Numbers, estimate, mean
 
-SWEPT_PHOTOS = 200  # for all strengths, the re-scoring matrix and the consistency
+SWEPT_PHOTOS = 100  # for all strengths, the re-scoring matrix and the consistency
 SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # strengths, in both signs
 SWEPT_RANDOM = (1.0, 2.0, 4.0, 6.0)  # times the mean learned length; random steps do far less
 BINS = (0.0, 0.3, 0.6, 0.9)  # of |target change|

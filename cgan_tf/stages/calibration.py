@@ -19,7 +19,8 @@ from cgan_tf.networks.codec import Code, Codec
 CALIBRATION_PHOTOS = 200  # maximum number of validation photos for each sign of the strength
 # Multiples of the trained step that the calibration tries until the change is passed.
 WALK = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-SCALE_NARROWINGS, SCALE_TOLERANCE = 4, 5e-4  # tolerance as a fraction of the change
+# Tolerance as a fraction of the change, of which the choice of the photos makes some 2 %.
+SCALE_NARROWINGS, SCALE_TOLERANCE = 4, 5e-3
 TABLE = (-1.5, -1.0, -0.5, 0.5, 1.0, 1.5)  # multiples of the calibrated step in the table
 KEEP_DETAIL_PHOTOS = 100  # of the validation split
 # Largest factor of the strength. A local edit may be amplified more than one that acts everywhere:
@@ -104,13 +105,24 @@ class Calibration:
         """R's predictions `[n, all attributes]` on the images of codes that move by the step."""
         return batched(self._score, *code, _repeated(step, len(code[0])), batch=BATCH)
 
-    def scale(self, vector: np.ndarray, column: int, target: float) -> np.ndarray:
+    def scale(
+        self,
+        photos: "Encoded",
+        vector: np.ndarray,
+        column: int,
+        target: float,
+    ) -> np.ndarray:
         """The vector at the length at which R's mean prediction rises by `target`.
 
         If the target is out of reach: the shortest length tried that comes within 5 % of the
         largest rise. If R's prediction never rises: the vector unchanged.
+
+        Args:
+            photos: `self.photos` without the attribute.
+            vector: the direction.
+            column: of its attribute.
+            target: mean rise of R's prediction.
         """
-        photos = self.photos(column, 0)
         found = bracketing.search_scalar(
             lambda factor: self.change(photos, column, factor * vector),
             target,
@@ -178,17 +190,20 @@ class Calibration:
             "n": len(photos),
         }
 
-    def table(self, vector: np.ndarray, column: int) -> list[dict]:
-        """The calibration table of a direction: {strength, change, n} for each of `TABLE`."""
-        photos = {sign: self.photos(column, int(sign < 0)) for sign in (1, -1)}
-        return [
-            {
-                "strength": strength,
-                "change": self.change(photos[np.sign(strength)], column, strength * vector),
-                "n": len(photos[np.sign(strength)].scores),
-            }
-            for strength in TABLE
-        ]
+    def table(self, photos: "Sequence[Encoded]", vector: np.ndarray, column: int) -> list[dict]:
+        """The calibration table of a direction: {strength, change, n} for each of `TABLE`.
+
+        Args:
+            photos: `self.photos` without the attribute, and with it.
+            vector: the calibrated direction.
+            column: of its attribute.
+        """
+        entries = []
+        for strength in TABLE:
+            edited = photos[strength < 0]
+            change = self.change(edited, column, strength * vector)
+            entries.append({"strength": strength, "change": change, "n": len(edited.scores)})
+        return entries
 
 
 def calibrate(
@@ -214,8 +229,11 @@ def calibrate(
     entries = {}
     for (name, direction), origin in zip(directions.items(), origins, strict=True):
         column = calibration.dataset.attribute_names.index(name)
-        vector = calibration.scale(direction, column, config.directions.calibrated_change)
-        table = calibration.table(vector, column)
+        photos = [calibration.photos(column, value) for value in (0, 1)]
+        vector = calibration.scale(
+            photos[0], direction, column, config.directions.calibrated_change
+        )
+        table = calibration.table(photos, vector, column)
         reached = next(line["change"] for line in table if line["strength"] == 1.0)
         print(f"directions: {name} +1 changes the regressor's mean prediction by {reached:+.2f}")
         if reached < 0.9 * config.directions.calibrated_change:

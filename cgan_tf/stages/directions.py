@@ -277,7 +277,7 @@ def start_directions(trainer: DirectionsTrainer, dataset: ImageData) -> None:
     calibration = make_calibration(trainer, dataset, "train", STARTING_CALIBRATION)
     trainer.directions.assign(
         [
-            calibration.scale(vector, column, STARTING_CHANGE)
+            calibration.scale(calibration.photos(column, 0), vector, column, STARTING_CHANGE)
             for vector, column in zip(differences, columns, strict=True)
         ]
     )

@@ -98,6 +98,16 @@ def test_rows_are_searched_independently():
     assert found.reached.tolist() == [True, True, False, False, True]
 
 
+def test_each_row_may_have_its_own_target():
+    targets = np.array([0.2, 0.5, -0.4, 0.0])
+    steps = np.stack([STEPS, STEPS, np.negative(STEPS), STEPS])
+    start = np.zeros(4)
+    found = bracketing.search(lambda rows, x: np.tanh(x), start, start, targets, steps, 12, 1e-3)
+    assert found.reached.all()
+    np.testing.assert_allclose(found.value, targets, atol=1e-3)
+    np.testing.assert_allclose(found.position, np.arctanh(targets), atol=2e-3)
+
+
 def test_a_repeated_position_ends_the_walk():
     calls = []
 

@@ -55,6 +55,23 @@ def test_a_photo_does_not_depend_on_its_neighbors():
         np.testing.assert_array_equal(alone.values[0], together.values[row])
 
 
+def test_each_photo_may_have_its_own_targets():
+    latents = np.random.default_rng(1).normal(0, 1.5, (6, 3)).astype(np.float32)
+    targets = np.linspace(0.2, 0.8, 12).reshape(6, 2)
+
+    def predict(rows, steps):
+        return mixed(rows, steps)[:, [2, 0]]
+
+    together = strengths.search(predict, latents, np.zeros(3, np.float32), [2, 0], targets)
+    for row, target in enumerate(targets):
+        alone = strengths.search(
+            predict, latents[row : row + 1], np.zeros(3, np.float32), [2, 0], target
+        )
+        np.testing.assert_array_equal(alone.strengths[0], together.strengths[row])
+        np.testing.assert_array_equal(alone.hit[0], together.hit[row])
+    assert together.hit.all()
+
+
 def test_the_first_of_several_solutions_is_taken():
     """A prediction that rises, falls and rises again is 0.8 at three strengths."""
 

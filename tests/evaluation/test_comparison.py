@@ -116,6 +116,18 @@ def test_a_family_is_compared_with_random_directions():
         assert found[family]["leakage_over_random"] == pytest.approx(expected, rel=0.02, abs=1e-6)
 
 
+def test_the_judge_sees_each_strength_of_a_direction_once():
+    models, seen = ScriptedModels([0.0, 0.0, 0.0]), []
+    models.generator = types.SimpleNamespace(latent_shape=(3,))
+    judge = models.judge
+    models.judge = lambda z: seen.append(z.tobytes()) or judge(z)
+    photos = scripted_photos([[0.1, 0.2, 0.5], [0.3, 0.2, 0.5]], [[0, 0, 1], [0, 1, 0]])
+    families = {"plain": {"A": np.float32([0.2, 0.1, 0.0])}}
+    block, _ = comparison.measure_families(models, photos, families, 0.3, 4)
+    assert len(seen) == len(set(seen)) > 4 * comparison.CURVE_POINTS
+    assert block["attributes"]["A"]["plain"]["reached"] == 1
+
+
 def test_curves_are_compared_where_both_first_reach_the_change():
     own = comparison.Curve(np.array([0.0, 0.1, 0.4]), np.array([0.0, 0.05, 0.08]))
     bent = comparison.Curve(np.array([0.0, 0.3, 0.2, 0.35]), np.array([0.0, 0.2, 0.3, 0.9]))

@@ -352,3 +352,12 @@ def test_set_by_hand():
         assert block[key] == pytest.approx(np.mean([entry[key] for entry in found]))
     few = edits.measure_set(models, photos, count=1)
     assert few["n"] == few["attributes"]["A"][0]["n"] == 1
+
+
+def test_set_evaluates_a_photo_once_at_each_strength():
+    models, seen = Squaring([0.2, 0.1, 0.0]), []
+    score = models.score
+    models.score = lambda z: seen.extend(z[:, 0].tolist()) or score(z)
+    edits.measure_set(models, scripted_photos([[0.1, 0.2, 0.5]], [[0, 0, 1]]))
+    assert seen[0] == np.float32(0.1)
+    assert len(seen) == len(set(seen))

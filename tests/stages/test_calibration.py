@@ -66,8 +66,9 @@ class Toys(types.SimpleNamespace):
     def calibrate(self, target, count=200):
         """The calibrated vector and its table."""
         measured = self.calibration(count)
-        vector = measured.scale(self.trainer.directions.numpy()[0], 1, target)
-        return vector, measured.table(vector, 1)
+        photos = [measured.photos(1, value) for value in (0, 1)]
+        vector = measured.scale(photos[0], self.trainer.directions.numpy()[0], 1, target)
+        return vector, measured.table(photos, vector, 1)
 
 
 @pytest.mark.parametrize("slope, target", [(0.1, 0.35), (0.1, 0.4499), (0.3, 0.5), (0.8, 0.2)])
@@ -186,7 +187,7 @@ def test_the_calibration_spends_few_evaluations():
     measured = Toys(lambda has, z: tf.sigmoid(1.5 * z - 3.0)).calibration()
     evaluated, change = [], measured.change
     measured.change = lambda *arguments: evaluated.append(arguments) or change(*arguments)
-    vector = measured.scale(np.float32([0.0, 1.0]), 1, 0.6)
+    vector = measured.scale(measured.photos(1, 0), np.float32([0.0, 1.0]), 1, 0.6)
     reached = 0.6 + 1 / (1 + np.exp(3.0))
     expected = (np.log(reached / (1 - reached)) + 3.0) / 1.5
     assert vector[1] == pytest.approx(expected, rel=1e-3)
