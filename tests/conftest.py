@@ -1,4 +1,4 @@
-"""Shared fixtures: a tiny data set, and a tiny run of the four training stages."""
+"""Shared fixtures: a tiny data set, and a tiny run of the five training stages."""
 
 import os
 
