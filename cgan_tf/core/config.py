@@ -203,8 +203,7 @@ class FeaturesConfig:
 
     side: str = option(
         AUTO,
-        "side of the features and of the generator's maps that they are added to; none: no "
-        "features; auto: a quarter of --resolution, at most 32",
+        "side of the detail features; none: no features; auto: --resolution / 4, at most 32",
         "px",
         choices=(AUTO, "none", *SIDES),
     )

@@ -297,11 +297,8 @@ def check_replicas(config: Config, replicas: int) -> None:
                 f"--{flag}={get(config, flag)}: {replicas} replicas share it{group}: must be "
                 f"divisible by {unit}"
             )
-    for whose, size, unit in (
-        ("the features'", FEATURES_BATCH_SIZE, MINIBATCH_GROUP),
-        ("the judge's", JUDGE_BATCH_SIZE, 1),
-    ):
-        if size % (replicas * unit):
+    for whose, size in (("the features'", FEATURES_BATCH_SIZE), ("the judge's", JUDGE_BATCH_SIZE)):
+        if size % replicas:
             raise UserError(
                 f"--devices={','.join(config.devices)}: {replicas} replicas cannot share {whose} "
                 f"batch of {size}; use 2, 4, 8, ... of them"

@@ -7,10 +7,13 @@ from cgan_tf.networks.dcgan import LOWEST
 
 
 class AttributeDiscriminator(keras.Model):
-    """A discriminator, and one logit per attribute from its coarsest maps.
+    """One logit, and one logit per attribute, from the coarsest maps of a discriminator.
+
+    The discriminator's own head is replaced: its minibatch statistic compares samples with each
+    other, and would set the size of the batches.
 
     Args:
-        discriminator: a DCGAN or residual discriminator; its layers are shared.
+        discriminator: a DCGAN or residual discriminator; the layers of its trunk are shared.
         count: number of attributes.
         dtype: dtype policy of the computation; all logits are float32.
 
@@ -28,7 +31,7 @@ class AttributeDiscriminator(keras.Model):
         dtype: str = "float32",
         name: str = "attribute_discriminator",
     ) -> None:
-        maps = discriminator.maps[LOWEST]
-        x = layers.Flatten(dtype=dtype)(maps)
-        attributes = layers.Dense(count, dtype="float32", name="attributes")(x)
-        super().__init__(discriminator.input, [discriminator.output, attributes], name=name)
+        maps = layers.Flatten(dtype=dtype)(discriminator.maps[LOWEST])
+        logits = layers.Dense(1, dtype="float32", name="logits")(maps)
+        attributes = layers.Dense(count, dtype="float32", name="attributes")(maps)
+        super().__init__(discriminator.input, [logits, attributes], name=name)

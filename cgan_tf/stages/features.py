@@ -93,8 +93,9 @@ class FeaturesTrainer(loop.Trainer):
         self.steps = tf.constant(steps, tf.float32)
         self.rows = tf.constant(rows, tf.int32)
         self.edited = tf.constant(edited or rows, tf.int32)
-        total = sum(self.phases(config.features.kimg, FEATURES_BATCH_SIZE))
-        schedule = optimizers.warmup_cosine(LEARNING_RATE, total, WARMUP)
+        phases = self.phases(config.features.kimg, FEATURES_BATCH_SIZE)
+        self.first_edits = phases[0]  # number of steps before them
+        schedule = optimizers.warmup_cosine(LEARNING_RATE, sum(phases), WARMUP)
         self.optimizer = optimizers.Adam(schedule, 0.5, 0.99)
         self.d_optimizer = optimizers.Adam(D_LEARNING_RATE, 0.0, 0.99)
         self.optimizer.build(self.features.trainable_variables)
@@ -119,8 +120,8 @@ class FeaturesTrainer(loop.Trainer):
 
     def variant(self, step: int) -> tuple[bool, bool]:
         """Whether the step has edits, and whether D is penalized in it."""
-        first = self.phases(self.config.features.kimg, FEATURES_BATCH_SIZE)[0]
-        return step >= first, step >= first and step % PENALTY_INTERVAL == 0
+        edits = step >= self.first_edits
+        return edits, edits and step % PENALTY_INTERVAL == 0
 
     def train_step(
         self, data: tuple[tf.Tensor, tf.Tensor], edits: bool, penalized: bool
@@ -353,15 +354,7 @@ def build(config: Config, folder: RunFolder, dataset: ImageData, side: int) -> F
     policy = precision.compute_policy(config)
     rows = dataset.splits["train"][:STARTING_PHOTOS]
     with replicas.scope():
-        codec = models.load_codec(folder, config, policy, features=False)
-        generator = codec.generator
-        codec = Codec(
-            codec.encoder,
-            generator,
-            DetailFeatures(
-                config.resolution, side, generator.channels_at(side), WIDTH, dtype=policy
-            ),
-        )
+        codec = new_codec(models.load_codec(folder, config, policy, features=False), side, policy)
         discriminator = AttributeDiscriminator(
             models.load_discriminator(folder.stage("gan").path / "discriminator", policy),
             len(dataset.attribute_names),
@@ -384,6 +377,21 @@ def build(config: Config, folder: RunFolder, dataset: ImageData, side: int) -> F
         return FeaturesTrainer(
             codec, discriminator, steps, usable, [i for i in edited if i in usable], config
         )
+
+
+def new_codec(codec: Codec, side: int, dtype: str) -> Codec:
+    """The codec with fresh detail features.
+
+    Args:
+        codec: gives encoder and generator.
+        side: of the features, in px.
+        dtype: dtype policy of the computation.
+    """
+    generator = codec.generator
+    network = DetailFeatures(
+        generator.resolution, side, generator.channels_at(side), WIDTH, dtype=dtype
+    )
+    return Codec(codec.encoder, generator, network)
 
 
 def edits_grid(trainer: FeaturesTrainer, photos: np.ndarray) -> np.ndarray:

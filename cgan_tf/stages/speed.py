@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from cgan_tf.core import config as config_module
 from cgan_tf.core import replicas
-from cgan_tf.core.config import JUDGE_BATCH_SIZE, Config
+from cgan_tf.core.config import FEATURES_BATCH_SIZE, JUDGE_BATCH_SIZE, Config, features_side
 from cgan_tf.editing import models
 from cgan_tf.networks import vgg
+from cgan_tf.networks.attribute_discriminator import AttributeDiscriminator
+from cgan_tf.networks.codec import Codec
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.judge import Judge
-from cgan_tf.stages import directions, inversion, judge, progressive, regressor
+from cgan_tf.stages import directions, features, inversion, judge, progressive, regressor
 from cgan_tf.training import feed, loop, memory, precision
 
 ATTRIBUTES = tuple(f"attribute{index}" for index in range(40))  # as many as CelebA has
@@ -30,6 +33,7 @@ REFERENCE_COST = {
     "gan": 0.004,
     "regressor": 0.020,
     "inversion": 0.019,
+    "features": 0.010,
     "directions": 0.037,
     "evaluate": 0.002,
 }
@@ -156,6 +160,7 @@ def costs(config: Config, seconds: float, budget: float) -> dict[str, Cost]:
         "gan": config.gan.kimg,
         "regressor": config.regressor.kimg,
         "inversion": config.inversion.kimg,
+        "features": 0.0 if features_side(config) is None else config.features.kimg,
         "directions": config.directions.kimg,
         "evaluate": config.evaluate.judge_kimg,
     }
@@ -172,7 +177,7 @@ def costs(config: Config, seconds: float, budget: float) -> dict[str, Cost]:
 
 
 def _steps(config: Config, seconds: float, budget: float) -> Iterator[float]:
-    """Seconds per image of gan, regressor, inversion, directions and the judge, one after another.
+    """Seconds per image of each stage's training in the order of `REFERENCE_COST`.
 
     A single step is timed of all but the GAN. The networks are new, and shared as in a run.
     """
@@ -212,11 +217,30 @@ def _steps(config: Config, seconds: float, budget: float) -> Iterator[float]:
         trainer = inversion.InversionTrainer(encoder, generator, perceptual, config)
     yield per_image(trainer, _photos(config, size), size)
 
+    size, side = FEATURES_BATCH_SIZE, features_side(config)
+    codec = Codec(encoder, generator)
+    labels = tf.zeros((replicas_share(size), len(ATTRIBUTES)))
+    if side is None:
+        yield 0.0
+    else:
+        with replicas.scope():
+            codec = features.new_codec(codec, side, policy)
+            trainer = features.FeaturesTrainer(
+                codec,
+                AttributeDiscriminator(gan.discriminator, len(ATTRIBUTES), dtype=policy),
+                np.zeros((len(ATTRIBUTES), *generator.latent_shape), np.float32),
+                range(len(ATTRIBUTES)),
+                range(len(EDITED)),
+                config,
+            )
+        # Measured with edits; the steps before them cost about a quarter.
+        trainer.first_edits = 0
+        share = 1 - 0.75 * features.RECONSTRUCTION
+        yield share * per_image(trainer, (_photos(config, size), labels), size)
+
     size = config.directions.batch_size
     with replicas.scope():
-        trainer = directions.DirectionsTrainer(
-            EDITED, encoder, generator, gan.discriminator, perceptual, config
-        )
+        trainer = directions.DirectionsTrainer(EDITED, codec, gan.discriminator, perceptual, config)
     yield per_image(trainer, _photos(config, size), size)
 
     size = JUDGE_BATCH_SIZE

@@ -414,7 +414,7 @@ def test_attributes_that_the_data_has():
                 "devices": ("GPU:0", "GPU:1", "GPU:2"),
             },
             3,
-            "--devices=GPU:0,GPU:1,GPU:2: 3 replicas cannot share the judge's batch of 128; use "
+            "--devices=GPU:0,GPU:1,GPU:2: 3 replicas cannot share the features' batch of 16; use "
             "2, 4, 8, ... of them",
         ),
     ],

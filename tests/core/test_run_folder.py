@@ -231,7 +231,7 @@ def test_an_option_of_an_earlier_stage_is_refused_and_of_a_later_one_is_not(fold
 
 
 def test_lists_are_named_as_flags_are_written(folder):
-    finish(folder, "gan", "regressor", "inversion")
+    finish(folder, "gan", "regressor", "inversion", "features")
     assert folder.stage("directions").begin(config(), "d")
     leave_checkpoint(folder.stage("directions"))
     line = message(folder.check_options, config(attributes=("Male", "Smiling")))
@@ -404,7 +404,7 @@ def test_restart_is_the_way_out_of_damaged_metadata(folder):
 
 
 def test_every_stage_records_all_that_determines_its_result(folder):
-    finish(folder, "gan", "regressor", "inversion", "directions", "evaluate", "export")
+    finish(folder, "gan", "regressor", "inversion", "features", "directions", "evaluate", "export")
     for name in STAGES:
         options = folder.stage(name).read_metadata()["options"]
         changed = dataclasses.replace(config(), seed=99, resolution=64)
@@ -416,7 +416,7 @@ def test_every_stage_records_all_that_determines_its_result(folder):
 
 
 def test_custom_attributes_are_part_of_what_the_export_reads(folder):
-    finish(folder, "gan", "regressor", "inversion", "directions")
+    finish(folder, "gan", "regressor", "inversion", "features", "directions")
     assert folder.custom_attributes() == {} and folder.custom_attributes_hash() is None
     write_text(folder.custom_path("Hat"), "its head")
     folder.record_custom_attributes({"Hat": {"labels": 300}})

@@ -16,6 +16,7 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing import models
 from cgan_tf.networks import vgg
+from cgan_tf.networks.codec import Codec
 from cgan_tf.networks.dcgan import Discriminator, Generator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.stages import inversion
@@ -61,8 +62,8 @@ def expected_terms(trainer, images):
 
 
 def test_the_terms_are_those_of_photos_and_samples(chain, slim_vgg):
-    trainer = build(chain, inversion_pixel_weight=0.25)
-    weights = {"photo": 1.0, "sample": 1.0, "latent": 1.0, "pixel": 0.25}
+    trainer = build(chain)
+    weights = {"photo": 1.0, "sample": 1.0, "latent": 1.0, "pixel": 5.0}
     terms = expected_terms(trainer, photos())
     logs = trainer.train_step(photos())
     assert set(logs) == {*TERMS, "loss"}
@@ -288,6 +289,6 @@ def test_the_5th_percentile_of_the_psnr(monkeypatch):
         return latents + 0.1 + index / 100
 
     exact = 20 * np.log10(2 / (0.1 + np.arange(40) / 100))
-    psnr = inversion.psnr_p5(encoder, generator, read)
+    psnr = inversion.psnr_p5(Codec(encoder, generator), read)
     assert abs(psnr - np.quantile(exact, 0.05)) < 1e-3
     assert np.sum(exact < psnr) == 2

@@ -128,6 +128,7 @@ def test_costs_are_measured_within_the_budget_and_estimated_after_it(monkeypatch
         "gan": True,
         "regressor": True,
         "inversion": False,
+        "features": False,
         "directions": False,
         "evaluate": False,
     }
@@ -140,6 +141,6 @@ def test_costs_are_measured_within_the_budget_and_estimated_after_it(monkeypatch
 def test_every_stage_can_be_measured(slim_vgg, tmp_path):
     options = tiny.make_config(tmp_path, jit="false", steps_per_call=1)
     found = speed.costs(options, 0.0, 600.0)
-    assert list(found) == ["gan", "regressor", "inversion", "directions", "evaluate"]
+    assert list(found) == ["gan", "regressor", "inversion", "features", "directions", "evaluate"]
     assert all(cost.measured and 0 < cost.seconds < 10 for cost in found.values())
     assert speed.images_per_second(options, 4, 0.0) > 0
