@@ -3,6 +3,7 @@
 The fixtures import what needs TensorFlow: the process that only starts the workers does without.
 """
 
+import gc
 import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread per process, before TensorFlow starts
@@ -17,6 +18,17 @@ def pytest_configure(config):
     """The workers inherit the place of the shared folders."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         config.add_cleanup(shared.start().cleanup)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Imports the tests without looking for garbage, then or later, among what they import."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
