@@ -2,9 +2,9 @@
 
     python -m benchmarks.fidelity --run_dir=runs/celeba --split=validation --photos=50
 
-Each photo is edited by +1 for every attribute that it lacks. `identity` is the cosine of the
-judge's features of the original and the edited photo; `change` the rise of the judge's probability
-of the attribute. The methods are those of `cgan translate`: --inversion, --tune and --keep_detail.
+Each photo is edited by +1 for every attribute that it lacks. `retrieval` is the share of edits
+that are most similar to their own photo, of all these photos, by the judge's features; `change` the
+rise of the judge's probability of the attribute. The methods are those of `cgan translate`: --inversion, --tune and --keep_detail.
 """
 
 import time
@@ -27,15 +27,16 @@ flags.DEFINE_string("output", "fidelity.json", "JSON file of the figures.")
 
 
 def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str, dict]:
-    """Seconds per photo, identity and change, overall and by attribute, of each method."""
+    """Seconds per photo, retrieval and change, overall and by attribute, of each method."""
     from cgan_tf import data
     from cgan_tf.core import artifact
     from cgan_tf.data import face_crop
     from cgan_tf.data.images import to_float, to_uint8
     from cgan_tf.editing import backends, projection, tuning
     from cgan_tf.editing.models import finished_stage
-    from cgan_tf.evaluation import metrics, statistics
+    from cgan_tf.evaluation import statistics
     from cgan_tf.evaluation.batching import batched, choose, compiled
+    from cgan_tf.evaluation.retrieval import Gallery
     from cgan_tf.networks.judge import Judge
     from cgan_tf.stages import judge
 
@@ -55,6 +56,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     columns = [dataset.attribute_names.index(name) for name in network.attributes]
     predict = compiled(judge_model.features_and_probabilities, crops.shape[1:])
     features, probabilities = batched(predict, to_float(crops))
+    gallery = Gallery(features)
     projector = projection.load_projector(run.path, network.generator)
     tuner = tuning.Tuner.of(projector)
     whole = face_crop.FaceBox(config.resolution / 2, config.resolution / 2, config.resolution)
@@ -101,16 +103,16 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
             for method, images in edited.items():
                 edited_features, judged = batched(predict, to_float(np.stack(images)))
                 picked = np.arange(len(images)), np.array(columns)[attribute]
-                identity = metrics.cosine(features[owner], edited_features)
+                retrieval = gallery.finds(edited_features, owner)
                 change = judged[picked] - probabilities[owner, picked[1]]
                 name = mode + (f" + tune {steps}" if tuned else "") + method
                 table[name] = {
-                    "identity": statistics.mean(identity),
+                    "retrieval": statistics.mean(retrieval),
                     "change": statistics.mean(change),
                     "seconds_per_photo": seconds,
                     "attributes": {
                         one: {
-                            "identity": statistics.mean(identity[attribute == k]),
+                            "retrieval": statistics.mean(retrieval[attribute == k]),
                             "change": statistics.mean(change[attribute == k]),
                             "n": int(np.sum(attribute == k)),
                         }
@@ -118,7 +120,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
                     },
                 }
                 # All attributes have equal weight, however many photos lack them.
-                for figure in ("identity", "change"):
+                for figure in ("retrieval", "change"):
                     values = [part[figure] for part in table[name]["attributes"].values()]
                     table[name][figure] = statistics.mean([v for v in values if v is not None])
     return table
@@ -132,16 +134,16 @@ def main() -> None:
     table = measure_all(run, FLAGS.split, FLAGS.photos, FLAGS.tune)
     names = list(next(iter(table.values()))["attributes"])
     print(f"{FLAGS.photos} {FLAGS.split} photos, mean over {len(names)} attributes")
-    print(f"{'':34}{'identity':>10}{'change':>9}{'s/photo':>9}")
+    print(f"{'':34}{'retrieval':>10}{'change':>9}{'s/photo':>9}")
     for name, row in table.items():
         print(
-            f"{name:34}{row['identity']:10.3f}{row['change']:9.3f}{row['seconds_per_photo']:9.2f}"
+            f"{name:34}{row['retrieval']:10.3f}{row['change']:9.3f}{row['seconds_per_photo']:9.2f}"
         )
-    print(f"\n{'identity / change':34}" + "".join(f"{name[:13]:>15}" for name in names))
+    print(f"\n{'retrieval / change':34}" + "".join(f"{name[:13]:>15}" for name in names))
     for name, row in table.items():
         cells = [row["attributes"][one] for one in names]
         texts = [
-            "-" if cell["identity"] is None else f"{cell['identity']:.2f} /{cell['change']:5.2f}"
+            "-" if cell["retrieval"] is None else f"{cell['retrieval']:.2f} /{cell['change']:5.2f}"
             for cell in cells
         ]
         print(f"{name:34}" + "".join(f"{text:>15}" for text in texts))
