@@ -4,7 +4,8 @@
 
 Each photo is edited by +1 for every attribute that it lacks. `retrieval` is the share of edits
 that are most similar to their own photo, of all these photos, by the judge's features; `change` the
-rise of the judge's probability of the attribute. The methods are those of `cgan translate`: --inversion, --tune and --keep_detail.
+rise of the judge's probability of the attribute. The methods are those of `cgan translate`:
+--inversion, --tune and --keep_detail.
 """
 
 import time
@@ -62,14 +63,14 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     whole = face_crop.FaceBox(config.resolution / 2, config.resolution / 2, config.resolution)
     strengths = np.eye(len(columns), dtype=np.float32)
 
-    def edits(index: int, latent: np.ndarray) -> dict[str, list[np.ndarray]]:
+    def edits(index: int, code: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
         """The edited photos by method, uint8, for every attribute that the photo lacks."""
         lacks = np.flatnonzero(labels[index, columns] < 0.5)
         rows = np.concatenate([np.zeros_like(strengths[:1]), strengths[lacks]])
         edited = {}
-        latents = np.repeat(latent[None], len(rows), 0)
+        repeated = {key: np.repeat(part[[index]], len(rows), 0) for key, part in code.items()}
         for method, moves in (("", rows), (" + keep_detail", keep.scaled(rows))):
-            generated = backends.run_on_cpu(network.generate, latent=latents, strengths=moves)
+            generated = editor.generate(repeated, moves)
             if not method:
                 edited[method] = [to_uint8(image) for image in generated[1:]]
                 continue
@@ -82,20 +83,23 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     table: dict[str, dict] = {}
     for mode in ("encoder", "hybrid"):
         start = time.perf_counter()
-        latents = backends.run_on_cpu(network.encode, image=to_float(crops))
+        code = editor.encode(to_float(crops))
         if mode == "hybrid":
             found = projection.invert(projector, network.encoder, to_float(crops), mode)
-            latents = np.concatenate([part.latents for part in found])
+            code["latent"] = np.concatenate([part.latents for part in found])
+            if network.features is not None:
+                state = network.codec.coarse(code["latent"])
+                code["features"] = network.codec.predict(to_float(crops), state).numpy()
         inverted = time.perf_counter() - start
         for tuned in (False, True):
             edited: dict[str, list[np.ndarray]] = {}
             start = time.perf_counter()
-            for index, latent in enumerate(latents):
+            for index, latent in enumerate(code["latent"]):
                 if tuned:
                     with tuner.tuned(to_float(crops[index]), latent, steps):
-                        new = edits(index, latent)
+                        new = edits(index, code)
                 else:
-                    new = edits(index, latent)
+                    new = edits(index, code)
                 for method, images in new.items():
                     edited.setdefault(method, []).extend(images)
             seconds = (inverted + time.perf_counter() - start) / count

@@ -57,7 +57,6 @@ class EvaluatedModels:
         image, latent = (judge.resolution, judge.resolution, 3), codec.latent_shape
         perceptual = Perceptual(network.regressor)
 
-
         def generate(latents: tf.Tensor, features: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
             return codec.generate(Code(latents, features), offsets)
 

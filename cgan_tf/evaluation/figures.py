@@ -118,7 +118,7 @@ def _edits(report: dict[str, Any]) -> Iterator[Figure]:
             f"{name}, calibration error",
             entry["calibration_error"],
             entry["n_calibration"],
-            intervals["calibration_error"],
+            entry["interval"]["calibration_error"],
         )
         if name in compared:
             learned, random = compared[name]["learned"], compared[name]["random"]

@@ -126,8 +126,8 @@ def measure_preservation(
 
     Edits of all photos at all strengths are grouped into bins of |target change|. Each bin has the
     share of other attributes whose predictions stay on the same side of 0.5, their mean |change|,
-    and the retrieval (the protocol of Zhuang et al. 2021). Edits of one photo are correlated, so the
-    bootstrap resamples photos.
+    and the retrieval (after the protocol of Zhuang et al. 2021). Edits of one photo are correlated,
+    so the bootstrap resamples photos.
 
     Args:
         models: of the run.

@@ -313,7 +313,12 @@ def more_of_edits(names=NAMES):
     return {
         "keep_detail": {
             "attributes": {
-                name: {"keep_detail": kept, "plain": kept | {"retrieval": 0.88}, "n": 120, "seed": 7}
+                name: {
+                    "keep_detail": kept,
+                    "plain": kept | {"retrieval": 0.88},
+                    "n": 120,
+                    "seed": 7,
+                }
                 for name in names
             },
             "mean": {"keep_detail": kept, "plain": {"retrieval": 0.88}},
