@@ -53,7 +53,7 @@ PRINTED = (
     "target_change",
     "success",
     "leakage",
-    "identity",
+    "retrieval",
     "calibrated_change",
     "achieved_change",
     "head_balanced_accuracy",
@@ -85,7 +85,7 @@ def make_work(run: RunFolder, work: RunFolder, config, dataset) -> None:
             "attribute_names": list(dataset.attribute_names),
         },
     )
-    for folder in ("gan/model", "gan/discriminator", "inversion/model"):
+    for folder in ("gan/model", "gan/discriminator", "inversion/model", "features/model"):
         if not (work.path / folder).exists():
             shutil.copytree(run.path / folder, work.path / folder)
     regressor.run(config, work, dataset)
@@ -142,7 +142,6 @@ def measure_all(run: RunFolder, work: RunFolder, name: str) -> dict[str, dict]:
     from cgan_tf.evaluation.batching import batched
     from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
     from cgan_tf.evaluation.report import read_report
-    from cgan_tf.networks.encoder import Encoder
     from cgan_tf.networks.judge import Judge
     from cgan_tf.stages import judge as judge_stage
     from cgan_tf.stages.evaluate import calibrated_change
@@ -161,8 +160,7 @@ def measure_all(run: RunFolder, work: RunFolder, name: str) -> dict[str, dict]:
     )
     known = without(dataset, name)
     make_work(run, work, config, known)
-    generator = models.load_generator(run.stage("gan").model, config.inversion.space)
-    encoder = artifact.load_model(Encoder, run.stage("inversion").model)
+    codec = models.load_codec(run, config)
 
     rows, table = choose(dataset, name), work.path / "labels.csv"
     positive = write_labels(dataset, rows, name, table)
@@ -173,7 +171,7 @@ def measure_all(run: RunFolder, work: RunFolder, name: str) -> dict[str, dict]:
         attribute.add(work, options, known, labels, dataset.read(rows), from_dataset=True)
         entry = json.loads(work.custom_path(name).read_text())
         regressor = reorder(models.load_regressor(work, [name]), judge.attribute_names)
-        editor = network.EditingNetwork(generator, encoder, {name: entry["vector"]}, regressor)
+        editor = network.EditingNetwork(codec, {name: entry["vector"]}, regressor)
         evaluated = EvaluatedModels(editor, judge, {name: calibrated_change(entry)})
         photos = photos or TestPhotos(evaluated, dataset, FLAGS.photos, config.seed, FLAGS.split)
         scores = batched(evaluated.score, photos.images)

@@ -10,7 +10,7 @@ attribute; "!" marks directions that do not reach it.
 
 Tables of attributes by families: leakage (mean |change| of the other attributes), its ratio to that
 of random directions at the largest change that both reach, its ratio to that of random directions
-of the same length, and identity (cosine of the judge's features). The last table is the effect of
+of the same length, and retrieval (see docs/evaluation.md). The last table is the effect of
 conditional projection on the two most entangled pairs of each family. The JSON file also has the
 cosines between directions and the re-scoring matrix. Use the validation split for figures that
 decide on a setting.
@@ -118,7 +118,7 @@ def main() -> None:
                 f"--attributes={name}: the run has no such attribute"
                 f"{closest(name, judge.attribute_names)}"
             )
-    entries = models.read_directions(run, editor.generator.latent_shape)
+    entries = models.read_directions(run, editor.codec.latent_shape)
     calibrated = {name: evaluate.calibrated_change(entry) for name, entry in entries.items()}
     evaluated = EvaluatedModels(editor, judge, calibrated)
     dataset = data.open_data(config)
@@ -140,7 +140,7 @@ def main() -> None:
     print_table("leakage", block, columns, "leakage")
     print_table("/ random, same change", block, list(found), "leakage_over_random")
     print_table("/ random, same length", block, list(found), "leakage_over_same_length")
-    print_table("identity", block, columns, "identity")
+    print_table("retrieval", block, columns, "retrieval")
     print_table("length", block, columns, "length")
 
     normals = {

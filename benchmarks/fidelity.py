@@ -2,9 +2,10 @@
 
     python -m benchmarks.fidelity --run_dir=runs/celeba --split=validation --photos=50
 
-Each photo is edited by +1 for every attribute that it lacks. `identity` is the cosine of the
-judge's features of the original and the edited photo; `change` the rise of the judge's probability
-of the attribute. The methods are those of `cgan translate`: --inversion, --tune and --keep_detail.
+Each photo is edited by +1 for every attribute that it lacks. `retrieval` is the share of edits
+that are most similar to their own photo, of all these photos, by the judge's features; `change` the
+rise of the judge's probability of the attribute. The methods are those of `cgan translate`:
+--inversion, --tune and --keep_detail.
 """
 
 import time
@@ -27,15 +28,16 @@ flags.DEFINE_string("output", "fidelity.json", "JSON file of the figures.")
 
 
 def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str, dict]:
-    """Seconds per photo, identity and change, overall and by attribute, of each method."""
+    """Seconds per photo, retrieval and change, overall and by attribute, of each method."""
     from cgan_tf import data
     from cgan_tf.core import artifact
     from cgan_tf.data import face_crop
     from cgan_tf.data.images import to_float, to_uint8
     from cgan_tf.editing import backends, projection, tuning
     from cgan_tf.editing.models import finished_stage
-    from cgan_tf.evaluation import metrics, statistics
+    from cgan_tf.evaluation import statistics
     from cgan_tf.evaluation.batching import batched, choose, compiled
+    from cgan_tf.evaluation.retrieval import Gallery
     from cgan_tf.networks.judge import Judge
     from cgan_tf.stages import judge
 
@@ -55,19 +57,20 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     columns = [dataset.attribute_names.index(name) for name in network.attributes]
     predict = compiled(judge_model.features_and_probabilities, crops.shape[1:])
     features, probabilities = batched(predict, to_float(crops))
+    gallery = Gallery(features)
     projector = projection.load_projector(run.path, network.generator)
     tuner = tuning.Tuner.of(projector)
     whole = face_crop.FaceBox(config.resolution / 2, config.resolution / 2, config.resolution)
     strengths = np.eye(len(columns), dtype=np.float32)
 
-    def edits(index: int, latent: np.ndarray) -> dict[str, list[np.ndarray]]:
+    def edits(index: int, code: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
         """The edited photos by method, uint8, for every attribute that the photo lacks."""
         lacks = np.flatnonzero(labels[index, columns] < 0.5)
         rows = np.concatenate([np.zeros_like(strengths[:1]), strengths[lacks]])
         edited = {}
-        latents = np.repeat(latent[None], len(rows), 0)
+        repeated = {key: np.repeat(part[[index]], len(rows), 0) for key, part in code.items()}
         for method, moves in (("", rows), (" + keep_detail", keep.scaled(rows))):
-            generated = backends.run_on_cpu(network.generate, latent=latents, strengths=moves)
+            generated = editor.generate(repeated, moves)
             if not method:
                 edited[method] = [to_uint8(image) for image in generated[1:]]
                 continue
@@ -80,20 +83,23 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     table: dict[str, dict] = {}
     for mode in ("encoder", "hybrid"):
         start = time.perf_counter()
-        latents = backends.run_on_cpu(network.encode, image=to_float(crops))
+        code = editor.encode(to_float(crops))
         if mode == "hybrid":
             found = projection.invert(projector, network.encoder, to_float(crops), mode)
-            latents = np.concatenate([part.latents for part in found])
+            code["latent"] = np.concatenate([part.latents for part in found])
+            if network.features is not None:
+                state = network.codec.coarse(code["latent"])
+                code["features"] = network.codec.predict(to_float(crops), state).numpy()
         inverted = time.perf_counter() - start
         for tuned in (False, True):
             edited: dict[str, list[np.ndarray]] = {}
             start = time.perf_counter()
-            for index, latent in enumerate(latents):
+            for index, latent in enumerate(code["latent"]):
                 if tuned:
                     with tuner.tuned(to_float(crops[index]), latent, steps):
-                        new = edits(index, latent)
+                        new = edits(index, code)
                 else:
-                    new = edits(index, latent)
+                    new = edits(index, code)
                 for method, images in new.items():
                     edited.setdefault(method, []).extend(images)
             seconds = (inverted + time.perf_counter() - start) / count
@@ -101,16 +107,16 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
             for method, images in edited.items():
                 edited_features, judged = batched(predict, to_float(np.stack(images)))
                 picked = np.arange(len(images)), np.array(columns)[attribute]
-                identity = metrics.cosine(features[owner], edited_features)
+                retrieval = gallery.finds(edited_features, owner)
                 change = judged[picked] - probabilities[owner, picked[1]]
                 name = mode + (f" + tune {steps}" if tuned else "") + method
                 table[name] = {
-                    "identity": statistics.mean(identity),
+                    "retrieval": statistics.mean(retrieval),
                     "change": statistics.mean(change),
                     "seconds_per_photo": seconds,
                     "attributes": {
                         one: {
-                            "identity": statistics.mean(identity[attribute == k]),
+                            "retrieval": statistics.mean(retrieval[attribute == k]),
                             "change": statistics.mean(change[attribute == k]),
                             "n": int(np.sum(attribute == k)),
                         }
@@ -118,7 +124,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
                     },
                 }
                 # All attributes have equal weight, however many photos lack them.
-                for figure in ("identity", "change"):
+                for figure in ("retrieval", "change"):
                     values = [part[figure] for part in table[name]["attributes"].values()]
                     table[name][figure] = statistics.mean([v for v in values if v is not None])
     return table
@@ -132,16 +138,16 @@ def main() -> None:
     table = measure_all(run, FLAGS.split, FLAGS.photos, FLAGS.tune)
     names = list(next(iter(table.values()))["attributes"])
     print(f"{FLAGS.photos} {FLAGS.split} photos, mean over {len(names)} attributes")
-    print(f"{'':34}{'identity':>10}{'change':>9}{'s/photo':>9}")
+    print(f"{'':34}{'retrieval':>10}{'change':>9}{'s/photo':>9}")
     for name, row in table.items():
         print(
-            f"{name:34}{row['identity']:10.3f}{row['change']:9.3f}{row['seconds_per_photo']:9.2f}"
+            f"{name:34}{row['retrieval']:10.3f}{row['change']:9.3f}{row['seconds_per_photo']:9.2f}"
         )
-    print(f"\n{'identity / change':34}" + "".join(f"{name[:13]:>15}" for name in names))
+    print(f"\n{'retrieval / change':34}" + "".join(f"{name[:13]:>15}" for name in names))
     for name, row in table.items():
         cells = [row["attributes"][one] for one in names]
         texts = [
-            "-" if cell["identity"] is None else f"{cell['identity']:.2f} /{cell['change']:5.2f}"
+            "-" if cell["retrieval"] is None else f"{cell['retrieval']:.2f} /{cell['change']:5.2f}"
             for cell in cells
         ]
         print(f"{name:34}" + "".join(f"{text:>15}" for text in texts))

@@ -68,6 +68,9 @@ def measure_all(run: RunFolder, count: int, steps: int | None) -> dict[str, dict
     generate = compiled(lambda x: generator(x, training=False), generator.latent_shape)
     distance = compiled(perceptual, photos.shape[1:], photos.shape[1:])
 
+    def reconstruct(_: np.ndarray, latents: np.ndarray) -> np.ndarray:
+        return generate(latents)  # the modes differ in the latents: without detail features
+
     def row(latents: np.ndarray) -> dict:
         images = batched(generate, latents)
         return {
@@ -83,7 +86,7 @@ def measure_all(run: RunFolder, count: int, steps: int | None) -> dict[str, dict
     for name, (mode, options) in variants(*both).items():
         projector = projection.Projector(generator, perceptual, options)
         parts = projection.invert(projector, encoder, photos, mode)
-        number, seconds, curve = mean_curve(generate, distance, photos, parts)
+        number, seconds, curve = mean_curve(reconstruct, distance, photos, parts)
         rows[name] = row(np.concatenate([part.latents for part in parts])) | {
             "seconds_per_image": float(seconds[-1] / len(photos)),
             "settings": dataclasses.asdict(options),

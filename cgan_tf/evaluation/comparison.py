@@ -220,7 +220,7 @@ def _family_means(attributes: Numbers, families: Sequence[str]) -> Numbers:
     keys = (
         "target_change",
         "leakage",
-        "identity",
+        "retrieval",
         "length",
         "leakage_over_random",
         "leakage_over_same_length",

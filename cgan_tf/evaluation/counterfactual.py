@@ -51,10 +51,10 @@ def compare_with_truth(
         truth: the true edited faces of these rows, float32 `[N, R, R, 3]`.
     """
     column, unedited = models.all_attributes.index(name), photos.images[rows]
-    edited = batched(models.generate, photos.latents[rows] + models.directions[name])
+    edited = edits.edit(models, photos, rows, models.directions[name])
     features, after = batched(models.judge, edited)
     true_features, true_after = batched(models.judge, truth)
-    ceiling = batched(lambda images: models.generate(models.encode(images)), truth)
+    ceiling = batched(models.invert, truth)
     agree = (after > 0.5) == (true_after > 0.5)
     change = true_after - photos.probabilities[rows]
     images = [edited, photos.reconstructions[rows], unedited, truth]

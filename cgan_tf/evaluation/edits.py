@@ -24,23 +24,26 @@ EDIT_FIGURES = (
     "target_change_from_photo",
     "success",
     "leakage",
-    "identity",
-    "identity_from_photo",
+    "retrieval",
 )
-INTERVALS = ("target_change", "success", "leakage", "identity")  # the figures that have one
+INTERVALS = ("target_change", "success", "leakage", "retrieval")  # the figures that have one
+LEARNED_MEANS = ("calibration_error", "realism", "realism_unedited")  # besides, for edits_mean
 
 
 def measure_edits(
     models: EvaluatedModels, photos: TestPhotos, draws: int = RANDOM_DRAWS
 ) -> Numbers:
-    """The `edits` block: the effect of +1 along each direction on photos without the attribute.
+    """The `edits` block but the realism: the effect of a step along each direction.
+
+    +1 on photos without the attribute along the learned directions and along random ones, and -1 on
+    photos with it along the learned ones.
 
     Args:
         models: of the run.
         photos: the test photos.
         draws: random directions per attribute, as long as the learned one: the baseline.
     """
-    learned, random = {}, {}
+    learned, random, removed = {}, {}, {}
     scores = batched(models.score, photos.reconstructions)
     generator = np.random.default_rng(photos.seed)
     for name, direction in models.directions.items():
@@ -53,7 +56,8 @@ def measure_edits(
         others = others.reshape(draws, *direction.shape)
         random[name] = edit_figures(models, photos, name, list(others), False)
         learned[name]["ratio_over_random"] = ratio(learned[name]["ratio"], random[name]["ratio"])
-    return {"learned": learned, "random": random}
+        removed[name] = edit_figures(models, photos, name, [direction], True, strength=-1.0)
+    return {"learned": learned, "random": random, "removed": removed}
 
 
 def edits_mean(edits: Numbers) -> Numbers:
@@ -61,7 +65,7 @@ def edits_mean(edits: Numbers) -> Numbers:
     keys = (*EDIT_FIGURES, "ratio")
     means = {}
     for method, attributes in edits.items():
-        chosen = keys + (("calibration_error",) if method == "learned" else ())
+        chosen = keys + (LEARNED_MEANS if method == "learned" else ())
         means[method] = {
             key: mean([entry[key] for entry in attributes.values() if entry.get(key) is not None])
             for key in chosen
@@ -81,7 +85,7 @@ def measure_keep_detail(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
         if not len(rows):
             continue
         kept = keep_detail(models, photos, name, rows)
-        plain = batched(models.generate, photos.latents[rows] + models.directions[name])
+        plain = edit(models, photos, rows, models.directions[name])
         block["attributes"][name] = {
             "keep_detail": _figures_from_photo(models, photos, name, rows, kept),
             "plain": _figures_from_photo(models, photos, name, rows, plain),
@@ -92,7 +96,7 @@ def measure_keep_detail(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
         entries = [entry[method] for entry in block["attributes"].values()]
         block["mean"][method] = {
             key: mean([entry[key] for entry in entries])
-            for key in ("target_change", "leakage", "identity")
+            for key in ("target_change", "leakage", "retrieval")
         }
     return block
 
@@ -108,7 +112,7 @@ def _figures_from_photo(
     columns = {
         "target_change": change,
         "leakage": leakage,
-        "identity": identity(photos.features[rows], features),
+        "retrieval": photos.found(rows, features),
     }
     found = {key: estimate(values, photos.seed) for key, values in columns.items()}
     return {key: figure for key, (figure, _) in found.items()} | {
@@ -125,7 +129,7 @@ def keep_detail(
     factor = models.keep_detail.scaled(strengths)[:, [models.attributes.index(name)]]
     steps = factor.reshape(-1, *[1] * models.directions[name].ndim) * models.directions[name]
     before = photos.reconstructions[rows]
-    after = batched(models.generate, photos.latents[rows] + steps)
+    after = edit(models, photos, rows, steps)
     after = models.keep_detail.confine(after, before, strengths)
     return face_crop.add_difference(photos.images[rows], after, before)
 
@@ -135,25 +139,48 @@ def rows_without(models: EvaluatedModels, photos: TestPhotos, name: str) -> np.n
     return np.flatnonzero(photos.labels[:, models.all_attributes.index(name)] < 0.5)
 
 
+def rows_with(models: EvaluatedModels, photos: TestPhotos, name: str) -> np.ndarray:
+    """Rows of the photos whose label of the attribute is 1."""
+    return np.setdiff1d(np.arange(len(photos.labels)), rows_without(models, photos, name))
+
+
+def edit(
+    models: EvaluatedModels, photos: TestPhotos, rows: np.ndarray, step: np.ndarray
+) -> np.ndarray:
+    """The images of the rows' codes when their latents move by a step, or by one step each."""
+    return batched(models.generate, *photos.code(rows), _steps(photos, rows, step))
+
+
+def _steps(photos: TestPhotos, rows: np.ndarray, step: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(np.float32(step), (len(rows), *photos.latents.shape[1:]))
+
+
 def edit_figures(
     models: EvaluatedModels,
     photos: TestPhotos,
     name: str,
     directions: list[np.ndarray],
     signed: bool,
+    strength: float = 1.0,
 ) -> Numbers:
     """One attribute's figures, means over the directions, and their 95 % intervals.
 
     Args:
         models: of the run.
-        photos: those without the attribute are edited.
+        photos: those without the attribute are edited; at a negative strength those with it.
         name: the attribute.
         directions: steps in the latent space.
         signed: see `judged_figures`.
+        strength: of the edit.
     """
-    rows = rows_without(models, photos, name)
-    judged = [judge_edits(models, photos, rows, direction) for direction in directions if len(rows)]
-    return judged_figures(models, photos, name, judged, signed) | {"draws": len(directions)}
+    rows = (rows_without if strength > 0 else rows_with)(models, photos, name)
+    judged = [
+        judge_edits(models, photos, rows, np.float32(strength) * direction)
+        for direction in directions
+        if len(rows)
+    ]
+    figures = judged_figures(models, photos, name, judged, signed, strength)
+    return figures | {"draws": len(directions)}
 
 
 def judged_figures(
@@ -162,30 +189,32 @@ def judged_figures(
     name: str,
     judged: list[tuple[np.ndarray, np.ndarray]],
     signed: bool,
+    strength: float = 1.0,
 ) -> Numbers:
     """`edit_figures` from the judge's output.
 
     Args:
         models: of the run.
-        photos: those without the attribute were edited.
+        photos: those without the attribute were edited; at a negative strength those with it.
         name: the attribute.
         judged: the result of `judge_edits` on these for each direction.
         signed: False takes the absolute value of each direction's mean change: a random direction
             has no sign of its own.
+        strength: of the edit; success means to cross 0.5 in its sense.
     """
-    rows, column = rows_without(models, photos, name), models.all_attributes.index(name)
+    rows = (rows_without if strength > 0 else rows_with)(models, photos, name)
+    column = models.all_attributes.index(name)
     before, photo = photos.reconstructed_probabilities[rows], photos.probabilities[rows, column]
-    below = before[:, column] <= 0.5
+    to_cross = (before[:, column] <= 0.5) == (strength > 0)
     each: dict[str, list[np.ndarray]] = {key: [] for key in EDIT_FIGURES}  # [directions][N]
     for features, after in judged:
-        crossed = (after[:, column] > 0.5).astype(np.float64)
+        crossed = (after[:, column] > 0.5) == (strength > 0)
         change, leakage = metrics.edit_change(before, after, column)
         each["target_change"].append(change)
         each["target_change_from_photo"].append(after[:, column] - photo)
-        each["success"].append(np.where(below, crossed, np.nan))
+        each["success"].append(np.where(to_cross, crossed, np.nan))
         each["leakage"].append(leakage)
-        each["identity"].append(identity(photos.reconstructed_features[rows], features))
-        each["identity_from_photo"].append(identity(photos.features[rows], features))
+        each["retrieval"].append(photos.found(rows, features))
     means, intervals = {}, {}
     for key, columns in each.items():
         size = np.abs if key.startswith("target_change") and not signed else None
@@ -193,10 +222,10 @@ def judged_figures(
         means[key], intervals[key] = estimate(values, photos.seed, size)
     return means | {
         "interval": {key: intervals[key] for key in INTERVALS},
-        "strength": 1.0,
+        "strength": strength,
         "ratio": ratio(means["target_change"], means["leakage"]),
         "n": len(rows),
-        "n_success": int(below.sum()),
+        "n_success": int(to_cross.sum()),
         "draws": len(judged),
         "seed": photos.seed,
     }
@@ -206,15 +235,11 @@ def judge_edits(
     models: EvaluatedModels, photos: TestPhotos, rows: np.ndarray, step: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The judge's features and probabilities of the rows' images after a latent step."""
-    return batched(lambda x: models.judge(models.generate(x + step)), photos.latents[rows])
-
-
-def identity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Cosines `[N]` of features; NaN for a row of zeros, which an untrained judge may give."""
-    known = (np.abs(before).sum(axis=1) > 0) & (np.abs(after).sum(axis=1) > 0)
-    cosines = np.full(len(before), np.nan)
-    cosines[known] = metrics.cosine(before[known], after[known])
-    return cosines
+    return batched(
+        lambda *parts: models.judge(models.generate(*parts)),
+        *photos.code(rows),
+        _steps(photos, rows, step),
+    )
 
 
 def _calibration(
@@ -234,7 +259,7 @@ def _calibration(
     expected = models.calibrated[name]
     achieved = achieved_judge = interval = None
     if len(rows):
-        edited = batched(models.generate, photos.latents[rows] + models.directions[name])
+        edited = edit(models, photos, rows, models.directions[name])
         change = (batched(models.score, edited) - scores[rows])[:, column]
         achieved = mean(change)
         _, interval = estimate(change, photos.seed, lambda means: np.abs(means - expected))
@@ -262,24 +287,25 @@ def measure_set(models: EvaluatedModels, photos: TestPhotos, count: int = SET_PH
     """
     rows = choose(np.arange(len(photos.latents)), count, photos.seed)
     # One search for each photo and value. Those of one photo pass the same strengths at first.
-    latents = np.concatenate([photos.latents[rows]] * len(SET_VALUES))
+    searched = np.tile(rows, len(SET_VALUES))
     targets = np.repeat(SET_VALUES, len(rows))
     attributes: Numbers = {}
     for name, direction in models.directions.items():
         column = models.all_attributes.index(name)
 
-        def move(latents: np.ndarray, steps: np.ndarray, along: np.ndarray = direction):
-            return models.generate(latents + np.multiply.outer(steps[:, 0], along))
+        def move(rows: np.ndarray, steps: np.ndarray, along: np.ndarray = direction):
+            return models.generate(*photos.code(rows), np.multiply.outer(steps[:, 0], along))
 
-        def predict(latents: np.ndarray, steps: np.ndarray, column: int = column, move=move):
-            scores = batched_once(lambda *parts: models.score(move(*parts)), latents, steps)
+        def predict(rows: np.ndarray, steps: np.ndarray, column: int = column, move=move):
+            scores = batched_once(lambda *parts: models.score(move(*parts)), rows, steps)
             return scores[:, [column]]
 
+        # The search passes on which of the photos it asks for: their rows stand for the latents.
         found = strengths.search(
-            predict, latents, np.zeros(1, np.float32), [0], targets[:, np.newaxis]
+            predict, searched, np.zeros(1, np.float32), [0], targets[:, np.newaxis]
         )
         probabilities = batched_once(
-            lambda *parts, move=move: models.judge(move(*parts))[1], latents, found.strengths
+            lambda *parts, move=move: models.judge(move(*parts))[1], searched, found.strengths
         )
         reached, judged = found.values[:, 0], probabilities[:, column]
         columns = {
@@ -320,19 +346,17 @@ def measure_consistency(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
         models: of the run.
         photos: those without the attribute are edited.
     """
-    again = batched(models.encode, photos.reconstructions)
-    unedited = _cycle_figures(models, photos, np.arange(len(photos.labels)), again)
+    everyone, again = np.arange(len(photos.labels)), batched(models.encode, photos.reconstructions)
+    unedited, _ = _undo(models, photos, everyone, again, np.zeros_like(photos.latents[0]))
     block = {}
     for name, direction in models.directions.items():
         rows = rows_without(models, photos, name)
         entry: Numbers = {"n": len(rows), "seed": photos.seed}
         if len(rows):
-            edited = batched(models.generate, photos.latents[rows] + direction)
-            back = batched(models.encode, edited) - direction
-            cycle = _cycle_figures(models, photos, rows, back)
+            again = batched(models.encode, edit(models, photos, rows, direction))
+            cycle, images = _undo(models, photos, rows, again, direction)
             few = rows[:VGG_FEW]
-            few_images = batched(models.generate, back[:VGG_FEW])
-            distances = batched(models.distance, photos.reconstructions[few], few_images)
+            distances = batched(models.distance, photos.reconstructions[few], images[: len(few)])
             entry |= {
                 "step": float(np.linalg.norm(direction)),
                 **{key: mean(values) for key, values in cycle.items()},
@@ -345,15 +369,24 @@ def measure_consistency(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
     return block
 
 
-def _cycle_figures(
-    models: EvaluatedModels, photos: TestPhotos, rows: np.ndarray, latents: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Distances of latents from the rows' own, and of their images from the reconstructions."""
-    images = batched(models.generate, latents)
+def _undo(
+    models: EvaluatedModels,
+    photos: TestPhotos,
+    rows: np.ndarray,
+    code: tuple[np.ndarray, np.ndarray],
+    step: np.ndarray,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Undoes an edit of the rows, whose edited images have the code; the figures and the images.
+
+    The figures are distances from the rows' latents and from their reconstructions, and whether
+    the images find the rows' photos.
+    """
+    images = batched(models.generate, *code, _steps(photos, rows, -step))
     features, _ = batched(models.judge, images)
-    difference = (latents - photos.latents[rows]).reshape(len(rows), -1)
-    return {
+    difference = (code[0] - step - photos.latents[rows]).reshape(len(rows), -1)
+    figures = {
         "latent": np.linalg.norm(difference, axis=1),
         "psnr": metrics.psnr(photos.reconstructions[rows], images),
-        "identity": identity(photos.reconstructed_features[rows], features),
+        "retrieval": photos.found(rows, features),
     }
+    return figures, images

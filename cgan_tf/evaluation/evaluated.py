@@ -1,4 +1,8 @@
-"""What the measurements take: the models of a run as NumPy functions, and the test photos."""
+"""What the measurements take: the models of a run as NumPy functions, and the test photos.
+
+A photo's code is its latent and its detail features; a run without detail features has features of
+the shape `[N, 0]`.
+"""
 
 import copy
 from collections.abc import Mapping
@@ -10,6 +14,8 @@ from cgan_tf.data import ImageData, pipeline
 from cgan_tf.editing.detail import KeepDetail
 from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.evaluation.batching import BATCH, batched, choose, compiled
+from cgan_tf.evaluation.retrieval import Gallery
+from cgan_tf.networks.codec import Code
 from cgan_tf.networks.judge import Judge
 from cgan_tf.networks.vgg import Perceptual
 
@@ -17,8 +23,15 @@ from cgan_tf.networks.vgg import Perceptual
 class EvaluatedModels:
     """The models of a run and the judge, as NumPy functions on batches.
 
+    Attributes:
+        encode: photos to latents and features.
+        generate: latents, features and offsets of the latents to images.
+        reconstruct: photos and latents that were found for them to images; predicts the features.
+        invert: photos to their reconstructions.
+        from_latents: latents to images, without features.
+
     Args:
-        network: generator, encoder, directions and regressor.
+        network: generator, encoder, detail features, directions and regressor.
         judge: the evaluation classifier.
         calibrated: by attribute, the change at strength +1 according to the direction's
             calibration table.
@@ -40,11 +53,25 @@ class EvaluatedModels:
         self.attributes = network.attributes  # with a direction
         self.all_attributes = judge.attribute_names
         self.directions = dict(zip(self.attributes, network.directions.numpy(), strict=True))
-        image, latent = (judge.resolution, judge.resolution, 3), self.generator.latent_shape
+        codec = network.codec
+        image, latent = (judge.resolution, judge.resolution, 3), codec.latent_shape
         perceptual = Perceptual(network.regressor)
-        self.encode = compiled(network.encode, image)
-        self.generate = compiled(lambda x: self.generator(x, training=False), latent)
+
+        def generate(latents: tf.Tensor, features: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+            return codec.generate(Code(latents, features), offsets)
+
+        def reconstruct(images: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
+            if codec.features is None:
+                return self.generator(latents, training=False)
+            state = codec.coarse(latents)
+            return codec.render(state, codec.predict(images, state))
+
+        self.encode = compiled(codec.encode, image)
+        self.generate = compiled(generate, latent, codec.features_shape, latent)
+        self.reconstruct = compiled(reconstruct, image, latent)
+        self.from_latents = compiled(lambda x: self.generator(x, training=False), latent)
         self.sample = compiled(self.generator.from_prior, (self.generator.z_dim,))
+        self.invert = compiled(lambda images: codec.generate(codec.encode(images)), image)
         self.judge = compiled(judge.features_and_probabilities, image)
         self.score = compiled(network.score, image)
         self.flat_features = compiled(lambda images: flatten(perceptual.features(images)), image)
@@ -64,7 +91,9 @@ def flatten(maps: list[tf.Tensor]) -> tf.Tensor:
 
 
 class TestPhotos:
-    """Photos with their latents, reconstructions and the judge's output, computed once.
+    """Photos with their codes, reconstructions and the judge's output, computed once.
+
+    `features` are the judge's; `detail_features` are those of the codes.
 
     Args:
         models: of the run.
@@ -91,17 +120,33 @@ class TestPhotos:
         self.images = np.concatenate(
             list(pipeline.sequential_batches(dataset, self.indices, BATCH))
         )  # [N, R, R, 3]
-        self.latents = batched(models.encode, self.images)  # [N, *latent_shape]
-        self.reconstructions = batched(models.generate, self.latents)
+        # [N, *latent_shape] and [N, *features_shape]
+        self.latents, self.detail_features = batched(models.encode, self.images)
+        self.reconstructions = batched(
+            models.generate, self.latents, self.detail_features, np.zeros_like(self.latents)
+        )
         self.features, self.probabilities = batched(models.judge, self.images)
         self.reconstructed_features, self.reconstructed_probabilities = batched(
             models.judge, self.reconstructions
         )
+        self.gallery = Gallery(self.features)
+        self.owners = np.arange(len(self.images))  # each photo's index in the gallery
+
+    def code(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The latents and the detail features of the rows."""
+        return self.latents[rows], self.detail_features[rows]
+
+    def found(self, rows: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Whether the rows' photos are found by the judge's features of their images, `[N]`.
+
+        Found among all measured photos, whatever the subset: see `retrieval`.
+        """
+        return self.gallery.finds(features, self.owners[rows])
 
     def subset(self, count: int) -> "TestPhotos":
         """At most `count` of the photos, a choice by their seed."""
         rows, subset = choose(np.arange(len(self.labels)), count, self.seed), copy.copy(self)
         for name, value in vars(self).items():
-            if name not in ("seed", "base_rates"):
+            if name not in ("seed", "base_rates", "gallery"):
                 setattr(subset, name, value[rows])
         return subset

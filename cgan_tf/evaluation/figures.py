@@ -18,7 +18,8 @@ class Figure:
         interval: 95 % confidence interval [low, high], if it has one.
         floor: the same figure for a trivial baseline, if it has one: real photos in place of
             samples (fd, kid), the majority class (accuracies), the closest random sample
-            (perceptual distance), random directions (edits).
+            (perceptual distance), chance (retrieval), random directions (edits), the unedited
+            photos (realism).
     """
 
     name: str
@@ -81,7 +82,8 @@ def _regressor(block: dict[str, Any]) -> Iterator[Figure]:
 
 def _inversion(block: dict[str, Any]) -> Iterator[Figure]:
     encoder = block["encoder"]
-    count = encoder["n"]
+    floor, count = encoder["retrieval_floor"], encoder["n"]
+    yield Figure("mirrored photos, retrieval", encoder["retrieval_ceiling"], count, floor=floor)
     yield Figure(
         "encoder, closer than the closest random sample", encoder["closer_than_random"], count
     )
@@ -96,25 +98,27 @@ def _inversion(block: dict[str, Any]) -> Iterator[Figure]:
             count,
             floor=encoder["perceptual_random_best"],
         )
-        for key in ("psnr", "ssim", "identity"):
+        for key in ("psnr", "ssim"):
             yield Figure(f"{mode}, {key}", entry[key], count)
+        yield Figure(f"{mode}, retrieval", entry["retrieval"], count, floor=floor)
         yield Figure(f"{mode}, seconds per image", entry["seconds_per_image"], count)
 
 
 def _edits(report: dict[str, Any]) -> Iterator[Figure]:
     compared = report.get("comparison", {}).get("attributes", {})
+    chance = report["inversion"]["encoder"]["retrieval_floor"]
     for name, entry in report["edits"]["learned"].items():
-        random, intervals = report["edits"]["random"][name], entry["interval"]
-        for key in ("target_change", "success", "leakage", "identity"):
-            count = entry["n_success" if key == "success" else "n"]
-            yield Figure(
-                f"{name}, {key.replace('_', ' ')}", entry[key], count, intervals[key], random[key]
-            )
+        random = report["edits"]["random"][name]
+        yield from _edit(name, entry, random | {"retrieval": chance})
+        realism, unedited = entry["realism"], entry["realism_unedited"]
+        yield Figure(f"{name}, realism", realism, entry["n"], floor=unedited)
+        removed = report["edits"]["removed"][name]
+        yield from _edit(f"{name} -1", removed, {"retrieval": chance})
         yield Figure(
             f"{name}, calibration error",
             entry["calibration_error"],
             entry["n_calibration"],
-            intervals["calibration_error"],
+            entry["interval"]["calibration_error"],
         )
         if name in compared:
             learned, random = compared[name]["learned"], compared[name]["random"]
@@ -125,6 +129,13 @@ def _edits(report: dict[str, Any]) -> Iterator[Figure]:
                 learned["interval"]["leakage"],
                 random["leakage"],
             )
+
+
+def _edit(name: str, entry: dict[str, Any], floors: dict[str, Any]) -> Iterator[Figure]:
+    for key in ("target_change", "success", "leakage", "retrieval"):
+        count = entry["n_success" if key == "success" else "n"]
+        text = f"{name}, {key.replace('_', ' ')}"
+        yield Figure(text, entry[key], count, entry["interval"][key], floors.get(key))
 
 
 def _set_and_keep_detail(report: dict[str, Any]) -> Iterator[Figure]:

@@ -31,15 +31,19 @@ def measure_encoder(
     """
     own = batched(models.distance, photos.images, photos.reconstructions)
     best = closest_sample_distance(models, photos, samples)
-    start = time.perf_counter()  # everything has been traced before
-    batched(lambda images: models.generate(models.encode(images)), photos.images)
+    models.invert(photos.images[:BATCH])  # traces it
+    start = time.perf_counter()
+    batched(models.invert, photos.images)
     seconds = time.perf_counter() - start
-    identity = metrics.cosine(photos.features, photos.reconstructed_features)
+    everyone = np.arange(len(photos.images))
+    mirrored, _ = batched(models.judge, photos.images[:, :, ::-1])
     return {
         "psnr": statistics.mean(metrics.psnr(photos.images, photos.reconstructions)),
         "ssim": statistics.mean(metrics.ssim(photos.images, photos.reconstructions)),
         "perceptual": statistics.mean(own),
-        "identity": statistics.mean(identity),
+        "retrieval": statistics.mean(photos.found(everyone, photos.reconstructed_features)),
+        "retrieval_floor": photos.gallery.chance,
+        "retrieval_ceiling": statistics.mean(photos.found(everyone, mirrored)),
         "seconds_per_image": seconds / len(photos.images),
         "closer_than_random": statistics.mean(own < best),
         "perceptual_random_best": statistics.mean(best),
@@ -66,16 +70,17 @@ def measure_projections(models: EvaluatedModels, photos: TestPhotos, config: Con
         settings = projection.Settings.of(config, mode)
         projector = projection.Projector(models.generator, perceptual, settings)
         parts = projection.invert(projector, models.network.encoder, targets, mode)
-        images = batched(models.generate, np.concatenate([part.latents for part in parts]))
+        latents = np.concatenate([part.latents for part in parts])
+        images = batched(models.reconstruct, targets, latents)
         if mode == "hybrid":
-            _, seconds, curve = mean_curve(models.generate, models.distance, targets, parts)
+            _, seconds, curve = mean_curve(models.reconstruct, models.distance, targets, parts)
         features = batched(models.judge, images)[0]
         block[mode] = {
             "psnr": statistics.mean(metrics.psnr(targets, images)),
             "ssim": statistics.mean(metrics.ssim(targets, images)),
             "perceptual": statistics.mean(batched(models.distance, targets, images)),
             "perceptual_encoder": encoder,
-            "identity": statistics.mean(metrics.cosine(photos.features[rows], features)),
+            "retrieval": statistics.mean(photos.found(rows, features)),
             "seconds_per_image": sum(part.seconds[-1] for part in parts) / len(targets),
             "n": len(targets),
             "seed": photos.seed,
@@ -88,7 +93,7 @@ def measure_projections(models: EvaluatedModels, photos: TestPhotos, config: Con
 
 
 def mean_curve(
-    generate: Callable[[np.ndarray], np.ndarray],
+    reconstruct: Callable[[np.ndarray, np.ndarray], np.ndarray],
     distance: Callable[[np.ndarray, np.ndarray], np.ndarray],
     targets: np.ndarray,
     parts: list[projection.Projection],
@@ -98,7 +103,7 @@ def mean_curve(
     A batch that stopped before another one keeps its last point.
 
     Args:
-        generate: images of latents.
+        reconstruct: images of photos and their latents.
         distance: of photos and images, `[N]`.
         targets: the photos float32 `[N, R, R, 3]`.
         parts: the results of `projection.invert` for them.
@@ -109,7 +114,8 @@ def mean_curve(
     for part in parts:
         batch = targets[first : first + len(part.latents)]
         distances = [
-            batched(distance, batch, batched(generate, latents)).sum() for latents in part.path
+            batched(distance, batch, batched(reconstruct, batch, latents)).sum()
+            for latents in part.path
         ]
         missing = (0, points - len(distances))
         seconds += np.pad(part.seconds, missing, mode="edge")

@@ -8,7 +8,7 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import StageFolder
 
-VERSION = 3  # of the layout of report.json, which `stages/evaluate.py` documents
+VERSION = 4  # of the layout of report.json, which `stages/evaluate.py` documents
 FILE = "report.json"
 COMPARISON = "comparison_with_"  # NAME.json, with the name of the other run's folder
 

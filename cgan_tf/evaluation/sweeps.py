@@ -24,7 +24,7 @@ class Sweep:
     strengths: tuple[float, ...]  # S of them
     before: np.ndarray  # [N, K], probabilities of the reconstructions
     after: np.ndarray  # [S, N, K]
-    identity: np.ndarray  # [S, N], cosine to the reconstruction; NaN where undefined
+    found: np.ndarray  # [S, N], whether the images find their photos; see `retrieval`
 
 
 def sweep(
@@ -35,15 +35,15 @@ def sweep(
     strengths: Sequence[float],
 ) -> Sweep:
     """Edits the rows' reconstructions along the direction at each of the strengths."""
-    before, features = photos.reconstructed_probabilities[rows], photos.reconstructed_features[rows]
+    before = photos.reconstructed_probabilities[rows]
     after = np.zeros((len(strengths), *before.shape))
-    identity = np.zeros((len(strengths), len(rows)))
+    found = np.zeros((len(strengths), len(rows)))
     for index, strength in enumerate(strengths if len(rows) else ()):
-        moved, after[index] = edits.judge_edits(
+        features, after[index] = edits.judge_edits(
             models, photos, rows, np.float32(strength) * direction
         )
-        identity[index] = edits.identity(features, moved)
-    return Sweep(rows, tuple(strengths), before, after, identity)
+        found[index] = photos.found(rows, features)
+    return Sweep(rows, tuple(strengths), before, after, found)
 
 
 def sweep_learned(models: EvaluatedModels, photos: TestPhotos) -> dict[str, tuple[Sweep, Sweep]]:
@@ -52,7 +52,7 @@ def sweep_learned(models: EvaluatedModels, photos: TestPhotos) -> dict[str, tupl
     sweeps = {}
     for name, direction in models.directions.items():
         up = edits.rows_without(models, photos, name)
-        down = np.setdiff1d(np.arange(len(photos.labels)), up)
+        down = edits.rows_with(models, photos, name)
         fall = [-strength for strength in reversed(SWEPT)]
         sweeps[name] = (
             sweep(models, photos, down, direction, fall),
@@ -109,7 +109,7 @@ def _at_strength(swept: Sweep, index: int, column: int, seed: int) -> Numbers:
         "target_change": change,
         "success": success,
         "leakage": mean(np.delete(np.abs(after - swept.before), column, axis=1)),
-        "identity": mean(swept.identity[index]),
+        "retrieval": mean(swept.found[index]),
         "interval": {"target_change": change_interval, "success": success_interval},
         "n": len(swept.rows),
         "n_success": int(to_cross.sum()),
@@ -126,8 +126,8 @@ def measure_preservation(
 
     Edits of all photos at all strengths are grouped into bins of |target change|. Each bin has the
     share of other attributes whose predictions stay on the same side of 0.5, their mean |change|,
-    and the identity (the protocol of Zhuang et al. 2021). Edits of one photo are correlated, so the
-    bootstrap resamples photos.
+    and the retrieval (after the protocol of Zhuang et al. 2021). Edits of one photo are correlated,
+    so the bootstrap resamples photos.
 
     Args:
         models: of the run.
@@ -158,7 +158,7 @@ def measure_preservation(
 
 
 def _edits(swept: Sweep, column: int) -> np.ndarray:
-    """Photo row, |target change|, preservation, leakage and identity of each edit, `[5, M]`."""
+    """Photo row, |target change|, preservation, leakage and retrieval of each edit, `[5, M]`."""
     size = np.abs(swept.after - swept.before)
     flipped = (swept.after > 0.5) != (swept.before > 0.5)
     return np.stack(
@@ -167,7 +167,7 @@ def _edits(swept: Sweep, column: int) -> np.ndarray:
             size[..., column],
             1.0 - metrics.mean_of_others(flipped, column),
             metrics.mean_of_others(size, column),
-            swept.identity,
+            swept.found,
         ]
     ).reshape(5, -1)
 
@@ -180,7 +180,7 @@ def _bins(edits: np.ndarray, photos: int, seed: int) -> list[Numbers]:
         inside = (size > low) & (size <= high)
         entry: Numbers = {"above": low, "up_to": high, "n": int(inside.sum()), "interval": {}}
         entry["n_photos"] = len(np.unique(rows[inside]))
-        for key, values in zip(("preserved", "leakage", "identity"), edits[2:], strict=True):
+        for key, values in zip(("preserved", "leakage", "retrieval"), edits[2:], strict=True):
             known = inside & ~np.isnan(values)
             entry[key] = mean(values[known])
             entry["interval"][key] = None

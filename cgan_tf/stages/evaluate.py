@@ -14,37 +14,39 @@ Layout of report.json. An undefined figure is null; a part that does not apply i
                  attributes: {NAME: {positive, accuracy, balanced_accuracy, judge_accuracy,
                  judge_balanced_accuracy}}
     separability (stylegan)  z, w, n, n_train, seed; attributes: {NAME: {positive, z, w}}
-    inversion    encoder: {psnr, ssim, perceptual, identity, seconds_per_image,
-                 closer_than_random, perceptual_random_best, n, n_random, seed};
+    inversion    encoder: {psnr, ssim, perceptual, retrieval, retrieval_floor, retrieval_ceiling,
+                 seconds_per_image, closer_than_random, perceptual_random_best, n, n_random, seed};
                  hybrid, optimize (with --evaluate_projections): {psnr, ssim, perceptual,
-                 perceptual_encoder, identity, seconds_per_image, n, seed}; hybrid also:
+                 perceptual_encoder, retrieval, seconds_per_image, n, seed}; hybrid also:
                  seconds_to_match_optimize
-    edits        learned, random: {NAME: {strength, target_change, target_change_from_photo,
-                 success, n_success, leakage, ratio, identity, identity_from_photo, n, draws,
-                 seed; interval: {target_change, success, leakage, identity}}}; learned also:
+    edits        learned, random, removed: {NAME: {strength, target_change,
+                 target_change_from_photo, success, n_success, leakage, ratio, retrieval, n, draws,
+                 seed; interval: {target_change, success, leakage, retrieval}}}; learned also:
                  ratio_over_random, calibrated_change, achieved_change, achieved_change_judge,
-                 calibration_error (in interval too), calibration_error_judge, n_calibration
-    edits_mean   learned, random: means over the attributes
+                 calibration_error (in interval too), calibration_error_judge, n_calibration,
+                 realism, realism_unedited
+    edits_mean   learned, random, removed: means over the attributes
     keep_detail  (if the direction files have a footprint)  attributes: {NAME: {keep_detail, plain:
-                 {target_change, leakage, identity, interval}, n, seed}}; mean: {keep_detail,
-                 plain: {target_change, leakage, identity}}
+                 {target_change, leakage, retrieval, interval}, n, seed}}; mean: {keep_detail,
+                 plain: {target_change, leakage, retrieval}}
     set          error, error_judge, strength, hit_rate, n, seed; attributes: {NAME: for each value
                  {requested, reached, reached_judge, error, error_judge, strength, hit_rate, n,
                  seed}}
     strengths    n_photos, seed; attributes: {NAME: [{strength, target_change, success, leakage,
-                 identity, interval: {target_change, success}, n, n_success}, ...]}
+                 retrieval, interval: {target_change, success}, n, n_success}, ...]}
     preservation strengths: {learned, random}, n_photos, draws, seed; learned, random:
                  {all: [bin, ...], attributes: {NAME: [bin, ...]}} with bin {above, up_to, n,
-                 n_photos, preserved, leakage, identity, interval: {preserved, leakage, identity}}
+                 n_photos, preserved, leakage, retrieval, interval: {preserved, leakage,
+                 retrieval}}
     comparison   requested, n_photos; attributes: {NAME: {learned, random: {as in edits, reached,
                  length; learned also: random_leakage, random_target_change, leakage_over_random,
                  n_over_random, leakage_over_same_length}}}; mean: {learned, random:
-                 {target_change, leakage, identity, length, leakage_over_random,
+                 {target_change, leakage, retrieval, length, leakage_over_random,
                  leakage_over_same_length, n_attributes, n_reached}}
     rescoring    n_photos, seed; matrix: {NAME: {every attribute: change}}
     cosines      {NAME: {NAME: cosine}}
-    consistency  {NAME: {latent, step, psnr, identity, perceptual, unedited: {latent, psnr,
-                 identity}, interval: {latent}, n, n_perceptual, seed}}
+    consistency  {NAME: {latent, step, psnr, retrieval, perceptual, unedited: {latent, psnr,
+                 retrieval}, interval: {latent}, n, n_perceptual, seed}}
     counterfactual (synthetic data)  {NAME: {psnr, psnr_unedited, psnr_ceiling, judge_agreement,
                  judge_agreement_target, true_change, true_leakage, closer_to_truth,
                  closer_than_photo, closer_than_reconstruction, keep_detail_closer_than_photo (each
@@ -55,18 +57,25 @@ Figures:
 
 - `fd` is the Frechet distance between the judge's features of samples and those of validation and
   test photos; its floor is that of as many training photos.
-- Identity is the cosine of the judge's features: of photo and reconstruction (inversion), or of
-  reconstruction or photo and edited image (edits).
-- Edits have strength +1 and are made on test photos with the label 0. `target_change` is the
-  judge's mean change of probability from the reconstruction to the edited image; `leakage` the mean
-  |change| of all other attributes; `ratio` target_change / leakage; `success` the share of
-  reconstructions at or below 0.5, n_success in number, that rise above it. A random direction has
-  no sign: its target_change is the absolute value of its mean change, averaged over the directions.
+- `retrieval` is the share of images whose own photo is the most similar one of all measured test
+  photos, by the cosine of the judge's features minus their mean over these. Its floor is chance,
+  its ceiling the retrieval of the mirrored photos; both are in `inversion.encoder`.
+- Edits move the latent, and the detail features along with it. They have strength +1 and are made
+  on test photos with the label 0, those of `removed` strength -1 on photos with the label 1, where
+  success means to fall to 0.5 or below. `target_change` is the judge's mean change of probability
+  from the reconstruction to the edited image; `leakage` the mean |change| of all other attributes;
+  `ratio` target_change / leakage; `success` the share of reconstructions at or below 0.5, n_success
+  in number, that rise above it. A random direction has no sign: its target_change is the absolute
+  value of its mean change, averaged over the directions.
 - `calibrated_change` is the change of R's prediction in the direction's table, from validation
   photos; `achieved_change` the one on test photos; `calibration_error` their |difference|.
-- `perceptual_encoder` is the encoder's distance on the photos of hybrid and optimize.
+- hybrid and optimize find latents; the detail features are predicted for these as for the
+  encoder's. `perceptual_encoder` is the encoder's distance on the photos of hybrid and optimize.
   `seconds_to_match_optimize` is hybrid's time per image until its mean distance is within 5 % of
   optimize's final one.
+- `realism` is the Frechet distance between the judge's features of the edited images and those of
+  validation and test photos with the attribute; `realism_unedited` that of the photos as they are.
+  Both are null where one side has fewer than 50 images.
 - An interval is [low, high]: 95 % of the figure's values over 1,000 bootstrap resamples of the
   photos.
 
@@ -92,8 +101,8 @@ Blocks:
 - rescoring: the judge's mean change of every attribute at +1 along each direction, on photos
   without its attribute.
 - consistency: edit by +1, encode the edited image, and undo the edit. latent is the distance from
-  the initial latent, step the length of the edit; psnr, identity and perceptual compare the images;
-  unedited is the same cycle without an edit.
+  the initial latent, step the length of the edit; psnr and perceptual compare the image with the
+  reconstruction, retrieval with the photos; unedited is the same cycle without an edit.
 - counterfactual: psnr compares the edited reconstruction with the true edited face, psnr_unedited
   with the unedited photo; psnr_ceiling is that of the true face's own reconstruction. Four shares
   of edits: closer_to_truth, the edited reconstruction is closer to the true edited face than to the
@@ -123,6 +132,7 @@ from cgan_tf.evaluation import (
     edits,
     generation,
     inversion,
+    realism,
     regressor,
     statistics,
     sweeps,
@@ -159,7 +169,7 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     judge = ensure_judge(config, stage, dataset)
     cluster.leave_to_chief()
     editor = network.EditingNetwork.from_run(folder.path, scores=True)
-    directions = read_directions(folder, editor.generator.latent_shape)
+    directions = read_directions(folder, editor.codec.latent_shape)
     write_report(stage, measure_all(config, dataset, stage.path, judge, editor, directions))
     stage.finish(kimg=config.evaluate.judge_kimg)
 
@@ -220,7 +230,7 @@ def measure_all(
     report["regressor"] = regressor.measure_regressor(evaluated, photos)
     print_regressor(report["regressor"])
     report["inversion"] = measure_inversion(evaluated, photos, config)
-    report |= measure_edits(evaluated, photos)
+    report |= measure_edits(evaluated, photos, dataset)
     if dataset.name == "synthetic":
         report["counterfactual"] = counterfactual.measure_counterfactual(evaluated, photos)
     report["pictures"] = save_pictures(evaluated, photos, folder)
@@ -234,7 +244,9 @@ def measure_inversion(models: EvaluatedModels, photos: TestPhotos, config: Confi
     print(
         f"evaluate: encoder, PSNR {number(encoder['psnr'], '.1f')} dB, perceptual distance "
         f"{number(encoder['perceptual'])} (closest random sample "
-        f"{number(encoder['perceptual_random_best'])})"
+        f"{number(encoder['perceptual_random_best'])}), retrieval "
+        f"{number(encoder['retrieval'], '.3f')} (mirrored photos "
+        f"{number(encoder['retrieval_ceiling'], '.3f')})"
     )
     block = {"encoder": encoder}
     if config.evaluate.projections:
@@ -249,16 +261,24 @@ def measure_inversion(models: EvaluatedModels, photos: TestPhotos, config: Confi
     return block
 
 
-def measure_edits(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
+def measure_edits(models: EvaluatedModels, photos: TestPhotos, dataset: ImageData) -> Numbers:
     """All blocks on edits but `counterfactual`; prints their main figures."""
     report: Numbers = {"edits": edits.measure_edits(models, photos)}
+    for name, distances in realism.measure_realism(models, photos, dataset).items():
+        report["edits"]["learned"][name] |= distances
     report["edits_mean"] = edits.edits_mean(report["edits"])
     for name, entry in report["edits"]["learned"].items():
-        random = report["edits"]["random"][name]
+        random, removed = (report["edits"][method][name] for method in ("random", "removed"))
         print(
             f"evaluate: {name} +1, target change {number(entry['target_change'], '+.2f')}, leakage "
             f"{number(entry['leakage'], '.3f')} (random directions: "
-            f"{number(random['target_change'], '.2f')}, {number(random['leakage'], '.3f')})"
+            f"{number(random['target_change'], '.2f')}, {number(random['leakage'], '.3f')}), "
+            f"realism {number(entry['realism'], '.1f')} (unedited photos: "
+            f"{number(entry['realism_unedited'], '.1f')})"
+        )
+        print(
+            f"evaluate: {name} -1, target change {number(removed['target_change'], '+.2f')}, "
+            f"leakage {number(removed['leakage'], '.3f')}"
         )
     block = report["set"] = edits.measure_set(models, photos)
     print(
@@ -270,7 +290,7 @@ def measure_edits(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
         for method, entry in report["keep_detail"]["mean"].items():
             print(
                 f"evaluate: +1 {'with' if method == 'keep_detail' else 'without'} --keep_detail, "
-                f"identity {number(entry['identity'], '.3f')}, target change "
+                f"retrieval {number(entry['retrieval'], '.3f')}, target change "
                 f"{number(entry['target_change'], '+.2f')}, both from the photo"
             )
     few = photos.subset(sweeps.SWEPT_PHOTOS)
@@ -354,7 +374,7 @@ def save_pictures(models: EvaluatedModels, photos: TestPhotos, folder: Path) -> 
         if not len(rows):
             continue
         cells = [photos.images[rows], photos.reconstructions[rows]] + [
-            models.generate(photos.latents[rows] + np.float32(strength) * direction)
+            edits.edit(models, photos, rows, np.float32(strength) * direction)
             for strength in STRENGTHS
         ]
         columns = len(cells)

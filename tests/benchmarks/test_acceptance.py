@@ -64,7 +64,6 @@ def test_limits_of_photos(photo_report):
         "Blond_Hair, target change": ">= 0.4",
         "Blond_Hair, leakage": "<= 0.1",
         "Blond_Hair, ratio / random's": ">= 3",
-        "--keep_detail, identity": ">= 0.9",
         "--keep_detail, target change": ">= 0.4",
         "--set, mean error": "<= 0.1",
         "--set, mean error by the judge": "<= 0.15",

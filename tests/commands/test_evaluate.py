@@ -98,5 +98,5 @@ def test_an_older_report_is_refused(folder):
     path = folder.stage("evaluate").path / "report.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
     for call in (evaluate.summary, lambda path: evaluate.compare(path, path)):
-        with pytest.raises(UserError, match="version 2, this program reads version 3"):
+        with pytest.raises(UserError, match="version 2, this program reads version 4"):
             call(folder.path)

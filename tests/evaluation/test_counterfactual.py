@@ -24,12 +24,14 @@ def case(monkeypatch):
     unedited = to_float(np.stack([synthetic.render(face, 32) for face in faces]))
     np.testing.assert_array_equal(unedited, photos.images[rows])
     monkeypatch.setattr(models, "attributes", (NAME,))
-    generate, moved = models.generate, photos.latents[rows] + models.directions[NAME]
+    generate, direction = models.generate, models.directions[NAME]
 
     def measure(images):
-        monkeypatch.setattr(
-            models, "generate", lambda z: images if np.array_equal(z, moved) else generate(z)
-        )
+        def generate_or_replace(latents, features, offsets):
+            edited = len(latents) == len(rows) and np.array_equal(offsets[0], direction)
+            return images if edited else generate(latents, features, offsets)
+
+        monkeypatch.setattr(models, "generate", generate_or_replace)
         return counterfactual.measure_counterfactual(models, photos)[NAME]
 
     return measure, unedited, truth, photos.reconstructions[rows]

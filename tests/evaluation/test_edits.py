@@ -40,11 +40,38 @@ def test_edits_by_hand():
     for key in ("target_change", "leakage", "calibration_error"):  # the same for every photo
         assert intervals[key] == pytest.approx([expected[key]] * 2, rel=1e-4)
     assert intervals["success"] == [0.0, 1.0]
-    rows = photos.reconstructed_features[:3].astype(np.float64)
-    edited = rows + [0.3, 0.1, -0.05, 0.0]
-    assert learned["identity"] == pytest.approx(metrics.cosine(rows, edited).mean(), rel=1e-5)
-    flipped = metrics.cosine(rows[:, ::-1], edited).mean()
-    assert learned["identity_from_photo"] == pytest.approx(flipped, rel=1e-5)
+    rows = photos.features.astype(np.float64) - photos.features.mean(axis=0)
+    edited = rows[:3] + [0.3, 0.1, -0.05, 0.0]
+    cosines = [[metrics.cosine(one[None], row[None])[0] for row in rows] for one in edited]
+    found = np.argmax(cosines, axis=1) == [0, 1, 2]
+    assert 0 < found.mean() < 1
+    assert learned["retrieval"] == pytest.approx(found.mean())
+
+
+def test_taking_away_is_measured_on_photos_with_the_attribute():
+    models = ScriptedModels([0.3, 0.1, -0.05])
+    photos = scripted_photos(
+        [[0.7, 0.2, 0.5], [0.95, 0.2, 0.5], [0.4, 0.2, 0.5], [0.1, 0.9, 0.9]],
+        [[1, 0, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]],
+    )
+    block = edits.measure_edits(models, photos, draws=2)
+    removed = block["removed"]["A"]
+    expected = {
+        "strength": -1.0,
+        "target_change": -0.3,
+        "target_change_from_photo": -0.2,
+        "success": 0.5,  # of the two above 0.5, 0.7 -> 0.4 and 0.95 -> 0.65
+        "n_success": 2,
+        "leakage": (0.1 + 0.05) / 2,
+        "ratio": -0.3 / 0.075,
+        "n": 3,
+        "draws": 1,
+    }
+    assert {key: removed[key] for key in expected} == pytest.approx(expected, rel=1e-4)
+    assert set(removed["interval"]) == set(edits.INTERVALS)
+    assert block["learned"]["A"]["n"] == 1
+    means = edits.edits_mean(block)
+    assert means["removed"]["target_change"] == removed["target_change"]
 
 
 def test_random_directions_have_the_learned_length_and_no_sign():
@@ -52,7 +79,8 @@ def test_random_directions_have_the_learned_length_and_no_sign():
     judge = models.judge
 
     def judge_and_record(z):
-        lengths.append(np.linalg.norm(z - photos.latents[:2], axis=1))
+        if len(z):
+            lengths.append(np.linalg.norm(z - photos.latents[:2], axis=1))
         return judge(z)
 
     photos = scripted_photos([[0.1, 0.2, 0.5], [0.3, 0.2, 0.5]], [[0, 0, 1], [0, 1, 0]])
@@ -73,7 +101,7 @@ def test_an_attribute_that_every_test_photo_has_is_not_measured():
     block = edits.measure_edits(ScriptedModels([0.3, 0.1, 0.0]), photos)
     learned = block["learned"]["A"]
     assert learned["n"] == learned["n_success"] == learned["n_calibration"] == 0
-    for key in ("target_change", "success", "leakage", "ratio", "identity", "calibration_error"):
+    for key in ("target_change", "success", "leakage", "ratio", "retrieval", "calibration_error"):
         assert learned[key] is None
     assert set(learned["interval"].values()) == {None}
     assert edits.edits_mean(block)["learned"]["target_change"] is None
@@ -147,9 +175,8 @@ def test_each_sign_edits_the_photos_that_it_changes(swept):
     assert [point["leakage"] for point in points] == pytest.approx([0.1, 0.05, 0.05, 0.1])
     assert points[2]["interval"]["target_change"] == pytest.approx([0.25, 0.25])
     assert points[2]["interval"]["success"] == [0.0, 1.0]
-    rows = photos.reconstructed_features.astype(np.float64)[:2]
-    cosine = metrics.cosine(rows, rows + [0.5, 0.2, 0.0, 0.0]).mean()
-    assert points[3]["identity"] == pytest.approx(cosine, rel=1e-5)
+    images = ScriptedModels.judge(models, photos.latents[:2] + models.directions["A"] * 2)[0]
+    assert points[3]["retrieval"] == photos.gallery.finds(images, [0, 1]).mean()
 
 
 def test_preservation_by_the_size_of_the_change(swept):
@@ -179,7 +206,7 @@ def test_bins_include_their_upper_end_and_resample_photos():
     edits = np.array([[0] * 5, sizes, [1.0] * 5, [0.1] * 5, [np.nan] * 5])
     found = sweeps._bins(edits, 1, seed=0)
     assert [entry["n"] for entry in found] == [1, 1, 1]
-    assert found[0]["identity"] is None and found[0]["interval"]["identity"] is None
+    assert found[0]["retrieval"] is None and found[0]["interval"]["retrieval"] is None
     # One edit of the first photo, three of the second: two photos are resampled, not four edits.
     edits = np.array([[0, 1, 1, 1], [0.1] * 4, [0.0, 1.0, 1.0, 1.0], [0.1] * 4, [0.5] * 4])
     entry = sweeps._bins(edits, 2, seed=0)[0]
@@ -205,14 +232,15 @@ def test_random_sweeps_have_the_mean_length_of_the_directions():
 class Lossy(ScriptedModels):
     """Images of 1 px are the latents; the encoder returns nine tenths of them, with an offset."""
 
-    def generate(self, z):
+    def image(self, z):
         return z[:, None, None, :]
 
     def judge(self, images):
         return ScriptedModels.judge(self, images[:, 0, 0, :])
 
     def encode(self, images):
-        return np.float32(0.9) * images[:, 0, 0, :] + np.float32([0.0, 0.02, 0.0])
+        latents = np.float32(0.9) * images[:, 0, 0, :] + np.float32([0.0, 0.02, 0.0])
+        return latents, latents[:, :0]
 
     def distance(self, one, other):
         return np.square(one - other).sum(axis=(1, 2, 3))
@@ -224,7 +252,7 @@ def test_consistency_of_linear_models(monkeypatch):
     photos = scripted_photos(
         [[0.1, 0.2, 0.5], [0.3, 0.2, 0.1], [0.4, 0.9, 0.9]], [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
     )
-    photos.reconstructions = models.generate(photos.latents)
+    photos.reconstructions = models.image(photos.latents)
     entry = edits.measure_consistency(models, photos)["A"]
     # E(G(w + d)) - d - w = 0.9 (w + d) + c - d - w = c - 0.1 (w + d)
     latents, offset = photos.latents[:2].astype(np.float64), np.array([0.0, 0.02, 0.0])
@@ -236,8 +264,8 @@ def test_consistency_of_linear_models(monkeypatch):
         psnr = 10 * np.log10(4 / np.square(ends).mean(axis=1))
         assert found["psnr"] == pytest.approx(psnr.mean(), rel=1e-4)
         features = photos.reconstructed_features[:2].astype(np.float64)
-        cosine = metrics.cosine(features, features + np.pad(ends, ((0, 0), (0, 1))))
-        assert found["identity"] == pytest.approx(cosine.mean(), rel=1e-5)
+        undone = features + np.pad(ends, ((0, 0), (0, 1)))
+        assert found["retrieval"] == photos.gallery.finds(undone, [0, 1]).mean()
     first = offset - 0.1 * (latents[0] + models.directions["A"])
     assert entry["perceptual"] == pytest.approx(np.square(first).sum(), rel=1e-3)
     assert (entry["n"], entry["n_perceptual"]) == (2, 1)
@@ -252,8 +280,8 @@ def test_consistency_of_linear_models(monkeypatch):
 class Pixel(Lossy):
     """Lossless inversion; the perceptual features are the pixel."""
 
-    def encode(self, images):
-        return images[:, 0, 0, :]
+    def invert(self, images):
+        return images
 
     def flat_features(self, images):
         return images.reshape(len(images), -1)
@@ -266,9 +294,9 @@ def test_what_an_edit_is_closer_to():
     error = np.float32([[0, 0, 0.1], [0, 0, 0.5], [0, 0, 0.1], [0, 0, 0.1]])
     true_step = np.float32([[0.4, 0, 0], [0.4, 0, 0], [0.1, 0, 0], [0.7, 0, 0]])
     photos = scripted_photos(photo + error, [[0, 0, 0]] * 4)
-    photos.images, photos.reconstructions = models.generate(photo), models.generate(photo + error)
+    photos.images, photos.reconstructions = models.image(photo), models.image(photo + error)
     photos.features, photos.probabilities = models.judge(photos.images)
-    truth = models.generate(photo + true_step)
+    truth = models.image(photo + true_step)
     block = counterfactual.compare_with_truth(models, photos, "A", np.arange(4), truth)
     # Squared distances of the four: from edit to truth 0.02, 0.26, 0.05, 0.17; from edit to photo
     # 0.1, 0.34, 0.1, 0.1; from photo to truth 0.16, 0.16, 0.01, 0.49; from reconstruction to truth
@@ -300,8 +328,8 @@ def test_keep_detail_by_hand():
     models.keep_detail = KeepDetail(np.float32([1.5]), np.full((1, 1, 1), 0.5, np.float32))
     photo = np.float32([[0.1, 0.2, 0.3], [0.3, 0.1, 0.2]])
     photos = scripted_photos(photo + np.float32([0, 0, 0.1]), [[0, 0, 0]] * 2)
-    photos.images = models.generate(photo)
-    photos.reconstructions = models.generate(photos.latents)
+    photos.images = models.image(photo)
+    photos.reconstructions = models.image(photos.latents)
     photos.features, photos.probabilities = models.judge(photos.images)
     block = edits.measure_keep_detail(models, photos)
     entry = block["attributes"]["A"]
@@ -314,11 +342,11 @@ def test_keep_detail_by_hand():
     before = np.pad(photo, ((0, 0), (0, 1)), constant_values=1)
     moved = {"keep_detail": [0.225, 0.075, 0, 0], "plain": [0.3, 0.1, 0.1, 0]}
     for method, step in moved.items():
-        identity = metrics.cosine(before, before + np.float32(step)).mean()
-        assert entry[method]["identity"] == pytest.approx(identity, rel=1e-5)
-        assert block["mean"][method]["identity"] == entry[method]["identity"]
-        low, high = entry[method]["interval"]["identity"]
-        assert low <= identity + 1e-6 and identity - 1e-6 <= high
+        share = photos.gallery.finds(before + np.float32(step), [0, 1]).mean()
+        assert entry[method]["retrieval"] == share
+        assert block["mean"][method]["retrieval"] == share
+        low, high = entry[method]["interval"]["retrieval"]
+        assert low <= share <= high
     assert entry["n"] == 2
 
 

@@ -27,8 +27,33 @@ def test_a_subset_of_the_photos_is_a_seeded_choice(run):
     rows = choose(np.arange(10), 4, photos.seed)
     assert len(rows) == 4 and len(photos.labels) == 10
     for name, value in vars(photos).items():
-        expected = value if name in ("seed", "base_rates") else value[rows]
+        expected = value if name in ("seed", "base_rates", "gallery") else value[rows]
         np.testing.assert_array_equal(getattr(subset, name), expected)
+
+
+def test_a_subset_is_found_among_all_photos(run):
+    subset = run.photos.subset(4)
+    rows = np.arange(4)
+    np.testing.assert_array_equal(subset.found(rows, subset.features), 1.0)
+    np.testing.assert_array_equal(subset.found(rows, subset.features[::-1]), 0.0)
+    assert subset.gallery.chance == pytest.approx(0.1)
+
+
+def test_codes_are_those_of_the_networks_codec(run):
+    models, photos, codec = run.models, run.photos, run.models.network.codec
+    code = codec.encode(photos.images)
+    assert photos.detail_features.shape == (10, *codec.features_shape)
+    np.testing.assert_allclose(photos.latents, code.latent, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(photos.detail_features, code.features, rtol=1e-3, atol=1e-3)
+    step = models.directions["Smiling"]
+    offsets = np.repeat(step[None], 10, axis=0)
+    rows = np.arange(10)
+    edited = models.generate(*photos.code(rows), offsets)
+    expected = codec.generate(code, offsets)
+    np.testing.assert_allclose(edited, expected, atol=2e-3)
+    assert np.abs(edited - models.from_latents(photos.latents + offsets)).max() > 0.05
+    for images in (models.invert(photos.images), models.reconstruct(photos.images, photos.latents)):
+        np.testing.assert_allclose(images, photos.reconstructions, atol=2e-3)
 
 
 def test_photos_come_from_the_given_split(run):

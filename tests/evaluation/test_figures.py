@@ -39,8 +39,15 @@ def test_every_figure_has_its_floor_interval_and_number(measured):
         compared["random"]["leakage"],
     )
     assert found["--set, hit rate"].value == measured["set"]["hit_rate"]
-    kept = measured["keep_detail"]["mean"]["keep_detail"]["identity"]
-    assert found["--keep_detail, identity from the photo"].value == kept
+    kept = measured["keep_detail"]["mean"]["keep_detail"]["retrieval"]
+    assert found["--keep_detail, retrieval from the photo"].value == kept
+    assert found["encoder, retrieval"].floor == pytest.approx(0.1)
+    assert found["mirrored photos, retrieval"].value == encoder["retrieval_ceiling"]
+    assert found["Smiling, retrieval"].floor == pytest.approx(0.1)
+    removed = measured["edits"]["removed"]["Smiling"]
+    change = found["Smiling -1, target change"]
+    assert (change.value, change.n, change.floor) == (removed["target_change"], removed["n"], None)
+    assert found["Smiling, realism"].value is None  # too few photos
     true = measured["counterfactual"]["Eyeglasses"]
     closer = found["Eyeglasses, closer to the true edit than to the photo"]
     assert (closer.value, closer.n) == (true["closer_to_truth"], true["n_perceptual"])
@@ -91,7 +98,7 @@ def test_reports_that_cannot_be_read_are_one_line(tmp_path):
         None: "nothing has been measured yet; run python train_main.py --stage=evaluate",
         "{": "the file is damaged",
         "[]": "the file is damaged",
-        json.dumps({"version": 2}): "the report has version 2, this program reads version 3",
+        json.dumps({"version": 3}): "the report has version 3, this program reads version 4",
     }
     for text, message in cases.items():
         if text is not None:

@@ -43,9 +43,9 @@ def test_the_mean_curve_keeps_the_last_point_of_a_batch_that_stopped(run):
         part(2, np.stack([other[:2], latents[:2]]), [1.0, 2.0]),
         part(1, np.stack([other[2:]]), [4.0]),
     ]
-    steps, seconds, curve = inversion.mean_curve(models.generate, models.distance, images, parts)
+    steps, seconds, curve = inversion.mean_curve(models.reconstruct, models.distance, images, parts)
     assert steps.tolist() == [0, 1]
-    far = models.distance(images, models.generate(other))
+    far = models.distance(images, models.reconstruct(images, other))
     near = models.distance(images, run.photos.reconstructions[:3])
     np.testing.assert_allclose(seconds, [5.0, 6.0])
     expected = [far.mean(), (near[0] + near[1] + far[2]) / 3]
@@ -55,7 +55,7 @@ def test_the_mean_curve_keeps_the_last_point_of_a_batch_that_stopped(run):
 def test_the_closest_sample_is_the_minimum_over_all_pairs(run, monkeypatch):
     models, photos = run.models, run.photos
     best = inversion.closest_sample_distance(models, photos, 30)
-    samples = models.generate(models.generator.sample_prior(30, seed=photos.seed).numpy())
+    samples = models.from_latents(models.generator.sample_prior(30, seed=photos.seed).numpy())
     for row in range(3):
         photo = np.repeat(photos.images[row : row + 1], 30, axis=0)
         assert best[row] == pytest.approx(models.distance(photo, samples).min(), rel=1e-3)
@@ -73,7 +73,11 @@ def test_a_perfect_inversion_has_the_best_figures(run):
     perfect.reconstructed_features = run.photos.features
     block = inversion.measure_encoder(run.models, perfect, samples=20)
     assert block["closer_than_random"] == 1.0
-    assert block["identity"] == pytest.approx(1.0)
+    assert block["retrieval"] == 1.0
+    assert block["retrieval_floor"] == pytest.approx(0.1)
+    mirrored = run.models.judge(run.photos.images[:, :, ::-1])[0]
+    found = run.photos.gallery.finds(mirrored, np.arange(10))
+    assert block["retrieval_ceiling"] == pytest.approx(found.mean())
     assert block["ssim"] == pytest.approx(1.0)
     assert block["perceptual"] == pytest.approx(0.0, abs=1e-6)
     assert block["psnr"] is None  # infinite

@@ -15,11 +15,12 @@ import tiny
 from cgan_tf import data
 from cgan_tf.core import artifact, run_folder
 from cgan_tf.core import config as config_module
-from cgan_tf.core.config import Config
+from cgan_tf.core.config import Config, features_side
 from cgan_tf.core.files import file_hash, write_text
 from cgan_tf.core.options import resolve
 from cgan_tf.editing import detail, models
 from cgan_tf.networks.dcgan import level_widths
+from cgan_tf.networks.detail_features import DetailFeatures
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.vgg import SCRATCH_INPUT_SCALE, Regressor
 
@@ -69,6 +70,7 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
         stage.begin(config, photos.digest)
         artifact.save_model(model, stage.model)
         stage.finish(**({"psnr_p5": PSNR_P5} if name == "inversion" else {}))
+    make_features(folder, config, generator, photos.digest)
     stage = folder.stage("directions")
     stage.begin(config, photos.digest)
     owner = file_hash(folder.stage("gan").model / "weights.h5")
@@ -90,6 +92,25 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
         write_text(stage.model / f"{name}.json", json.dumps(entry))
     stage.finish()
     return folder
+
+
+def make_features(
+    folder: run_folder.RunFolder, config: Config, generator: keras.Model, digest: str
+) -> None:
+    """The features stage, with --features_side=none without a model."""
+    stage, side = folder.stage("features"), features_side(config)
+    stage.begin(config, digest)
+    if side is None:
+        stage.model.mkdir(exist_ok=True)
+    else:
+        model = DetailFeatures(config.resolution, side, generator.channels_at(side), 8)
+        shake(model, gain=1.0)
+        draw = np.random.Generator(np.random.PCG64(2))
+        for weight in model.weights:  # the last layers start at 0
+            if not np.any(weight.numpy()):
+                weight.assign(draw.normal(0, 0.02, weight.shape))
+        artifact.save_model(model, stage.model)
+    stage.finish(psnr_p5=PSNR_P5)
 
 
 def footprint(name: str, side: int = 32) -> np.ndarray:

@@ -131,8 +131,7 @@ def edit(learned, **figures):
         "n_success": 98,
         "leakage": 0.0321,
         "ratio": 20.4,
-        "identity": 0.913,
-        "identity_from_photo": 0.8,
+        "retrieval": 0.913,
         "n": 121,
         "draws": 1,
         "seed": 7,
@@ -143,6 +142,8 @@ def edit(learned, **figures):
             "calibrated_change": 0.8,
             "achieved_change": 0.77,
             "calibration_error": 0.03,
+            "realism": 3.21,
+            "realism_unedited": 7.89,
         }
     return values | figures
 
@@ -187,7 +188,7 @@ def evaluation(names=NAMES):
                 "psnr": 19.83,
                 "ssim": 0.642,
                 "perceptual": 0.231,
-                "identity": 0.812,
+                "retrieval": 0.812,
                 "seconds_per_image": 0.0031,
                 "closer_than_random": 0.9731,
                 "n": 400,
@@ -198,6 +199,10 @@ def evaluation(names=NAMES):
         "edits": {
             "learned": {name: edit(True) for name in names},
             "random": {name: edit(False, target_change=0.05) for name in names},
+            "removed": {
+                name: edit(False, strength=-1.0, target_change=-0.4321, ratio=-13.5)
+                for name in names
+            },
         },
         "edits_mean": {"learned": {"target_change": 0.6543}},
         "set": {
@@ -247,7 +252,7 @@ def evaluation(names=NAMES):
 
 def more_of_edits(names=NAMES):
     """What evaluate measures of edits beside +1, in report.json's layout."""
-    point = {"success": 0.4, "leakage": 0.02, "identity": 0.95, "n": 60, "n_success": 50}
+    point = {"success": 0.4, "leakage": 0.02, "retrieval": 0.95, "n": 60, "n_success": 50}
     points = [
         point
         | {
@@ -268,8 +273,8 @@ def more_of_edits(names=NAMES):
             "n_photos": 90,
             "preserved": 0.97,
             "leakage": 0.031,
-            "identity": None,
-            "interval": {"preserved": [0.96, 0.98], "leakage": [0.03, 0.034], "identity": None},
+            "retrieval": None,
+            "interval": {"preserved": [0.96, 0.98], "leakage": [0.03, 0.034], "retrieval": None},
         }
         for low in (0.0, 0.3)
     ]
@@ -291,9 +296,9 @@ def more_of_edits(names=NAMES):
         "latent": 2.5,
         "step": 3.0,
         "psnr": 20.0,
-        "identity": 0.9,
+        "retrieval": 0.9,
         "perceptual": 0.5,
-        "unedited": {"latent": 2.0, "psnr": 22.0, "identity": 0.95},
+        "unedited": {"latent": 2.0, "psnr": 22.0, "retrieval": 0.95},
         "interval": {"latent": [2.4, 2.6]},
         "n": 60,
         "n_perceptual": 40,
@@ -302,16 +307,21 @@ def more_of_edits(names=NAMES):
     kept = {
         "target_change": 0.45,
         "leakage": 0.0213,
-        "identity": 0.9312,
-        "interval": {"identity": [0.93, 0.94]},
+        "retrieval": 0.9312,
+        "interval": {"retrieval": [0.93, 0.94]},
     }
     return {
         "keep_detail": {
             "attributes": {
-                name: {"keep_detail": kept, "plain": kept | {"identity": 0.88}, "n": 120, "seed": 7}
+                name: {
+                    "keep_detail": kept,
+                    "plain": kept | {"retrieval": 0.88},
+                    "n": 120,
+                    "seed": 7,
+                }
                 for name in names
             },
-            "mean": {"keep_detail": kept, "plain": {"identity": 0.88}},
+            "mean": {"keep_detail": kept, "plain": {"retrieval": 0.88}},
         },
         "strengths": {"n_photos": 120, "seed": 7, "attributes": dict.fromkeys(names, points)},
         "preservation": {

@@ -3,6 +3,7 @@
 import numpy as np
 
 from cgan_tf.evaluation.evaluated import TestPhotos
+from cgan_tf.evaluation.retrieval import Gallery
 
 
 class ScriptedModels:
@@ -15,7 +16,11 @@ class ScriptedModels:
     def __init__(self, direction):
         self.directions = {"A": np.array(direction, np.float32)}
 
-    def generate(self, z):
+    def generate(self, latents, features, offsets):
+        assert features.shape == (len(latents), 0)
+        return self.image(latents + offsets)
+
+    def image(self, z):
         return z
 
     def judge(self, z):
@@ -32,6 +37,8 @@ def scripted_photos(latents, labels):
     photos.latents = photos.reconstructions = np.array(latents, np.float32)
     models = ScriptedModels([0] * 3)
     photos.reconstructed_features, photos.reconstructed_probabilities = models.judge(photos.latents)
-    photos.features = photos.reconstructed_features[:, ::-1]
+    photos.detail_features = np.zeros((len(labels), 0), np.float32)
+    photos.features = photos.reconstructed_features
+    photos.gallery, photos.owners = Gallery(photos.features), np.arange(len(labels))
     photos.probabilities = photos.reconstructed_probabilities - np.float32([0.1, 0, 0])
     return photos

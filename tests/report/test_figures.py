@@ -62,7 +62,8 @@ def test_tables(full):
         "–",
         "–",
         "97.3 %",
-        "0.812",
+        "81.2 %",
+        "–",
         "3.1 ms",
         "400",
         "7",
@@ -71,8 +72,10 @@ def test_tables(full):
     assert [row[:2] for row in edits[1:]] == [
         ["Smiling", "learned"],
         ["Smiling", "random"],
+        ["Smiling", "removed"],
         ["Blond_Hair", "learned"],
         ["Blond_Hair", "random"],
+        ["Blond_Hair", "removed"],
         ["Mean", "learned"],
     ]
     assert edits[1] == [
@@ -85,13 +88,18 @@ def test_tables(full):
         "0.032",
         "20.4",
         "8.76",
-        "0.913",
+        "91.3 %",
+        "3.21",
+        "7.89",
         "+0.800",
         "+0.770",
         "0.030",
         "121",
         "7",
     ]
+    assert edits[3][:8] == [
+        "Smiling", "removed", "−1", "−0.432", "+0.610", "87.6 %", "0.032", "−13.5"
+    ]  # fmt: skip
     assert rows_of(text, "Set test photos, means")[1:] == [
         *(
             [name, requested, reached, judged, "0.012", "0.123", "1.38", "95.6 %", "100", "7"]
@@ -210,7 +218,7 @@ def test_edits_are_told_in_plots_matrices_and_tables(full):
     assert crossing.count('class="bar') == 2 * 4
     assert crossing.count('class="dot') == 2 * 5  # and no edit at 0
     assert "<title>Smiling: 0 at 0</title>" in crossing
-    assert "<title>Smiling: 1.00 at 0</title>" in charts["Identity"]
+    assert "<title>Smiling: 0.812 at 0</title>" in charts["Retrieval"]
     assert "<title>Smiling: 0.400 at −2</title>" in crossing
     costs = charts["Other attributes preserved"]
     assert costs.count('class="dot') == 3 and "the run&#39;s directions" in costs
@@ -244,12 +252,12 @@ def test_edits_are_told_in_plots_matrices_and_tables(full):
             [name, *rest]
             for name in NAMES
             for rest in (
-                ["detail kept", "+0.450", "0.021", "0.931 ± 0.005", "120", "7"],
-                ["plain", "+0.450", "0.021", "0.880 ± 0.005", "120", "7"],
+                ["detail kept", "+0.450", "0.021", "93.1 ± 0.5 %", "120", "7"],
+                ["plain", "+0.450", "0.021", "88.0 ± 0.5 %", "120", "7"],
             )
         ),
-        ["Mean", "detail kept", "+0.450", "0.021", "0.931 ± 0.005", "–", "–"],
-        ["Mean", "plain", "–", "–", "0.880", "–", "–"],
+        ["Mean", "detail kept", "+0.450", "0.021", "93.1 ± 0.5 %", "–", "–"],
+        ["Mean", "plain", "–", "–", "88.0 %", "–", "–"],
     ]
     compared = rows_of(text, "At the same target change; photos without the attribute, out of 100")
     assert compared[1] == [
@@ -258,7 +266,7 @@ def test_edits_are_told_in_plots_matrices_and_tables(full):
         "+0.400",
         "0.020 ± 0.003",
         "0.250",
-        "0.913",
+        "91.3 %",
         "3.00",
         "1",
         "121",
@@ -272,8 +280,8 @@ def test_edits_are_told_in_plots_matrices_and_tables(full):
         "2.00",
         "20.00",
         "22.00",
-        "0.900",
-        "0.950",
+        "90.0 %",
+        "95.0 %",
         "0.500",
         "60",
         "40",
@@ -288,7 +296,7 @@ def test_intervals_stand_beside_the_figures_of_an_edit(full):
         "target_change": [0.63, 0.68],
         "success": [0.85, 0.9],
         "leakage": [0.03, 0.034],
-        "identity": [0.9, 0.92],
+        "retrieval": [0.9, 0.92],
         "calibration_error": [0.01, 0.05],
     }
     write_text(folder.stage("evaluate").path / "report.json", json.dumps(content))
@@ -303,7 +311,9 @@ def test_intervals_stand_beside_the_figures_of_an_edit(full):
         "0.032 ± 0.002",
         "20.4",
         "8.76",
-        "0.913 ± 0.010",
+        "91.3 ± 1.0 %",
+        "3.21",
+        "7.89",
         "+0.800",
         "+0.770",
         "0.030 ± 0.020",
@@ -312,7 +322,9 @@ def test_intervals_stand_beside_the_figures_of_an_edit(full):
     ]
     beside = dict(rows_of(text, "Smiling at strength +1")[1:])
     assert beside["Target change"] == "+0.65 ± 0.03"
-    assert beside["Identity (cosine)"] == "0.913 ± 0.010"
+    assert beside["Found among all photos"] == "91.3 ± 1.0 %"
+    assert beside["Fréchet distance to photos with it"] == "3.21"
+    assert beside["Target change when taken away"] == "−0.43"
 
 
 def test_figures_that_nobody_knew_of_are_shown(full):

@@ -25,12 +25,12 @@ def keys(text):
 
 
 EDIT = keys(
-    "strength target_change target_change_from_photo success n_success leakage ratio identity "
-    "identity_from_photo interval n draws seed"
+    "strength target_change target_change_from_photo success n_success leakage ratio retrieval "
+    "interval n draws seed"
 )
 LEARNED = EDIT | keys(
     "ratio_over_random calibrated_change achieved_change calibration_error achieved_change_judge "
-    "calibration_error_judge n_calibration"
+    "calibration_error_judge n_calibration realism realism_unedited"
 )
 TRUE = keys(
     "psnr psnr_unedited psnr_ceiling judge_agreement judge_agreement_target true_change "
@@ -72,26 +72,27 @@ def test_report_has_exactly_the_documented_layout(finished):
     assert set(report["regressor"]) == {"n", "seed", "regressor", "judge", "majority", "attributes"}
     assert tuple(report["regressor"]["attributes"]) == synthetic.ATTRIBUTES
     assert set(report["inversion"]) == {"encoder", "hybrid", "optimize"}
-    projected = keys("psnr ssim perceptual perceptual_encoder identity seconds_per_image n seed")
+    projected = keys("psnr ssim perceptual perceptual_encoder retrieval seconds_per_image n seed")
     assert set(report["inversion"]["hybrid"]) == projected | {"seconds_to_match_optimize"}
     assert set(report["inversion"]["optimize"]) == projected
     assert set(report["inversion"]["encoder"]) == keys(
-        "psnr ssim perceptual identity seconds_per_image closer_than_random perceptual_random_best "
-        "n n_random seed"
+        "psnr ssim perceptual retrieval retrieval_floor retrieval_ceiling seconds_per_image "
+        "closer_than_random perceptual_random_best n n_random seed"
     )
 
 
 def test_blocks_on_edits_have_exactly_the_documented_layout(finished):
     report = finished.report
     methods = {method: tuple(block) for method, block in report["edits"].items()}
-    assert methods == {"learned": NAMES, "random": NAMES}
+    assert methods == {"learned": NAMES, "random": NAMES, "removed": NAMES}
     for name in NAMES:
         assert set(report["edits"]["learned"][name]) == LEARNED
         assert set(report["edits"]["random"][name]) == EDIT
+        assert set(report["edits"]["removed"][name]) == EDIT
         assert set(report["counterfactual"][name]) == TRUE | {
             f"{key}{suffix}" for key in CLOSER for suffix in ("", "_judge", "_psnr")
         }
-    assert set(report["edits_mean"]) == {"learned", "random"}
+    assert set(report["edits_mean"]) == {"learned", "random", "removed"}
     assert set(report["set"]) == SET | {"attributes"}
     assert tuple(report["set"]["attributes"]) == NAMES
     for found in report["set"]["attributes"].values():
@@ -114,7 +115,7 @@ def test_blocks_on_edits_have_exactly_the_documented_layout(finished):
         assert report["cosines"][name][name] == pytest.approx(1.0)
         assert set(report["comparison"]["attributes"][name]) == {"learned", "random"}
         assert set(report["consistency"][name]) == keys(
-            "latent step psnr identity perceptual unedited interval n n_perceptual seed"
+            "latent step psnr retrieval perceptual unedited interval n n_perceptual seed"
         )
 
 
@@ -124,9 +125,12 @@ def test_strength_one_is_the_same_in_all_blocks(finished):
     points = report["strengths"]["attributes"]["Smiling"]
     strengths = [point["strength"] for point in points]
     assert strengths == [-2, -1.5, -1, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1, 1.5, 2]
-    for key in ("target_change", "success", "leakage", "identity"):
-        expected = report["edits"]["learned"]["Smiling"][key]
-        assert points[9][key] == pytest.approx(expected, rel=1e-5, abs=1e-7)
+    for point, method in ((points[9], "learned"), (points[2], "removed")):
+        for key in ("target_change", "success", "leakage", "retrieval"):
+            expected = report["edits"][method]["Smiling"][key]
+            if expected is not None:  # success, if no reconstruction has to cross 0.5
+                expected = pytest.approx(expected, rel=1e-5, abs=1e-7)
+            assert point[key] == expected
     row = report["rescoring"]["matrix"]["Smiling"]
     assert tuple(row) == synthetic.ATTRIBUTES
     assert row["Smiling"] == pytest.approx(points[9]["target_change"], rel=1e-4, abs=1e-7)
@@ -142,6 +146,7 @@ def test_every_figure_has_its_n_and_seed(finished):
         report["inversion"]["encoder"],
         *report["edits"]["learned"].values(),
         *report["edits"]["random"].values(),
+        *report["edits"]["removed"].values(),
         *report["counterfactual"].values(),
         report["set"],
         *(entry for found in report["set"]["attributes"].values() for entry in found),
@@ -185,6 +190,10 @@ def test_the_main_figures_are_printed_with_their_floors(finished):
     assert f"accuracy of the regressor {accuracy:.3f}" in lines[1]
     assert f"(floor {floor:.3f})" in lines[1]
     assert sum("random directions" in line for line in lines) == len(NAMES)
+    for name in NAMES:
+        change = finished.report["edits"]["removed"][name]["target_change"]
+        line = f"evaluate: {name} -1, target change {change:+.2f}, leakage "
+        assert sum(text.startswith(line) for text in lines) == 1
 
 
 @pytest.mark.slow
