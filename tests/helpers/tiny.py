@@ -16,7 +16,7 @@ from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.core.options import resolve
 from cgan_tf.core.run_folder import RunFolder, StageFolder
-from cgan_tf.stages import directions, gan, inversion, regressor
+from cgan_tf.stages import directions, features, gan, inversion, regressor
 from cgan_tf.training import checkpoint as checkpoint_module
 
 VGG16 = keras.applications.VGG16  # the real one, also where a test has replaced it
@@ -24,6 +24,7 @@ STAGES = {
     "gan": gan.run,
     "regressor": regressor.run,
     "inversion": inversion.run,
+    "features": features.run,
     "directions": directions.run,
 }
 OPTIONS = {
@@ -48,6 +49,7 @@ OPTIONS = {
     "inversion_kimg": 0.032,
     "inversion_batch_size": 4,
     "inversion_width": 4,
+    "features_kimg": 0.128,
     "directions_kimg": 0.032,
     "directions_batch_size": 4,
 }
@@ -79,7 +81,7 @@ def slim_vgg16(
 
 
 class Chain(NamedTuple):
-    """A finished run of the four training stages, made with `slim_vgg16`; read-only."""
+    """A finished run of the five training stages, made with `slim_vgg16`; read-only."""
 
     config: Config
     folder: RunFolder
@@ -87,7 +89,7 @@ class Chain(NamedTuple):
 
 
 def make_chain(path: Path, config: Config, faces: data.ImageData) -> Chain:
-    """Trains all four stages."""
+    """Trains all five stages."""
     folder = RunFolder(path)
     save_config(folder, config, faces)
     for work in STAGES.values():
