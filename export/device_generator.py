@@ -16,6 +16,7 @@ from keras import layers
 
 from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.networks import convolution, equalized
+from cgan_tf.networks.codec import Codec
 from cgan_tf.networks.dcgan import LOWEST, SLOPE, Generator
 from cgan_tf.networks.generators import Halves, halves_of
 from cgan_tf.networks.normalization import BatchNormalization
@@ -35,7 +36,7 @@ def for_device(network: EditingNetwork) -> EditingNetwork:
     elif isinstance(generator, ResidualGenerator):
         generator = ResidualDeviceGenerator(generator)
     vectors = dict(zip(network.attributes, network.directions.numpy(), strict=True))
-    return EditingNetwork(generator, network.encoder, vectors)
+    return EditingNetwork(Codec(network.encoder, generator, network.features), vectors)
 
 
 class DeviceGenerator(keras.Model):

@@ -2,7 +2,7 @@
 
 The export's second check, after `export.parity`: a variant can be close in every pixel and still
 lose part of a smile. As in the evaluate stage, photos that lack an attribute are edited by +1, once
-by Keras and once by the variant, each from its own latents. Both are scored by the run's judge, or,
+by Keras and once by the variant, each from its own codes. Both are scored by the run's judge, or,
 if the evaluate stage has not trained one, by the regressor, which the directions were learned with.
 """
 
@@ -118,16 +118,17 @@ class Edits:
 
     def _scores(self, backend: Backend) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Scores `[N, L]` of the reconstructions, and `[n, L]` of the edits of each attribute."""
-        latent = parity.run_batched(backend, "encode", {"image": self.image})
+        code = parity.run_batched(backend, "encode", {"image": self.image})
         count = len(backend.attributes)
 
         def score(rows: np.ndarray, strengths: np.ndarray) -> np.ndarray:
             given = np.repeat(np.float32(strengths)[None], len(rows), axis=0)
-            inputs = {"latent": latent[rows], "strengths": given}
-            return batched(self.scorer.score, parity.run_batched(backend, "generate", inputs))
+            inputs = {name: value[rows] for name, value in code.items()} | {"strengths": given}
+            edited = parity.run_batched(backend, "generate", inputs)["image"]
+            return batched(self.scorer.score, edited)
 
         one_hot = dict(zip(backend.attributes, np.eye(count), strict=True))
-        before = score(np.arange(len(latent)), np.zeros(count))
+        before = score(np.arange(len(self.image)), np.zeros(count))
         return before, {name: score(rows, one_hot[name]) for name, rows in self.rows.items()}
 
     def _figures(

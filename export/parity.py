@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cgan_tf.editing import description
 from cgan_tf.editing.backends import Backend, sample_prior
 from cgan_tf.evaluation import metrics
 
@@ -33,19 +34,14 @@ class Inputs:
 
     image: np.ndarray  # [N, R, R, 3] in [-1, 1]
     strengths: np.ndarray  # [N, K], U(-1, 1)
-    latent: np.ndarray  # [N, *latent_shape], from the Keras encoder
     z: np.ndarray  # [N, z_dim], from the prior
+    code: dict[str, np.ndarray]  # from the Keras encoder: latent, and features if there are any
 
     def of(self, signature: str) -> dict[str, np.ndarray]:
         """The inputs of a signature, by name."""
-        names = {
-            "translate": ("image", "strengths"),
-            "encode": ("image",),
-            "generate": ("latent", "strengths"),
-            "sample": ("z",),
-            "attributes": ("image",),
-        }[signature]
-        return {name: getattr(self, name) for name in names}
+        names = description.signatures("features" in self.code)[signature]["inputs"]
+        values = {"image": self.image, "strengths": self.strengths, "z": self.z} | self.code
+        return {name: values[name] for name in names}
 
 
 def make_inputs(reference: Backend, image: np.ndarray, z_dim: int, prior: str, seed: int) -> Inputs:
@@ -65,27 +61,27 @@ def make_inputs(reference: Backend, image: np.ndarray, z_dim: int, prior: str, s
     return Inputs(
         image=np.float32(image),
         strengths=np.float32(strengths),
-        latent=run_batched(reference, "encode", {"image": np.float32(image)}),
         z=z,
+        code=run_batched(reference, "encode", {"image": np.float32(image)}),
     )
 
 
-def run_batched(backend: Backend, signature: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    """The signature's output for all rows, computed `BATCH` rows at a time."""
+def run_batched(
+    backend: Backend, signature: str, inputs: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The signature's outputs for all rows, computed `BATCH` rows at a time."""
     count = len(next(iter(inputs.values())))
-    return np.concatenate(
-        [
-            backend.run(
-                signature,
-                **{name: value[start : start + BATCH] for name, value in inputs.items()},
-            )
-            for start in range(0, count, BATCH)
-        ]
-    )
+    parts = [
+        backend.run(
+            signature, **{name: value[start : start + BATCH] for name, value in inputs.items()}
+        )
+        for start in range(0, count, BATCH)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def compare(
-    reference: dict[str, np.ndarray],
+    reference: dict[str, dict[str, np.ndarray]],
     candidate: Backend,
     inputs: Inputs,
     signatures: Sequence[str],
@@ -93,8 +89,9 @@ def compare(
     """Per signature: n, whether all is finite, the max and mean absolute difference, and psnr.
 
     Images and scores are in [-1, 1]. A latent has no such range, so differences are divided by
-    Keras's largest absolute value, if it is above 1 (`scale`). `psnr` is in dB, over all images
-    together, and None where the output is not an image.
+    Keras's largest absolute value, if it is above 1 (`scale`); likewise the features. `psnr` is in
+    dB, over all images together, and None where the output is not an image. The figures of a
+    signature are those of the output whose maximum difference is largest (`output`).
 
     Args:
         reference: outputs of the Keras backend for `inputs`, by signature.
@@ -104,22 +101,34 @@ def compare(
     """
     figures = {}
     for signature in signatures:
-        output = run_batched(candidate, signature, inputs.of(signature))
+        outputs = run_batched(candidate, signature, inputs.of(signature))
         expected = reference[signature]
-        if output.shape != expected.shape:
-            raise ValueError(f"{signature}: output {output.shape}, not {expected.shape}")
-        finite = bool(np.isfinite(output).all())
-        scale = max(1.0, float(np.abs(expected).max()))
-        difference = np.abs(np.float64(output) - expected) / scale
-        figures[signature] = {
-            "n": len(output),
-            "finite": finite,
-            "scale": scale,
-            "max_difference": float(difference.max()) if finite else None,
-            "mean_difference": float(difference.mean()) if finite else None,
-            "psnr": _psnr(difference) if finite and output.ndim == 4 else None,
-        }
+        shapes, wanted = ({n: v.shape for n, v in each.items()} for each in (outputs, expected))
+        if shapes != wanted:
+            raise ValueError(f"{signature}: outputs {shapes}, not {wanted}")
+        each = [_figures(name, value, expected[name]) for name, value in outputs.items()]
+        figures[signature] = max(each, key=_severity)
     return figures
+
+
+def _figures(name: str, output: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
+    """The figures of one output; see `compare`."""
+    finite = bool(np.isfinite(output).all())
+    scale = max(1.0, float(np.abs(expected).max()))
+    difference = np.abs(np.float64(output) - expected) / scale
+    return {
+        "output": name,
+        "n": len(output),
+        "finite": finite,
+        "scale": scale,
+        "max_difference": float(difference.max()) if finite else None,
+        "mean_difference": float(difference.mean()) if finite else None,
+        "psnr": _psnr(difference) if finite and name == "image" else None,
+    }
+
+
+def _severity(figures: dict[str, Any]) -> float:
+    return figures["max_difference"] if figures["finite"] else np.inf
 
 
 def _psnr(difference: np.ndarray) -> float:

@@ -60,21 +60,22 @@ class Samples:
     """Calibration inputs for "int8", for every signature.
 
     Args:
-        reference: the Keras backend, which computes the latents for `generate`.
+        reference: the Keras backend, which computes the codes for `generate`.
         image: training photos float32 `[N, R, R, 3]` in [-1, 1].
         seed: seed of the strengths.
     """
 
     def __init__(self, reference: Backend, image: np.ndarray, seed: int) -> None:
         self.image = np.float32(image)
-        self.latent = reference.run("encode", image=self.image)
+        self.code = reference.encode(self.image)
         self.strengths = sample_strengths(len(image), len(reference.attributes), seed)
 
     def __call__(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """The converter's representative data: a signature and its inputs, batch 1."""
         for row in range(len(self.image)):
             one = slice(row, row + 1)
-            image, latent, strengths = self.image[one], self.latent[one], self.strengths[one]
+            image, strengths = self.image[one], self.strengths[one]
+            code = {name: value[one] for name, value in self.code.items()}
             yield "translate", {"image": image, "strengths": strengths}
             yield "encode", {"image": image}
-            yield "generate", {"latent": latent, "strengths": strengths}
+            yield "generate", code | {"strengths": strengths}

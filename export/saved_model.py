@@ -22,6 +22,7 @@ from cgan_tf.core.saved_models import without_wildcards
 from cgan_tf.editing.description import ASSETS, DESCRIPTION_NAME, SQUARE_CROP
 from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.export.image_bytes import read_squares, write_pngs
+from cgan_tf.networks.codec import Code
 
 # The first is also served as `serving_default`.
 DEVICE_SIGNATURES = ("translate", "encode", "generate")
@@ -34,7 +35,7 @@ def endpoints(
     network: EditingNetwork, batch: int | None, crop: str
 ) -> dict[str, tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]]:
     """Function and input specs of each signature, with the exported names."""
-    side = network.resolution
+    side, functions, edited = network.resolution, network.signatures, "the edited image"
 
     def spec(name: str, *shape: int, dtype: tf.DType = tf.float32) -> tf.TensorSpec:
         return tf.TensorSpec((batch, *shape), dtype, name=name)
@@ -54,17 +55,22 @@ def endpoints(
 
     def translated(image: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
         moved = network.translate(pixels(image), finite(strengths, "strengths"))
-        return finite(moved, "the edited image")
+        return finite(moved, edited)
 
     def translate(image, strengths):
         return {"image": translated(image, strengths)}
 
     def encode(image):
-        return {"latent": finite(network.encode(pixels(image)), "the image's latent")}
+        code = functions["encode"](pixels(image))
+        return {name: finite(value, f"the image's {name}") for name, value in code.items()}
 
-    def generate(latent, strengths):
-        latent, strengths = finite(latent, "latent"), finite(strengths, "strengths")
-        return {"image": finite(network.generate(latent, strengths), "the edited image")}
+    def generate(latent, features, strengths):
+        code = Code(finite(latent, "latent"), finite(features, "features"))
+        return {"image": finite(network.generate(code, finite(strengths, "strengths")), edited)}
+
+    def generate_from_latent(latent, strengths):
+        code = Code(finite(latent, "latent"), tf.zeros((tf.shape(latent)[0], 0)))
+        return {"image": finite(network.generate(code, finite(strengths, "strengths")), edited)}
 
     def sample(z):
         return {"image": finite(network.sample(finite(z, "z")), "the sample")}
@@ -79,10 +85,15 @@ def endpoints(
     image = spec("image", side, side, 3)
     latent = spec("latent", *network.generator.latent_shape)
     strengths = spec("strengths", len(network.attributes))
+    if network.features is None:
+        generating = generate_from_latent, [latent, strengths]
+    else:
+        features = spec("features", *network.features.shape)
+        generating = generate, [latent, features, strengths]
     return {
         "translate": (translate, [image, strengths]),
         "encode": (encode, [image]),
-        "generate": (generate, [latent, strengths]),
+        "generate": generating,
         "sample": (sample, [spec("z", network.generator.z_dim)]),
         "attributes": (attributes, [image]),
         "translate_bytes": (translate_bytes, [spec("image_bytes", dtype=tf.string), strengths]),

@@ -89,7 +89,7 @@ def export_to(
     Raises:
         UserError: as `run`, or `output` contains something else.
     """
-    for name in ("gan", "regressor", "inversion", "directions"):
+    for name in ("gan", "regressor", "inversion", "features", "directions"):
         finished_stage(folder, name)
     if not _make_room(config, folder, output, restart, say):
         return

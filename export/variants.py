@@ -153,6 +153,7 @@ def _check_tflite(network: EditingNetwork, content: bytes, quantize: str) -> str
     """None if the file's operators and weights are as expected, else the reason."""
     generator, encoder = network.generator, network.encoder
     weights = [*generator.weights, *encoder.weights, network.directions]
+    weights += network.features.weights if network.features is not None else []
     shapes = [tuple(weight.shape) for weight in weights]
     derived, absent = (getattr(generator, name, ()) for name in ("derived_shapes", "absent_shapes"))
     return tflite.check_file(content, shapes, tflite.WEIGHT_ITEMSIZE[quantize], derived, absent)

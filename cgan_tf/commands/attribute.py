@@ -292,7 +292,7 @@ def main() -> int:
     from cgan_tf.editing import description, models
     from cgan_tf.report import page
 
-    for name in ("gan", "regressor", "inversion", "directions"):
+    for name in ("gan", "regressor", "inversion", "features", "directions"):
         models.finished_stage(run, name)
     run.lock()
     dataset = data.open_data(config)

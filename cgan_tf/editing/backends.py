@@ -57,7 +57,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """The outputs of a signature (`description.SIGNATURES`) for inputs of any batch size."""
+        """The outputs of a signature (`description.signatures`) for inputs of any batch size."""
 
     def translate(self, image: np.ndarray, strengths: np.ndarray) -> np.ndarray:
         """The edited images for strengths `[N, K]`."""

@@ -19,7 +19,7 @@ from cgan_tf.editing.detail import KeepDetail
 from cgan_tf.editing.models import read_directions
 from cgan_tf.editing.network import EditingNetwork
 
-DESCRIPTION_FORMAT = 1  # of model.json
+DESCRIPTION_FORMAT = 2  # of model.json
 DESCRIPTION_NAME = "model.json"  # of the file, of the asset and of the TFLite metadata
 ASSETS = "assets.extra"  # folder of a SavedModel for files that its graph does not read
 
@@ -32,14 +32,23 @@ LICENSE_NOTES = {
     "restricts this model is for its user to judge.",
     "folder": "Trained on photos of the model's maker; ask the maker which uses they allow.",
 }
-SIGNATURES = {
-    "translate": {"inputs": ["image", "strengths"], "output": "image"},
-    "encode": {"inputs": ["image"], "output": "latent"},
-    "generate": {"inputs": ["latent", "strengths"], "output": "image"},
-    "sample": {"inputs": ["z"], "output": "image"},
-    "attributes": {"inputs": ["image"], "output": "scores"},
-    "translate_bytes": {"inputs": ["image_bytes", "strengths"], "output": "image_bytes"},
-}
+
+
+def signatures(features: bool) -> dict[str, dict[str, list[str]]]:
+    """The names of the inputs and outputs of each signature of an exported model.
+
+    Args:
+        features: whether the model has detail features, which are then part of a code.
+    """
+    code = ["latent", "features"] if features else ["latent"]
+    return {
+        "translate": {"inputs": ["image", "strengths"], "outputs": ["image"]},
+        "encode": {"inputs": ["image"], "outputs": code},
+        "generate": {"inputs": [*code, "strengths"], "outputs": ["image"]},
+        "sample": {"inputs": ["z"], "outputs": ["image"]},
+        "attributes": {"inputs": ["image"], "outputs": ["scores"]},
+        "translate_bytes": {"inputs": ["image_bytes", "strengths"], "outputs": ["image_bytes"]},
+    }
 
 
 def training_crop(config: Config) -> str:
@@ -177,10 +186,11 @@ def describe(run: RunFolder, config: Config, network: EditingNetwork) -> dict[st
         "psnr_p5": psnr_p5(run),
         "space": generator.space,
         "latent_shape": list(generator.latent_shape),
+        "features_shape": list(network.codec.features_shape),
         "truncation": config.export.truncation,
         "z_dim": generator.z_dim,
         "prior": generator.prior,
-        "signatures": SIGNATURES,
+        "signatures": signatures(network.features is not None),
         "hashes": model_hashes(run),
         "license": LICENSE_NOTES[source],
         "data": config.data,

@@ -78,7 +78,7 @@ class EditingNetwork(keras.Model):
 
     @property
     def signatures(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
-        """The functions of `description.SIGNATURES` but `translate_bytes`, by their names.
+        """The functions of `description.signatures` but `translate_bytes`, by their names.
 
         Their arguments and outputs have the names of the exported signatures. `features` are part
         of a code only if there are detail features.

@@ -22,10 +22,12 @@ from cgan_tf.editing import detail, models
 from cgan_tf.networks.dcgan import level_widths
 from cgan_tf.networks.detail_features import DetailFeatures
 from cgan_tf.networks.encoder import Encoder
+from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import SCRATCH_INPUT_SCALE, Regressor
 
 ATTRIBUTES = ("Smiling", "Blond_Hair", "Eyeglasses")
 PSNR_P5 = 1.0  # dB; all photos of the tests are reconstructed better
+FEATURES_WIDTH = 8
 
 
 def make_config(cache: Path, **options) -> Config:
@@ -65,12 +67,24 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
             scale = (3 / levels) ** 4
             layer.kernel.assign(scale * keras.random.normal(layer.kernel.shape))
     shake(encoder, gain=1.2 ** (3 / levels))
-    for name, model in (("gan", generator), ("regressor", regressor), ("inversion", encoder)):
+    made = {
+        "gan": generator,
+        "regressor": regressor,
+        "inversion": encoder,
+        "features": make_features(config, generator),
+    }
+    for name, model in made.items():
         stage = folder.stage(name)
         stage.begin(config, photos.digest)
+<<<<<<< HEAD
         artifact.save_model(model, stage.model)
         stage.finish(**({"psnr_p5": PSNR_P5} if name == "inversion" else {}))
     make_features(folder, config, generator, photos.digest)
+=======
+        if model is not None:
+            artifact.save_model(model, stage.model)
+        stage.finish(**({"psnr_p5": PSNR_P5} if name in ("inversion", "features") else {}))
+>>>>>>> person-export
     stage = folder.stage("directions")
     stage.begin(config, photos.digest)
     owner = file_hash(folder.stage("gan").model / "weights.h5")
@@ -94,6 +108,7 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
     return folder
 
 
+<<<<<<< HEAD
 def make_features(
     folder: run_folder.RunFolder, config: Config, generator: keras.Model, digest: str
 ) -> None:
@@ -111,6 +126,20 @@ def make_features(
                 weight.assign(draw.normal(0, 0.02, weight.shape))
         artifact.save_model(model, stage.model)
     stage.finish(psnr_p5=PSNR_P5)
+=======
+def make_features(config: Config, generator: AnyGenerator) -> DetailFeatures | None:
+    """Detail features that matter, although they are untrained; None if the run has none."""
+    side = features_side(config)
+    if side is None:
+        return None
+    channels = generator.channels_at(side)
+    features = DetailFeatures(config.resolution, side, channels, FEATURES_WIDTH)
+    shake(features, gain=1.0)
+    for weight in features.weights:  # the last layers start at 0
+        if not weight.numpy().any():
+            weight.assign(0.1 * keras.random.normal(weight.shape))
+    return features
+>>>>>>> person-export
 
 
 def footprint(name: str, side: int = 32) -> np.ndarray:
