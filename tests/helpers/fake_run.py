@@ -76,15 +76,11 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
     for name, model in made.items():
         stage = folder.stage(name)
         stage.begin(config, photos.digest)
-<<<<<<< HEAD
-        artifact.save_model(model, stage.model)
-        stage.finish(**({"psnr_p5": PSNR_P5} if name == "inversion" else {}))
-    make_features(folder, config, generator, photos.digest)
-=======
-        if model is not None:
+        if model is None:
+            stage.model.mkdir(exist_ok=True)
+        else:
             artifact.save_model(model, stage.model)
         stage.finish(**({"psnr_p5": PSNR_P5} if name in ("inversion", "features") else {}))
->>>>>>> person-export
     stage = folder.stage("directions")
     stage.begin(config, photos.digest)
     owner = file_hash(folder.stage("gan").model / "weights.h5")
@@ -108,25 +104,6 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
     return folder
 
 
-<<<<<<< HEAD
-def make_features(
-    folder: run_folder.RunFolder, config: Config, generator: keras.Model, digest: str
-) -> None:
-    """The features stage, with --features_side=none without a model."""
-    stage, side = folder.stage("features"), features_side(config)
-    stage.begin(config, digest)
-    if side is None:
-        stage.model.mkdir(exist_ok=True)
-    else:
-        model = DetailFeatures(config.resolution, side, generator.channels_at(side), 8)
-        shake(model, gain=1.0)
-        draw = np.random.Generator(np.random.PCG64(2))
-        for weight in model.weights:  # the last layers start at 0
-            if not np.any(weight.numpy()):
-                weight.assign(draw.normal(0, 0.02, weight.shape))
-        artifact.save_model(model, stage.model)
-    stage.finish(psnr_p5=PSNR_P5)
-=======
 def make_features(config: Config, generator: AnyGenerator) -> DetailFeatures | None:
     """Detail features that matter, although they are untrained; None if the run has none."""
     side = features_side(config)
@@ -139,7 +116,6 @@ def make_features(config: Config, generator: AnyGenerator) -> DetailFeatures | N
         if not weight.numpy().any():
             weight.assign(0.1 * keras.random.normal(weight.shape))
     return features
->>>>>>> person-export
 
 
 def footprint(name: str, side: int = 32) -> np.ndarray:

@@ -50,10 +50,7 @@ OPTIONS = {
     "inversion_kimg": 0.032,
     "inversion_batch_size": 4,
     "inversion_width": 4,
-<<<<<<< HEAD
     "features_side": "8",
-=======
->>>>>>> person-export
     "features_kimg": 0.128,
     "directions_kimg": 0.032,
     "directions_batch_size": 4,
@@ -93,7 +90,6 @@ class Chain(NamedTuple):
     faces: data.ImageData
 
 
-<<<<<<< HEAD
 def shared_chain(config: Config, faces: data.ImageData) -> Chain:
     """Trains all five stages, unless another process of the tests has done it."""
 
@@ -105,15 +101,6 @@ def shared_chain(config: Config, faces: data.ImageData) -> Chain:
 
     folder = RunFolder(shared.folder("chain", make) / "run")
     return Chain(folder.load_config(), folder, faces)
-=======
-def make_chain(path: Path, config: Config, faces: data.ImageData) -> Chain:
-    """Trains all five stages."""
-    folder = RunFolder(path)
-    save_config(folder, config, faces)
-    for work in STAGES.values():
-        work(config, folder, faces)
-    return Chain(config, folder, faces)
->>>>>>> person-export
 
 
 def save_config(folder: RunFolder, config: Config, faces: data.ImageData) -> None:
