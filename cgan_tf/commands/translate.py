@@ -9,7 +9,7 @@ Finds the faces in photos of any size, turns each upright and crops it like the 
 encodes it, moves its latent along the attributes' directions, generates the edited face and pastes
 it back. --edit gives strengths. --set gives the values that the regressor shall predict after the
 edit, and searches the strengths. One of the two is enough.
---inversion=hybrid and optimize find the latent by optimization, and --tune adapts the generator to
+--inversion=hybrid and optimize find the code by optimization, and --tune adapts the generator to
 each face. Both take a second or more per face, and a run folder: exported models have no gradients.
 The results of a folder come with translate.csv, which lists what was done with each photo.
 """
@@ -101,7 +101,7 @@ def open_projector(backend: "Backend", options: flags.FlagValues) -> "Projector 
         if note:
             print(note)
     return projection.load_projector(
-        options.model, backend.network.generator, options.inversion, options.steps, mask
+        options.model, backend.network.codec, options.inversion, options.steps, mask
     )
 
 
@@ -236,7 +236,7 @@ def grouped(photos: Iterator[Photo], faces: int) -> Iterator[list[Photo]]:
 
 
 def edit_group(group: list[Photo], editor: FaceEditor, table: Table) -> None:
-    """Edits photos whose latents are found together, saves and reports each."""
+    """Edits photos whose codes are found together, saves and reports each."""
     results = editor.edit([(photo.pixels, photo.portraits) for photo in group])
     for photo, (pixels, faces) in zip(group, results, strict=True):
         images.save_png(photo.target, pixels)
@@ -288,7 +288,7 @@ def define_flags() -> None:
         "inversion",
         "encoder",
         INVERSIONS,
-        "how the latent is found: by the encoder; by optimization from the encoder's latent "
+        "how the face's code is found: by the encoder; by optimization from the encoder's code "
         "(hybrid), or from the mean latent and random samples (optimize)",
     )
     flags.DEFINE_integer(

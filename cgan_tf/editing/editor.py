@@ -186,7 +186,7 @@ class Editor:
             raise EditorError("model", self._no_scores)
         pixels, name = _read(photo)
         crop = self._portraits(pixels, name, face)[0].crop
-        scores = self._backend.run("attributes", image=images.to_float(crop[None]))[0]
+        scores = self._backend.run("attributes", image=images.to_float(crop[None]))["scores"][0]
         return {name: float(score) for name, score in zip(self.score_names, scores, strict=True)}
 
     _no_scores = (

@@ -1,4 +1,4 @@
-"""The edit of the faces in a photo: encode each, move its latent, generate it and paste it back.
+"""The edit of the faces in a photo: encode each, move its code, generate it and paste it back.
 
 `Editor` and `cgan translate` both edit with `FaceEditor`.
 """
@@ -6,7 +6,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +16,13 @@ from cgan_tf.data import face_crop, images
 from cgan_tf.data.portraits import Portrait
 from cgan_tf.editing.errors import EditorError
 from cgan_tf.editing.request import EditRequest
-from cgan_tf.editing.strengths import Render
 
 if TYPE_CHECKING:  # importing them would start TensorFlow
     from cgan_tf.editing.backends import Backend
     from cgan_tf.editing.projection import Projector
     from cgan_tf.editing.tuning import Tuner
+
+Code = dict[str, np.ndarray]  # of one face: its latent, and features if the model has them
 
 INVERSIONS = ("encoder", "hybrid", "optimize")
 STRIP_FACTORS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # multiply the requested strengths
@@ -39,7 +40,7 @@ NO_KEEP_DETAIL = (
 
 @dataclasses.dataclass(frozen=True)
 class Inverter:
-    """Finds the latents of faces.
+    """Finds the codes of faces.
 
     Attributes:
         backend: the loaded model.
@@ -60,28 +61,29 @@ class Inverter:
 
         return projection.BATCH
 
-    def encode(self, crop: np.ndarray) -> np.ndarray:
-        """The encoder's latent `[*latent_shape]` of a crop uint8 `[R, R, 3]`."""
-        return self.backend.run("encode", image=images.to_float(crop[None]))[0]
+    def encode(self, crop: np.ndarray) -> Code:
+        """The encoder's code of a crop uint8 `[R, R, 3]`."""
+        code = self.backend.encode(images.to_float(crop[None]))
+        return {name: value[0] for name, value in code.items()}
 
-    def invert(self, crops: list[np.ndarray], encoded: list[np.ndarray]) -> list[np.ndarray]:
-        """The latents of crops.
+    def invert(self, crops: list[np.ndarray], encoded: list[Code]) -> list[Code]:
+        """The codes of crops.
 
         Args:
             crops: uint8 `[R, R, 3]`.
-            encoded: their latents by `encode`.
+            encoded: their codes by `encode`.
         """
         if self.mode == "encoder":
             return encoded
         from cgan_tf.editing import projection
 
-        batches = projection.invert(
-            self.projector,
-            self.backend.network.encoder,
-            images.to_float(np.stack(crops)),
-            self.mode,
-        )
-        return [latent for batch in batches for latent in batch.latents]
+        batches = projection.invert(self.projector, images.to_float(np.stack(crops)), self.mode)
+        return [
+            {name: found[name] for name in first}
+            for first, found in zip(
+                encoded, (code for batch in batches for code in batch.codes()), strict=True
+            )
+        ]
 
 
 # ---- rendering ---------------------------------------------------------------------------------
@@ -109,49 +111,49 @@ class FaceRenderer:
         """Whether the result contains the faces without the photo."""
         return self.strip or self.crop
 
-    def generate(self, latent: np.ndarray, strengths: np.ndarray) -> np.ndarray:
-        """The generated image, float32 `[R, R, 3]`, of a latent moved by strengths `[K]`.
+    def generate(self, code: Code, strengths: np.ndarray) -> np.ndarray:
+        """The generated image, float32 `[R, R, 3]`, of a code moved by strengths `[K]`.
 
         Raises:
             EditorError: the image is not finite.
         """
         # One by one, so that an edit is the same, bit for bit, in a strip and alone.
-        image = self.backend.run("generate", latent=latent[None], strengths=strengths[None])[0]
+        batch = {name: value[None] for name, value in code.items()}
+        image = self.backend.generate(batch, strengths[None])[0]
         if not np.isfinite(image).all():
             raise EditorError(
                 "strengths", "the image for these strengths is not finite; lower them"
             )
         return image
 
-    def before(self, latent: np.ndarray) -> np.ndarray | None:
+    def before(self, code: Code) -> np.ndarray | None:
         """The generated image without the edit; None without keep_detail, which alone needs it."""
         if not self.keep_detail:
             return None
-        return self.generate(latent, np.zeros(len(self.backend.attributes), np.float32))
+        return self.generate(code, np.zeros(len(self.backend.attributes), np.float32))
 
-    def after(
-        self, latent: np.ndarray, strengths: np.ndarray, before: np.ndarray | None
-    ) -> np.ndarray:
+    def after(self, code: Code, strengths: np.ndarray, before: np.ndarray | None) -> np.ndarray:
         """The generated image with the edit; given `before`, confined to the edit's footprints."""
         detail = self.backend.keep_detail
         if before is None or detail is None:
-            return self.generate(latent, strengths)
-        image = self.generate(latent, detail.scaled(strengths))
+            return self.generate(code, strengths)
+        image = self.generate(code, detail.scaled(strengths))
         return detail.confine(image[None], before[None], strengths[None])[0]
 
-    def render_function(self, portrait: Portrait, latent: np.ndarray) -> Render:
-        """A function from strengths to the edited face, for the search of a target prediction.
+    def render_function(
+        self, portrait: Portrait, code: Code
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """A function from strengths `[n, K]` to images of the edited face, for `EditRequest`.
 
         Args:
             portrait: the face.
-            latent: its latent, float32 `[*latent_shape]`.
+            code: its code.
         """
-        before = functools.cache(lambda: self.before(latent))
+        before = functools.cache(lambda: self.before(code))
         crop = images.to_float(portrait.crop)[None]
 
-        def render(latents: np.ndarray, strengths: np.ndarray) -> np.ndarray:
-            rows = zip(latents, strengths, strict=True)
-            edited = np.stack([self.after(latent, row, before()) for latent, row in rows])
+        def render(strengths: np.ndarray) -> np.ndarray:
+            edited = np.stack([self.after(code, row, before()) for row in strengths])
             if not self.keep_detail:
                 return edited
             return face_crop.add_difference(crop, edited, before()[None])
@@ -159,23 +161,23 @@ class FaceRenderer:
         return render
 
     def render(
-        self, pixels: np.ndarray, portrait: Portrait, latent: np.ndarray, strengths: np.ndarray
+        self, pixels: np.ndarray, portrait: Portrait, code: Code, strengths: np.ndarray
     ) -> np.ndarray:
         """The photo uint8 `[H, W, 3]` with the edited face in it, or the face alone.
 
         Args:
             pixels: the photo, with the faces before this one already edited.
             portrait: the face.
-            latent: its latent, float32 `[*latent_shape]`.
+            code: its code.
             strengths: float32 `[K]`.
         """
-        before = self.before(latent)
+        before = self.before(code)
         if not self.faces_alone:
-            image = self.after(latent, strengths, before)
+            image = self.after(code, strengths, before)
             return face_crop.paste_face(pixels, image, portrait.face, before)
         tiles = []
         for factor in np.float32(STRIP_FACTORS if self.strip else (1.0,)):
-            image = self.after(latent, strengths * factor, before)
+            image = self.after(code, strengths * factor, before)
             if before is None:
                 tiles.append(images.to_uint8(image))
             else:
@@ -229,7 +231,7 @@ class FaceEditor:
     Attributes:
         request: the edit.
         renderer: renders the edited faces.
-        inverter: finds their latents.
+        inverter: finds their codes.
         tuner: adapts the generator to each face first; None does not.
         tuning_steps: of the tuner.
     """
@@ -246,7 +248,7 @@ class FaceEditor:
         """The edited photos, or the edited faces alone, as uint8 `[H, W, 3]`, and their faces.
 
         Args:
-            photos: pixels uint8 `[H, W, 3]` and the portraits to edit. Their latents are found
+            photos: pixels uint8 `[H, W, 3]` and the portraits to edit. Their codes are found
                 together.
 
         Raises:
@@ -254,13 +256,13 @@ class FaceEditor:
         """
         crops = [portrait.crop for _, found in photos for portrait in found]
         encoded = [self.inverter.encode(crop) for crop in crops]
-        latents = iter(zip(self.inverter.invert(crops, encoded), encoded, strict=True))
+        codes = iter(zip(self.inverter.invert(crops, encoded), encoded, strict=True))
         for pixels, found in photos:
             result, alone, faces = pixels, [], []
             for portrait in found:
-                latent, start = next(latents)
+                code, start = next(codes)
                 psnr = self._reconstruction_psnr(portrait.crop, start)
-                rendered, edit = self._edit_face(result, portrait, latent)
+                rendered, edit = self._edit_face(result, portrait, code)
                 if self.renderer.faces_alone:
                     alone.append(rendered)
                 else:
@@ -274,22 +276,22 @@ class FaceEditor:
             yield result, faces
 
     def _edit_face(
-        self, pixels: np.ndarray, portrait: Portrait, latent: np.ndarray
+        self, pixels: np.ndarray, portrait: Portrait, code: Code
     ) -> tuple[np.ndarray, str]:
         """The rendered face, and a description of its edit."""
         tuned = contextlib.nullcontext()
         if self.tuner is not None:
             photo = images.to_float(portrait.crop)
-            tuned = self.tuner.tuned(photo, latent, self.tuning_steps)
+            tuned = self.tuner.tuned(photo, code, self.tuning_steps)
         with tuned:
-            render = self.renderer.render_function(portrait, latent)
-            strengths, edit = self.request.resolve(self.renderer.backend, latent, render)
-            return self.renderer.render(pixels, portrait, latent, strengths), edit
+            render = self.renderer.render_function(portrait, code)
+            strengths, edit = self.request.resolve(self.renderer.backend, render)
+            return self.renderer.render(pixels, portrait, code, strengths), edit
 
-    def _reconstruction_psnr(self, crop: np.ndarray, latent: np.ndarray) -> float:
-        """PSNR in dB of the image that is generated from a latent without an edit."""
+    def _reconstruction_psnr(self, crop: np.ndarray, code: Code) -> float:
+        """PSNR in dB of the image that is generated from a code without an edit."""
         none = np.zeros(len(self.renderer.backend.attributes), np.float32)
-        errors = np.float64(self.renderer.generate(latent, none)) - images.to_float(crop)
+        errors = np.float64(self.renderer.generate(code, none)) - images.to_float(crop)
         with np.errstate(divide="ignore"):
             return float(10.0 * np.log10(4.0 / np.mean(np.square(errors))))
 

@@ -1,8 +1,9 @@
-"""Inversion by optimization: the latent of a photo by gradient descent, the generator being fixed.
+"""Inversion by optimization: the code of a photo by gradient descent, the generator being fixed.
 
 `optimize` starts from the mean latent and from samples of the prior (Abdal et al. 2019; Karras et
-al. 2020, appendix D), `hybrid` from the encoder's latent (Zhu et al. 2016). Both reconstruct a
-photo better than the encoder alone. `cgan translate --inversion` and the evaluate stage use them.
+al. 2020, appendix D), without detail features, and `hybrid` from the encoder's code (Zhu et al.
+2016). The latent and the detail features, if there are any, descend together.
+`cgan translate --inversion` and the evaluate stage use them.
 
 The distance between a photo x and an image y is
 
@@ -18,8 +19,8 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -31,6 +32,7 @@ from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
 from cgan_tf.editing import models
 from cgan_tf.editing.models import finished_stage
+from cgan_tf.networks.codec import Code, Codec
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.stylegan import StyleGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
@@ -40,6 +42,7 @@ CHUNK = 10  # steps per call, and between two points of the curve
 HYBRID_STEPS, OPTIMIZE_STEPS = 50, 100  # per start; more change the PSNR by less than 0.1 dB
 RAMP_DOWN = 0.5  # last fraction of the steps, in which the learning rate falls
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam
+FEATURES_RATE = 0.1  # learning rate of the detail features, relative to the latent's
 IMPROVEMENT = 0.005  # smallest relative improvement that early stopping counts
 ELLIPSE = "ellipse"  # name of the built-in mask
 CENTER, AXES = (0.5, 0.54), (0.36, 0.46)  # of the ellipse, x and y, as fractions of the side
@@ -69,25 +72,31 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Projection:
-    """The latents of N photos, and the convergence curve with T points.
+    """The codes of N photos, and the convergence curve with T points.
 
     The first point is the start itself; the others are `CHUNK` steps apart, through all starts in
     turn. Each point gives the best so far.
     """
 
     latents: np.ndarray  # float32 [N, *latent_shape]
+    features: np.ndarray  # float32 [N, *features_shape]
     distances: np.ndarray  # float32 [N]
     steps: np.ndarray  # int [T]
     seconds: np.ndarray  # float [T], for the complete batch, without tracing
     curve: np.ndarray  # float32 [T, N]: distances
     path: np.ndarray  # float32 [T, N, *latent_shape]
 
+    def codes(self) -> list[dict[str, np.ndarray]]:
+        """The code of each photo."""
+        pairs = zip(self.latents, self.features, strict=True)
+        return [{"latent": latent, "features": features} for latent, features in pairs]
+
 
 class Projector:
-    """Optimizes latents of a generator.
+    """Optimizes codes of a generator.
 
     Args:
-        generator: stays fixed; the latents are in its latent space.
+        codec: stays fixed; its encoder gives the start of `hybrid`.
         perceptual: the perceptual distance.
         settings: the hyperparameters.
         mask: float32 `[R, R]` in [0, 1], the weight of each pixel. Where it is 0 the photo has no
@@ -97,12 +106,13 @@ class Projector:
 
     def __init__(
         self,
-        generator: AnyGenerator,
+        codec: Codec,
         perceptual: Perceptual,
         settings: Settings,
         mask: np.ndarray | None = None,
     ) -> None:
-        self.generator = generator
+        self.codec = codec
+        self.generator = generator = codec.generator
         self.perceptual = perceptual
         self.settings = settings
         self.mask = None if mask is None else tf.constant(mask[None, :, :, None], tf.float32)
@@ -112,8 +122,8 @@ class Projector:
         self._advance = tf.function(self._chunk, autograph=False, reduce_retracing=True)
         self._traced: set[int] = set()
 
-    def start_latents(self, count: int) -> list[tf.Tensor]:
-        """The starts of `optimize`, `[count, *latent_shape]` each: the mean, then samples.
+    def starts(self, count: int) -> list[Code]:
+        """The starts of `optimize`, `count` codes each: the mean latent, then samples.
 
         All photos have the same starts, so that the result does not depend on the place in the
         batch. StyleGAN normalizes z, so z = 0 is not a valid start: there all starts are samples.
@@ -123,14 +133,15 @@ class Projector:
         others = self.settings.starts - len(points)
         if others:
             points += tf.unstack(self.generator.sample_latent(others, seed=self.settings.seed))
-        return [tf.repeat(point[None], count, axis=0) for point in points]
+        none = tf.zeros((count, *self.codec.features_shape))
+        return [Code(tf.repeat(point[None], count, axis=0), none) for point in points]
 
-    def project(self, photos: np.ndarray, starts: Sequence[tf.Tensor]) -> Projection:
-        """The best latents of photos, over all starts.
+    def project(self, photos: np.ndarray, starts: Sequence[Code]) -> Projection:
+        """The best codes of photos, over all starts.
 
         Args:
             photos: one batch, float32 `[N, R, R, 3]` in [-1, 1]; see `invert` for more.
-            starts: latents float32 `[N, *latent_shape]` each.
+            starts: codes of N photos each.
         """
         target = tf.constant(photos, tf.float32)
         features = self._extract(target) if self.settings.feature_weight else []
@@ -138,7 +149,7 @@ class Projector:
             self._run_chunk(self._begin(starts[0]), target, features, stop=0)
             self._traced.add(len(photos))
         began = time.perf_counter()
-        best, latents = np.full(len(photos), np.inf, np.float32), tf.cast(starts[0], tf.float32)
+        best, codes = np.full(len(photos), np.inf, np.float32), starts[0]
         points: list[tuple] = []
         for index, start in enumerate(starts):
             state = self._begin(start)
@@ -149,43 +160,44 @@ class Projector:
                 found = state[5].numpy()
                 better = found < best
                 distances = np.where(better, found, best)
-                closest = tf.where(_rows(better, latents), state[4], latents)
+                closest = _chosen(better, state[4], codes)
                 if int(state[0]) > before:
                     steps = index * self.settings.steps + int(state[0])
                     seconds = time.perf_counter() - began
-                    points.append((steps, seconds, distances, closest.numpy()))
-            best, latents = distances, closest
+                    points.append((steps, seconds, distances, closest.latent.numpy()))
+            best, codes = distances, closest
         steps, seconds, curve, path = (np.stack(column) for column in zip(*points, strict=True))
-        return Projection(latents.numpy(), best, steps, seconds, curve, path)
+        latents, features = (part.numpy() for part in codes)
+        return Projection(latents, features, best, steps, seconds, curve, path)
 
-    def distance(self, photos: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
-        """The distances `[N]` of photos `[N, R, R, 3]` and latents `[N, *latent_shape]`."""
+    def distance(self, photos: tf.Tensor, code: Code) -> tf.Tensor:
+        """The distances `[N]` of photos `[N, R, R, 3]` and their codes."""
         features = self._features(photos) if self.settings.feature_weight else []
-        return self._losses(latents, photos, features)
+        return self._losses(code, photos, features)
 
-    # The state: step, latent, Adam's two moments, best latent and its distance, the distance at the
+    # The state: step, code, Adam's two moments, best code and its distance, the distance at the
     # last improvement that counted, steps since then.
 
-    def _begin(self, start: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        start = tf.cast(start, tf.float32)
-        zeros, none = tf.zeros_like(start), tf.fill((start.shape[0],), np.float32(np.inf))
-        stale = tf.zeros((start.shape[0],), tf.int32)
-        return tf.constant(0), start, zeros, zeros, start, none, none, stale
+    def _begin(self, start: Code) -> tuple:
+        count = start.latent.shape[0]
+        zeros = Code(*map(tf.zeros_like, start))
+        none = tf.fill((count,), np.float32(np.inf))
+        return tf.constant(0), start, zeros, zeros, start, none, none, tf.zeros((count,), tf.int32)
 
     def _run_chunk(
         self, state: tuple, target: tf.Tensor, features: list[tf.Tensor], stop: int
-    ) -> tuple[tf.Tensor, ...]:
+    ) -> tuple:
         return self._advance(state, target, features, tf.constant(stop))
 
     def _chunk(
         self, state: tuple, target: tf.Tensor, features: list[tf.Tensor], stop: tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
+    ) -> tuple:
         """Steps until number `stop`, or until all photos have stopped."""
 
-        def unfinished(step: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
+        def unfinished(step: tf.Tensor, *rest: Any) -> tf.Tensor:
             return (step < stop) & tf.reduce_any(self._active(rest[-1]))
 
-        def body(*state: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def body(*state: Any) -> tuple:
             return self._step(state, target, features)
 
         return tf.while_loop(unfinished, body, state)
@@ -194,32 +206,46 @@ class Projector:
         patience = self.settings.patience
         return stale < patience if patience else tf.ones_like(stale, tf.bool)
 
-    def _step(
-        self, state: tuple, target: tf.Tensor, features: list[tf.Tensor]
-    ) -> tuple[tf.Tensor, ...]:
-        step, latent, moment, square, best, best_loss, mark, stale = state
+    def _step(self, state: tuple, target: tf.Tensor, features: list[tf.Tensor]) -> tuple:
+        step, code, moment, square, best, best_loss, mark, stale = state
         active = self._active(stale)
         with tf.GradientTape() as tape:
-            tape.watch(latent)
-            losses = self._losses(latent, target, features)  # [N]
+            tape.watch(list(code))
+            losses = self._losses(code, target, features)  # [N]
             total = tf.reduce_sum(losses)
-        gradient = tape.gradient(total, latent)
+        unconnected = tf.UnconnectedGradients.ZERO  # a model without features has empty ones
+        gradient = tape.gradient(total, list(code), unconnected_gradients=unconnected)
 
         better = active & (losses < best_loss)
         counts = active & (losses < mark * (1 - IMPROVEMENT))
         # Adam without variables, since its moments start from 0 in every batch.
         number = tf.cast(step + 1, tf.float32)
-        moment = BETA1 * moment + (1 - BETA1) * gradient
-        square = BETA2 * square + (1 - BETA2) * tf.square(gradient)
-        moved = latent - self._rate(step) * (moment / (1 - BETA1**number)) / (
-            tf.sqrt(square / (1 - BETA2**number)) + EPSILON
+        moment = Code(
+            *(BETA1 * old + (1 - BETA1) * new for old, new in zip(moment, gradient, strict=True))
+        )
+        square = Code(
+            *(
+                BETA2 * old + (1 - BETA2) * tf.square(new)
+                for old, new in zip(square, gradient, strict=True)
+            )
+        )
+        rate = self._rate(step)
+        moved = Code(
+            *(
+                value
+                - scale * rate * (m / (1 - BETA1**number))
+                / (tf.sqrt(s / (1 - BETA2**number)) + EPSILON)
+                for value, m, s, scale in zip(
+                    code, moment, square, (1.0, FEATURES_RATE), strict=True
+                )
+            )
         )
         return (
             step + 1,
-            tf.where(_rows(active, latent), moved, latent),
+            _chosen(active, moved, code),
             moment,
             square,
-            tf.where(_rows(better, latent), latent, best),
+            _chosen(better, code, best),
             tf.where(better, losses, best_loss),
             tf.where(counts, losses, mark),
             tf.where(counts, 0, stale + 1),
@@ -231,9 +257,9 @@ class Projector:
         falling = tf.minimum(1.0, left / RAMP_DOWN)
         return self.settings.learning_rate * (0.5 - 0.5 * tf.cos(math.pi * falling))
 
-    def _losses(self, latent: tf.Tensor, target: tf.Tensor, features: list[tf.Tensor]) -> tf.Tensor:
-        settings = self.settings
-        output = self.generator(latent, training=False)
+    def _losses(self, code: Code, target: tf.Tensor, features: list[tf.Tensor]) -> tf.Tensor:
+        settings, latent = self.settings, code.latent
+        output = self.codec.generate(code)
         losses = tf.zeros(tf.shape(latent)[:1])  # [N]
         if settings.pixel_weight:
             errors = tf.reduce_mean(tf.square(output - target), axis=-1, keepdims=True)
@@ -260,9 +286,14 @@ class Projector:
         return tf.reduce_sum(errors * weights, axis=(1, 2, 3)) / tf.reduce_sum(weights)
 
 
-def _rows(chosen: tf.Tensor | np.ndarray, like: tf.Tensor) -> tf.Tensor:
-    """A selection `[N]`, reshaped to broadcast against `like`."""
-    return tf.reshape(chosen, (-1, *[1] * (len(like.shape) - 1)))
+def _chosen(rows: tf.Tensor | np.ndarray, ours: Code, others: Code) -> Code:
+    """The codes of `ours` where `rows`, bool `[N]`, and those of `others` elsewhere."""
+    return Code(
+        *(
+            tf.where(tf.reshape(rows, (-1, *[1] * (len(one.shape) - 1))), one, other)
+            for one, other in zip(ours, others, strict=True)
+        )
+    )
 
 
 def mean_latent(generator: AnyGenerator) -> tf.Tensor:
@@ -273,14 +304,11 @@ def mean_latent(generator: AnyGenerator) -> tf.Tensor:
     return mean + tf.convert_to_tensor(generator.w_mean, tf.float32)
 
 
-def invert(
-    projector: Projector, encoder: keras.Model, photos: np.ndarray, mode: str
-) -> list[Projection]:
+def invert(projector: Projector, photos: np.ndarray, mode: str) -> list[Projection]:
     """Projects photos float32 `[N, R, R, 3]` in [-1, 1], `BATCH` at a time.
 
     Args:
         projector: see `Projector`.
-        encoder: gives the start of `hybrid`.
         photos: any number.
         mode: "hybrid" or "optimize".
 
@@ -291,16 +319,16 @@ def invert(
     for first in range(0, len(photos), BATCH):
         batch = photos[first : first + BATCH]
         if mode == "hybrid":
-            starts = [encoder(tf.constant(batch, tf.float32), training=False)]
+            starts = [projector.codec.encode(tf.constant(batch, tf.float32))]
         else:
-            starts = projector.start_latents(len(batch))
+            starts = projector.starts(len(batch))
         results.append(projector.project(batch, starts))
     return results
 
 
 def load_projector(
     path: str | Path,
-    generator: AnyGenerator,
+    codec: Codec,
     mode: str = "hybrid",
     steps: int | None = None,
     mask: np.ndarray | None = None,
@@ -309,7 +337,7 @@ def load_projector(
 
     Args:
         path: the run folder.
-        generator: of that run.
+        codec: of that run.
         mode: "hybrid" or "optimize".
         steps: number of steps; None for the run's.
         mask: see `Projector`.
@@ -324,7 +352,7 @@ def load_projector(
     settings = Settings.of(config, mode)
     if steps is not None:
         settings = dataclasses.replace(settings, steps=steps)
-    return Projector(generator, models.load_perceptual(config, regressor), settings, mask)
+    return Projector(codec, models.load_perceptual(config, regressor), settings, mask)
 
 
 # ---- masks -------------------------------------------------------------------------------------

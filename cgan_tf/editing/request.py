@@ -7,7 +7,7 @@ the edit; the strength that achieves it differs from face to face, and `strength
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING
 
@@ -74,23 +74,22 @@ class EditRequest:
         return np.float32([self.strengths.get(name, 0.0) for name in attributes])
 
     def resolve(
-        self, backend: "Backend", latent: np.ndarray, render: "search.Render"
+        self, backend: "Backend", render: Callable[[np.ndarray], np.ndarray]
     ) -> tuple[np.ndarray, str]:
         """The strengths for one face, float32 `[K]`, and a description of the edit.
 
         Args:
             backend: with its scores if there are targets.
-            latent: of the face, float32 `[*latent_shape]`.
-            render: the edited images of latents `[n, *latent_shape]` and strengths `[n, K]`.
+            render: the edited images `[n, R, R, 3]` of the face for strengths `[n, K]`.
         """
         words = [f"{name} {strength:+g}" for name, strength in self.strengths.items()]
         vector = self.vector(backend.attributes)
         if not self.targets:
             return vector, ", ".join(words)
         columns = [backend.attributes.index(name) for name in self.targets]
-        predict = search.predictor(backend, tuple(self.targets), render)
+        predict = search.predictor(backend, tuple(self.targets), lambda _, rows: render(rows))
         targets = list(self.targets.values())
-        found = search.search(predict, latent[None], vector, columns, targets)
+        found = search.search(predict, np.arange(1), vector, columns, targets)
         for index, (name, target) in enumerate(self.targets.items()):
             value, met = found.values[0, index], found.hit[0, index]
             missed = "" if met else f", the closest to {target:.2f}"

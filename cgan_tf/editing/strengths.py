@@ -1,8 +1,7 @@
 """The search for the strengths at which the regressor R predicts given targets.
 
-Each photo takes a strength of its own. Pure NumPy: the images G(latent + strengths * directions)
-come from a function, so that the search works alike on a run folder, on an exported model and in
-the evaluate stage.
+Each photo takes a strength of its own. Pure NumPy: the edited images come from a function, so that
+the search works alike on a run folder, on an exported model and in the evaluate stage.
 """
 
 import dataclasses
@@ -23,7 +22,7 @@ NARROWINGS = 10  # maximum number, once the value has been passed
 PASSES = 8  # over all attributes, where several are set at once
 _LEAST = 1e-6  # probabilities are clipped to this before their logit is taken
 
-# latents [n, *latent_shape], strengths [n, K] -> images float32 [n, R, R, 3]
+# what identifies n photos [n, ...], strengths [n, K] -> images float32 [n, R, R, 3]
 Render = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # the same -> R's predictions [n, T] of the T set attributes
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -44,19 +43,19 @@ def predictor(editor: "Backend", names: Sequence[str], render: Render) -> Predic
     Args:
         editor: with its scores.
         names: of the attributes.
-        render: the images float32 `[n, R, R, 3]` of latents moved by strengths.
+        render: the images float32 `[n, R, R, 3]` of photos edited by strengths.
     """
     columns = [editor.score_names.index(name) for name in names]
 
-    def predict(latents: np.ndarray, strengths: np.ndarray) -> np.ndarray:
-        return editor.run("attributes", image=render(latents, strengths))[:, columns]
+    def predict(photos: np.ndarray, strengths: np.ndarray) -> np.ndarray:
+        return editor.run("attributes", image=render(photos, strengths))["scores"][:, columns]
 
     return predict
 
 
 def search(
     predict: Predict,
-    latents: np.ndarray,
+    photos: np.ndarray,
     strengths: np.ndarray,
     columns: Sequence[int],
     targets: Sequence[float] | np.ndarray,
@@ -71,16 +70,16 @@ def search(
 
     Args:
         predict: in batches of any size; a row's answer must not depend on the other rows.
-        latents: float32 `[N, *latent_shape]`.
+        photos: `[N, ...]`, what `predict` knows the photos by: their latents, or their numbers.
         strengths: float32 `[K]` of --edit; 0 at `columns`.
         columns: of the T set attributes among the K.
         targets: the T values in [0, 1], of all photos or `[N, T]`.
     """
-    targets = np.broadcast_to(np.float64(targets), (len(latents), len(columns)))
-    point = np.tile(np.float32(strengths), (len(latents), 1))
-    value = np.float64(predict(latents, point))
+    targets = np.broadcast_to(np.float64(targets), (len(photos), len(columns)))
+    point = np.tile(np.float32(strengths), (len(photos), 1))
+    value = np.float64(predict(photos, point))
     best_point, best_value = point.copy(), value.copy()
-    unfinished = np.arange(len(latents))
+    unfinished = np.arange(len(photos))
     for _ in range(PASSES if len(columns) > 1 else 1):
         for index, column in enumerate(columns):
             off = np.abs(value - targets)[unfinished, index] > TOLERANCE
@@ -88,7 +87,7 @@ def search(
             if len(rows):
                 target = targets[rows, index]
                 point[rows], value[rows] = _search_along(
-                    predict, latents[rows], point[rows], value[rows], column, index, target
+                    predict, photos[rows], point[rows], value[rows], column, index, target
                 )
         before, after = (np.abs(values - targets)[unfinished] for values in (best_value, value))
         closer = after.sum(axis=1) < before.sum(axis=1)
@@ -102,7 +101,7 @@ def search(
 
 def _search_along(
     predict: Predict,
-    latents: np.ndarray,
+    photos: np.ndarray,
     start: np.ndarray,
     value: np.ndarray,
     column: int,
@@ -112,7 +111,7 @@ def _search_along(
     """One attribute's turn: the rows' new strengths `[n, K]` and values `[n, T]`.
 
     Args:
-        predict, latents: as in `search`, of the rows.
+        predict, photos: as in `search`, of the rows.
         start: float32 `[n, K]`, the rows' strengths so far.
         value: `[n, T]` at these.
         column: of the attribute among the K.
@@ -124,7 +123,7 @@ def _search_along(
     def evaluate(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
         points = start[rows].copy()
         points[:, column] = positions
-        values = np.float64(predict(latents[rows], points))
+        values = np.float64(predict(photos[rows], points))
         evaluations.append((rows, positions, values))
         return values[:, index]
 

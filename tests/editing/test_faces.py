@@ -15,8 +15,8 @@ def render(pixels, **options):
     """The photo with its center square edited by +20 levels."""
     (portrait,) = portraits.portraits(pixels, 32, aligned=False, which=portraits.CENTER)
     renderer = faces.FaceRenderer(ShiftBackend(), **options)
-    latent = images.to_float(portrait.crop)
-    return renderer.render(pixels, portrait, latent, np.float32([20 / 127.5]))
+    code = {"latent": images.to_float(portrait.crop)}
+    return renderer.render(pixels, portrait, code, np.float32([20 / 127.5]))
 
 
 def test_a_face_alone_and_its_strip():
@@ -45,16 +45,16 @@ def test_keep_detail_adds_only_the_difference(alone):
     pixels = np.random.default_rng(1).integers(60, 180, (32, 32, 3), np.uint8)
     (portrait,) = portraits.portraits(pixels, 32, aligned=False, which=portraits.CENTER)
     renderer = faces.FaceRenderer(ShiftBackend(), keep_detail=True, crop=alone)
-    dark = np.full((32, 32, 3), -0.9, np.float32)
+    dark = {"latent": np.full((32, 32, 3), -0.9, np.float32)}
     edited = renderer.render(pixels, portrait, dark, np.float32([30 / 127.5]))
     np.testing.assert_array_equal(edited[14:18, 14:18], pixels[14:18, 14:18] + 30)
     assert np.abs(np.int16(edited[0]) - pixels[0]).max() <= 4, "the border almost stays"
 
 
 def test_strengths_beyond_the_range_of_the_model_are_refused():
-    crop = np.zeros((32, 32, 3), np.float32)
+    code = {"latent": np.zeros((32, 32, 3), np.float32)}
     with pytest.raises(UserError, match="not finite; lower them"):
-        faces.FaceRenderer(ShiftBackend()).generate(crop, np.float32([np.inf]))
+        faces.FaceRenderer(ShiftBackend()).generate(code, np.float32([np.inf]))
 
 
 def edit(pixels, backend):
@@ -71,7 +71,8 @@ def edit(pixels, backend):
 def test_a_photo_without_color_gets_none():
     class Red(ShiftBackend):
         def run(self, signature, **inputs):
-            return super().run(signature, **inputs) * np.float32([1, 0, 0])
+            outputs = super().run(signature, **inputs)
+            return {name: value * np.float32([1, 0, 0]) for name, value in outputs.items()}
 
     edited, _ = edit(gray(100, 40, 40), Red())
     assert np.ptp(edited) > 4 and (edited == edited[..., :1]).all()

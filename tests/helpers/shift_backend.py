@@ -13,6 +13,6 @@ class ShiftBackend(backends.Backend):
 
     def run(self, signature, **inputs):
         if signature == "encode":
-            return inputs["image"] * np.float32(0.9)
+            return {"latent": inputs["image"] * np.float32(0.9)}
         assert signature == "generate"
-        return inputs["latent"] + inputs["strengths"][:, 0, None, None, None]
+        return {"image": inputs["latent"] + inputs["strengths"][:, 0, None, None, None]}
