@@ -1,7 +1,7 @@
 """The judge: a small residual attribute classifier for the evaluation only.
 
 The evaluate stage trains it (`stages.judge`) and measures with it: the Frechet distance and the
-identity similarity compare its pooled features, its probabilities show what an edit has changed. No
+retrieval compare its pooled features, its probabilities show what an edit has changed. No
 stage trains against it. It shares neither architecture nor seed with the regressor, which the
 directions are learned with.
 """

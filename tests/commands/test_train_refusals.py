@@ -57,9 +57,9 @@ def test_an_option_of_an_earlier_finished_stage_is_refused(command, finished):
 def test_an_option_of_another_stage_is_not_refused(command, finished):
     shutil.rmtree(finished.stage("directions").path)
     call = ("--stage=regressor", f"--run_dir={finished.path}")
-    code, out, _ = command(*call, "--directions_lr=0.5", "--checkpoint_minutes=9")
+    code, out, _ = command(*call, "--directions_kimg=0.5", "--checkpoint_minutes=9")
     assert code == 0 and "nothing to do" in out
-    assert finished.load_config().directions.lr == 0.5
+    assert finished.load_config().directions.kimg == 0.5
     code, _, error = command(*call, "--gan_kimg=9")
     assert code == 2 and "--gan_kimg=9 (was 0.064)" in error
 

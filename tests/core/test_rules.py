@@ -138,6 +138,10 @@ CASES = [
         {"inversion_perceptual_crop": 65},
         "--inversion_perceptual_crop=65: must be at most --resolution=64",
     ),
+    (
+        {"features_side": "64"},
+        "--features_side=64: must be at most half of --resolution=64",
+    ),
     *(
         (
             {flag: 6},
@@ -232,6 +236,8 @@ ALLOWED = [
     {"gan_minibatch_std": False, "gan_batch_size": 6, "directions_batch_size": 2},
     {"regressor_batch_size": 3, "inversion_batch_size": 3},
     {"directions_condition": ("Male:Young", "Young:Male+Bald")},
+    {"features_side": "32"},
+    {"features_side": "none", "resolution": 32},
 ]
 # Every other bound can be tried with these options: they contradict no rule.
 NEUTRAL = {"gan_arch": "stylegan", "gan_minibatch_std": False}

@@ -26,11 +26,13 @@ from cgan_tf.core import replicas
 from cgan_tf.core.config import Config
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import pipeline
+from cgan_tf.networks.attribute_discriminator import AttributeDiscriminator
+from cgan_tf.networks.codec import Codec
 from cgan_tf.networks.dcgan import Discriminator, Generator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.judge import Judge
 from cgan_tf.networks.vgg import Perceptual
-from cgan_tf.stages import directions, gan, inversion, judge, regressor
+from cgan_tf.stages import directions, features, gan, inversion, judge, regressor
 from cgan_tf.stages.gan_trainer import GAN
 from cgan_tf.training import checkpoint, cluster, loop
 
@@ -91,13 +93,31 @@ def make_inversion(config: Config, faces: data.ImageData) -> loop.Trainer:
 
 
 def make_directions(config: Config, faces: data.ImageData) -> loop.Trainer:
-    networks = Encoder(32, (8,), 4), Generator(32, 8, 4), Discriminator(32, 4)
-    scale(*networks)
+    encoder, generator = Encoder(32, (8,), 4), Generator(32, 8, 4)
+    discriminator = Discriminator(32, 4)
+    scale(encoder, generator, discriminator)
+    codec = Codec(encoder, generator)
     trainer = directions.DirectionsTrainer(
-        config.attributes, *networks, make_perceptual(config, faces), config
+        config.attributes, codec, discriminator, make_perceptual(config, faces), config
     )
     trainer.directions.assign(np.random.default_rng(0).normal(size=(2, 8)))
     return trainer
+
+
+def make_features(config: Config, faces: data.ImageData) -> loop.Trainer:
+    features.LEARNING_RATE = features.D_LEARNING_RATE = 1e-5  # as LOW_RATES
+    features.RECONSTRUCTION = 0.0  # edits from the first step
+    encoder, generator = Encoder(32, (8,), 4), Generator(32, 8, 4)
+    discriminator = Discriminator(32, 4)
+    scale(encoder, generator, discriminator)
+    codec = features.new_codec(Codec(encoder, generator), 8, "float32")
+    for weight in codec.features.weights:  # the last layers start at 0
+        weight.assign(weight.numpy() + 0.05)
+    count = len(faces.attribute_names)
+    steps = np.random.default_rng(0).normal(size=(count, 8))
+    return features.FeaturesTrainer(
+        codec, AttributeDiscriminator(discriminator, count), steps, range(count), [0, 1], config
+    )
 
 
 STAGES = {
@@ -107,6 +127,7 @@ STAGES = {
         make_inversion,
         {"inversion_batch_size": 8, "inversion_perceptual_crop": 16, "inversion_lr": 1e-5},
     ),
+    "features": (make_features, {"features_kimg": 0.016 * STEPS}),
     "directions": (make_directions, {"directions_batch_size": 8}),
 }
 
@@ -145,7 +166,7 @@ def compare(
     results = []
     for strategy in (None, mirrored):
         replicas.use(strategy)
-        results.append(run_steps(make, config, faces, labels=case in ("regressor", "judge")))
+        results.append(run_steps(make, config, faces, labels=case in LABELLED))
     (losses, start, *states), (losses_of_two, _, *states_of_two) = results
     first, last = (
         {name: distance(two[name], value) for name, value in one.items()}
@@ -173,6 +194,7 @@ def train_toy(config: Config, folder: RunFolder, faces: data.ImageData) -> None:
     loop.train(trainer, lambda seen: toy.feed(2 * seen), 0.06, toy.BATCH, stage, config)
 
 
+LABELLED = ("regressor", "judge", "features")  # stages that train with the labels
 RESUMES = {
     "resume": (train_toy, {}),
     "resume_resident": (gan.run, {"device_cache_gib": 1.0, "steps_per_call": 4}),

@@ -18,6 +18,7 @@ from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
 from cgan_tf.editing import detail
+from cgan_tf.networks.codec import Codec
 from cgan_tf.stages import calibration, directions
 from cgan_tf.training import checkpoint
 
@@ -115,9 +116,12 @@ class ToyDiscriminator:
         return 3.0 * image[:, 0, 0, :1] - 1.0
 
 
+TOY_CODEC = Codec(ToyEncoder(), ToyGenerator())
+
+
 def toy(names=NAMES, **options):
     config = tiny.make_config("cache", directions_batch_size=64, **options)
-    networks = ToyEncoder(), ToyGenerator(), ToyDiscriminator(), ToyPerceptual(names)
+    networks = TOY_CODEC, ToyDiscriminator(), ToyPerceptual(names)
     trainer = directions.DirectionsTrainer(names[:2], *networks, config)
     trainer.directions.assign(np.random.default_rng(5).normal(0, 0.1, (2, 2)))
     return trainer
@@ -187,7 +191,7 @@ def test_a_target_beyond_1_is_clipped(monkeypatch):
 
 def test_a_single_attribute_has_no_others_to_preserve():
     config = tiny.make_config("cache", directions_batch_size=64)
-    networks = ToyEncoder(), ToyGenerator(), ToyDiscriminator(), ToyPerceptual(("A",))
+    networks = TOY_CODEC, ToyDiscriminator(), ToyPerceptual(("A",))
     trainer = directions.DirectionsTrainer(("A",), *networks, config)
     logs = trainer.train_step(tf.constant(photos()))
     assert float(logs["hold"]) == 0.0 and np.isfinite(float(logs["loss"]))
@@ -195,7 +199,8 @@ def test_a_single_attribute_has_no_others_to_preserve():
 
 def test_a_direction_rotates_towards_its_attribute_and_keeps_its_length(monkeypatch):
     set_weights(monkeypatch, content=0.0, adversarial=0.0)
-    trainer = toy(directions_preservation_weight=0.0, directions_lr=0.05, directions_kimg=64 * 0.1)
+    monkeypatch.setattr(directions, "LEARNING_RATE", 0.05)
+    trainer = toy(directions_preservation_weight=0.0, directions_kimg=64 * 0.1)
     best = (SLOPES[:, :2] / np.linalg.norm(SLOPES[:, :2], axis=0)).T  # of A, and of B
     orthogonal = best[:, ::-1] * [1, -1]
     trainer.directions.assign([[0.8], [1.5]] * (0.2 * best + orthogonal))
@@ -218,16 +223,17 @@ def test_only_the_directions_learn(chain, slim_vgg):
         config=chain.config,
     )
     frozen = {
-        "encoder": trainer.encoder,
-        "generator": trainer.generator,
+        "encoder": trainer.codec.encoder,
+        "generator": trainer.codec.generator,
+        "detail features": trainer.codec.features,
         "discriminator": trainer.discriminator,
         "regressor": trainer.perceptual.regressor,
         "features": trainer.perceptual.network,
     }
-    assert not any(frozen[name].trainable_variables for name in list(frozen)[:4])
+    assert not any(frozen[name].trainable_variables for name in list(frozen)[:5])
     before = {name: tiny.values(network) for name, network in frozen.items()}
     columns = trainer.columns.numpy()
-    start = directions.class_differences(trainer.encoder, chain.faces, columns)
+    start = directions.class_differences(trainer.codec.encoder, chain.faces, columns)
     trainer.directions.assign(start)
     step = tf.function(trainer.train_step, autograph=False)
     draw = np.random.default_rng(0)
@@ -243,9 +249,11 @@ def test_only_the_directions_learn(chain, slim_vgg):
 def test_the_frozen_networks_compute_in_the_training_precision(chain, slim_vgg):
     config = dataclasses.replace(chain.config, precision="mixed_bfloat16")
     networks = directions.load_networks(chain.folder, config)
-    for name in ("encoder", "generator", "discriminator"):
-        kinds = {layer.compute_dtype for layer in networks[name].layers}
-        assert "bfloat16" in kinds, name
+    codec = networks["codec"]
+    parts = (codec.encoder, codec.generator, codec.features.predictor, networks["discriminator"])
+    for network in parts:
+        kinds = {layer.compute_dtype for layer in network.layers}
+        assert "bfloat16" in kinds, network.name
     regressor = networks["perceptual"].regressor
     assert regressor.backbone.layers[1].compute_dtype == "bfloat16"
     assert {weight.dtype for weight in regressor.weights} == {"float32"}

@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 FAST = ("smoke", "resume")
 SLOW = (
     *("r1", "batch_norm", "gp", "style", "ragan", "ada", "wgan", "spectral"),
-    *("regressor", "judge", "inversion", "directions", "resume_gan", "resume_resident"),
+    *("regressor", "judge", "inversion", "features", "directions"),
+    *("resume_gan", "resume_resident"),
 )
 # These objectives depend on differences of logits only: the gradient of D's last bias is rounding
 # noise, which Adam amplifies, and all logits move with the bias.
