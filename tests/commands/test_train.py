@@ -23,13 +23,13 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_text
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.report import page
-from cgan_tf.stages import directions, evaluate, gan, inversion, regressor
+from cgan_tf.stages import directions, evaluate, features, gan, inversion, regressor
 from cgan_tf.training import precision
 
 ROOT = Path(__file__).parents[2]
 PRESETS = ", ".join(presets.PRESETS)
 STAGE_MODULES = dict(
-    zip(STAGES, (gan, regressor, inversion, directions, evaluate, export), strict=True)
+    zip(STAGES, (gan, regressor, inversion, features, directions, evaluate, export), strict=True)
 )
 
 

@@ -40,7 +40,7 @@ def finished(tmp_path_factory):
         folder,
         "inversion",
         "09:50:30",
-        "10:00:00",
+        "09:56:40",
         20,
         resumed=["x"],
         photo=1.0,
@@ -48,6 +48,21 @@ def finished(tmp_path_factory):
         latent=0.2,
         pixel=0.1,
         loss=1.8,
+    )
+    add_stage(
+        folder,
+        "features",
+        "09:56:40",
+        "10:00:00",
+        20,
+        reconstruction=2.0,
+        attribute=0.5,
+        preservation=0.1,
+        adversarial=0.1,
+        content=0.1,
+        undo=0.3,
+        loss=3.1,
+        d_loss=1.5,
     )
     add_stage(
         folder,

@@ -161,7 +161,7 @@ def test_empty_run_names_every_command(tmp_path, begun):
     assert commands == {f"cgan train --stage={stage} {place}" for stage in stages} | {
         f"cgan report {place}"
     }
-    assert "No curves of gan, regressor, inversion, directions yet" in words(reader)
+    assert "No curves of gan, regressor, inversion, features, directions yet" in words(reader)
     assert reader.all("img") == []
     title = "Synthetic faces, 32 px" if begun else "A run that has not started"
     assert reader.text["h1"] == [title]
@@ -183,9 +183,9 @@ def test_part_of_a_run(tmp_path):
     # One block per attribute, then the reconstructions, then the samples.
     np.testing.assert_array_equal(np.concatenate(found[:2]), pixels(edits))
     np.testing.assert_array_equal(found[2], pixels(newest))
-    assert "Validation photos after 10 kimg of the inversion stage." in text
+    assert "Validation photos after 10 kimg of the inversion stage, from the latent alone." in text
     assert "not finished, 1 min 40 s so far 10 of 20 kimg" in text
-    assert "No curves of regressor, directions yet: the regressor stage has not started" in text
+    assert "No curves of regressor, features, directions yet: the regressor stage has not started" in text
     assert "No reconstructions of test photos yet: the evaluate stage has not started" in text
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import face_crop
 from cgan_tf.editing import detail
+from cgan_tf.networks.codec import Codec
 from cgan_tf.stages import calibration, directions
 
 
@@ -38,9 +39,9 @@ class Toys(types.SimpleNamespace):
 
         labels = np.zeros((30, 2), np.float32)
         labels[::3, 1] = 1
+        generator.space = "z"
         trainer = types.SimpleNamespace(
-            generator=generator,
-            encoder=encoder,
+            codec=Codec(encoder, generator),
             perceptual=types.SimpleNamespace(regressor=regressor),
             columns=tf.constant([1]),
             directions=tf.Variable([vector]),
@@ -147,7 +148,8 @@ def test_the_factor_of_keep_detail(target, band, monkeypatch):
         level = tf.reduce_mean(images, axis=(1, 2, 3))
         return tf.stack([tf.zeros_like(level), 0.7 * level], axis=1)
 
-    toys.trainer.generator = generator
+    generator.space = "z"
+    toys.trainer.codec = Codec(toys.trainer.codec.encoder, generator)
     toys.trainer.perceptual = types.SimpleNamespace(regressor=regressor)
     toys.dataset.read = lambda rows: np.full((len(rows), 8, 8, 3), 120, np.uint8)
     found = toys.calibration().keep_detail(np.float32([0.0, 0.5]), 1, target)
