@@ -84,14 +84,17 @@ def test_a_tflite_file_without_metadata_needs_its_json_file(forms, tmp_path):
     [
         ("{", "plain.json: damaged description"),
         ("[]", "plain.json: damaged description"),
-        ('{"format": 2}', "description of format 2, this version reads 1"),
-        ('{"format": 1, "attributes": ["A"], "resolution": 32}', "lacks 'crop'"),
         (
-            '{"format": 1, "attributes": [], "resolution": 32, "crop": "celeba"}',
+            '{"format": 1}',
+            "description of format 1, this version reads 2; export it with cgan export",
+        ),
+        ('{"format": 2, "attributes": ["A"], "resolution": 32}', "lacks 'crop'"),
+        (
+            '{"format": 2, "attributes": [], "resolution": 32, "crop": "celeba"}',
             "damaged description",
         ),
         (
-            '{"format": 1, "attributes": ["A"], "resolution": 32, "crop": "celeba"}',
+            '{"format": 2, "attributes": ["A"], "resolution": 32, "crop": "celeba"}',
             "its attribute names belong to another model",
         ),
     ],

@@ -13,7 +13,9 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.editing.models import read_directions
 from cgan_tf.editing.network import EditingNetwork
+from cgan_tf.networks.codec import Codec
 from cgan_tf.networks.dcgan import Generator
+from cgan_tf.networks.detail_features import DetailFeatures
 from cgan_tf.networks.encoder import Encoder
 
 
@@ -45,21 +47,25 @@ def photos(count, side):
 
 def test_translate_is_the_formula(models):
     generator, encoder = models
-    network = EditingNetwork(generator, encoder, DIRECTIONS)
+    network = EditingNetwork(Codec(encoder, generator), DIRECTIONS)
     image, strengths = photos(3, 16), np.float32([[1, 0], [0, -0.5], [0.25, 2]])
     latent = encoder(image, training=False).numpy()
     moved = latent + strengths[:, :1] * np.arange(6.0) + strengths[:, 1:] * np.ones(6)
     expected = generator(moved, training=False).numpy()
     assert expected.std() > 0.1, "a constant image would show nothing"
     np.testing.assert_allclose(network.translate(image, strengths), expected, atol=1e-5)
-    np.testing.assert_allclose(network(image, strengths), expected, atol=1e-5)
-    np.testing.assert_allclose(network.encode(image), latent, atol=1e-6)
-    np.testing.assert_allclose(network.generate(latent, strengths), expected, atol=1e-5)
+    code = network.encode(image)
+    np.testing.assert_allclose(code.latent, latent, atol=1e-6)
+    assert code.features.shape == (3, 0), "there are none"
+    np.testing.assert_allclose(network.generate(code, strengths), expected, atol=1e-5)
+    assert list(network.signatures["encode"](image)) == ["latent"]
+    generated = network.signatures["generate"](latent=latent, strengths=strengths)["image"]
+    np.testing.assert_allclose(generated, expected, atol=1e-5)
 
 
 def test_zero_strengths_reconstruct_and_strengths_matter(models):
     generator, encoder = models
-    network = EditingNetwork(generator, encoder, DIRECTIONS)
+    network = EditingNetwork(Codec(encoder, generator), DIRECTIONS)
     image = photos(2, 16)
     reconstruction = generator(encoder(image, training=False), training=False).numpy()
     zero = np.zeros((2, 2), np.float32)
@@ -70,7 +76,7 @@ def test_zero_strengths_reconstruct_and_strengths_matter(models):
 
 def test_attributes_keep_their_order_and_no_weight_is_counted_twice(models):
     generator, encoder = models
-    network = EditingNetwork(generator, encoder, DIRECTIONS)
+    network = EditingNetwork(Codec(encoder, generator), DIRECTIONS)
     assert network.attributes == ("B", "A")
     assert network.resolution == 16
     assert len(network.weights) == len(generator.weights) + len(encoder.weights) + 1
@@ -83,12 +89,20 @@ def test_from_run_assembles_the_saved_models():
     assert network.attributes == ("Smiling", "Blond_Hair", "Eyeglasses")
     generator = artifact.load_model(Generator, folder.stage("gan").model)
     encoder = artifact.load_model(Encoder, folder.stage("inversion").model)
+    features = artifact.load_model(DetailFeatures, folder.stage("features").model)
     image = photos(2, 32)
     entry = json.loads((folder.stage("directions").model / "Blond_Hair.json").read_text())
-    moved = encoder(image, training=False).numpy() + 0.5 * np.float32(entry["vector"])
-    expected = generator(moved, training=False)
+    offset = 0.5 * np.float32(entry["vector"])[None]
+    codec = Codec(encoder, generator, features)
+    code = codec.encode(image)
+    expected = codec.generate(code, offset)
     strengths = np.float32([[0, 0.5, 0]] * 2)
     np.testing.assert_allclose(network.translate(image, strengths), expected, atol=1e-5)
+    found = network.signatures["encode"](image)
+    np.testing.assert_allclose(found["features"], code.features, atol=1e-5)
+    assert network.codec.features_shape == (8, 8, 64)
+    bare = Codec(encoder, generator).generate(code, offset).numpy()
+    assert np.abs(bare - expected).mean() > 0.01, "the features matter"
     scores = network.score(image).numpy()
     assert scores.shape == (2, len(network.regressor.attribute_names))
     assert 0 < scores.min() and scores.max() < 1
@@ -107,7 +121,7 @@ def test_no_run_folder(tmp_path):
         EditingNetwork.from_run(tmp_path)
 
 
-@pytest.mark.parametrize("stage", ["gan", "inversion", "directions"])
+@pytest.mark.parametrize("stage", ["gan", "inversion", "features", "directions"])
 def test_an_unfinished_stage_is_named_with_its_command(copied_run, stage):
     shutil.rmtree(copied_run.stage(stage).path)
     command = f"the {stage} stage has not finished; run python train_main.py --stage={stage} "

@@ -1,12 +1,14 @@
 """Inversion by optimization: closed-form solutions, bookkeeping, masks, all latent spaces."""
 
+import fake_run
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 from cgan_tf.core.errors import UserError
-from cgan_tf.editing import projection
+from cgan_tf.editing import models, projection
+from cgan_tf.networks.codec import Code, Codec
 from cgan_tf.networks.stylegan import StyleGenerator
 
 SIDE, SIZE = 8, 6
@@ -35,7 +37,7 @@ class Features:
         return [photos, blurred]
 
 
-def projector(mask=None, generator=None, features=None, **settings):
+def projector(mask=None, codec=None, features=None, **settings):
     defaults = {
         "steps": 200,
         "learning_rate": 0.1,
@@ -47,7 +49,7 @@ def projector(mask=None, generator=None, features=None, **settings):
         "seed": 3,
     }
     return projection.Projector(
-        generator or Linear(),
+        codec or Codec(None, Linear()),
         features or Features(),
         projection.Settings(**(defaults | settings)),
         mask,
@@ -56,8 +58,13 @@ def projector(mask=None, generator=None, features=None, **settings):
 
 def run(photos=PHOTOS, start=None, **options):
     model = projector(**options)
-    starts = model.start_latents(len(photos)) if start is None else [tf.constant(start)]
+    starts = model.starts(len(photos)) if start is None else [code_of(start)]
     return model.project(photos, starts)
+
+
+def code_of(latents):
+    """The codes of latents in a model without features."""
+    return Code(tf.constant(latents), tf.zeros((len(latents), 0)))
 
 
 def solution(photos, weights=None):
@@ -82,7 +89,7 @@ def test_the_distance_is_the_weighted_sum_of_its_parts():
     maps = zip(Features().features(outputs), Features().features(PHOTOS), strict=True)
     perceptual = sum(np.square(a - b).sum(3).mean((1, 2)) for a, b in maps)
     expected = 2 * parts[0] + 3 * perceptual + 0.5 * parts[1]
-    np.testing.assert_allclose(model.distance(PHOTOS, latents), expected, rtol=1e-5)
+    np.testing.assert_allclose(model.distance(PHOTOS, code_of(latents)), expected, rtol=1e-5)
 
 
 def test_the_best_latent_is_kept_not_the_last():
@@ -97,13 +104,13 @@ def test_hybrid_is_never_worse_than_its_start_and_its_curve_never_rises():
     start = DRAW.standard_normal((5, SIZE)).astype(np.float32)
     for rate in (0.05, 50.0):
         found = run(start=start, steps=30, learning_rate=rate, feature_weight=1.0)
-        first = projector(feature_weight=1.0).distance(PHOTOS, start)
+        first = projector(feature_weight=1.0).distance(PHOTOS, code_of(start))
         np.testing.assert_allclose(found.curve[0], first, rtol=1e-5)
         assert (found.distances <= found.curve[0]).all()
         assert (np.diff(found.curve, axis=0) <= 0).all() and (np.diff(found.seconds) > 0).all()
         np.testing.assert_array_equal(found.curve[-1], found.distances)
         np.testing.assert_array_equal(found.path[-1], found.latents)
-        again = projector(feature_weight=1.0).distance(PHOTOS, found.latents)
+        again = projector(feature_weight=1.0).distance(PHOTOS, code_of(found.latents))
         np.testing.assert_allclose(again, found.distances, rtol=1e-5)
 
 
@@ -121,7 +128,9 @@ def test_equal_seeds_give_equal_latents():
     np.testing.assert_array_equal(one.latents, two.latents)
     np.testing.assert_array_equal(one.curve, two.curve)
     # Another seed gives other starts; the first is always the mean.
-    first, second = (projector(starts=3, seed=seed).start_latents(2) for seed in (3, 4))
+    first, second = (
+        [code.latent for code in projector(starts=3, seed=seed).starts(2)] for seed in (3, 4)
+    )
     np.testing.assert_array_equal(first[0], np.zeros((2, SIZE)))
     np.testing.assert_array_equal(first[0], second[0])
     assert np.abs(first[1] - second[1]).max() > 0.1 and np.abs(first[1] - first[2]).max() > 0.1
@@ -133,7 +142,7 @@ def test_the_best_of_several_starts_is_taken_for_each_photo():
     starts = [near.copy(), near.copy()]
     starts[0][::2] += 1.0
     starts[1][1::2] += 1.0
-    found = model.project(PHOTOS, [tf.constant(start) for start in starts])
+    found = model.project(PHOTOS, [code_of(start) for start in starts])
     np.testing.assert_array_equal(found.latents, near)
     assert found.steps.tolist() == [1, 2]
 
@@ -236,14 +245,15 @@ def test_stylegan_in_every_space(space):
     generator.w_mean.assign(DRAW.standard_normal(8).astype(np.float32))
     generator.space = space
     target = generator(generator.sample_latent(2, seed=9), training=False).numpy()
-    model = projector(generator=generator, steps=30)
-    (start,) = model.start_latents(2)
+    model = projector(codec=Codec(None, generator), steps=30)
+    (code,) = model.starts(2)
+    start = code.latent
     assert start.shape == (2, *generator.latent_shape)
     if space == "z":  # z is normalized, so 0 is no start
         np.testing.assert_array_equal(start, [generator.sample_prior(1, seed=3)[0]] * 2)
     else:
         np.testing.assert_array_equal(start, np.broadcast_to(generator.w_mean.numpy(), start.shape))
-    found = model.project(target, [start])
+    found = model.project(target, [code])
     assert found.latents.shape == start.shape
     assert (found.distances < 0.8 * found.curve[0]).all()
 
@@ -256,7 +266,35 @@ def test_more_photos_than_a_batch_come_in_order(monkeypatch):
         seen.append(len(photos))
         return tf.zeros((len(photos), SIZE))
 
-    parts = projection.invert(projector(steps=5), encoder, PHOTOS, "hybrid")
+    model = projector(codec=Codec(encoder, Linear()), steps=5)
+    parts = projection.invert(model, PHOTOS, "hybrid")
     assert seen == [2, 2, 1] and [len(part.latents) for part in parts] == [2, 2, 1]
     latents = np.concatenate([part.latents for part in parts])
     np.testing.assert_allclose(latents, run(steps=5).latents, atol=1e-5)
+
+
+def test_latent_and_features_descend_together():
+    with fake_run.slim():
+        run = fake_run.slim_run()
+        codec = models.load_codec(run, run.load_config())
+        photos = np.random.default_rng(0).uniform(-0.8, 0.8, (3, 32, 32, 3)).astype(np.float32)
+        code = codec.encode(photos)
+        moved = {}
+        for mode, weight in (("hybrid", 1.0), ("hybrid", 0.0), ("optimize", 1.0)):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(projection, "FEATURES_RATE", weight)
+                model = projection.load_projector(run.path, codec, mode, steps=20)
+                (found,) = projection.invert(model, photos, mode)
+            assert found.features.shape == (3, *codec.features_shape)
+            again = model.distance(photos, Code(found.latents, found.features))
+            np.testing.assert_allclose(again, found.distances, rtol=1e-4)
+            moved[mode, weight] = found
+    fixed, free = moved["hybrid", 0.0], moved["hybrid", 1.0]
+    np.testing.assert_allclose(free.curve[0], fixed.curve[0], rtol=1e-4)
+    np.testing.assert_array_equal(fixed.features, code.features)
+    assert (free.distances < fixed.distances).all(), "the features add to the latent"
+    assert (free.distances < free.curve[0]).all()
+    for start in projector(codec=codec, starts=2).starts(3):
+        assert not start.features.numpy().any(), "a random face has none"
+    assert (moved["optimize", 1.0].distances < moved["optimize", 1.0].curve[0]).all()
+    assert [list(one) for one in free.codes()] == [["latent", "features"]] * 3

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from cgan_tf.editing import projection, tuning
 from cgan_tf.editing.network import EditingNetwork
+from cgan_tf.networks.codec import Code, Codec
 from cgan_tf.networks.stylegan import StyleGenerator
 
 
@@ -24,8 +25,8 @@ def fast():
 @pytest.fixture(scope="module")
 def tuner(fast):
     run = fake_run.slim_run().path
-    generator = EditingNetwork.from_run(run).generator
-    return tuning.Tuner.of(projection.load_projector(run, generator))
+    codec = EditingNetwork.from_run(run).codec
+    return tuning.Tuner.of(projection.load_projector(run, codec))
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +36,20 @@ def photo():
 
 @pytest.fixture(scope="module")
 def pivot(tuner):
-    return tuner.generator.sample_latent(1, seed=3).numpy()[0]
+    draw = np.random.default_rng(1)
+    return {
+        "latent": tuner.generator.sample_latent(1, seed=3).numpy()[0],
+        "features": np.float32(0.1 * draw.standard_normal(tuner.codec.features_shape)),
+    }
 
 
-def generate(tuner, latent):
-    return tuner.generator(latent[None], training=False).numpy()[0]
+def generate(tuner, code):
+    code = Code(code["latent"][None], code["features"][None])
+    return tuner.codec.generate(code).numpy()[0]
 
 
-def error(tuner, photo, latent):
-    return float(np.mean(np.square(generate(tuner, latent) - photo)))
+def error(tuner, photo, code):
+    return float(np.mean(np.square(generate(tuner, code) - photo)))
 
 
 def test_within_the_context_the_photo_is_reconstructed_better_and_afterwards_all_is_reset(
@@ -74,12 +80,13 @@ def test_the_gradient_is_that_of_the_photo_and_of_a_neighbor(tuner, photo, pivot
     # Equations 2 and 5 of the paper. The gradient is compared and not the images after many steps:
     # in a random generator a difference of rounding grows as large as the effect of the term.
     settings = dataclasses.replace(tuner.settings, pixel_weight=2.0, feature_weight=0.5)
-    fresh = tuning.Tuner(tuner.generator, tuner.perceptual, settings)
-    near = pivot + tuning.NEAR * (fresh._neighbors.numpy() - pivot)
-    originals = fresh.generator(near, training=False)
+    fresh = tuning.Tuner(tuner.codec, tuner.perceptual, settings)
+    latent, features = pivot["latent"], pivot["features"][None]
+    near = latent + tuning.NEAR * (fresh._neighbors.numpy() - latent)
+    originals = fresh.codec.generate(Code(near, np.repeat(features, len(near), axis=0)))
 
     def distance(latent, target):
-        image = fresh.generator(latent[None], training=False)
+        image = fresh.codec.generate(Code(latent[None], features))
         squared = tf.reduce_mean(tf.square(image - target))
         return 2.0 * squared + 0.5 * fresh.perceptual(image, target[None])[0]
 
@@ -88,7 +95,7 @@ def test_the_gradient_is_that_of_the_photo_and_of_a_neighbor(tuner, photo, pivot
 
     def expected(neighbor):
         with tf.GradientTape() as tape:
-            loss = distance(pivot, np.float32(photo))
+            loss = distance(latent, np.float32(photo))
             loss += tuning.LOCALITY_WEIGHT * distance(near[neighbor], originals[neighbor])
         return flat(tape.gradient(loss, fresh.variables))
 
@@ -109,7 +116,7 @@ def test_the_gradient_is_that_of_the_photo_and_of_a_neighbor(tuner, photo, pivot
 def test_the_first_step_is_that_of_adam(tuner, photo, pivot):
     # Adam's first step moves each weight by the learning rate, against the gradient's sign.
     only_pixels = dataclasses.replace(tuner.settings, feature_weight=0.0, pixel_weight=1.0)
-    fresh = tuning.Tuner(tuner.generator, tuner.perceptual, only_pixels)
+    fresh = tuning.Tuner(tuner.codec, tuner.perceptual, only_pixels)
     before = [weight.numpy() for weight in fresh.variables]
     with fresh.tuned(photo, pivot, 1):
         steps = [
@@ -127,7 +134,9 @@ def test_in_w_the_mapping_network_of_a_stylegan_is_not_tuned():
 
     def tuned(space):
         generator.space = space
-        return {id(one) for one in tuning.Tuner(generator, no_features, settings).variables}
+        return {
+            id(one) for one in tuning.Tuner(Codec(None, generator), no_features, settings).variables
+        }
 
     all_variables = {id(one) for one in generator.trainable_variables}
     mapping = {id(one) for one in generator.mapping.trainable_variables}

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from cgan_tf.editing.network import EditingNetwork
+from cgan_tf.networks.codec import Codec
 from cgan_tf.export import device_generator, saved_model, tflite
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.encoder import Encoder
@@ -64,7 +65,7 @@ def test_a_network_in_the_device_form(tmp_path):
         with_trained_statistics(Generator(32, 6, 8)),
         with_trained_statistics(Encoder(32, (6,), 4)),
     )
-    network = EditingNetwork(generator, encoder, {"A": np.ones(6), "B": -np.ones(6)})
+    network = EditingNetwork(Codec(encoder, generator), {"A": np.ones(6), "B": -np.ones(6)})
     image = np.random.default_rng(3).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
     strengths = np.float32([[0.5, -0.2]])
     slim = device_generator.for_device(network)
@@ -81,7 +82,7 @@ def test_a_network_in_the_device_form(tmp_path):
 def test_the_device_form_of_a_residual_generator(norm):
     """It generates the same images without transposed convolutions."""
     generator = with_trained_statistics(ResidualGenerator(32, 6, 8, norm=norm))
-    network = EditingNetwork(generator, Encoder(32, (6,), 4), {"A": np.ones(6)})
+    network = EditingNetwork(Codec(Encoder(32, (6,), 4), generator), {"A": np.ones(6)})
     slim = device_generator.for_device(network).generator
     latent = np.random.default_rng(2).normal(size=(5, 6)).astype(np.float32)
     expected = generator(latent, training=False).numpy()
@@ -96,5 +97,5 @@ def test_the_device_form_of_a_residual_generator(norm):
 def test_a_style_generator_is_not_changed():
     generator = StyleGenerator(32, 6, 4)
     generator.space = "w"
-    network = EditingNetwork(generator, Encoder(32, (6,), 4), {"A": np.ones(6)})
+    network = EditingNetwork(Codec(Encoder(32, (6,), 4), generator), {"A": np.ones(6)})
     assert device_generator.for_device(network).generator is generator

@@ -28,10 +28,10 @@ class Shift(backends.Backend):
 
     def run(self, signature, **inputs):
         if signature == "encode":
-            return inputs["image"].reshape(-1, 3)
+            return {"latent": inputs["image"].reshape(-1, 3)}
         a, b = inputs["strengths"].T[:2]
         moved = np.stack([self.gain * a, 0.4 * b, self.leak * a], axis=1) + self.offset
-        return np.float32(inputs["latent"] + moved).reshape(-1, 1, 1, 3)
+        return {"image": np.float32(inputs["latent"] + moved).reshape(-1, 1, 1, 3)}
 
 
 def predict(image):

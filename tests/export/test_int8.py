@@ -75,8 +75,8 @@ def test_signatures_and_sizes(exported, kind):
     content = (output / f"translator_{kind}.tflite").read_bytes()
     interpreter = Interpreter(model_content=content)
     assert interpreter.get_signature_list() == {
-        "encode": {"inputs": ["image"], "outputs": ["latent"]},
-        "generate": {"inputs": ["latent", "strengths"], "outputs": ["image"]},
+        "encode": {"inputs": ["image"], "outputs": ["features", "latent"]},
+        "generate": {"inputs": ["features", "latent", "strengths"], "outputs": ["image"]},
         "translate": {"inputs": ["image", "strengths"], "outputs": ["image"]},
     }
     for name in interpreter.get_signature_list():

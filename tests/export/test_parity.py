@@ -1,5 +1,7 @@
 """The comparison of an exported model with Keras, on models with known differences."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,10 @@ from cgan_tf.export import parity
 
 
 class Line(backends.Backend):
-    """encode: the image's mean; translate: mean plus strength, and `error` on the last row."""
+    """encode: the image's mean; translate: mean plus strength, and `error` on the last row.
+
+    `encode` also has features, the negative mean, with `error` on the last row.
+    """
 
     def __init__(self, error=0.0, scale=1.0):
         super().__init__(("A",), 2, description.SQUARE_CROP)
@@ -18,12 +23,13 @@ class Line(backends.Backend):
 
     def run(self, signature, image, strengths=None):
         self.batches.append(len(image))
-        output = self.scale * image.mean(axis=(1, 2, 3))[:, None]
-        if signature == "translate":
-            output = output + strengths
-            # Recognized by its value, since its position in the batch varies.
-            output[image[:, 0, 0, 0] == 1.0] += self.error
-        return output
+        mean = self.scale * image.mean(axis=(1, 2, 3))[:, None]
+        last = image[:, 0, 0, 0] == 1.0  # by its value, since its position in the batch varies
+        if signature == "encode":
+            return {"latent": mean, "features": np.where(last, self.error, 0.0)[:, None] - mean}
+        output = mean + strengths
+        output[last] += self.error
+        return {"image": output}
 
 
 @pytest.fixture
@@ -48,7 +54,10 @@ def test_inputs_depend_only_on_the_seed(inputs):
     assert -1 <= inputs.strengths.min() < -0.5 and 0.5 < inputs.strengths.max() <= 1
     assert np.abs(inputs.z).max() > 1 >= np.abs(other.z).max()
     assert not np.array_equal(inputs.strengths, other.strengths)
-    np.testing.assert_array_equal(inputs.latent[:, 0], [0.0] * 18 + [1.0])
+    np.testing.assert_array_equal(inputs.code["latent"][:, 0], [0.0] * 18 + [1.0])
+    assert list(inputs.of("generate")) == ["latent", "features", "strengths"]
+    bare = dataclasses.replace(inputs, code={"latent": inputs.code["latent"]})
+    assert list(bare.of("generate")) == ["latent", "strengths"]
 
 
 def test_all_rows_are_compared_in_batches(inputs):
@@ -60,14 +69,11 @@ def test_all_rows_are_compared_in_batches(inputs):
     assert 1.0 <= scale <= 2.0
     np.testing.assert_allclose(figures["translate"]["max_difference"] * scale, 0.38, rtol=1e-6)
     np.testing.assert_allclose(figures["translate"]["mean_difference"] * scale, 0.02, rtol=1e-6)
-    assert figures["encode"] == {
-        "n": 19,
-        "finite": True,
-        "scale": 1.0,
-        "max_difference": 0.0,
-        "mean_difference": 0.0,
-        "psnr": None,
-    }
+    expected = {"output": "features", "n": 19, "finite": True, "scale": 1.0, "psnr": None}
+    assert expected.items() <= figures["encode"].items()
+    np.testing.assert_allclose(figures["encode"]["max_difference"], 0.38, rtol=1e-6)
+    np.testing.assert_allclose(figures["encode"]["mean_difference"], 0.02, rtol=1e-6)
+    assert compare(Line(), inputs)["encode"]["max_difference"] == 0.0
 
 
 def test_differences_are_relative_to_a_large_latent(inputs):
@@ -80,7 +86,8 @@ class Gray(Line):
     """translate returns a gray image of the strength plus `error`."""
 
     def run(self, signature, image, strengths=None):
-        return np.broadcast_to((strengths + self.error)[:, :, None, None], image.shape)
+        gray = np.broadcast_to((strengths + self.error)[:, :, None, None], image.shape)
+        return {"image": gray}
 
 
 def test_images_have_a_psnr(inputs):

@@ -33,13 +33,16 @@ def loaded(exported):
 
 
 def test_signatures(exported, loaded):
-    image, latent = (None, 32, 32, 3), (None, 24)
+    image, latent, features = (None, 32, 32, 3), (None, 24), (None, 8, 8, 64)
     scores = len(json.loads((exported / "model.json").read_text())["scores"])
     expected = {
         "serving_default": ({"image": image, "strengths": (None, 3)}, {"image": image}),
         "translate": ({"image": image, "strengths": (None, 3)}, {"image": image}),
-        "encode": ({"image": image}, {"latent": latent}),
-        "generate": ({"latent": latent, "strengths": (None, 3)}, {"image": image}),
+        "encode": ({"image": image}, {"latent": latent, "features": features}),
+        "generate": (
+            {"latent": latent, "features": features, "strengths": (None, 3)},
+            {"image": image},
+        ),
         "sample": ({"z": latent}, {"image": image}),
         "attributes": ({"image": image}, {"scores": (None, scores)}),
         "translate_bytes": (
@@ -90,13 +93,14 @@ def test_refuses_values_that_are_not_finite(loaded, wrong):
     good = {
         "image": tf.zeros((2, 32, 32, 3)),
         "latent": tf.zeros((2, 24)),
+        "features": tf.zeros((2, 8, 8, 64)),
         "strengths": tf.zeros((2, 3)),
         "z": tf.zeros((2, 24)),
         "image_bytes": tf.io.encode_png(tf.zeros((2, 9, 9, 3), tf.uint8)),
     }
     for signature in loaded.signatures.values():
         given = {key: good[key] for key in signature.structured_input_signature[1]}
-        before = [output.numpy() for output in signature(**given).values()]
+        before = {name: output.numpy() for name, output in signature(**given).items()}
         for key in given:
             if key == "image_bytes" or (key == "image" and wrong == 3e38):
                 continue
@@ -104,8 +108,9 @@ def test_refuses_values_that_are_not_finite(loaded, wrong):
             value[1] = wrong
             with pytest.raises(tf.errors.InvalidArgumentError, match="Tensor had"):
                 signature(**given | {key: tf.constant(value)})
-        after = [output.numpy() for output in signature(**given).values()]
-        np.testing.assert_array_equal(before, after)
+        after = signature(**given)
+        for name, output in before.items():
+            np.testing.assert_array_equal(output, after[name].numpy())
 
 
 def saved_model_cli(*arguments):
@@ -132,8 +137,9 @@ def test_saved_model_cli_shows_and_runs_it(exported, tmp_path):
         assert f"signature_def['{name}']" in shown.stdout
     latent = np.linspace(-1, 1, 48, dtype=np.float32).reshape(2, 24)
     file = tmp_path / "inputs.npz"
-    np.savez(file, latent=latent, strengths=np.zeros((2, 3), np.float32))
-    given = f"latent={file}[latent];strengths={file}[strengths]"
+    others = {"features": np.ones((2, 8, 8, 64), np.float32), "strengths": np.zeros((2, 3), "f4")}
+    np.savez(file, latent=latent, **others)
+    given = ";".join(f"{name}={file}[{name}]" for name in ("latent", *others))
     done = saved_model_cli(
         "run",
         "--dir",
@@ -149,7 +155,7 @@ def test_saved_model_cli_shows_and_runs_it(exported, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     loaded = tf.saved_model.load(str(folder))
-    expected = loaded.signatures["generate"](latent=latent, strengths=tf.zeros((2, 3)))["image"]
+    expected = loaded.signatures["generate"](latent=latent, **others)["image"]
     np.testing.assert_allclose(np.load(tmp_path / "image.npy"), expected, atol=1e-5)
 
 
@@ -185,6 +191,7 @@ def test_folders_whose_names_are_patterns(exported, network, tmp_path):
     image = np.zeros((1, 32, 32, 3), np.float32)
     expected = backends.SavedModelBackend(exported / "saved_model" / "1").run("encode", image=image)
     found = backends.SavedModelBackend(folder).run("encode", image=image)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    for name, output in expected.items():
+        np.testing.assert_allclose(found[name], output, rtol=0, atol=1e-6)
     served = model.ServedModel(folder, "faces", 1, 8)
     assert set(served.signatures) >= set(saved_model.FLOAT_SIGNATURES)

@@ -27,8 +27,8 @@ def test_signatures_operators_and_weights(exported, network, name, itemsize):
     content = (exported / f"{name}.tflite").read_bytes()
     interpreter = Interpreter(model_content=content)
     assert interpreter.get_signature_list() == {
-        "encode": {"inputs": ["image"], "outputs": ["latent"]},
-        "generate": {"inputs": ["latent", "strengths"], "outputs": ["image"]},
+        "encode": {"inputs": ["image"], "outputs": ["features", "latent"]},
+        "generate": {"inputs": ["features", "latent", "strengths"], "outputs": ["image"]},
         "translate": {"inputs": ["image", "strengths"], "outputs": ["image"]},
     }
     runner = interpreter.get_signature_runner("translate")
@@ -53,7 +53,7 @@ def test_signatures_operators_and_weights(exported, network, name, itemsize):
     assert found <= known and {"CONV_2D", "DEPTH_TO_SPACE", "TANH"} <= found
     weights = sum(
         int(np.prod(weight.shape))
-        for model in (network.generator, network.encoder)
+        for model in (network.generator, network.encoder, network.features)
         for weight in model.weights
     )
     stored = sum(map(len, tflite.constants(content)))

@@ -348,6 +348,9 @@ def test_charts(full):
         "odd_one",
         "Loss",
         "Loss",
+        "Loss of the edits",
+        "Discriminator&#39;s loss",
+        "Loss",
         "Judge&#39;s loss",
         "Judge&#39;s accuracy",
         "Judge&#39;s prediction by requested value",
@@ -355,7 +358,7 @@ def test_charts(full):
     ]
     assert "Smiling goes from 0.263 at 0.2 to 0.863 at 0.8" in charts[-2]
     assert "g_loss goes from 2.00 at 10 to 0.400 at 50" in charts[0]
-    assert charts[0].count('class="line s') == 2 + 2 and charts[6].count('class="line s') == 5 + 5
+    assert charts[0].count('class="line s') == 2 + 2 and charts[8].count('class="line s') == 5 + 5
     assert ">kimg</text>" in charts[0] and ">loss</text>" in charts[0]
     assert charts[-1].count('class="dot') == 2 * 5  # four strengths and zero, two attributes
     assert "<title>Blond_Hair: +0.510 at 1</title>" in charts[-1]

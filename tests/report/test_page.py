@@ -131,6 +131,7 @@ def test_stages_tell_state_time_and_length(full):
         "done in 41 min",
         "done in 9 min 30 s",
         "done in 3 min 20 s",
+        "done in 3 min 20 s",
         "done in 5 min",
         "done in 10 min",
         "done in 40 s",
@@ -185,7 +186,10 @@ def test_part_of_a_run(tmp_path):
     np.testing.assert_array_equal(found[2], pixels(newest))
     assert "Validation photos after 10 kimg of the inversion stage, from the latent alone." in text
     assert "not finished, 1 min 40 s so far 10 of 20 kimg" in text
-    assert "No curves of regressor, features, directions yet: the regressor stage has not started" in text
+    assert (
+        "No curves of regressor, features, directions yet: the regressor stage has not started"
+        in text
+    )
     assert "No reconstructions of test photos yet: the evaluate stage has not started" in text
 
 
