@@ -76,7 +76,9 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
     for name, model in made.items():
         stage = folder.stage(name)
         stage.begin(config, photos.digest)
-        if model is not None:
+        if model is None:
+            stage.model.mkdir()
+        else:
             artifact.save_model(model, stage.model)
         stage.finish(**({"psnr_p5": PSNR_P5} if name in ("inversion", "features") else {}))
     stage = folder.stage("directions")
