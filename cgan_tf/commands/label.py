@@ -109,7 +109,7 @@ class Labeler:
         aligned: see `backends.Backend`.
         prior: of z, "normal" or "uniform".
         z_dim: size of z.
-        run: see `Backend.run`; has the signatures "attributes" and "sample".
+        run: the output of a signature, "attributes" or "sample", for its inputs.
     """
 
     attributes: tuple[str, ...]
@@ -196,7 +196,7 @@ def _of_saved_model(folder: Path) -> Labeler:
         backend.aligned,
         description["prior"],
         description["z_dim"],
-        backend.run,
+        lambda signature, **inputs: next(iter(backend.run(signature, **inputs).values())),
     )
 
 

@@ -136,5 +136,5 @@ def _last(x: keras.KerasTensor, channels: int) -> keras.KerasTensor:
 
 def _magnitude(maps: tf.Tensor) -> tf.Tensor:
     """The root mean square of each image's maps, `[N, 1, 1, 1]`."""
-    squares = tf.reduce_mean(tf.square(maps), axis=(1, 2, 3), keepdims=True)
+    squares = tf.reduce_mean(maps * maps, axis=(1, 2, 3), keepdims=True)
     return tf.sqrt(squares + _LEAST**2)

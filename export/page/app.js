@@ -7,7 +7,8 @@
 //
 // For tests, benchmarks and embedding pages, window.editor has
 //   ready                    promise of the description (model.json), once the model is loaded
-//   run(signature, inputs)   promise of a signature's output; Float32Arrays in C order, batch 1
+//   run(signature, inputs)   promise of a signature's outputs; inputs and outputs are Float32Arrays
+//                            by name, in C order, batch 1
 //   idle()                   promise that resolves when every request is drawn or has failed
 //   move(attribute, value)   moves a slider; promise of the milliseconds until the image is drawn
 //   input()                  the model's latest input: Float32Array in [-1, 1]
@@ -33,7 +34,9 @@ let description; // model.json
 let model;
 let photo; // {canvas, data, width, height}
 let frame; // {left, top, side} in the photo's px
-let face; // the framed square: {input, latent, rebuilt}, floats; rebuilt is the unedited image
+// The framed square: {input, code, rebuilt}, floats. code: the latent, and the features if the model
+// has them; rebuilt: the unedited image.
+let face;
 let sharp; // the square at the photo's resolution: {crop, mask}; created when needed
 let current = 0; // index of the attribute whose slider was used last
 const sliders = [];
@@ -94,8 +97,8 @@ async function start() {
 
 async function readDescription() {
   const given = await (await get("model.json")).json().catch(() => undefined);
-  const { attributes, latent_shape: shape, resolution } = given ?? {};
-  if (!Array.isArray(attributes) || !Array.isArray(shape) || !Number.isInteger(resolution)) {
+  const { attributes, latent_shape: latent, features_shape: features, resolution } = given ?? {};
+  if (![attributes, latent, features].every(Array.isArray) || !Number.isInteger(resolution)) {
     throw new Error("model.json is damaged; export the page again with cgan export");
   }
   return given;
@@ -262,18 +265,18 @@ async function idle() {
 
 async function encode() {
   const input = toFloat(cutSquare(photo, frame, description.resolution));
-  const latent = await model.run("encode", { image: input });
-  const rebuilt = await generateImage(latent, sliders.map(() => 0));
-  face = { input, latent, rebuilt };
+  const code = await model.run("encode", { image: input });
+  const rebuilt = await generateImage(code, sliders.map(() => 0));
+  face = { input, code, rebuilt };
   sharp = undefined;
   hideStrip();
   enable();
 }
 
-// The model's image for a latent moved by strengths.
-async function generateImage(latent, values) {
-  const inputs = { latent, strengths: Float32Array.from(values) };
-  const image = await model.run("generate", inputs);
+// The model's image for a code moved by strengths.
+async function generateImage(code, values) {
+  const inputs = { ...code, strengths: Float32Array.from(values) };
+  const { image } = await model.run("generate", inputs);
   if (!image.every(Number.isFinite)) throw new Error("the model's output is not finite");
   return image;
 }
@@ -291,9 +294,9 @@ async function generate() {
 // The images shown before and after an edit, ImageData of the same size.
 async function imagesFor(values) {
   const { resolution } = description;
-  const { input, latent, rebuilt } = face;
+  const { input, code, rebuilt } = face;
   if (!$("detail").checked) {
-    const after = await generateImage(latent, values);
+    const after = await generateImage(code, values);
     return { before: toImageData(input, resolution), after: toImageData(after, resolution) };
   }
   // Adding only the difference weakens an edit: the description has the factor that makes up for
@@ -301,7 +304,7 @@ async function imagesFor(values) {
   const scaled = sliders.map(({ factor }, index) => values[index] * factor);
   const active = sliders.filter((_, index) => values[index] !== 0);
   const footprint = footprintOf(active.map(({ acts }) => acts));
-  let edited = await generateImage(latent, scaled);
+  let edited = await generateImage(code, scaled);
   if (footprint) edited = confine(edited, rebuilt, footprint);
   sharp ??= sharpSquare();
   const after = addDifference(sharp.crop, edited, rebuilt, resolution, sharp.mask);

@@ -58,10 +58,10 @@ class Model {
     this.worker = new Worker(address);
     this.waiting = new Map(); // by the request's id
     this.count = 0;
-    this.worker.onmessage = ({ data: { id, output, error } }) => {
+    this.worker.onmessage = ({ data: { id, outputs, error } }) => {
       const { resolve, reject } = this.waiting.get(id);
       this.waiting.delete(id);
-      if (error === undefined) resolve(output);
+      if (error === undefined) resolve(outputs);
       else reject(new Error(error));
     };
     this.worker.onerror = (event) => {
@@ -72,7 +72,7 @@ class Model {
     };
   }
 
-  // The output of a signature, a Float32Array. inputs: Float32Arrays by name, in C order, batch 1.
+  // The outputs of a signature. Inputs and outputs: Float32Arrays by name, in C order, batch 1.
   run(signature, inputs) {
     return this.send({ signature, inputs });
   }

@@ -6,24 +6,26 @@
 // In:  {id, load: {model, base, script, wasm, description}} once: the model's bytes, the addresses of
 //      the folder, LiteRT's loader and its WebAssembly, the content of model.json; then
 //      {id, signature, inputs: {name: Float32Array}}.
-// Out: {id, output: Float32Array} or {id, error: one line}.
+// Out: {id, outputs: {name: Float32Array}} or {id, error: one line}.
 "use strict";
-
-const SIGNATURES = {
-  translate: { inputs: ["image", "strengths"], output: "image" },
-  encode: { inputs: ["image"], output: "latent" },
-  generate: { inputs: ["latent", "strengths"], output: "image" },
-};
 
 let litert;
 let model;
+let signatures; // {inputs, outputs}, names of tensors, by the signature's name
 let shapes; // by the tensor's name
 
 async function load({ model: bytes, base, script, wasm, description }) {
   const side = description.resolution;
+  const code = description.features_shape.includes(0) ? ["latent"] : ["latent", "features"];
+  signatures = {
+    translate: { inputs: ["image", "strengths"], outputs: ["image"] },
+    encode: { inputs: ["image"], outputs: code },
+    generate: { inputs: [...code, "strengths"], outputs: ["image"] },
+  };
   shapes = {
     image: [1, side, side, 3],
     latent: [1, ...description.latent_shape],
+    features: [1, ...description.features_shape],
     strengths: [1, description.attributes.length],
   };
   // Read by LiteRT's loader: where its WebAssembly is, and where its log goes. Only errors matter.
@@ -50,11 +52,11 @@ async function load({ model: bytes, base, script, wasm, description }) {
 // Refuses a model from another tool, or one that does not match its description.
 function check(found) {
   const remedy = "export the page again with cgan export --formats=page";
-  for (const [name, { inputs, output }] of Object.entries(SIGNATURES)) {
+  for (const [name, { inputs, outputs }] of Object.entries(signatures)) {
     if (!found[name]) throw new Error(`model.tflite has no signature ${name}; ${remedy}`);
     const sides = [
       [found[name].getInputDetails(), inputs],
-      [found[name].getOutputDetails(), [output]],
+      [found[name].getOutputDetails(), outputs],
     ];
     for (const [details, expected] of sides) {
       for (const tensor of expected) {
@@ -72,13 +74,13 @@ function check(found) {
 }
 
 async function run(signature, arrays) {
-  const { inputs, output } = SIGNATURES[signature];
+  const { inputs, outputs } = signatures[signature];
   const tensors = {}; // LiteRT's memory must be freed explicitly
   let results = {};
   try {
     for (const name of inputs) tensors[name] = new litert.Tensor(arrays[name], shapes[name]);
     results = await model.run(signature, tensors);
-    return results[output].toTypedArray();
+    return Object.fromEntries(outputs.map((name) => [name, results[name].toTypedArray()]));
   } finally {
     for (const tensor of Object.values(tensors)) tensor.delete();
     for (const tensor of Object.values(results)) tensor.delete();
@@ -103,8 +105,8 @@ async function answer({ id, load: parts, signature, inputs }) {
       self.postMessage({ id });
       return;
     }
-    const output = await run(signature, inputs);
-    self.postMessage({ id, output }, [output.buffer]);
+    const outputs = await run(signature, inputs);
+    self.postMessage({ id, outputs }, Object.values(outputs).map(({ buffer }) => buffer));
   } catch (error) {
     self.postMessage({ id, error: String(error?.message ?? error) });
   }

@@ -147,10 +147,9 @@ def test_keep_detail_is_the_same_in_all_forms(forms, photo, tmp_path):
     np.testing.assert_array_equal(editor.keep_detail.factors, np.float32([1.5, 1.5, 1.5]))
     pixels = images.decode_file(photo)
     (portrait,) = portraits.portraits(pixels, 32, False, portraits.CENTER)
-    latent = editor.run("encode", image=images.to_float(portrait.crop[None]))
+    code = editor.encode(images.to_float(portrait.crop[None]))
     before, after = (
-        editor.run("generate", latent=latent, strengths=np.float32([[strength, 0, 0]]))[0]
-        for strength in (0, 0.75)
+        editor.generate(code, np.float32([[strength, 0, 0]]))[0] for strength in (0, 0.75)
     )
     acts = np.rint(fake_run.footprint("Smiling") * 255)[..., None] / 255
     after = before + np.float32(acts) * (after - before)

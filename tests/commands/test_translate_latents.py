@@ -32,20 +32,22 @@ def set_command(model, image, values, output, *more):
     return command_flags.run(translate.define_flags, translate.main, [*arguments, *more])
 
 
-def generate(editor):
-    return lambda latents, steps: editor.run("generate", latent=latents, strengths=steps)
+def predictor(editor, crop):
+    """The predictions for a crop uint8 `[R, R, 3]`, by strengths `[1, K]`."""
+    code = editor.encode(images.to_float(crop[None]))
+    predict = strengths.predictor(editor, NAMES, lambda _, steps: editor.generate(code, steps))
+    return lambda steps: predict(np.arange(1), steps)
 
 
 def test_a_target_is_searched_alike_in_a_run_and_its_export(forms, photo, tmp_path, capsys):
     editor = backends.open_backend(str(forms["run"]), scores=True)
     crop, _ = portraits.crop_photo(images.decode_file(photo), 32, aligned=False)
-    latent = editor.run("encode", image=images.to_float(crop[None]))
-    predict = strengths.predictor(editor, NAMES, generate(editor))
+    predict = predictor(editor, crop)
 
     def value(name, strength):
         steps = np.zeros((1, 3), np.float32)
         steps[0, NAMES.index(name)] = strength
-        return float(predict(latent, steps)[0, NAMES.index(name)])
+        return float(predict(steps)[0, NAMES.index(name)])
 
     # The directions are untrained: take the one with the largest effect in its own sense.
     changes = {
@@ -81,7 +83,8 @@ def test_with_keep_detail_the_prediction_is_that_of_the_photo(forms, photo, tmp_
     crop = images.center_square_resize(images.decode_file(photo), 32)
 
     def score(image):
-        return float(editor.run("attributes", image=images.to_float(image)[None])[0, column])
+        scores = editor.run("attributes", image=images.to_float(image)[None])["scores"]
+        return float(scores[0, column])
 
     options = ["--keep_detail", "--crop"]
     command(forms["run"], photo, f"{name}=1", tmp_path / "one.png", *options)
@@ -97,9 +100,8 @@ def test_a_strength_and_a_target_together(forms, photo, tmp_path, capsys):
     """A target that the strengths already achieve needs no strength of its own."""
     editor = backends.open_backend(str(forms["run"]), scores=True)
     crop, _ = portraits.crop_photo(images.decode_file(photo), 32, aligned=False)
-    latent = editor.run("encode", image=images.to_float(crop[None]))
-    predict = strengths.predictor(editor, NAMES, generate(editor))
-    there = predict(latent, np.float32([[1.5, 0, 0]]))[0, 2]
+    predict = predictor(editor, crop)
+    there = predict(np.float32([[1.5, 0, 0]]))[0, 2]
     output = tmp_path / "both.png"
     assert (
         set_command(forms["run"], photo, f"Eyeglasses={there}", output, "--edit=Smiling=1.5") == 0
@@ -171,10 +173,10 @@ def test_a_folder_is_inverted_in_batches(forms, photo, tmp_path, monkeypatch, ca
     ]
     summary = "3 faces edited in 3 photos, 1 photo skipped; "
     assert lines[3].startswith(f"{tmp_path / 'out' / 'translate.csv'}: {summary}")
-    # Each result comes from its own latent: it is closer to the photo than with the encoder's.
+    # Each result comes from its own code: it is closer to the photo than with the encoder's.
     command(forms["run"], folder, "Smiling=0", tmp_path / "encoder", "--crop")
-    generator = backends.open_backend(forms["run"]).network.generator
-    projector = projection.load_projector(forms["run"], generator, steps=2)
+    codec = backends.open_backend(forms["run"]).network.codec
+    projector = projection.load_projector(forms["run"], codec, steps=2)
     for name in ("face", "face1", "face2"):
         crop, _ = portraits.crop_photo(images.decode_file(folder / f"{name}.jpg"), 32, False)
         outputs = [

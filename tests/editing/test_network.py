@@ -100,7 +100,7 @@ def test_from_run_assembles_the_saved_models():
     np.testing.assert_allclose(network.translate(image, strengths), expected, atol=1e-5)
     found = network.signatures["encode"](image)
     np.testing.assert_allclose(found["features"], code.features, atol=1e-5)
-    assert network.codec.features_shape == (8, 8, 64)
+    assert network.codec.features_shape == (8, 8, 32)
     bare = Codec(encoder, generator).generate(code, offset).numpy()
     assert np.abs(bare - expected).mean() > 0.01, "the features matter"
     scores = network.score(image).numpy()

@@ -93,6 +93,7 @@ def test_the_c_loader_refuses_another_shape(loader, exported):
         folder,
         names["outputs"]["image"],
         (names["inputs"]["latent"], np.zeros((1, 24), np.float32)),
+        (names["inputs"]["features"], np.zeros((1, 8, 8, 32), np.float32)),
         (names["inputs"]["strengths"], np.zeros((1, 2), np.float32)),
     )
     assert done.returncode == 1 and b"c_loader: " in done.stderr

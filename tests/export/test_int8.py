@@ -84,7 +84,7 @@ def test_signatures_and_sizes(exported, kind):
         for details in (runner.get_input_details(), runner.get_output_details()):
             assert all(value["dtype"] == np.float32 for value in details.values())
     float32 = fake_run.shared_export() / "translator_float32.tflite"
-    assert 0.2 < len(content) / float32.stat().st_size < 0.45  # much of it is not weights
+    assert 0.2 < len(content) / float32.stat().st_size < 0.55  # much of it is not weights
     stored = sum(map(len, tflite.constants(content)))
     assert 0.25 < stored / sum(map(len, tflite.constants(float32.read_bytes()))) < 0.3
     text = json.loads((output / "model.json").read_text())

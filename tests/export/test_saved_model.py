@@ -33,7 +33,7 @@ def loaded(exported):
 
 
 def test_signatures(exported, loaded):
-    image, latent, features = (None, 32, 32, 3), (None, 24), (None, 8, 8, 64)
+    image, latent, features = (None, 32, 32, 3), (None, 24), (None, 8, 8, 32)
     scores = len(json.loads((exported / "model.json").read_text())["scores"])
     expected = {
         "serving_default": ({"image": image, "strengths": (None, 3)}, {"image": image}),
@@ -93,7 +93,7 @@ def test_refuses_values_that_are_not_finite(loaded, wrong):
     good = {
         "image": tf.zeros((2, 32, 32, 3)),
         "latent": tf.zeros((2, 24)),
-        "features": tf.zeros((2, 8, 8, 64)),
+        "features": tf.zeros((2, 8, 8, 32)),
         "strengths": tf.zeros((2, 3)),
         "z": tf.zeros((2, 24)),
         "image_bytes": tf.io.encode_png(tf.zeros((2, 9, 9, 3), tf.uint8)),
@@ -137,7 +137,7 @@ def test_saved_model_cli_shows_and_runs_it(exported, tmp_path):
         assert f"signature_def['{name}']" in shown.stdout
     latent = np.linspace(-1, 1, 48, dtype=np.float32).reshape(2, 24)
     file = tmp_path / "inputs.npz"
-    others = {"features": np.ones((2, 8, 8, 64), np.float32), "strengths": np.zeros((2, 3), "f4")}
+    others = {"features": np.ones((2, 8, 8, 32), np.float32), "strengths": np.zeros((2, 3), "f4")}
     np.savez(file, latent=latent, **others)
     given = ";".join(f"{name}={file}[{name}]" for name in ("latent", *others))
     done = saved_model_cli(

@@ -104,6 +104,7 @@ def test_model_json(exported):
         "psnr_p5",
         "space",
         "latent_shape",
+        "features_shape",
         "truncation",
         "z_dim",
         "prior",
@@ -123,6 +124,7 @@ def test_model_json(exported):
     assert about["psnr_p5"] == fake_run.PSNR_P5
     assert (about["resolution"], about["z_dim"]) == (32, 24)
     assert (about["space"], about["prior"]) == ("z", "normal")
+    assert (about["latent_shape"], about["features_shape"]) == ([24], [8, 8, 32])
     assert about["crop"] == "center_square"
     generator = fake_run.shared_run().stage("gan").model / "weights.h5"
     assert about["hashes"]["gan/model/weights.h5"] == file_hash(generator)

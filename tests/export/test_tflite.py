@@ -41,12 +41,18 @@ def test_signatures_operators_and_weights(exported, network, name, itemsize):
         "CONV_2D",
         "DEPTH_TO_SPACE",
         "DEQUANTIZE",
+        "DIV",
         "FULLY_CONNECTED",
         "LEAKY_RELU",
+        "LOGISTIC",
+        "MEAN",
+        "MUL",
         "PAD",
         "RESHAPE",
         "SPLIT",
+        "SQRT",
         "STRIDED_SLICE",
+        "SUB",
         "TANH",
     }
     found = set(tflite.operators(content))

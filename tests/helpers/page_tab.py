@@ -101,9 +101,14 @@ class Tab:
             for (const name in inputs) {
                 inputs[name] = new Float32Array(Uint8Array.fromBase64(inputs[name]).buffer);
             }
-            return new Uint8Array((await editor.run(signature, inputs)).buffer).toBase64();
+            const outputs = await editor.run(signature, inputs);
+            for (const name in outputs) {
+                outputs[name] = new Uint8Array(outputs[name].buffer).toBase64();
+            }
+            return outputs;
         }"""
-        return from_text(self.page.evaluate(script, [signature, texts]), np.float32)
+        outputs = self.page.evaluate(script, [signature, texts])
+        return {name: from_text(text, np.float32) for name, text in outputs.items()}
 
     def idle(self):
         self.page.evaluate("editor.idle()")
@@ -180,9 +185,9 @@ def runner(content, signature):
 
 def generate_in_python(content, image, strengths):
     """The edited image of Python's interpreter for an image `[R, R, 3]`: float32 `[R, R, 3]`."""
-    (latent,) = runner(content, "encode")(image=image[None]).values()
+    code = runner(content, "encode")(image=image[None])
     values = np.float32([strengths])
-    (image,) = runner(content, "generate")(latent=latent, strengths=values).values()
+    (image,) = runner(content, "generate")(**code, strengths=values).values()
     return image[0]
 
 

@@ -57,14 +57,14 @@ def test_the_guides_javascript_edits_a_photo(guide, model, chromium):
     page = context.new_page()
     page.goto(server.url)
     image = images.to_float(images.center_square_resize(PIXELS, SIDE))
-    script = """async ([text, side, latentShape]) => {
+    script = """async ([text, side, about]) => {
         const { encode, generate } = await import("./guide.js");
         const image = new Float32Array(Uint8Array.fromBase64(text).buffer);
-        const latent = await encode(image, side);
-        const edited = await generate(latent, latentShape, Float32Array.of(1, 0, 0));
+        const code = await encode(image, side);
+        const edited = await generate(code, about, Float32Array.of(1, 0, 0));
         return new Uint8Array(edited.buffer).toBase64();
     }"""
-    text = page.evaluate(script, [to_text(image), SIDE, described["latent_shape"]])
+    text = page.evaluate(script, [to_text(image), SIDE, described])
     context.close()
     server.close()
     expected = generate_in_python(content, image, [1, 0, 0])

@@ -138,17 +138,20 @@ def test_the_browser_and_python_agree(tab, model):
     inputs = {
         "image": draw.uniform(-1, 1, (1, SIDE, SIDE, 3)).astype(np.float32),
         "latent": draw.standard_normal((1, *described["latent_shape"])).astype(np.float32),
+        "features": draw.standard_normal((1, *described["features_shape"])).astype(np.float32),
         "strengths": draw.uniform(-2, 2, (1, 3)).astype(np.float32),
     }
     for signature, names in (
         ("translate", ["image", "strengths"]),
         ("encode", ["image"]),
-        ("generate", ["latent", "strengths"]),
+        ("generate", ["latent", "features", "strengths"]),
     ):
         given = {name: inputs[name] for name in names}
-        (expected,) = runner(content, signature)(**given).values()
-        assert np.std(expected) > 0.05
-        np.testing.assert_allclose(tab.run(signature, **given), expected.ravel(), 0, 1e-4)
+        expected, found = runner(content, signature)(**given), tab.run(signature, **given)
+        assert sorted(found) == sorted(expected)
+        for name, value in expected.items():
+            assert np.std(value) > 0.05
+            np.testing.assert_allclose(found[name], value.ravel(), 0, 1e-4)
 
 
 def test_each_slider_shows_the_image_that_python_generates(tab, model):

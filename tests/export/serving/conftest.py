@@ -9,6 +9,8 @@ import tensorflow as tf
 from service_client import ADDRESSES, Addresses, ServerProcess, ServerThread
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from cgan_tf.editing import description
+
 
 @pytest.fixture(scope="session")
 def network():
@@ -59,26 +61,19 @@ def inputs():
         "image": np.float32(draw.uniform(-1, 1, (3, 32, 32, 3))),
         "strengths": np.float32(draw.uniform(-1, 1, (3, 3))),
         "latent": np.float32(draw.standard_normal((3, 24))),
+        "features": np.float32(draw.standard_normal((3, 8, 8, 32))),
         "z": np.float32(draw.standard_normal((3, 24))),
     }
 
 
 @pytest.fixture(scope="session")
 def expected(network, inputs):
-    """Keras's outputs by signature: names of the inputs, name of the output, its value."""
-    given = {name: tf.constant(value) for name, value in inputs.items()}
-    image, strengths, latent = given["image"], given["strengths"], given["latent"]
-    both = network.translate(image, strengths)
-    return {
-        "": (["image", "strengths"], "image", both.numpy()),
-        "serving_default": (["image", "strengths"], "image", both.numpy()),
-        "translate": (["image", "strengths"], "image", both.numpy()),
-        "encode": (["image"], "latent", network.encode(image).numpy()),
-        "generate": (
-            ["latent", "strengths"],
-            "image",
-            network.generate(latent, strengths).numpy(),
-        ),
-        "sample": (["z"], "image", network.sample(given["z"]).numpy()),
-        "attributes": (["image"], "scores", network.score(image).numpy()),
-    }
+    """Keras's outputs by signature: the names of the inputs, and the outputs by name."""
+    expected = {}
+    names = description.signatures(features=True)
+    for signature, function in network.signatures.items():
+        taken = names[signature]["inputs"]
+        outputs = function(**{name: tf.constant(inputs[name]) for name in taken})
+        expected[signature] = taken, {name: value.numpy() for name, value in outputs.items()}
+    assert sorted(expected["encode"][1]) == ["features", "latent"]
+    return expected | dict.fromkeys(["", "serving_default"], expected["translate"])

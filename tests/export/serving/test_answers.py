@@ -38,10 +38,11 @@ SIGNATURES = ["", "serving_default", *served_model.SIGNATURES]
 
 @pytest.mark.parametrize("signature", SIGNATURES)
 def test_grpc_equals_keras(predict, inputs, expected, signature):
-    names, output, value = expected[signature]
+    names, outputs = expected[signature]
     answer = predict(message(signature, {name: inputs[name] for name in names}))
-    assert list(answer.outputs) == [output]
-    np.testing.assert_allclose(tf.make_ndarray(answer.outputs[output]), value, atol=1e-4, rtol=0)
+    assert sorted(answer.outputs) == sorted(outputs)
+    for name, value in outputs.items():
+        np.testing.assert_allclose(tf.make_ndarray(answer.outputs[name]), value, atol=1e-4, rtol=0)
     spec = answer.model_spec
     assert (spec.name, spec.version.value) == (MODEL, 1)
     assert spec.signature_name == (signature or "serving_default")
@@ -50,7 +51,7 @@ def test_grpc_equals_keras(predict, inputs, expected, signature):
 @pytest.mark.parametrize("signature", SIGNATURES)
 @pytest.mark.parametrize("by_rows", [True, False])
 def test_rest_equals_keras(server, inputs, expected, signature, by_rows):
-    names, _, value = expected[signature]
+    names, outputs = expected[signature]
     columns = {name: inputs[name].tolist() for name in names}
     if by_rows:
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -60,11 +61,32 @@ def test_rest_equals_keras(server, inputs, expected, signature, by_rows):
     status, answer = ask(server, "POST", PREDICT, {"signature_name": signature, **body})
     assert (status, list(answer)) == (200, ["predictions" if by_rows else "outputs"])
     (given,) = answer.values()
-    np.testing.assert_allclose(given, value, atol=1e-4, rtol=0)
+    if len(outputs) == 1:  # its name is omitted
+        (name,) = outputs
+        given = [{name: row} for row in given] if by_rows else {name: given}
+    if by_rows:
+        given = {name: [row[name] for row in given] for name in given[0]}
+    assert sorted(given) == sorted(outputs)
+    for name, value in outputs.items():
+        np.testing.assert_allclose(given[name], value, atol=1e-4, rtol=0)
+
+
+def test_a_code_of_encode_is_what_generate_takes(server, inputs, expected):
+    """Encoded once and then generated, a photo is the same as translated."""
+    image, steps = inputs["image"].tolist(), inputs["strengths"].tolist()
+    status, answer = ask(
+        server, "POST", PREDICT, {"signature_name": "encode", "inputs": {"image": image}}
+    )
+    assert status == 200
+    code = answer["outputs"] | {"strengths": steps}
+    status, answer = ask(server, "POST", PREDICT, {"signature_name": "generate", "inputs": code})
+    assert status == 200
+    image = expected["translate"][1]["image"]
+    np.testing.assert_allclose(answer["outputs"], image, atol=1e-4, rtol=0)
 
 
 def test_the_name_of_a_single_input_may_be_omitted(server, inputs, expected):
-    z, value = inputs["z"].tolist(), expected["sample"][2]
+    z, value = inputs["z"].tolist(), expected["sample"][1]["image"]
     for key, path in (("instances", PREDICT), ("inputs", f"/v1/models/{MODEL}/versions/1:predict")):
         status, answer = ask(server, "POST", path, {"signature_name": "sample", key: z})
         assert status == 200
@@ -203,7 +225,8 @@ def test_model_metadata(server, channel):
 
 def test_concurrent_requests(server, predict, inputs, expected):
     """Each request gets its own answer, whatever else is in its batch."""
-    names, output, value = expected["translate"]
+    names, outputs = expected["translate"]
+    ((output, value),) = outputs.items()
     bad = message("translate", {"image": inputs["image"]})
 
     def by_grpc(row):
@@ -244,7 +267,7 @@ def other_client(request, server):
 def test_ovmsclient_predicts(other_client, inputs, expected):
     given = {name: inputs[name] for name in expected["serving_default"][0]}
     answer = other_client.predict(given, MODEL, 1, timeout=60)
-    np.testing.assert_allclose(answer, expected["serving_default"][2], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(answer, expected["serving_default"][1]["image"], atol=1e-4, rtol=0)
 
 
 def test_ovmsclient_reads_the_status(other_client):
@@ -287,7 +310,9 @@ def test_chunked_and_compressed_bodies(server, inputs, expected):
     ):
         code, answer = ask(server, "POST", PREDICT, content, header)
         assert code == 200
-        np.testing.assert_allclose(answer["outputs"], expected["sample"][2], atol=1e-4, rtol=0)
+        np.testing.assert_allclose(
+            answer["outputs"], expected["sample"][1]["image"], atol=1e-4, rtol=0
+        )
 
 
 def test_keep_alive(server):

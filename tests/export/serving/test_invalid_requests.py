@@ -43,6 +43,7 @@ def cut(proto):
 def bad_messages(inputs):
     """Invalid PredictRequests by name, each with its code and words from our server's message."""
     good = {name: inputs[name] for name in ("image", "strengths")}
+    code = {name: inputs[name] for name in ("latent", "features", "strengths")}
     image, strengths = good.values()
     invalid, missing = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 
@@ -56,6 +57,17 @@ def bad_messages(inputs):
     negative.tensor_shape.dim[0].size = -1
     return {
         "shape": (with_(image=image[:, 1:]), invalid, "image must have shape [N, 32, 32, 3], not "),
+        "features": (
+            message("generate", code | {"features": code["features"][:, :4]}),
+            invalid,
+            "generate: features must have shape [N, 8, 8, 32], not (3, 4, 8, 32)",
+        ),
+        "no features": (
+            message("generate", {name: code[name] for name in ("latent", "strengths")}),
+            invalid,
+            "generate: inputs do not match the signature (features, latent, strengths): missing "
+            "features",
+        ),
         "rank": (with_(strengths=strengths[0]), invalid, "strengths must have shape [N, 3]"),
         "count": (with_(strengths=strengths[:2]), invalid, "image 3, strengths 2"),
         "type": (with_(image=np.float64(image)), invalid, "image must be float32, not float64"),
@@ -93,6 +105,7 @@ def limited_messages(inputs):
     # Overflows float32 in the first product, so the result cannot be finite.
     vast = {
         "latent": np.full((1, 24), 3e38, np.float32),
+        "features": np.zeros((1, 8, 8, 32), np.float32),
         "strengths": np.full((1, 3), 3e38, np.float32),
     }
     with_levels = message("translate", {**good, "image": np.full_like(good["image"], 255)})
@@ -120,6 +133,8 @@ def check_refused(predict, request, code, words):
     "what",
     [
         "shape",
+        "features",
+        "no features",
         "rank",
         "count",
         "type",
@@ -221,6 +236,11 @@ def test_invalid_rest_requests(server, method, path, body, status, words):
     [
         ("sample", [[0.5] * 23], "z must have shape [N, 24], not (1, 23)"),
         ("sample", 0.5, "z must have shape [N, 24], not ()"),
+        (
+            "generate",
+            {"latent": [[0.0] * 24], "features": [[[[0.0] * 32]]], "strengths": [[0, 0, 0]]},
+            "generate: features must have shape [N, 8, 8, 32], not (1, 1, 1, 32)",
+        ),
         ("sample", [Z, Z[:3]], "z is ragged"),
         ("sample", [Z, 3], "z is ragged"),
         ("sample", [["0.5"] * 24], "z must be float32, not str"),

@@ -16,7 +16,7 @@ from tensorflow_serving.apis import (
 def test_sigterm_finishes_requests_in_flight(model_folder, inputs, expected):
     server = ServerProcess(model_folder, "--grace_s=60")
     try:
-        value = expected["translate"][2]
+        value = expected["translate"][1]["image"]
         given = {name: np.repeat(inputs[name], 5, 0) for name in ("image", "strengths")}
         with grpc.insecure_channel(server.addresses.grpc) as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
