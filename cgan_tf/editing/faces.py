@@ -140,9 +140,7 @@ class FaceRenderer:
         image = self.generate(code, detail.scaled(strengths))
         return detail.confine(image[None], before[None], strengths[None])[0]
 
-    def render_function(
-        self, portrait: Portrait, code: Code
-    ) -> Callable[[np.ndarray], np.ndarray]:
+    def render_function(self, portrait: Portrait, code: Code) -> Callable[[np.ndarray], np.ndarray]:
         """A function from strengths `[n, K]` to images of the edited face, for `EditRequest`.
 
         Args:

@@ -233,7 +233,9 @@ class Projector:
         moved = Code(
             *(
                 value
-                - scale * rate * (m / (1 - BETA1**number))
+                - scale
+                * rate
+                * (m / (1 - BETA1**number))
                 / (tf.sqrt(s / (1 - BETA2**number)) + EPSILON)
                 for value, m, s, scale in zip(
                     code, moment, square, (1.0, FEATURES_RATE), strict=True

@@ -134,7 +134,9 @@ def test_in_w_the_mapping_network_of_a_stylegan_is_not_tuned():
 
     def tuned(space):
         generator.space = space
-        return {id(one) for one in tuning.Tuner(Codec(None, generator), no_features, settings).variables}
+        return {
+            id(one) for one in tuning.Tuner(Codec(None, generator), no_features, settings).variables
+        }
 
     all_variables = {id(one) for one in generator.trainable_variables}
     mapping = {id(one) for one in generator.mapping.trainable_variables}

@@ -7,8 +7,8 @@ import tensorflow as tf
 from keras import layers
 
 from cgan_tf.editing.network import EditingNetwork
-from cgan_tf.networks.codec import Codec
 from cgan_tf.export import device_generator, saved_model, tflite
+from cgan_tf.networks.codec import Codec
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.residual import ResidualGenerator

@@ -310,7 +310,9 @@ def test_chunked_and_compressed_bodies(server, inputs, expected):
     ):
         code, answer = ask(server, "POST", PREDICT, content, header)
         assert code == 200
-        np.testing.assert_allclose(answer["outputs"], expected["sample"][1]["image"], atol=1e-4, rtol=0)
+        np.testing.assert_allclose(
+            answer["outputs"], expected["sample"][1]["image"], atol=1e-4, rtol=0
+        )
 
 
 def test_keep_alive(server):
