@@ -26,9 +26,9 @@ class Tuner:
     """Trains the generator of a codec on one photo at a time.
 
     The loss is distance(G(pivot), photo) + LOCALITY_WEIGHT * distance(G(u), G0(u)), where G0 is the
-    original generator and u a latent near the pivot (equations 2 and 5 of the paper, where u has a
-    fixed distance from the pivot), with the pivot's detail features if there are any. The distance
-    is pixel_weight * mean squared error + feature_weight * perceptual distance.
+    original generator and u a latent near the pivot's (equations 2 and 5 of the paper, where u has
+    a fixed distance from the pivot), with the pivot's detail features, if there are any. The
+    distance is pixel_weight * mean squared error + feature_weight * perceptual distance.
 
     Args:
         codec: after each photo its generator's weights are reset.

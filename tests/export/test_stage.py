@@ -128,7 +128,7 @@ def test_model_json(exported):
     assert about["crop"] == "center_square"
     generator = fake_run.shared_run().stage("gan").model / "weights.h5"
     assert about["hashes"]["gan/model/weights.h5"] == file_hash(generator)
-    assert len(about["hashes"]) == 6
+    assert len(about["hashes"]) == 7
     for copy in (
         "saved_model/1/assets.extra/model.json",
         "translator_float32.json",
