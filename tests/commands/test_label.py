@@ -406,6 +406,7 @@ def test_overwrite_replaces(forms, tmp_path):
 # ---- the command line --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_only_the_summary_is_printed(forms, photos, tmp_path):
     """In a process of its own, where TensorFlow would print its start-up messages."""
     output = tmp_path / "scores.csv"

@@ -53,11 +53,11 @@ def read(data, resolution=16, crop=description.SQUARE_CROP):
     "size, crop, resolution",
     [
         ((178, 218), description.CELEBA_CROP, 64),
-        ((89, 109), description.CELEBA_CROP, 32),
-        ((89, 109), description.CELEBA_CROP, 128),  # enlarged
-        ((89, 109), description.SQUARE_CROP, 32),
+        ((356, 436), description.CELEBA_CROP, 64),
+        ((89, 109), description.CELEBA_CROP, 64),  # enlarged
         ((218, 178), description.CELEBA_CROP, 64),  # landscape: the largest square
-        ((301, 200), description.SQUARE_CROP, 64),
+        ((89, 109), description.SQUARE_CROP, 32),
+        ((151, 100), description.SQUARE_CROP, 32),
         ((50, 37), description.SQUARE_CROP, 32),
         ((32, 32), description.SQUARE_CROP, 32),
         ((5, 1), description.SQUARE_CROP, 8),

@@ -27,8 +27,12 @@ def network():
     return EditingNetwork.from_run(fake_run.shared_run().path, scores=True)
 
 
-def test_signatures(exported):
-    loaded = tf.saved_model.load(str(exported / "saved_model" / "1"))
+@pytest.fixture(scope="module")
+def loaded(exported):
+    return tf.saved_model.load(str(exported / "saved_model" / "1"))
+
+
+def test_signatures(exported, loaded):
     image, latent = (None, 32, 32, 3), (None, 24)
     scores = len(json.loads((exported / "model.json").read_text())["scores"])
     expected = {
@@ -54,8 +58,7 @@ def test_signatures(exported):
             assert spec.dtype == (tf.string if key == "image_bytes" else tf.float32)
 
 
-def test_takes_any_batch(exported):
-    loaded = tf.saved_model.load(str(exported / "saved_model" / "1"))
+def test_takes_any_batch(loaded):
     image = tf.random.stateless_uniform((5, 32, 32, 3), (1, 2), -1.0, 1.0)
     strengths = tf.random.stateless_uniform((5, 3), (3, 4), -1.0, 1.0)
     together = loaded.signatures["serving_default"](image=image, strengths=strengths)["image"]
@@ -67,9 +70,8 @@ def test_takes_any_batch(exported):
 
 
 @pytest.mark.parametrize("wrong", [-255.0, -1.6, 1.6, 255.0])
-def test_refuses_pixels_that_are_not_between_minus_one_and_one(exported, wrong):
+def test_refuses_pixels_that_are_not_between_minus_one_and_one(loaded, wrong):
     """Levels of 0 to 255 would be answered with nonsense."""
-    loaded = tf.saved_model.load(str(exported / "saved_model" / "1"))
     image = np.zeros((2, 32, 32, 3), np.float32)
     for name in ("translate", "encode", "attributes"):
         given = {"image": tf.constant(image)}
@@ -83,9 +85,8 @@ def test_refuses_pixels_that_are_not_between_minus_one_and_one(exported, wrong):
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 3e38])
-def test_refuses_values_that_are_not_finite(exported, wrong):
+def test_refuses_values_that_are_not_finite(loaded, wrong):
     """Also values that overflow on the way; the next request works again."""
-    loaded = tf.saved_model.load(str(exported / "saved_model" / "1"))
     good = {
         "image": tf.zeros((2, 32, 32, 3)),
         "latent": tf.zeros((2, 24)),

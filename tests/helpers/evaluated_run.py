@@ -4,7 +4,6 @@ import contextlib
 import functools
 import io
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +12,13 @@ import fake_run
 import keras
 import numpy as np
 import pytest
+import shared
 import tiny
 
 from cgan_tf import data
 from cgan_tf.core import artifact
 from cgan_tf.core.config import Config
+from cgan_tf.core.files import write_text
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing import projection
 from cgan_tf.editing.detail import KeepDetail
@@ -62,18 +63,24 @@ def small_networks() -> Iterator[None]:
         yield
 
 
+def _evaluate(place: Path) -> None:
+    """Makes the run `place`/run; the lines of its evaluate stage are in `place`/printed."""
+    config = fake_run.make_config(place / "cache", **OPTIONS)
+    folder = fake_run.make_run(place / "run", config)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        evaluate.run(config, folder, data.open_data(config, say=lambda line: None))
+    write_text(place / "printed", printed.getvalue())
+
+
 @functools.cache
 def evaluated_run() -> EvaluatedRun:
-    """One run for all tests of a process; they must not write to it."""
-    _kept.append(tempfile.TemporaryDirectory(prefix="cgan_tf_tests_"))
-    place = Path(_kept[-1].name)
-    config = fake_run.make_config(place / "cache", **OPTIONS)
-    dataset = data.open_data(config, say=lambda line: None)
+    """One run for all tests; they must not write to it."""
     with small_networks():
-        folder = fake_run.make_run(place / "run", config)
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            evaluate.run(config, folder, dataset)
+        place = shared.folder("evaluated", _evaluate)
+        folder = RunFolder(place / "run")
         network = EditingNetwork.from_run(folder.path, scores=True)
+    config = folder.load_config()
+    dataset = data.open_data(config, say=lambda line: None)
     report = json.loads((folder.path / "evaluate" / "report.json").read_text())
     model = artifact.load_model(Judge, folder.path / "evaluate" / judge.FOLDER)
     names = fake_run.ATTRIBUTES
@@ -82,8 +89,5 @@ def evaluated_run() -> EvaluatedRun:
     )
     models = EvaluatedModels(network, model, dict.fromkeys(names, 0.5), everywhere)
     photos = TestPhotos(models, dataset, 10, config.seed)
-    lines = printed.getvalue().splitlines()
+    lines = (place / "printed").read_text().splitlines()
     return EvaluatedRun(config, folder, dataset, report, models, photos, lines)
-
-
-_kept: list[tempfile.TemporaryDirectory] = []

@@ -3,13 +3,13 @@
 import contextlib
 import functools
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import shared
 import tiny
 
 from cgan_tf import data
@@ -99,21 +99,20 @@ def footprint(name: str, side: int = 32) -> np.ndarray:
     return np.repeat(np.float32(1.0 - rows)[:, None], side, axis=1) ** 4
 
 
-def _temporary_folder() -> Path:
-    """A folder that exists as long as the test process."""
-    _kept.append(tempfile.TemporaryDirectory(prefix="cgan_tf_tests_"))
-    return Path(_kept[-1].name)
+def _shared(name: str) -> run_folder.RunFolder:
+    """The run folder of this name, which the processes of the tests share."""
 
+    def make(path: Path) -> None:
+        make_run(path / "run", make_config(path / "cache"))
 
-_kept: list[tempfile.TemporaryDirectory] = []
+    return run_folder.RunFolder(shared.folder(name, make) / "run")
 
 
 @functools.cache
 def shared_run() -> run_folder.RunFolder:
     """One run folder for all tests that only read it."""
-    folder = _temporary_folder()
     with _vgg16(tiny.VGG16):
-        return make_run(folder / "run", make_config(folder / "cache"))
+        return _shared("full")
 
 
 @functools.cache
@@ -121,10 +120,13 @@ def shared_export() -> Path:
     """One export of `shared_run`, in every format, for all tests that only read it."""
     from cgan_tf.export import stage
 
-    run, output = shared_run(), _temporary_folder() / "export"
+    run = shared_run()
+
+    def make(path: Path) -> None:
+        stage.export_to(run.load_config(), run, path / "export", say=lambda line: None)
+
     with _vgg16(tiny.VGG16):
-        stage.export_to(run.load_config(), run, output, say=lambda line: None)
-    return output
+        return shared.folder("full_export", make) / "export"
 
 
 @contextlib.contextmanager
@@ -143,9 +145,8 @@ def slim() -> contextlib.AbstractContextManager[None]:
 @functools.cache
 def slim_run() -> run_folder.RunFolder:
     """As `shared_run`, with a slim regressor: it loads in a fraction of the time."""
-    folder = _temporary_folder()
     with slim():
-        return make_run(folder / "run", make_config(folder / "cache"))
+        return _shared("slim")
 
 
 @functools.cache
@@ -153,14 +154,18 @@ def slim_forms() -> dict[str, Path]:
     """The model of `slim_run` as run folder, SavedModel, and TFLite file in float32 and float16."""
     from cgan_tf.export import stage
 
-    run, output = slim_run(), _temporary_folder() / "export"
+    run = slim_run()
     config = config_module.replace(
         run.load_config(),
         export_formats=("saved_model", "tflite"),
         export_quantize=("none", "float16"),
     )
+
+    def make(path: Path) -> None:
+        stage.export_to(config, run, path / "export", say=lambda line: None)
+
     with slim():
-        stage.export_to(config, run, output, say=lambda line: None)
+        output = shared.folder("slim_export", make) / "export"
     return {
         "run": run.path,
         "saved_model": output / "saved_model",

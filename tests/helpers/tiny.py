@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import pytest
+import shared
 from keras import layers
 
 from cgan_tf import data
@@ -86,13 +87,17 @@ class Chain(NamedTuple):
     faces: data.ImageData
 
 
-def make_chain(path: Path, config: Config, faces: data.ImageData) -> Chain:
-    """Trains all four stages."""
-    folder = RunFolder(path)
-    save_config(folder, config, faces)
-    for work in STAGES.values():
-        work(config, folder, faces)
-    return Chain(config, folder, faces)
+def shared_chain(config: Config, faces: data.ImageData) -> Chain:
+    """Trains all four stages, unless another process of the tests has done it."""
+
+    def make(path: Path) -> None:
+        folder = RunFolder(path / "run")
+        save_config(folder, config, faces)
+        for work in STAGES.values():
+            work(config, folder, faces)
+
+    folder = RunFolder(shared.folder("chain", make) / "run")
+    return Chain(folder.load_config(), folder, faces)
 
 
 def save_config(folder: RunFolder, config: Config, faces: data.ImageData) -> None:

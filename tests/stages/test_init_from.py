@@ -27,7 +27,10 @@ from cgan_tf.stages.progressive import Level
 # What is copied.
 
 
-@pytest.mark.parametrize("arch", ["dcgan", "stylegan", "residual"])
+@pytest.mark.parametrize(
+    "arch",
+    ["dcgan", *(pytest.param(arch, marks=pytest.mark.slow) for arch in ("stylegan", "residual"))],
+)
 def test_the_networks_of_the_same_resolution_are_copied(arch, cache, faces, tmp_path, capsys):
     parent = make_parent(tmp_path / "parent", cache, gan_arch=arch)
     config, folder = make_child(tmp_path / "run", parent, cache, faces, gan_arch=arch)
@@ -56,7 +59,9 @@ def child(tmp_path_factory, chain):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.applications, "VGG16", tiny.slim_vgg16)
         path = tmp_path_factory.mktemp("child") / "run"
-        config, folder = make_child(path, chain.folder, chain.config.cache_dir, chain.faces)
+        config, folder = make_child(
+            path, chain.folder, chain.config.cache_dir, chain.faces, gan_penalty="none"
+        )
         for name in init_from.STAGES:
             tiny.STAGES[name](config, folder, chain.faces)
     return config, folder
@@ -218,7 +223,7 @@ def faces_64(cache):
     [
         {"gan_d_norm": "none"},
         {"gan_d_norm": "spectral", "gan_g_norm": "pixel"},
-        {"gan_arch": "stylegan", "gan_d_norm": "batch"},
+        pytest.param({"gan_arch": "stylegan", "gan_d_norm": "batch"}, marks=pytest.mark.slow),
     ],
     ids=lambda options: "-".join(options.values()),
 )
@@ -267,7 +272,7 @@ def test_killed_in_the_fade_it_resumes_without_the_other_run(cache, faces_64, tm
     parent = make_parent(tmp_path / "parent", cache, gan_width=8)
     state = []
     for path in (tmp_path / "whole", tmp_path / "resumed"):
-        config, folder = make_child(path, parent, cache, faces_64, **GROWN)
+        config, folder = make_child(path, parent, cache, faces_64, **GROWN, gan_penalty="none")
         stage = folder.stage("gan")
         if path.name == "resumed":
             often = dataclasses.replace(config, checkpoint_minutes=1e-9)

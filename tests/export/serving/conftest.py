@@ -4,6 +4,7 @@ import grpc
 import numpy as np
 import pytest
 import served_model
+import shared
 import tensorflow as tf
 from service_client import ADDRESSES, Addresses, ServerProcess, ServerThread
 from tensorflow_serving.apis import prediction_service_pb2_grpc
@@ -16,11 +17,11 @@ def network():
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory, network):
+def model_folder(request):
     """The folder of the model's versions."""
-    folder = tmp_path_factory.mktemp("served")
-    served_model.write(folder, network)
-    return folder
+    return shared.folder(
+        "served", lambda path: served_model.write(path, request.getfixturevalue("network"))
+    )
 
 
 @pytest.fixture(scope="module", params=["thread", pytest.param("process", marks=pytest.mark.slow)])
