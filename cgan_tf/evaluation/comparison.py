@@ -81,17 +81,43 @@ class Line:
         after = self.judged(strength)[1]
         return float(np.mean(after[:, self.column] - self.before[:, self.column]))
 
-    def match(self, requested: float, sign: int = 1) -> tuple[float, bool]:
-        """The strength of this sign where the change is `requested`; see `match_strength`."""
+    def match(self, requested: float, sign: int = 1) -> "Match":
+        """Where the change is `requested`, at strengths of this sign; see `match_strength`."""
         strength, reached = match_strength(lambda size: self.change(sign * size), requested)
-        return sign * strength, reached
+        return Match(self, sign * strength, reached)
 
-    def curve(self, strength: float) -> "Curve":
-        """The effect at `CURVE_POINTS` points up to a strength."""
-        points = [(0.0, 0.0)]
+    def match_raising(self, requested: float) -> "Match":
+        """`match` with the sign that raises the attribute at first."""
+        return self.match(requested, 1 if self.change(1.0) >= self.change(-1.0) else -1)
+
+
+class Match(NamedTuple):
+    """The strength that `Line.match` found."""
+
+    line: Line
+    strength: float
+    reached: bool  # whether the change is the requested one
+
+    @property
+    def step(self) -> np.ndarray:
+        """The scaled direction, float32."""
+        return self.line.step(self.strength)
+
+    @property
+    def length(self) -> float:
+        """Its Euclidean norm."""
+        return float(np.linalg.norm(self.step))
+
+    def judged(self) -> tuple[np.ndarray, np.ndarray]:
+        """The judge's features and probabilities of the edited images."""
+        return self.line.judged(self.strength)
+
+    def curve(self) -> "Curve":
+        """The effect at `CURVE_POINTS` points from no edit to this strength."""
+        line, points = self.line, [(0.0, 0.0)]
         for share in np.linspace(0, 1, CURVE_POINTS)[1:]:
-            after = self.judged(share * strength)[1]
-            parts = edit_change(self.before, after, self.column)
+            after = line.judged(share * self.strength)[1]
+            parts = edit_change(line.before, after, line.column)
             points.append(tuple(float(part.mean()) for part in parts))
         return Curve(*np.array(points).T)
 
@@ -134,55 +160,41 @@ def measure_families(
         vectors = {family: found[name] for family, found in families.items() if name in found}
         units = generator.standard_normal((draws, *models.generator.latent_shape))
         units = [(unit / np.linalg.norm(unit)).astype(np.float32) for unit in units]
-        lines = {family: Line(models, photos, name, vector) for family, vector in vectors.items()}
-        matched = {family: line.match(requested) for family, line in lines.items()}
-        for family, line in lines.items():
-            scaled[family][name] = line.step(matched[family][0])
-        lengths = {family: float(np.linalg.norm(scaled[family][name])) for family in lines}
-        mean_length = float(np.mean([*lengths.values()]))
+        matched = {
+            family: Line(models, photos, name, vector).match(requested)
+            for family, vector in vectors.items()
+        }
+        for family, match in matched.items():
+            scaled[family][name] = match.step
+        mean_length = float(np.mean([match.length for match in matched.values()]))
         others = [Line(models, photos, name, mean_length * unit) for unit in units]
-        raised = [_match_raising(other, requested) for other in others]
-        curves = [
-            other.curve(strength) for other, (strength, _) in zip(others, raised, strict=True)
-        ]
+        raised = [other.match_raising(requested) for other in others]
+        curves = [match.curve() for match in raised]
         entries: Numbers = {}
-        for family, line in lines.items():
-            strength, reached = matched[family]
-            figures = judged_figures(models, photos, name, [line.judged(strength)], True)
+        for family, match in matched.items():
+            figures = judged_figures(models, photos, name, [match.judged()], True)
             # Of the same length; exactly 1 if there is one family.
-            same = [other.judged(lengths[family] / mean_length) for other in others]
+            same = [other.judged(match.length / mean_length) for other in others]
             random = judged_figures(models, photos, name, same, False)
             entries[family] = (
                 figures
-                | over_random(line.curve(strength), curves)
+                | over_random(match.curve(), curves)
                 | {
-                    "reached": int(reached),
-                    "length": lengths[family],
+                    "reached": int(match.reached),
+                    "length": match.length,
                     "random_leakage": random["leakage"],
                     "random_target_change": random["target_change"],
                     "leakage_over_same_length": ratio(figures["leakage"], random["leakage"]),
                 }
             )
-        judged = [
-            other.judged(strength) for other, (strength, _) in zip(others, raised, strict=True)
-        ]
+        judged = [match.judged() for match in raised]
         entries["random"] = judged_figures(models, photos, name, judged, True) | {
-            "reached": sum(reached for _, reached in raised),
-            "length": mean(
-                [
-                    np.linalg.norm(other.step(strength))
-                    for other, (strength, _) in zip(others, raised, strict=True)
-                ]
-            ),
+            "reached": sum(match.reached for match in raised),
+            "length": mean([match.length for match in raised]),
         }
         block["attributes"][name] = entries
     block["mean"] = _family_means(block["attributes"], (*families, "random"))
     return block, scaled
-
-
-def _match_raising(line: Line, requested: float) -> tuple[float, bool]:
-    """`Line.match` with the sign that raises the attribute at first."""
-    return line.match(requested, 1 if line.change(1.0) >= line.change(-1.0) else -1)
 
 
 class Curve(NamedTuple):
@@ -302,9 +314,8 @@ def measure_projection(
         entry: Numbers = {"edited": name, "preserved": preserved}
         entry["n"] = len(rows_without(models, photos, name))
         for when, direction in zip(("before", "after"), both, strict=True):
-            line = Line(models, photos, name, direction)
-            strength, reached = line.match(requested)
-            change = line.judged(strength)[1] - line.before
+            match = Line(models, photos, name, direction).match(requested)
+            change = match.judged()[1] - match.line.before
             column = models.all_attributes.index(preserved)
             entry[when] = {
                 "preserved_leakage": mean(np.abs(change[:, column])),
@@ -312,8 +323,8 @@ def measure_projection(
                 "leakage": mean(
                     np.delete(np.abs(change), models.all_attributes.index(name), axis=1)
                 ),
-                "reached": reached,
-                "length": float(np.linalg.norm(line.step(strength))),
+                "reached": match.reached,
+                "length": match.length,
             }
         entry["ratio"] = ratio(
             entry["after"]["preserved_leakage"], entry["before"]["preserved_leakage"]
