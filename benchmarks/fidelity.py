@@ -58,7 +58,7 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     predict = compiled(judge_model.features_and_probabilities, crops.shape[1:])
     features, probabilities = batched(predict, to_float(crops))
     gallery = Gallery(features)
-    projector = projection.load_projector(run.path, network.generator)
+    projector = projection.load_projector(run.path, network.codec)
     tuner = tuning.Tuner.of(projector)
     whole = face_crop.FaceBox(config.resolution / 2, config.resolution / 2, config.resolution)
     strengths = np.eye(len(columns), dtype=np.float32)
@@ -85,18 +85,16 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
         start = time.perf_counter()
         code = editor.encode(to_float(crops))
         if mode == "hybrid":
-            found = projection.invert(projector, network.encoder, to_float(crops), mode)
-            code["latent"] = np.concatenate([part.latents for part in found])
-            if network.features is not None:
-                state = network.codec.coarse(code["latent"])
-                code["features"] = network.codec.predict(to_float(crops), state).numpy()
+            found = projection.invert(projector, to_float(crops), mode)
+            code = {name: np.concatenate([getattr(part, name) for part in found]) for name in code}
         inverted = time.perf_counter() - start
         for tuned in (False, True):
             edited: dict[str, list[np.ndarray]] = {}
             start = time.perf_counter()
-            for index, latent in enumerate(code["latent"]):
+            for index in range(count):
                 if tuned:
-                    with tuner.tuned(to_float(crops[index]), latent, steps):
+                    pivot = {name: part[index] for name, part in code.items()}
+                    with tuner.tuned(to_float(crops[index]), pivot, steps):
                         new = edits(index, code)
                 else:
                     new = edits(index, code)

@@ -21,7 +21,7 @@ from cgan_tf.core.files import replacing, write_json
 from cgan_tf.core.run_folder import RunFolder
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("run_dir", None, "Run folder whose inversion stage has finished.")
+flags.DEFINE_string("run_dir", None, "Run folder whose features stage has finished.")
 flags.DEFINE_integer("photos", 16, "Validation photos.", lower_bound=1)
 flags.DEFINE_integer("steps", None, "Steps per start; the run's own by default.", lower_bound=1)
 flags.DEFINE_string(
@@ -52,27 +52,24 @@ def measure_all(run: RunFolder, count: int, steps: int | None) -> dict[str, dict
     from cgan_tf.evaluation import statistics
     from cgan_tf.evaluation.batching import batched, choose, compiled
     from cgan_tf.evaluation.inversion import mean_curve
-    from cgan_tf.networks.encoder import Encoder
+    from cgan_tf.networks.codec import Code
     from cgan_tf.networks.vgg import Regressor
 
     config = run.load_config()
-    stages = {name: finished_stage(run, name) for name in ("gan", "regressor", "inversion")}
-    generator = models.load_generator(stages["gan"].model, config.inversion.space)
-    encoder = artifact.load_model(Encoder, stages["inversion"].model)
-    perceptual = models.load_perceptual(
-        config, artifact.load_model(Regressor, stages["regressor"].model)
-    )
+    finished_stage(run, "features")
+    codec = models.load_codec(run, config)
+    regressor = artifact.load_model(Regressor, finished_stage(run, "regressor").model)
+    perceptual = models.load_perceptual(config, regressor)
     dataset = data.open_data(config)
     chosen = choose(dataset.splits["validation"], count, config.seed)
     photos = to_float(dataset.read(chosen))
-    generate = compiled(lambda x: generator(x, training=False), generator.latent_shape)
+    generate = compiled(
+        lambda *code: codec.generate(Code(*code)), codec.latent_shape, codec.features_shape
+    )
     distance = compiled(perceptual, photos.shape[1:], photos.shape[1:])
 
-    def reconstruct(_: np.ndarray, latents: np.ndarray) -> np.ndarray:
-        return generate(latents)  # the modes differ in the latents: without detail features
-
-    def row(latents: np.ndarray) -> dict:
-        images = batched(generate, latents)
+    def row(*code: np.ndarray) -> dict:
+        images = batched(generate, *code)
         return {
             "perceptual": statistics.mean(batched(distance, photos, images)),
             "pixels": statistics.mean(np.square(images - photos)),
@@ -81,13 +78,13 @@ def measure_all(run: RunFolder, count: int, steps: int | None) -> dict[str, dict
     both = [projection.Settings.of(config, mode) for mode in ("hybrid", "optimize")]
     if steps is not None:
         both = [dataclasses.replace(settings, steps=steps) for settings in both]
-    encode = compiled(lambda x: encoder(x, training=False), photos.shape[1:])
-    rows = {"encoder": row(batched(encode, photos))}
+    rows = {"encoder": row(*batched(compiled(codec.encode, photos.shape[1:]), photos))}
     for name, (mode, options) in variants(*both).items():
-        projector = projection.Projector(generator, perceptual, options)
-        parts = projection.invert(projector, encoder, photos, mode)
-        number, seconds, curve = mean_curve(reconstruct, distance, photos, parts)
-        rows[name] = row(np.concatenate([part.latents for part in parts])) | {
+        projector = projection.Projector(codec, perceptual, options)
+        parts = projection.invert(projector, photos, mode)
+        number, seconds, curve = mean_curve(generate, distance, photos, parts)
+        code = map(np.concatenate, zip(*(part.path[-1] for part in parts), strict=True))
+        rows[name] = row(*code) | {
             "seconds_per_image": float(seconds[-1] / len(photos)),
             "settings": dataclasses.asdict(options),
             "curve": {

@@ -84,7 +84,7 @@ class Projection:
     steps: np.ndarray  # int [T]
     seconds: np.ndarray  # float [T], for the complete batch, without tracing
     curve: np.ndarray  # float32 [T, N]: distances
-    path: np.ndarray  # float32 [T, N, *latent_shape]
+    path: list[Code]  # T, with rows for the N photos
 
     def codes(self) -> list[dict[str, np.ndarray]]:
         """The code of each photo."""
@@ -164,11 +164,12 @@ class Projector:
                 if int(state[0]) > before:
                     steps = index * self.settings.steps + int(state[0])
                     seconds = time.perf_counter() - began
-                    points.append((steps, seconds, distances, closest.latent.numpy()))
+                    point = Code(*(part.numpy() for part in closest))
+                    points.append((steps, seconds, distances, point))
             best, codes = distances, closest
-        steps, seconds, curve, path = (np.stack(column) for column in zip(*points, strict=True))
-        latents, features = (part.numpy() for part in codes)
-        return Projection(latents, features, best, steps, seconds, curve, path)
+        steps, seconds, curve = (np.stack([point[i] for point in points]) for i in range(3))
+        path = [point[3] for point in points]
+        return Projection(*path[-1], best, steps, seconds, curve, path)
 
     def distance(self, photos: tf.Tensor, code: Code) -> tf.Tensor:
         """The distances `[N]` of photos `[N, R, R, 3]` and their codes."""

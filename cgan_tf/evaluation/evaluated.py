@@ -26,7 +26,7 @@ class EvaluatedModels:
     Attributes:
         encode: photos to latents and features.
         generate: latents, features and offsets of the latents to images.
-        reconstruct: photos and latents that were found for them to images; predicts the features.
+        reconstruct: latents and features to images.
         invert: photos to their reconstructions.
         from_latents: latents to images, without features.
 
@@ -60,15 +60,11 @@ class EvaluatedModels:
         def generate(latents: tf.Tensor, features: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
             return codec.generate(Code(latents, features), offsets)
 
-        def reconstruct(images: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
-            if codec.features is None:
-                return self.generator(latents, training=False)
-            state = codec.coarse(latents)
-            return codec.render(state, codec.predict(images, state))
-
         self.encode = compiled(codec.encode, image)
         self.generate = compiled(generate, latent, codec.features_shape, latent)
-        self.reconstruct = compiled(reconstruct, image, latent)
+        self.reconstruct = compiled(
+            lambda *code: codec.generate(Code(*code)), latent, codec.features_shape
+        )
         self.from_latents = compiled(lambda x: self.generator(x, training=False), latent)
         self.sample = compiled(self.generator.from_prior, (self.generator.z_dim,))
         self.invert = compiled(lambda images: codec.generate(codec.encode(images)), image)
@@ -122,9 +118,7 @@ class TestPhotos:
         )  # [N, R, R, 3]
         # [N, *latent_shape] and [N, *features_shape]
         self.latents, self.detail_features = batched(models.encode, self.images)
-        self.reconstructions = batched(
-            models.generate, self.latents, self.detail_features, np.zeros_like(self.latents)
-        )
+        self.reconstructions = batched(models.reconstruct, self.latents, self.detail_features)
         self.features, self.probabilities = batched(models.judge, self.images)
         self.reconstructed_features, self.reconstructed_probabilities = batched(
             models.judge, self.reconstructions

@@ -68,10 +68,9 @@ def measure_projections(models: EvaluatedModels, photos: TestPhotos, config: Con
     block = {}
     for mode in ("hybrid", "optimize"):
         settings = projection.Settings.of(config, mode)
-        projector = projection.Projector(models.generator, perceptual, settings)
-        parts = projection.invert(projector, models.network.encoder, targets, mode)
-        latents = np.concatenate([part.latents for part in parts])
-        images = batched(models.reconstruct, targets, latents)
+        projector = projection.Projector(models.network.codec, perceptual, settings)
+        parts = projection.invert(projector, targets, mode)
+        images = np.concatenate([batched(models.reconstruct, *part.path[-1]) for part in parts])
         if mode == "hybrid":
             _, seconds, curve = mean_curve(models.reconstruct, models.distance, targets, parts)
         features = batched(models.judge, images)[0]
@@ -103,7 +102,7 @@ def mean_curve(
     A batch that stopped before another one keeps its last point.
 
     Args:
-        reconstruct: images of photos and their latents.
+        reconstruct: latents and features to images.
         distance: of photos and images, `[N]`.
         targets: the photos float32 `[N, R, R, 3]`.
         parts: the results of `projection.invert` for them.
@@ -114,8 +113,7 @@ def mean_curve(
     for part in parts:
         batch = targets[first : first + len(part.latents)]
         distances = [
-            batched(distance, batch, batched(reconstruct, batch, latents)).sum()
-            for latents in part.path
+            batched(distance, batch, batched(reconstruct, *code)).sum() for code in part.path
         ]
         missing = (0, points - len(distances))
         seconds += np.pad(part.seconds, missing, mode="edge")

@@ -95,13 +95,13 @@ def test_help_shows_what_every_preset_sets():
     [
         (
             ["--stage=inverson"],
-            "--stage=inverson: one of gan, regressor, inversion, directions, evaluate, export, or "
-            "all (did you mean inversion?)",
+            "--stage=inverson: one of gan, regressor, inversion, features, directions, evaluate, "
+            "export, or all (did you mean inversion?)",
         ),
         (
             [],
-            "--stage: not given; one of gan, regressor, inversion, directions, evaluate, export, "
-            "or all",
+            "--stage: not given; one of gan, regressor, inversion, features, directions, evaluate, "
+            "export, or all",
         ),
         (
             ["--stage=gan"],

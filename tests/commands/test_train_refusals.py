@@ -166,7 +166,7 @@ def quick_gan(monkeypatch):
 
 
 def test_restart_moves_the_stage_and_its_dependents_aside(command, finished, quick_gan):
-    stages = ("gan", "inversion", "directions")
+    stages = ("gan", "inversion", "features", "directions")
     old = {name: tiny.snapshot(finished.stage(name).path) for name in stages}
     regressor = tiny.snapshot(finished.stage("regressor").path)
     write_text(finished.custom_path("Wearing_Hat"), "of that gan")
@@ -183,6 +183,7 @@ def test_restart_moves_the_stage_and_its_dependents_aside(command, finished, qui
         "config.json",
         "custom_attributes.old-001",
         "directions.old-001",
+        "features.old-001",
         "gan",
         "gan.old-001",
         "inversion.old-001",

@@ -52,8 +52,7 @@ def test_codes_are_those_of_the_networks_codec(run):
     expected = codec.generate(code, offsets)
     np.testing.assert_allclose(edited, expected, atol=2e-3)
     assert np.abs(edited - models.from_latents(photos.latents + offsets)).max() > 0.05
-    for images in (models.invert(photos.images), models.reconstruct(photos.images, photos.latents)):
-        np.testing.assert_allclose(images, photos.reconstructions, atol=2e-3)
+    np.testing.assert_allclose(models.invert(photos.images), photos.reconstructions, atol=2e-3)
 
 
 def test_photos_come_from_the_given_split(run):

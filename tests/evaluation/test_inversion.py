@@ -8,6 +8,7 @@ from cgan_tf.editing import projection
 from cgan_tf.evaluation import inversion
 from cgan_tf.evaluation.batching import choose
 from cgan_tf.evaluation.evaluated import TestPhotos
+from cgan_tf.networks.codec import Code
 
 
 @pytest.fixture(scope="module")
@@ -30,22 +31,18 @@ def test_hybrid_and_optimize_are_measured_on_the_same_photos_as_the_encoder(run)
 
 def test_the_mean_curve_keeps_the_last_point_of_a_batch_that_stopped(run):
     models, images = run.models, run.photos.images[:3]
-    latents = run.photos.latents[:3]
-    other = np.roll(latents, 1, axis=0)
+    code = Code(run.photos.latents[:3], run.photos.detail_features[:3])
+    other = Code(*(np.roll(part, 1, axis=0) for part in code))
 
-    def part(rows, path, seconds):
-        steps = np.arange(len(path))
-        return projection.Projection(
-            path[-1], np.zeros(rows), steps, np.asarray(seconds), np.zeros(len(path)), path
-        )
+    def part(rows, codes, seconds):
+        path = [Code(*(part[rows] for part in one)) for one in codes]
+        steps, none = np.arange(len(path)), np.zeros(len(path))
+        return projection.Projection(*path[-1], none, steps, np.asarray(seconds), none, path)
 
-    parts = [
-        part(2, np.stack([other[:2], latents[:2]]), [1.0, 2.0]),
-        part(1, np.stack([other[2:]]), [4.0]),
-    ]
+    parts = [part(slice(2), [other, code], [1.0, 2.0]), part(slice(2, 3), [other], [4.0])]
     steps, seconds, curve = inversion.mean_curve(models.reconstruct, models.distance, images, parts)
     assert steps.tolist() == [0, 1]
-    far = models.distance(images, models.reconstruct(images, other))
+    far = models.distance(images, models.reconstruct(*other))
     near = models.distance(images, run.photos.reconstructions[:3])
     np.testing.assert_allclose(seconds, [5.0, 6.0])
     expected = [far.mean(), (near[0] + near[1] + far[2]) / 3]
