@@ -1,6 +1,7 @@
 """Inversion by optimization: closed-form solutions, bookkeeping, masks, all latent spaces."""
 
 import fake_run
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
