@@ -19,6 +19,7 @@ from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.export import saved_model, tflite
 from cgan_tf.export import stage as export_stage
 from cgan_tf.networks import stylegan
+from cgan_tf.networks.codec import Code
 from cgan_tf.networks.dcgan import Generator
 from cgan_tf.networks.stylegan import StyleConv, StyleGenerator
 from cgan_tf.stages import gan
@@ -362,10 +363,11 @@ def test_an_editor_in_ws_works_and_can_be_exported(tmp_path):
     folder = fake_run.make_run(tmp_path / "run", config)
     editor = EditingNetwork.from_run(folder.path)
     assert editor.directions.shape == (3, 5, 24)
-    latent, strengths = normal(2, 5, 24), np.float32([[0.5, 0, -1], [0, 2, 0]])
-    moved = latent + np.einsum("nk,klw->nlw", strengths, editor.directions.numpy())
+    codec, strengths = editor.codec, np.float32([[0.5, 0, -1], [0, 2, 0]])
+    code = Code(*map(tf.constant, (normal(2, 5, 24), normal(2, *codec.features_shape))))
+    offset = np.einsum("nk,klw->nlw", strengths, editor.directions.numpy())
     np.testing.assert_allclose(
-        editor.generate(latent, strengths), editor.generator(moved), atol=1e-5
+        editor.generate(code, strengths), codec.generate(code, offset), atol=1e-5
     )
     z = normal(2, 24)
     np.testing.assert_allclose(editor.sample(z), editor.generator.from_prior(z, 0.7), atol=1e-6)

@@ -83,8 +83,8 @@ def test_a_new_user_trains_edits_and_imports(environment, tmp_path):
     assert wrong.stderr.startswith("error: ") and "did you mean translate" in wrong.stderr
     options = "--resolution=32 --synthetic_size=100 --gan_kimg=0.1 --gan_width=8 --seed=1"
     options += " --regressor_kimg=0.1 --regressor_vgg_weights=none --inversion_kimg=0.1"
-    options += " --directions_kimg=0.1"
-    for stage in ("gan", "regressor", "inversion", "directions"):
+    options += " --features_kimg=0.1 --directions_kimg=0.1"
+    for stage in ("gan", "regressor", "inversion", "features", "directions"):
         run("cgan", "train", f"--stage={stage}", "--run_dir=run", *options.split())
     assert (tmp_path / "run" / "report.html").exists()
     draw = (
