@@ -104,9 +104,8 @@ def _photo_rows(report: dict[str, Any], comparisons: dict[str, dict[str, Any]]) 
             yield Row(f"{name}, leakage", entry["leakage"], at_most=PHOTO_LEAKAGE)
             ratio = entry["ratio_over_random"]
             yield Row(f"{name}, ratio / random's", ratio, at_least=PHOTO_RATIO)
-    if "keep_detail" in report:
-        mean = report["keep_detail"]["mean"]["keep_detail"]
-        yield Row("--keep_detail, target change", mean["target_change"], at_least=PHOTO_CHANGE)
+    change = report["keep_detail"]["mean"]["keep_detail"]["target_change"]
+    yield Row("--keep_detail, target change", change, at_least=PHOTO_CHANGE)
     block = report["set"]
     yield Row("--set, mean error", block["error"], at_most=SET_ERROR)
     yield Row("--set, mean error by the judge", block["error_judge"], at_most=SET_ERROR_JUDGE)

@@ -15,7 +15,6 @@ import numpy as np
 from absl import flags
 
 from cgan_tf.core import cli, quiet
-from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder
 
@@ -44,12 +43,6 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
     config = run.load_config()
     editor = backends.open_backend(str(run.path))
     network = editor.network
-    if editor.keep_detail is None:
-        raise UserError(
-            f"--run_dir={run.path}: its directions lack the footprints of --keep_detail; run "
-            "--stage=directions --restart"
-        )
-    keep = editor.keep_detail
     judge_model = artifact.load_model(Judge, finished_stage(run, "evaluate").path / judge.FOLDER)
     dataset = data.open_data(config)
     chosen = choose(dataset.splits[split], count, config.seed)
@@ -67,18 +60,10 @@ def measure_all(run: RunFolder, split: str, count: int, steps: int) -> dict[str,
         """The edited photos by method, uint8, for every attribute that the photo lacks."""
         lacks = np.flatnonzero(labels[index, columns] < 0.5)
         rows = np.concatenate([np.zeros_like(strengths[:1]), strengths[lacks]])
-        edited = {}
         repeated = {key: np.repeat(part[[index]], len(rows), 0) for key, part in code.items()}
-        for method, moves in (("", rows), (" + keep_detail", keep.scaled(rows))):
-            generated = editor.generate(repeated, moves)
-            if not method:
-                edited[method] = [to_uint8(image) for image in generated[1:]]
-                continue
-            edited[method] = [
-                face_crop.paste_face(crops[index], image, whole, generated[0])
-                for image in keep.confine(generated[1:], generated[:1], rows[1:])
-            ]
-        return edited
+        before, *after = editor.generate(repeated, rows)
+        kept = [face_crop.paste_face(crops[index], image, whole, before) for image in after]
+        return {"": [to_uint8(image) for image in after], " + keep_detail": kept}
 
     table: dict[str, dict] = {}
     for mode in ("encoder", "hybrid"):

@@ -38,7 +38,6 @@ from cgan_tf.data import images
 from cgan_tf.data.portraits import Portrait, choose_face, find_photos, parse_face, portraits
 from cgan_tf.editing.faces import (
     INVERSIONS,
-    NO_KEEP_DETAIL,
     EditedFace,
     FaceEditor,
     FaceRenderer,
@@ -274,8 +273,8 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "keep_detail",
         False,
-        "add only the difference that the edit makes to the generated image, so that the photo "
-        "keeps its own detail",
+        "keep the photo's own detail, which is finer than the model's, wherever the edit leaves it "
+        "in place",
     )
     flags.DEFINE_integer(
         "tune",
@@ -341,8 +340,6 @@ def main() -> int:
         tuning.Tuner.of(projector) if options.tune else None,
         options.tune or 0,
     )
-    if options.keep_detail and backend.keep_detail is None:
-        print(f"--{NO_KEEP_DETAIL}")
 
     table = Table(Path(options.output).expanduser() / TABLE if is_folder else None)
     bar = tqdm(

@@ -16,11 +16,9 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.core.saved_models import GRAPH_NAME, numbered_versions, without_wildcards
-from cgan_tf.editing import description, detail
+from cgan_tf.editing import description
 from cgan_tf.editing.description import ASSETS, CELEBA_CROP, DESCRIPTION_NAME, REMEDY
-from cgan_tf.editing.detail import KeepDetail
 from cgan_tf.editing.errors import EditorError
-from cgan_tf.editing.models import read_directions
 from cgan_tf.editing.network import EditingNetwork
 
 
@@ -34,7 +32,6 @@ class Backend(abc.ABC):
             on the largest centered squares.
         psnr_p5: 5th percentile of the validation photos' reconstruction PSNR, dB; None in older
             runs and exports.
-        keep_detail: for edits that keep the photo's detail; None likewise.
         score_names: the attributes that the signature `attributes` scores, in order; empty without
             a regressor.
     """
@@ -47,13 +44,11 @@ class Backend(abc.ABC):
         resolution: int,
         crop: str,
         psnr_p5: float | None = None,
-        keep_detail: KeepDetail | None = None,
     ) -> None:
         self.attributes = attributes
         self.resolution = resolution
         self.aligned = crop == CELEBA_CROP
         self.psnr_p5 = psnr_p5
-        self.keep_detail = keep_detail
 
     @abc.abstractmethod
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -79,14 +74,8 @@ class KerasBackend(Backend):
         network: the model.
     """
 
-    def __init__(
-        self,
-        network: EditingNetwork,
-        crop: str,
-        psnr_p5: float | None = None,
-        keep_detail: KeepDetail | None = None,
-    ) -> None:
-        super().__init__(network.attributes, network.resolution, crop, psnr_p5, keep_detail)
+    def __init__(self, network: EditingNetwork, crop: str, psnr_p5: float | None = None) -> None:
+        super().__init__(network.attributes, network.resolution, crop, psnr_p5)
         self.network = network
         if network.regressor is not None:
             self.score_names = network.regressor.attribute_names
@@ -207,9 +196,7 @@ def open_backend(path: str | Path, scores: bool = False) -> Backend:
     run = RunFolder(place)
     crop = description.training_crop(run.load_config())
     network = EditingNetwork.from_run(place, scores, custom=True)
-    directions = read_directions(run, network.generator.latent_shape, custom=True)
-    keep = KeepDetail.of(detail.entries(directions), network.attributes, network.resolution, place)
-    return KerasBackend(network, crop, description.psnr_p5(run), keep)
+    return KerasBackend(network, crop, description.psnr_p5(run))
 
 
 def find_model(path: str | Path) -> tuple[str, Path]:

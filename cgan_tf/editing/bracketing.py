@@ -1,8 +1,8 @@
 """Finds where a function reaches a target value: walk outward, then narrow the bracket.
 
-Serves every search for a strength: of a calibrated direction, of `--keep_detail`, of `--set`, and
-of edits that are compared at the same change. Pure NumPy; one evaluation of the function may cost
-thousands of network evaluations, so the search spends as few as it can and never repeats one.
+Serves every search for a strength: of a calibrated direction, of `--set`, and of edits that are
+compared at the same change. Pure NumPy; one evaluation of the function may cost thousands of
+network evaluations, so the search spends as few as it can and never repeats one.
 """
 
 import dataclasses

@@ -14,8 +14,6 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder, versions
-from cgan_tf.editing import detail
-from cgan_tf.editing.detail import KeepDetail
 from cgan_tf.editing.models import read_directions
 from cgan_tf.editing.network import EditingNetwork
 
@@ -123,14 +121,12 @@ class Facts(NamedTuple):
         resolution: side of the images, px.
         crop: `CELEBA_CROP` or `SQUARE_CROP`.
         psnr_p5: see `psnr_p5`.
-        keep_detail: None in older exports.
     """
 
     attributes: tuple[str, ...]
     resolution: int
     crop: str
     psnr_p5: float | None = None
-    keep_detail: KeepDetail | None = None
 
 
 def facts(description: dict[str, Any], path: Path) -> Facts:
@@ -156,8 +152,7 @@ def facts(description: dict[str, Any], path: Path) -> Facts:
         and crop in (CELEBA_CROP, SQUARE_CROP)
     ):
         raise UserError(f"{path}: damaged description of the model; {REMEDY}")
-    keep = KeepDetail.of(description.get("keep_detail"), names, resolution, path)
-    return Facts(tuple(names), resolution, crop, description.get("psnr_p5"), keep)
+    return Facts(tuple(names), resolution, crop, description.get("psnr_p5"))
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -179,7 +174,6 @@ def describe(run: RunFolder, config: Config, network: EditingNetwork) -> dict[st
         "attributes": list(network.attributes),
         "scores": list(network.regressor.attribute_names),
         "calibration": {name: entry.get("calibration", []) for name, entry in directions.items()},
-        "keep_detail": detail.entries(directions),
         "image": {"layout": "NHWC", "dtype": "float32", "range": [-1.0, 1.0]},
         "resolution": network.resolution,
         "crop": training_crop(config),

@@ -17,7 +17,7 @@ from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
 from cgan_tf.data.portraits import Portrait, choose_face, portraits
 from cgan_tf.editing.errors import EditorError
-from cgan_tf.editing.faces import NO_KEEP_DETAIL, FaceEditor, FaceRenderer, Inverter
+from cgan_tf.editing.faces import FaceEditor, FaceRenderer, Inverter
 from cgan_tf.editing.request import EditRequest
 
 if TYPE_CHECKING:  # importing it would start TensorFlow
@@ -132,16 +132,14 @@ class Editor:
                 largest face. None is "all" for models trained on CelebA's aligned photos, and
                 "center" for others. Photos with exactly CelebA's proportions are assumed to be
                 aligned: None and "all" take CelebA's crop of them.
-            keep_detail: add only the difference that the edit makes to the generated image, so
-                that the photo keeps its own detail.
+            keep_detail: keep the photo's own detail wherever the edit leaves it in place.
 
         Returns:
             A PIL image of the photo's size; for an array an array of its shape and dtype. A photo
             without color stays without.
 
         Warns:
-            UserWarning: a face is reconstructed unusually badly, or the model has no data for
-                keep_detail.
+            UserWarning: a face is reconstructed unusually badly.
 
         Raises:
             EditorError: an unknown attribute, a number out of range, a photo that cannot be read or
@@ -155,8 +153,6 @@ class Editor:
         missing = [name for name in request.targets if name not in self.score_names]
         if missing:
             raise EditorError("target", f"no prediction of {missing[0]}: {self._no_scores}")
-        if keep_detail and self._backend.keep_detail is None:
-            warnings.warn(NO_KEEP_DETAIL, stacklevel=2)
         pixels, name = _read(photo)
         found = self._portraits(pixels, name, face)
         renderer = FaceRenderer(self._backend, keep_detail)

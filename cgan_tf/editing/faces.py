@@ -29,11 +29,6 @@ STRIP_FACTORS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # multiply the requested strengths
 _LABEL_HEIGHT = 16  # px, below each tile of a strip
 _LABEL_SIZE = 11  # px
 
-NO_KEEP_DETAIL = (
-    "keep_detail: this model was made by an older version, without footprints and factors; edits "
-    "act everywhere, and +1 changes the photo less than the calibration says"
-)
-
 
 # ---- inversion ---------------------------------------------------------------------------------
 
@@ -95,8 +90,7 @@ class FaceRenderer:
 
     Attributes:
         backend: the loaded model.
-        keep_detail: add only the difference between the generated images after and before the
-            edit, so that the photo keeps its own detail.
+        keep_detail: keep the photo's own detail wherever the edit leaves it in place.
         strip: render a labeled row for each face: the input, then the edit times `STRIP_FACTORS`.
         crop: render each face alone, as the model sees it, instead of the complete photo.
     """
@@ -132,14 +126,6 @@ class FaceRenderer:
             return None
         return self.generate(code, np.zeros(len(self.backend.attributes), np.float32))
 
-    def after(self, code: Code, strengths: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-        """The generated image with the edit; given `before`, confined to the edit's footprints."""
-        detail = self.backend.keep_detail
-        if before is None or detail is None:
-            return self.generate(code, strengths)
-        image = self.generate(code, detail.scaled(strengths))
-        return detail.confine(image[None], before[None], strengths[None])[0]
-
     def render_function(self, portrait: Portrait, code: Code) -> Callable[[np.ndarray], np.ndarray]:
         """A function from strengths `[n, K]` to images of the edited face, for `EditRequest`.
 
@@ -151,10 +137,10 @@ class FaceRenderer:
         crop = images.to_float(portrait.crop)[None]
 
         def render(strengths: np.ndarray) -> np.ndarray:
-            edited = np.stack([self.after(code, row, before()) for row in strengths])
+            edited = np.stack([self.generate(code, row) for row in strengths])
             if not self.keep_detail:
                 return edited
-            return face_crop.add_difference(crop, edited, before()[None])
+            return face_crop.keep_detail(crop, edited, before()[None])
 
         return render
 
@@ -171,11 +157,11 @@ class FaceRenderer:
         """
         before = self.before(code)
         if not self.faces_alone:
-            image = self.after(code, strengths, before)
+            image = self.generate(code, strengths)
             return face_crop.paste_face(pixels, image, portrait.face, before)
         tiles = []
         for factor in np.float32(STRIP_FACTORS if self.strip else (1.0,)):
-            image = self.after(code, strengths * factor, before)
+            image = self.generate(code, strengths * factor)
             if before is None:
                 tiles.append(images.to_uint8(image))
             else:

@@ -57,17 +57,15 @@ def compare_with_truth(
     ceiling = batched(models.invert, truth)
     agree = (after > 0.5) == (true_after > 0.5)
     change = true_after - photos.probabilities[rows]
-    images = [edited, photos.reconstructions[rows], unedited, truth]
+    kept = edits.keep_detail(photos, rows, edited)
+    images = [edited, photos.reconstructions[rows], unedited, truth, kept]
     judge_features = [
         features,
         photos.reconstructed_features[rows],
         photos.features[rows],
         true_features,
+        batched(models.judge, kept)[0],
     ]
-    if models.keep_detail is not None:
-        kept = edits.keep_detail(models, photos, name, rows)
-        images.append(kept)
-        judge_features.append(batched(models.judge, kept)[0])
     few = [part[:VGG_PHOTOS] for part in images]
     perceptual = batched(lambda *parts: _distances(*map(models.flat_features, parts)), *few)
     return {
@@ -92,26 +90,27 @@ def _distances(
     reconstruction: np.ndarray,
     unedited: np.ndarray,
     truth: np.ndarray,
-    *keep_detail: np.ndarray,
+    kept: np.ndarray,
 ) -> tuple[np.ndarray, ...]:
     """Squared distances `[N]`.
 
     From the truth to each of the first three arguments, in their order; from the edited to the
-    unedited; and from the truth to the --keep_detail edit, if it is given.
+    unedited; and from the truth to the --keep_detail edit.
     """
 
     def squared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.square(one - other).reshape(len(one), -1).sum(axis=1)
 
     first = (squared(part, truth) for part in (edited, reconstruction, unedited))
-    return *first, squared(edited, unedited), *(squared(part, truth) for part in keep_detail)
+    return *first, squared(edited, unedited), squared(kept, truth)
 
 
 def _shares(suffix: str, distances: tuple[np.ndarray, ...]) -> Numbers:
     """The shares of edits that are closer to the truth, from the result of `_distances`."""
-    edited, reconstruction, unedited, edited_to_unedited, *keep_detail = distances
+    edited, reconstruction, unedited, edited_to_unedited, kept = distances
     return {
         f"closer_to_truth{suffix}": mean(edited < edited_to_unedited),
         f"closer_than_photo{suffix}": mean(edited < unedited),
         f"closer_than_reconstruction{suffix}": mean(edited < reconstruction),
-    } | {f"keep_detail_closer_than_photo{suffix}": mean(part < unedited) for part in keep_detail}
+        f"keep_detail_closer_than_photo{suffix}": mean(kept < unedited),
+    }

@@ -74,7 +74,7 @@ def edits_mean(edits: Numbers) -> Numbers:
 
 
 def measure_keep_detail(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
-    """The `keep_detail` block: the effect of +1 on photos that get only the edit's difference.
+    """The `keep_detail` block: the effect of +1 on photos that keep their own detail.
 
     All changes are measured from the photo itself, where such an edit starts. `plain` is ordinary
     translation of the same photos, which starts from the reconstruction.
@@ -84,8 +84,8 @@ def measure_keep_detail(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
         rows = rows_without(models, photos, name)
         if not len(rows):
             continue
-        kept = keep_detail(models, photos, name, rows)
         plain = edit(models, photos, rows, models.directions[name])
+        kept = keep_detail(photos, rows, plain)
         block["attributes"][name] = {
             "keep_detail": _figures_from_photo(models, photos, name, rows, kept),
             "plain": _figures_from_photo(models, photos, name, rows, plain),
@@ -120,18 +120,15 @@ def _figures_from_photo(
     }
 
 
-def keep_detail(
-    models: EvaluatedModels, photos: TestPhotos, name: str, rows: np.ndarray
-) -> np.ndarray:
-    """The rows' photos float32 `[N, R, R, 3]`, edited by +1 with --keep_detail."""
-    strengths = np.zeros((len(rows), len(models.attributes)), np.float32)
-    strengths[:, models.attributes.index(name)] = 1.0
-    factor = models.keep_detail.scaled(strengths)[:, [models.attributes.index(name)]]
-    steps = factor.reshape(-1, *[1] * models.directions[name].ndim) * models.directions[name]
-    before = photos.reconstructions[rows]
-    after = edit(models, photos, rows, steps)
-    after = models.keep_detail.confine(after, before, strengths)
-    return face_crop.add_difference(photos.images[rows], after, before)
+def keep_detail(photos: TestPhotos, rows: np.ndarray, edited: np.ndarray) -> np.ndarray:
+    """The rows' photos float32 `[N, R, R, 3]`, edited with --keep_detail.
+
+    Args:
+        photos: the test photos.
+        rows: of the photos.
+        edited: the generated images of the rows after the edit.
+    """
+    return face_crop.keep_detail(photos.images[rows], edited, photos.reconstructions[rows])
 
 
 def rows_without(models: EvaluatedModels, photos: TestPhotos, name: str) -> np.ndarray:

@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from cgan_tf.data import ImageData, pipeline
-from cgan_tf.editing.detail import KeepDetail
 from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.evaluation.batching import BATCH, batched, choose, compiled
 from cgan_tf.evaluation.retrieval import Gallery
@@ -35,20 +34,14 @@ class EvaluatedModels:
         judge: the evaluation classifier.
         calibrated: by attribute, the change at strength +1 according to the direction's
             calibration table.
-        keep_detail: of the directions; None where their files lack it.
     """
 
     def __init__(
-        self,
-        network: EditingNetwork,
-        judge: Judge,
-        calibrated: Mapping[str, float],
-        keep_detail: KeepDetail | None = None,
+        self, network: EditingNetwork, judge: Judge, calibrated: Mapping[str, float]
     ) -> None:
         self.network = network
         self.judge_model = judge
         self.calibrated = calibrated
-        self.keep_detail = keep_detail
         self.generator = network.generator
         self.attributes = network.attributes  # with a direction
         self.all_attributes = judge.attribute_names

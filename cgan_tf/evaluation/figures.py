@@ -146,8 +146,7 @@ def _set_and_keep_detail(report: dict[str, Any]) -> Iterator[Figure]:
         ("hit_rate", "--set, hit rate"),
     ):
         yield Figure(name, block[key], block["n"])
-    means = report.get("keep_detail", {}).get("mean", {})
-    for method, entry in means.items():
+    for method, entry in report["keep_detail"]["mean"].items():
         name = "--keep_detail" if method == "keep_detail" else "without --keep_detail"
         for key, value in entry.items():
             yield Figure(f"{name}, {key.replace('_', ' ')} from the photo", value)

@@ -11,8 +11,8 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.data import ImageData, face_crop, pipeline
-from cgan_tf.editing import bracketing, detail
+from cgan_tf.data import ImageData, pipeline
+from cgan_tf.editing import bracketing
 from cgan_tf.evaluation.batching import batched
 from cgan_tf.networks.codec import Code, Codec
 
@@ -22,11 +22,6 @@ WALK = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 # Tolerance as a fraction of the change, of which the choice of the photos makes some 2 %.
 SCALE_NARROWINGS, SCALE_TOLERANCE = 4, 5e-3
 TABLE = (-1.5, -1.0, -0.5, 0.5, 1.0, 1.5)  # multiples of the calibrated step in the table
-KEEP_DETAIL_PHOTOS = 100  # of the validation split
-# Largest factor of the strength. A local edit may be amplified more than one that acts everywhere:
-# global edits such as hair color get halos and lose more identity than plain translation.
-LARGEST_FACTOR, LARGEST_FACTOR_EVERYWHERE = 2.0, 1.25
-FACTOR_NARROWINGS, FACTOR_TOLERANCE = 6, 5e-3  # tolerance as a fraction of the change
 BATCH = 50  # photos per network evaluation
 
 
@@ -71,16 +66,12 @@ class Calibration:
         def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
             return tf.function(function, autograph=False, reduce_retracing=True)
 
-        def generate(latent: tf.Tensor, features: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-            return tf.cast(codec.generate(Code(latent, features), offset), tf.float32)
-
-        def predict(images: tf.Tensor) -> tf.Tensor:
-            return regressor(images, training=False)
+        def score(latent: tf.Tensor, features: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+            image = tf.cast(codec.generate(Code(latent, features), offset), tf.float32)
+            return regressor(image, training=False)
 
         self._encode = compiled(lambda photos: tuple(codec.encode(photos)))
-        self._generate = compiled(generate)
-        self._predict = compiled(predict)
-        self._score = compiled(lambda *code_and_offset: predict(generate(*code_and_offset)))
+        self._score = compiled(score)
 
     def photos(self, column: int, value: int) -> "Encoded":
         """Photos whose label is `value`."""
@@ -136,60 +127,6 @@ class Calibration:
             factor = next(step for step, rise in found.evaluated.items() if rise >= enough) or 1.0
         return (vector * factor).astype(np.float32)
 
-    def keep_detail(self, vector: np.ndarray, column: int, target: float) -> dict:
-        """Where a direction acts, and the factor of its strength for `--keep_detail`.
-
-        With --keep_detail the photo gets only the difference that the edit makes in the direction's
-        footprint, and the change counts from the photo itself: the same strength changes less.
-
-        Args:
-            vector: the calibrated direction.
-            column: of its attribute.
-            target: mean rise of R's prediction on photos without the attribute.
-
-        Returns:
-            factor: of the strength at which the rise is `target`, or the largest one allowed;
-            footprint: see `detail`; change: the rise at this factor; n: photos.
-        """
-        rows = self.dataset.splits[self.split]
-        rows = rows[self.dataset.labels[rows, column] == 0][:KEEP_DETAIL_PHOTOS]
-        photos = np.concatenate(list(pipeline.sequential_batches(self.dataset, rows, BATCH)))
-
-        def generate(step: np.ndarray) -> np.ndarray:
-            return batched(self._generate, *code, _repeated(step, len(photos)), batch=BATCH)
-
-        def scores(images: np.ndarray) -> np.ndarray:
-            return batched(self._predict, images, batch=BATCH)[:, column]
-
-        code = batched(self._encode, photos, batch=BATCH)
-        before, scores_before = generate(0 * vector), scores(photos)
-        strengths = np.ones((len(photos), 1))
-
-        def change(after: np.ndarray, footprint: str) -> float:
-            kept = detail.KeepDetail(np.ones(1), detail.decode(footprint, before.shape[1])[None])
-            confined = kept.confine(after, before, strengths)
-            edited = face_crop.add_difference(photos, confined, before)
-            return float(np.mean(scores(edited) - scores_before))
-
-        after = generate(vector)
-        footprint = detail.choose_footprint(before, after, lambda text: change(after, text))
-        everywhere = detail.decode(footprint, before.shape[1]).min() == 1
-        largest = LARGEST_FACTOR_EVERYWHERE if everywhere else LARGEST_FACTOR
-        found = bracketing.search_scalar(
-            lambda factor: change(generate(factor * vector), footprint),
-            target,
-            (largest,),
-            FACTOR_NARROWINGS,
-            FACTOR_TOLERANCE * abs(target),
-        )
-        factor = found.position if found.reached else largest
-        return {
-            "factor": factor,
-            "footprint": footprint,
-            "change": found.evaluated[factor],
-            "n": len(photos),
-        }
-
     def table(self, photos: "Sequence[Encoded]", vector: np.ndarray, column: int) -> list[dict]:
         """The calibration table of a direction: {strength, change, n} for each of `TABLE`.
 
@@ -242,20 +179,12 @@ def calibrate(
                 f"{name} +1 changes the prediction by {reached:+.2f}; the direction does not reach "
                 f"--directions_calibrated_change={config.directions.calibrated_change:g}",
             )
-        kept = calibration.keep_detail(vector, column, reached)
-        if kept["change"] < 0.9 * reached:
-            folder.record_substitution(
-                f"calibration of {name} with --keep_detail",
-                f"{name} +1 with --keep_detail changes the prediction by {kept['change']:+.2f}: "
-                f"the edit is amplified at most {kept['factor']:g} times",
-            )
         entries[name] = {
             "attribute": name,
             "space": calibration.space,
             "vector": vector.tolist(),
             "generator": generator,
             "calibration": table,
-            "keep_detail": kept,
             "seed": config.seed,
             **origin,
         }

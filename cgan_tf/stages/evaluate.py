@@ -26,9 +26,9 @@ Layout of report.json. An undefined figure is null; a part that does not apply i
                  calibration_error (in interval too), calibration_error_judge, n_calibration,
                  realism, realism_unedited
     edits_mean   learned, random, removed: means over the attributes
-    keep_detail  (if the direction files have a footprint)  attributes: {NAME: {keep_detail, plain:
-                 {target_change, leakage, retrieval, interval}, n, seed}}; mean: {keep_detail,
-                 plain: {target_change, leakage, retrieval}}
+    keep_detail  attributes: {NAME: {keep_detail, plain: {target_change, leakage, retrieval,
+                 interval}, n, seed}}; mean: {keep_detail, plain: {target_change, leakage,
+                 retrieval}}
     set          error, error_judge, strength, hit_rate, n, seed; attributes: {NAME: for each value
                  {requested, reached, reached_judge, error, error_judge, strength, hit_rate, n,
                  seed}}
@@ -81,8 +81,8 @@ Figures:
 
 Blocks:
 
-- keep_detail: +1 with `cgan translate --keep_detail`, where the photo gets only the difference that
-  the edit makes, compared with plain translation. Here all changes count from the photo.
+- keep_detail: +1 with `cgan translate --keep_detail`, where the photo keeps its own detail,
+  compared with plain translation. Here all changes count from the photo.
 - set: --set requests each value for test photos of either label. error is the mean |reached -
   requested|, strength the mean |strength|, hit_rate the share of photos that reach the value.
 - separability: balanced accuracy with which a hyperplane in z, and one in w, predicts the judge's
@@ -124,7 +124,7 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, images
-from cgan_tf.editing import detail, network
+from cgan_tf.editing import network
 from cgan_tf.editing.models import read_directions
 from cgan_tf.evaluation import (
     comparison,
@@ -197,9 +197,6 @@ def measure_all(
         editor,
         judge,
         {name: calibrated_change(entry) for name, entry in directions.items()},
-        detail.KeepDetail.of(
-            detail.entries(directions), editor.attributes, editor.resolution, folder
-        ),
     )
     report: Numbers = {
         "seed": seed,
@@ -285,14 +282,13 @@ def measure_edits(models: EvaluatedModels, photos: TestPhotos, dataset: ImageDat
         f"evaluate: --set, mean error {number(block['error'], '.3f')}, by the judge "
         f"{number(block['error_judge'], '.3f')}"
     )
-    if models.keep_detail is not None:
-        report["keep_detail"] = edits.measure_keep_detail(models, photos)
-        for method, entry in report["keep_detail"]["mean"].items():
-            print(
-                f"evaluate: +1 {'with' if method == 'keep_detail' else 'without'} --keep_detail, "
-                f"retrieval {number(entry['retrieval'], '.3f')}, target change "
-                f"{number(entry['target_change'], '+.2f')}, both from the photo"
-            )
+    report["keep_detail"] = edits.measure_keep_detail(models, photos)
+    for method, entry in report["keep_detail"]["mean"].items():
+        print(
+            f"evaluate: +1 {'with' if method == 'keep_detail' else 'without'} --keep_detail, "
+            f"retrieval {number(entry['retrieval'], '.3f')}, target change "
+            f"{number(entry['target_change'], '+.2f')}, both from the photo"
+        )
     few = photos.subset(sweeps.SWEPT_PHOTOS)
     learned = sweeps.sweep_learned(models, few)
     random = sweeps.sweep_random(models, few)

@@ -16,9 +16,7 @@
 import { initialFrame, makeMovable, resized } from "./frame.js";
 import { get, startModel } from "./model.js";
 import { closeCamera, openCamera, readPhoto, shoot } from "./photo.js";
-import {
-  addDifference, confine, cutSquare, footprintOf, levelsOf, softMask, toFloat, toImageData,
-} from "./pixels.js";
+import { cutSquare, keepDetail, softMask, toFloat, toImageData } from "./pixels.js";
 
 const DETAIL = 768; // maximum size in px of the images that keep the photo's detail
 const INSTALL_WAIT = 5000; // maximum ms that the first visit waits for the service worker
@@ -157,9 +155,7 @@ function makeSliders() {
     button.setAttribute("aria-label", `Reset ${words(name)}`);
     const measured = document.createElement("p");
     measured.className = "measured";
-    const { factor = 1, footprint } = description.keep_detail?.[name] ?? {};
-    const acts = footprint && levelsOf(footprint);
-    const slider = { name, input, output, measured, button, factor, acts };
+    const slider = { name, input, output, measured, button };
     input.addEventListener("input", () => strengthChanged(slider));
     input.addEventListener("focus", () => choose(index));
     button.addEventListener("click", () => setStrength(slider, 0));
@@ -295,19 +291,12 @@ async function generate() {
 async function imagesFor(values) {
   const { resolution } = description;
   const { input, code, rebuilt } = face;
+  const edited = await generateImage(code, values);
   if (!$("detail").checked) {
-    const after = await generateImage(code, values);
-    return { before: toImageData(input, resolution), after: toImageData(after, resolution) };
+    return { before: toImageData(input, resolution), after: toImageData(edited, resolution) };
   }
-  // Adding only the difference weakens an edit: the description has the factor that makes up for
-  // it, and the footprint, where the edit acts.
-  const scaled = sliders.map(({ factor }, index) => values[index] * factor);
-  const active = sliders.filter((_, index) => values[index] !== 0);
-  const footprint = footprintOf(active.map(({ acts }) => acts));
-  let edited = await generateImage(code, scaled);
-  if (footprint) edited = confine(edited, rebuilt, footprint);
   sharp ??= sharpSquare();
-  const after = addDifference(sharp.crop, edited, rebuilt, resolution, sharp.mask);
+  const after = keepDetail(sharp.crop, edited, rebuilt, resolution, sharp.mask);
   return { before: sharp.crop, after };
 }
 

@@ -1,10 +1,14 @@
 // Pixel arithmetic: the model's input from a photo, and the displayed image from its output.
 //
-// The same as in cgan_tf.data.images and cgan_tf.data.portraits, so that the page and the commands
+// The same as in cgan_tf.data (images, portraits, face_crop), so that the page and the commands
 // give the same results.
 
 const LOBES = 3; // of the Lanczos filter
 const SOLID = 0.85; // fraction of the way to the edge within which an edit's difference is not attenuated
+// Where an edit changes the image, in [-1, 1], by less than the first, the photo's detail stays; by more
+// than the second, none of it does.
+const [SMALL_CHANGE, LARGE_CHANGE] = [0.05, 0.15];
+const REACH = 1 / 16; // radius of the neighborhood that the change is averaged over, fraction of the side
 
 // A square of a photo, resampled as Pillow does with LANCZOS and a box: antialiased, two passes with
 // rounding between them. photo is {data, width, height} with 4 bytes per pixel; the square may start
@@ -85,31 +89,31 @@ export function toImageData(values, side) {
   return image;
 }
 
-// The photo's square plus only the difference that an edit makes to the model's image, so that the
-// photo keeps its own detail: ImageData of crop's size.
+// The photo's square after an edit, with the photo's own detail wherever the edit leaves it in place:
+// ImageData of crop's size. The same as cgan_tf.data.face_crop.keep_detail.
 //
 // crop: ImageData of the square; edited, before: the model's images, floats with 3 channels and
 // resolution * resolution pixels; mask: softMask(crop.width).
-export function addDifference(crop, edited, before, resolution, mask) {
+export function keepDetail(crop, edited, before, resolution, mask) {
   const side = crop.width;
   const result = new ImageData(side, side);
+  const layer = layerOf(edited, before, resolution);
   const taps = between(side, resolution);
-  const row = new Float32Array(resolution * 3); // the difference in one of crop's rows
+  const row = new Float32Array(resolution * 4); // the layer in one of crop's rows
   for (let y = 0; y < side; y++) {
     const [above, below, share] = taps[y];
-    const [upper, lower] = [above * resolution * 3, below * resolution * 3];
+    const [upper, lower] = [above * row.length, below * row.length];
     for (let x = 0; x < row.length; x++) {
-      const top = edited[upper + x] - before[upper + x];
-      const bottom = edited[lower + x] - before[lower + x];
-      row[x] = (top + (bottom - top) * share) * 127.5;
+      row[x] = layer[upper + x] + (layer[lower + x] - layer[upper + x]) * share;
     }
     for (let x = 0, at = y * side * 4; x < side; x++, at += 4) {
-      const [left, right, part] = taps[x];
+      const [left, right, part] = [taps[x][0] * 4, taps[x][1] * 4, taps[x][2]];
       const weight = mask[y * side + x];
+      const replaced = row[left + 3] + (row[right + 3] - row[left + 3]) * part;
       for (let c = 0; c < 3; c++) {
-        const near = row[left * 3 + c];
-        const change = near + (row[right * 3 + c] - near) * part;
-        result.data[at + c] = crop.data[at + c] + weight * change;
+        const level = row[left + c] + (row[right + c] - row[left + c]) * part;
+        const old = crop.data[at + c];
+        result.data[at + c] = old + weight * (level - replaced * old);
       }
       result.data[at + 3] = 255;
     }
@@ -117,23 +121,56 @@ export function addDifference(crop, edited, before, resolution, mask) {
   return result;
 }
 
-// A direction's footprint, decoded from base64: resolution * resolution levels, 255 for 1.
-export function levelsOf(text) {
-  return Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0));
+// The levels that an edit adds to the photo, and as a fourth channel the share of the photo's levels
+// that it takes away: 4 floats per pixel.
+function layerOf(edited, before, resolution) {
+  const shares = replacedShare(edited, before, resolution);
+  const layer = new Float32Array(shares.length * 4);
+  for (let pixel = 0; pixel < shares.length; pixel++) {
+    const share = shares[pixel];
+    for (let c = 0; c < 3; c++) {
+      const [after, old] = [edited[pixel * 3 + c], before[pixel * 3 + c]];
+      layer[pixel * 4 + c] = (after - old + share * (old + 1)) * 127.5;
+    }
+    layer[pixel * 4 + 3] = share;
+  }
+  return layer;
 }
 
-// Where an edit acts, resolution * resolution floats from 0 to 1; undefined if the description has
-// no footprints. levels: footprints of the active directions, see levelsOf.
-export function footprintOf(levels) {
-  if (!levels.length || levels.includes(undefined)) return undefined;
-  return Float32Array.from(levels[0], (_, index) =>
-    Math.max(...levels.map((level) => level[index])) / 255);
+// How much of the photo's own detail an edit replaces, 0 to 1: resolution * resolution floats.
+function replacedShare(edited, before, resolution) {
+  const change = Float32Array.from({ length: resolution * resolution }, (_, pixel) => {
+    let sum = 0;
+    for (let at = pixel * 3; at < pixel * 3 + 3; at++) sum += Math.abs(edited[at] - before[at]);
+    return sum / 3;
+  });
+  const near = averages(averages(change, resolution), resolution);
+  return near.map((value) => smoothstep((value - SMALL_CHANGE) / (LARGE_CHANGE - SMALL_CHANGE)));
 }
 
-// The edited image, unchanged where the footprint is 0; both images have 3 floats per pixel.
-export function confine(edited, before, footprint) {
-  return edited.map((value, index) =>
-    before[index] + footprint[Math.floor(index / 3)] * (value - before[index]));
+// Weighted means along the rows of a square, transposed: applied twice, it blurs the square.
+function averages(square, side) {
+  const reach = Math.max(REACH * side, 1);
+  const result = new Float32Array(square.length);
+  for (let x = 0; x < side; x++) {
+    const first = Math.max(0, Math.ceil(x - reach));
+    const last = Math.min(side - 1, Math.floor(x + reach));
+    for (let y = 0; y < side; y++) {
+      let [sum, total] = [0, 0];
+      for (let other = first; other <= last; other++) {
+        const weight = 1 - Math.abs(other - x) / reach;
+        sum += weight * square[y * side + other];
+        total += weight;
+      }
+      result[x * side + y] = sum / total;
+    }
+  }
+  return result;
+}
+
+function smoothstep(value) {
+  const inside = Math.min(Math.max(value, 0), 1);
+  return inside * inside * (3 - 2 * inside);
 }
 
 // For each of side pixels: its two neighbors among resolution pixels, and the second's weight.
@@ -153,8 +190,7 @@ export function softMask(side) {
     for (let x = 0; x < side; x++) {
       const [across, down] = [((x + 0.5) / side) * 2 - 1, ((y + 0.5) / side) * 2 - 1];
       const far = (across ** 4 + down ** 4) ** 0.25; // between a circle and a square
-      const share = Math.min(Math.max((1 - far) / (1 - SOLID), 0), 1);
-      mask[y * side + x] = share * share * (3 - 2 * share);
+      mask[y * side + x] = smoothstep((1 - far) / (1 - SOLID));
     }
   }
   return mask;

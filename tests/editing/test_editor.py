@@ -151,11 +151,6 @@ def test_strengths_can_be_a_mapping(editors, photo):
     np.testing.assert_array_equal(both, editor.edit(photo, Smiling=1, Eyeglasses=0.5))
 
 
-def test_a_warning_for_keep_detail_without_its_data():
-    with pytest.warns(UserWarning, match="^keep_detail: this model was made by an older version"):
-        cgan_tf.Editor(ShiftBackend()).edit(gray(100, 40, 40), Light=0.1, keep_detail=True)
-
-
 def test_a_warning_for_a_photo_unlike_the_training_photos(photo):
     with pytest.warns(UserWarning, match=r"me.png \(60x40.*\): unlike the training photos"):
         cgan_tf.Editor(ShiftBackend(psnr_p5=99.0)).edit(photo, Light=0.1)

@@ -40,15 +40,17 @@ def test_a_face_is_pasted_into_the_photo():
 
 
 @pytest.mark.parametrize("alone", [False, True])
-def test_keep_detail_adds_only_the_difference(alone):
+@pytest.mark.parametrize("levels", [3, 30])
+def test_keep_detail_adds_a_small_difference_and_lets_a_large_one_replace_the_photo(levels, alone):
     # The latent does not reconstruct the photo: the generated image is darker.
     pixels = np.random.default_rng(1).integers(60, 180, (32, 32, 3), np.uint8)
     (portrait,) = portraits.portraits(pixels, 32, aligned=False, which=portraits.CENTER)
     renderer = faces.FaceRenderer(ShiftBackend(), keep_detail=True, crop=alone)
     dark = {"latent": np.full((32, 32, 3), -0.9, np.float32)}
-    edited = renderer.render(pixels, portrait, dark, np.float32([30 / 127.5]))
-    np.testing.assert_array_equal(edited[14:18, 14:18], pixels[14:18, 14:18] + 30)
-    assert np.abs(np.int16(edited[0]) - pixels[0]).max() <= 4, "the border almost stays"
+    edited = renderer.render(pixels, portrait, dark, np.float32([levels / 127.5]))
+    expected = pixels[14:18, 14:18] + 3 if levels == 3 else np.full((4, 4, 3), 12.75 + 30)
+    assert np.abs(edited[14:18, 14:18] - np.float32(expected)).max() <= 0.5
+    np.testing.assert_array_equal(edited[0, 0], pixels[0, 0])
 
 
 def test_strengths_beyond_the_range_of_the_model_are_refused():

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scripted import ScriptedModels, scripted_photos
 
-from cgan_tf.editing.detail import KeepDetail
 from cgan_tf.evaluation import comparison, counterfactual, edits, metrics, sweeps
 
 
@@ -288,44 +287,31 @@ class Pixel(Lossy):
 
 
 def test_what_an_edit_is_closer_to():
-    models = Pixel([0.3, 0.0, 0.0])
-    models.keep_detail = KeepDetail(np.ones(1, np.float32), np.ones((1, 1, 1), np.float32))
+    models = Pixel([0.06, 0.0, 0.0])
     photo = np.float32([[0.1, 0.2, 0.3]] * 4)
-    error = np.float32([[0, 0, 0.1], [0, 0, 0.5], [0, 0, 0.1], [0, 0, 0.1]])
-    true_step = np.float32([[0.4, 0, 0], [0.4, 0, 0], [0.1, 0, 0], [0.7, 0, 0]])
+    error = np.float32([[0, 0, 1], [0, 0, 5], [0, 0, 1], [0, 0, 1]]) / 50
+    true_step = np.float32([[4, 0, 0], [4, 0, 0], [1, 0, 0], [7, 0, 0]]) / 50
     photos = scripted_photos(photo + error, [[0, 0, 0]] * 4)
     photos.images, photos.reconstructions = models.image(photo), models.image(photo + error)
     photos.features, photos.probabilities = models.judge(photos.images)
     truth = models.image(photo + true_step)
     block = counterfactual.compare_with_truth(models, photos, "A", np.arange(4), truth)
-    # Squared distances of the four: from edit to truth 0.02, 0.26, 0.05, 0.17; from edit to photo
-    # 0.1, 0.34, 0.1, 0.1; from photo to truth 0.16, 0.16, 0.01, 0.49; from reconstruction to truth
-    # 0.17, 0.41, 0.02, 0.5; from the photo and the difference to truth 0.01, 0.01, 0.04, 0.16.
+    # The edit's step is 3 / 50, so small that the photo keeps all its detail. Squared distances of
+    # the four, in 1 / 2500: from edit to truth 2, 26, 5, 17; from edit to photo 10, 34, 10, 10;
+    # from photo to truth 16, 16, 1, 49; from reconstruction to truth 17, 41, 2, 50; from the photo
+    # and the difference to truth 1, 1, 4, 16.
     for by in ("", "_judge", "_psnr"):
         assert block[f"closer_to_truth{by}"] == 3 / 4
         assert block[f"closer_than_photo{by}"] == 2 / 4
         assert block[f"closer_than_reconstruction{by}"] == 3 / 4
         assert block[f"keep_detail_closer_than_photo{by}"] == 3 / 4
-    assert block["true_change"] == pytest.approx(0.4)
+    assert block["true_change"] == pytest.approx(0.08)
     assert block["psnr_ceiling"] is None  # infinite: the inversion is lossless
     assert (block["n"], block["n_perceptual"]) == (4, 4)
-    # Half of the difference at twice the strength: the same. None of it: the unedited photo.
-    for factor, share, answer in ((2.0, 0.5, 3 / 4), (1.0, 0.0, 0.0)):
-        footprint = np.full((1, 1, 1), share, np.float32)
-        models.keep_detail = KeepDetail(np.float32([factor]), footprint)
-        block = counterfactual.compare_with_truth(models, photos, "A", np.arange(4), truth)
-        assert (
-            block["keep_detail_closer_than_photo"] == answer and block["closer_to_truth"] == 3 / 4
-        )
-    models.keep_detail = None  # direction files without a footprint
-    block = counterfactual.compare_with_truth(models, photos, "A", np.arange(4), truth)
-    assert block["closer_to_truth"] == 3 / 4
-    assert not any(key.startswith("keep_detail") for key in block)
 
 
 def test_keep_detail_by_hand():
-    models = Pixel([0.3, 0.1, 0.0])
-    models.keep_detail = KeepDetail(np.float32([1.5]), np.full((1, 1, 1), 0.5, np.float32))
+    models = Pixel([0.06, 0.02, 0.0])  # so small that the photo keeps all its detail
     photo = np.float32([[0.1, 0.2, 0.3], [0.3, 0.1, 0.2]])
     photos = scripted_photos(photo + np.float32([0, 0, 0.1]), [[0, 0, 0]] * 2)
     photos.images = models.image(photo)
@@ -333,14 +319,14 @@ def test_keep_detail_by_hand():
     photos.features, photos.probabilities = models.judge(photos.images)
     block = edits.measure_keep_detail(models, photos)
     entry = block["attributes"]["A"]
-    # keep_detail: 0.5 * 1.5 of the direction; plain: the direction and the inversion error in C.
+    # keep_detail: the direction; plain: the direction and the inversion error in C.
     kept, plain = entry["keep_detail"], entry["plain"]
-    assert kept["target_change"] == pytest.approx(0.225, rel=1e-5)
-    assert kept["leakage"] == pytest.approx(0.075 / 2, rel=1e-5)
-    assert plain["target_change"] == pytest.approx(0.3, rel=1e-5)
-    assert plain["leakage"] == pytest.approx((0.1 + 0.1) / 2, rel=1e-5)
+    assert kept["target_change"] == pytest.approx(0.06, rel=1e-5)
+    assert kept["leakage"] == pytest.approx(0.02 / 2, rel=1e-5)
+    assert plain["target_change"] == pytest.approx(0.06, rel=1e-5)
+    assert plain["leakage"] == pytest.approx((0.02 + 0.1) / 2, rel=1e-5)
     before = np.pad(photo, ((0, 0), (0, 1)), constant_values=1)
-    moved = {"keep_detail": [0.225, 0.075, 0, 0], "plain": [0.3, 0.1, 0.1, 0]}
+    moved = {"keep_detail": [0.06, 0.02, 0, 0], "plain": [0.06, 0.02, 0.1, 0]}
     for method, step in moved.items():
         share = photos.gallery.finds(before + np.float32(step), [0, 1]).mean()
         assert entry[method]["retrieval"] == share

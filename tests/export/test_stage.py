@@ -17,7 +17,7 @@ from cgan_tf.core import config as config_module
 from cgan_tf.core import run_folder
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash, write_json
-from cgan_tf.editing import description, detail
+from cgan_tf.editing import description
 from cgan_tf.export import parity, stage, tflite, variants
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +97,6 @@ def test_model_json(exported):
         "attributes",
         "scores",
         "calibration",
-        "keep_detail",
         "image",
         "resolution",
         "crop",
@@ -117,10 +116,6 @@ def test_model_json(exported):
     assert about["attributes"] == NAMES
     assert set(NAMES) < set(about["scores"])
     assert about["calibration"]["Smiling"] == [{"strength": 1.0, "change": 0.5, "n": 10}]
-    assert about["keep_detail"] == {
-        name: {"factor": 1.5, "footprint": detail.encode(fake_run.footprint(name))}
-        for name in NAMES
-    }
     assert about["psnr_p5"] == fake_run.PSNR_P5
     assert (about["resolution"], about["z_dim"]) == (32, 24)
     assert (about["space"], about["prior"]) == ("z", "normal")

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import fake_run
 import keras
-import numpy as np
 import pytest
 import shared
 import tiny
@@ -21,7 +20,6 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.files import write_text
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing import projection
-from cgan_tf.editing.detail import KeepDetail
 from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.evaluation import comparison, inversion
 from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
@@ -83,11 +81,7 @@ def evaluated_run() -> EvaluatedRun:
     dataset = data.open_data(config, say=lambda line: None)
     report = json.loads((folder.path / "evaluate" / "report.json").read_text())
     model = artifact.load_model(Judge, folder.path / "evaluate" / judge.FOLDER)
-    names = fake_run.ATTRIBUTES
-    everywhere = KeepDetail(
-        np.ones(len(names), np.float32), np.ones((len(names), 32, 32), np.float32)
-    )
-    models = EvaluatedModels(network, model, dict.fromkeys(names, 0.5), everywhere)
+    models = EvaluatedModels(network, model, dict.fromkeys(fake_run.ATTRIBUTES, 0.5))
     photos = TestPhotos(models, dataset, 10, config.seed)
     lines = (place / "printed").read_text().splitlines()
     return EvaluatedRun(config, folder, dataset, report, models, photos, lines)

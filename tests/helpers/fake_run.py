@@ -18,7 +18,7 @@ from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config, features_side
 from cgan_tf.core.files import file_hash, write_text
 from cgan_tf.core.options import resolve
-from cgan_tf.editing import detail, models
+from cgan_tf.editing import models
 from cgan_tf.networks.dcgan import level_widths
 from cgan_tf.networks.detail_features import DetailFeatures
 from cgan_tf.networks.encoder import Encoder
@@ -92,12 +92,6 @@ def make_run(path: Path, config: Config) -> run_folder.RunFolder:
             "vector": draw.standard_normal(generator.latent_shape).tolist(),
             "generator": owner,
             "calibration": [{"strength": 1.0, "change": 0.5, "n": 10}],
-            "keep_detail": {
-                "factor": 1.5,
-                "footprint": detail.encode(footprint(name, config.resolution)),
-                "change": 0.5,
-                "n": 10,
-            },
         }
         write_text(stage.model / f"{name}.json", json.dumps(entry))
     stage.finish()
@@ -116,13 +110,6 @@ def make_features(config: Config, generator: AnyGenerator) -> DetailFeatures | N
         if not weight.numpy().any():
             weight.assign(0.1 * keras.random.normal(weight.shape))
     return features
-
-
-def footprint(name: str, side: int = 32) -> np.ndarray:
-    """The footprint of an attribute, float32 `[side, side]`: another band for each."""
-    index = ATTRIBUTES.index(name)
-    rows = np.abs(np.arange(side) - side * (index + 0.5) / len(ATTRIBUTES)) / side
-    return np.repeat(np.float32(1.0 - rows)[:, None], side, axis=1) ** 4
 
 
 def _shared(name: str) -> run_folder.RunFolder:

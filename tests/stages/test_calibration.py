@@ -7,8 +7,6 @@ import pytest
 import tensorflow as tf
 
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import face_crop
-from cgan_tf.editing import detail
 from cgan_tf.networks.codec import Codec
 from cgan_tf.stages import calibration, directions
 
@@ -128,41 +126,6 @@ def test_a_direction_that_never_raises_the_score_is_not_scaled():
 def test_the_number_of_photos_is_limited():
     _, table = Toys(lambda has, z: 0.1 * z).calibrate(0.2, count=12)
     assert [line["n"] for line in table] == [10, 10, 10, 12, 12, 12]
-
-
-@pytest.mark.parametrize("band", [False, True])
-@pytest.mark.parametrize("target", [0.1, 0.23, 5.0])
-def test_the_factor_of_keep_detail(target, band, monkeypatch):
-    # G adds the latent's second number to all pixels, or to four columns of them; R's score is
-    # proportional to the mean of the image.
-    monkeypatch.setattr(detail, "BLUR", 1e-3)
-    region = np.ones((8, 8), np.float32)
-    if band:
-        region[:, :4] = 0
-    toys = Toys(lambda has, z: z, (0.0, 0.5))
-
-    def generator(latent, training):
-        return latent[:, 1, None, None, None] * np.tile(region[..., None], (1, 1, 3))
-
-    def regressor(images, training):
-        level = tf.reduce_mean(images, axis=(1, 2, 3))
-        return tf.stack([tf.zeros_like(level), 0.7 * level], axis=1)
-
-    generator.space = "z"
-    toys.trainer.codec = Codec(toys.trainer.codec.encoder, generator)
-    toys.trainer.perceptual = types.SimpleNamespace(regressor=regressor)
-    toys.dataset.read = lambda rows: np.full((len(rows), 8, 8, 3), 120, np.uint8)
-    found = toys.calibration().keep_detail(np.float32([0.0, 0.5]), 1, target)
-    mask = face_crop.soft_mask(8, face_crop.SOLID_DIFFERENCE)
-    slope = 0.7 * 0.5 * (mask * region).mean()  # per strength
-    np.testing.assert_array_equal(detail.decode(found["footprint"], 8), region)
-    assert found["n"] == 20  # those without the attribute
-    largest = 2.0 if band else 1.25
-    if target / slope > largest:
-        assert found["factor"] == largest
-    else:
-        assert found["factor"] == pytest.approx(target / slope, rel=calibration.FACTOR_TOLERANCE)
-    assert found["change"] == pytest.approx(slope * found["factor"], rel=1e-4)
 
 
 def test_directions_start_as_class_differences_with_a_given_effect_on_the_score(monkeypatch):

@@ -17,7 +17,6 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
-from cgan_tf.editing import detail
 from cgan_tf.networks.codec import Codec
 from cgan_tf.stages import calibration, directions
 from cgan_tf.training import checkpoint
@@ -387,7 +386,6 @@ def test_a_direction_file_has_its_origin_and_its_generator(chain):
             "vector",
             "generator",
             "calibration",
-            "keep_detail",
             "seed",
             "family",
             "condition",
@@ -401,9 +399,6 @@ def test_a_direction_file_has_its_origin_and_its_generator(chain):
         assert cosine == pytest.approx(1, abs=1e-5)
         assert [line["strength"] for line in entry["calibration"]] == list(calibration.TABLE)
         assert all(line["n"] >= 1 for line in entry["calibration"])
-        assert 0 <= entry["keep_detail"]["factor"] <= calibration.LARGEST_FACTOR
-        footprint = detail.decode(entry["keep_detail"]["footprint"], 32)
-        assert footprint.max() == 1
 
 
 def test_strengths_out_of_reach_are_recorded(chain):
@@ -412,13 +407,6 @@ def test_strengths_out_of_reach_are_recorded(chain):
     for name in chain.config.attributes:
         assert f"{name} +1 changes the prediction by " in notes[f"calibration of {name}"]
         assert "does not reach --directions_calibrated_change=" in notes[f"calibration of {name}"]
-        entry = json.loads((chain.folder.stage("directions").model / f"{name}.json").read_text())
-        reached = next(at["change"] for at in entry["calibration"] if at["strength"] == 1.0)
-        change = entry["keep_detail"]["change"]
-        note = notes.get(f"calibration of {name} with --keep_detail", "")
-        assert (
-            f"{name} +1 with --keep_detail changes the prediction by {change:+.2f}" in note
-        ) == (change < 0.9 * reached)
 
 
 def test_a_killed_and_resumed_training_ends_with_the_same_directions(
