@@ -445,14 +445,6 @@ def penalty_terms(config: Config) -> tuple[str, ...]:
     return () if config.gan.penalty == "none" else tuple(config.gan.penalty.split("+"))
 
 
-def conditions(config: Config) -> dict[str, tuple[str, ...]]:
-    """The preserved attributes of `--directions_condition`, by the edited attribute."""
-    return {
-        name: tuple(preserved.split("+"))
-        for name, _, preserved in (text.partition(":") for text in config.directions.condition)
-    }
-
-
 def with_dependents(stages: Iterable[str]) -> tuple[str, ...]:
     """The stages and their dependents, in the chain's order."""
     return tuple(name for name in STAGES if {name, *NEEDS[name]} & set(stages))
