@@ -254,6 +254,9 @@ class EvaluateConfig:
     projections: int = option(
         64, "maximum number of test photos for hybrid and optimize inversion", "images", minimum=0
     )
+    identity_model: str | None = option(
+        None, "face recognizer, FILE.onnx with FILE.json, that measures whether a person is kept"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
