@@ -121,10 +121,10 @@ def check_stages(
         restarted: the stages that start over.
 
     Raises:
-        UserError: the data has no labels, an attribute's photos are all of one class, or the
-            requested VGG16 weights are not available.
+        UserError: the data has no labels, an attribute's photos are all of one class, the requested
+            VGG16 weights are not available, or the face recognizer is unusable.
     """
-    from cgan_tf.editing import models
+    from cgan_tf.editing import models, recognizer
     from cgan_tf.stages import directions, regressor
 
     work = unfinished(run, stages, restarted)
@@ -135,6 +135,8 @@ def check_stages(
         directions.check(resolved, dataset)
     if {"inversion", "directions"} & set(work):
         models.check_perceptual(resolved)
+    if "evaluate" in work and resolved.evaluate.identity_model:
+        recognizer.load(resolved.evaluate.identity_model, "evaluate_identity_model")
 
 
 def unfinished(

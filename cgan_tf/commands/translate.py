@@ -3,7 +3,8 @@
     cgan translate --model=RUN_DIR|SAVED_MODEL_DIR|FILE.tflite --image=PHOTO_OR_FOLDER
         --edit=Smiling=+1.0,Blond_Hair=-0.5 --set=Male=0.2 --output=OUT.png|DIR
         [--face=all|center|N] [--keep_detail] [--inversion=encoder|hybrid|optimize] [--steps=100]
-        [--mask=FILE|ellipse] [--tune=STEPS] [--crop] [--strip] [--overwrite]
+        [--mask=FILE|ellipse] [--tune=STEPS] [--identity_model=FILE.onnx] [--crop] [--strip]
+        [--overwrite]
 
 Finds the faces in photos of any size, turns each upright and crops it like the training photos,
 encodes it, moves its latent along the attributes' directions, generates the edited face and pastes
@@ -11,7 +12,8 @@ it back. --edit gives strengths. --set gives the values that the regressor shall
 edit, and searches the strengths. One of the two is enough.
 --inversion=hybrid and optimize find the code by optimization, and --tune adapts the generator to
 each face. Both take a second or more per face, and a run folder: exported models have no gradients.
-The results of a folder come with translate.csv, which lists what was done with each photo.
+The results of a folder come with translate.csv, which lists what was done with each photo; with
+--identity_model also the distance of each edited face from the photo's, by a face recognizer.
 """
 
 import contextlib
@@ -47,6 +49,7 @@ from cgan_tf.editing.faces import (
 if TYPE_CHECKING:  # importing them would start TensorFlow
     from cgan_tf.editing.backends import Backend
     from cgan_tf.editing.projection import Projector
+    from cgan_tf.editing.recognizer import Recognizer
 
 COLUMNS = (
     "file",
@@ -60,6 +63,8 @@ COLUMNS = (
     "angle",
     "in_photo",
     "psnr",
+    "distance",
+    "same_person",
     "edit",
     "note",
 )
@@ -104,6 +109,49 @@ def open_projector(backend: "Backend", options: flags.FlagValues) -> "Projector 
     )
 
 
+# ---- identity ----------------------------------------------------------------------------------
+
+
+def known_thresholds(model: str, recognizer: "Recognizer") -> dict[str, float]:
+    """The distances below which two faces are of the same person, by the false accepts.
+
+    They are those of the run's evaluation, if it measured with this recognizer; otherwise none.
+
+    Args:
+        model: the run folder.
+        recognizer: of the user.
+    """
+    from cgan_tf.core.run_folder import RunFolder
+    from cgan_tf.evaluation import figures, report
+
+    try:
+        stage = RunFolder(model).stage("evaluate")
+        measured = report.read_report(stage) if stage.finished() else {}
+    except UserError:  # of an older version
+        measured = {}
+    block = measured.get("identity")
+    if not block or block["model"] != recognizer.description:
+        return {}
+    limits = block["thresholds"]
+    return {
+        percent: limits[key]
+        for key, percent in figures.SAME_PERSON.items()
+        if limits[key] is not None
+    }
+
+
+def same_person(distance: float | None, thresholds: dict[str, float]) -> str:
+    """The fewest false accepts at which the faces are of the same person, "no", or "" if unknown.
+
+    Args:
+        distance: of the faces; None without a recognizer.
+        thresholds: by the false accepts, in ascending order.
+    """
+    if distance is None or not thresholds:
+        return ""
+    return next((text for text, limit in thresholds.items() if distance < limit), "no")
+
+
 # ---- photos and results ------------------------------------------------------------------------
 
 
@@ -113,10 +161,12 @@ class Table:
 
     Attributes:
         path: of the CSV file; None, for a single photo, writes none.
+        thresholds: of the face recognizer, see `known_thresholds`.
         rows: one per face, or one for a photo that was skipped.
     """
 
     path: Path | None
+    thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
     rows: list[dict[str, object]] = dataclasses.field(default_factory=list)
 
     @property
@@ -141,6 +191,8 @@ class Table:
                     "angle": f"{box.angle:.1f}",
                     "in_photo": f"{box.inside(*photo.pixels.shape[:2]):.3f}",
                     "psnr": f"{one.psnr:.2f}",
+                    "distance": "" if one.distance is None else f"{one.distance:.4f}",
+                    "same_person": same_person(one.distance, self.thresholds),
                     "edit": one.edit,
                     "note": "; ".join(filter(None, [one.portrait.words, one.warning])),
                 }
@@ -243,7 +295,8 @@ def edit_group(group: list[Photo], editor: FaceEditor, table: Table) -> None:
             where = f"{photo.path} ({one.portrait.words})"
             if one.warning:
                 tqdm.write(f"warning: {where}: {one.warning}", file=sys.stderr)
-            tqdm.write(f"{where} -> {photo.target}: {one.edit}")
+            distance = "" if one.distance is None else f"; distance {one.distance:.4f}"
+            tqdm.write(f"{where} -> {photo.target}: {one.edit}{distance}")
         table.add(photo, faces)
 
 
@@ -302,6 +355,12 @@ def define_flags() -> None:
         "the part of the face that hybrid and optimize reconstruct: an image file, white where "
         "pixels count, or ellipse, the face of an aligned photo",
     )
+    flags.DEFINE_string(
+        "identity_model",
+        None,
+        "face recognizer, FILE.onnx with FILE.json, that measures the distance of each edited face "
+        "from the photo's",
+    )
     flags.DEFINE_bool(
         "crop", False, "write each face alone, as the model sees it, instead of the complete photo"
     )
@@ -326,8 +385,11 @@ def main() -> int:
     targets = plan_outputs(photos, is_folder, options.output, options.overwrite)
 
     quiet.import_tensorflow()
-    from cgan_tf.editing import backends, tuning
+    from cgan_tf.editing import backends, recognizer, tuning
 
+    known = None
+    if options.identity_model:
+        known = recognizer.load(options.identity_model, "identity_model")
     with flag_errors():
         backend = backends.open_backend(options.model, scores=bool(request.targets))
         request.check_names(backend.attributes)
@@ -339,9 +401,14 @@ def main() -> int:
         Inverter(backend, options.inversion, projector),
         tuning.Tuner.of(projector) if options.tune else None,
         options.tune or 0,
+        known,
     )
 
-    table = Table(Path(options.output).expanduser() / TABLE if is_folder else None)
+    evaluated = known is not None and isinstance(backend, backends.KerasBackend)
+    table = Table(
+        Path(options.output).expanduser() / TABLE if is_folder else None,
+        known_thresholds(options.model, known) if evaluated else {},
+    )
     bar = tqdm(
         total=len(photos),
         unit=" photos",

@@ -254,6 +254,9 @@ class EvaluateConfig:
     projections: int = option(
         64, "maximum number of test photos for hybrid and optimize inversion", "images", minimum=0
     )
+    identity_model: str | None = option(
+        None, "face recognizer, FILE.onnx with FILE.json, that measures whether a person is kept"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -443,14 +446,6 @@ def replace(config: Config, **values: Any) -> Config:
 def penalty_terms(config: Config) -> tuple[str, ...]:
     """The gradient penalties of a resolved config: some of `r1`, `r2` and `gp`."""
     return () if config.gan.penalty == "none" else tuple(config.gan.penalty.split("+"))
-
-
-def conditions(config: Config) -> dict[str, tuple[str, ...]]:
-    """The preserved attributes of `--directions_condition`, by the edited attribute."""
-    return {
-        name: tuple(preserved.split("+"))
-        for name, _, preserved in (text.partition(":") for text in config.directions.condition)
-    }
 
 
 def with_dependents(stages: Iterable[str]) -> tuple[str, ...]:

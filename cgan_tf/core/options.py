@@ -165,6 +165,9 @@ def resolve(config: Config) -> Config:
             if config.features.side == AUTO
             else config.features.side,
         ),
+        evaluate=dataclasses.replace(
+            config.evaluate, identity_model=absolute(config.evaluate.identity_model)
+        ),
     )
     rules.check(resolved)
     return resolved

@@ -13,7 +13,6 @@ from cgan_tf.core.config import (
     OPTIONS,
     RESOLUTIONS,
     Config,
-    conditions,
     flat,
     get,
     penalty_terms,
@@ -224,6 +223,14 @@ def _check_range(flag: str, value: Any) -> None:
         raise UserError(f"{given}: must be less than {below:g}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{given}: must be finite")
+
+
+def conditions(config: Config) -> dict[str, tuple[str, ...]]:
+    """The preserved attributes of `--directions_condition`, by the edited attribute."""
+    return {
+        name: tuple(preserved.split("+"))
+        for name, _, preserved in (text.partition(":") for text in config.directions.condition)
+    }
 
 
 def _check_conditions(condition: tuple[str, ...]) -> None:

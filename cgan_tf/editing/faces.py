@@ -20,6 +20,7 @@ from cgan_tf.editing.request import EditRequest
 if TYPE_CHECKING:  # importing them would start TensorFlow
     from cgan_tf.editing.backends import Backend
     from cgan_tf.editing.projection import Projector
+    from cgan_tf.editing.recognizer import Recognizer
     from cgan_tf.editing.tuning import Tuner
 
 Code = dict[str, np.ndarray]  # of one face: its latent, and features if the model has them
@@ -199,12 +200,14 @@ class EditedFace:
         portrait: the face.
         edit: the strengths and predictions, for the user.
         psnr: of the encoder's reconstruction, dB.
+        distance: of the face before and after the edit, by the face recognizer; None without one.
         warning: for the user, if the reconstruction is unusually bad; else "".
     """
 
     portrait: Portrait
     edit: str
     psnr: float
+    distance: float | None
     warning: str
 
 
@@ -218,6 +221,7 @@ class FaceEditor:
         inverter: finds their codes.
         tuner: adapts the generator to each face first; None does not.
         tuning_steps: of the tuner.
+        recognizer: measures how far each edited face is from the photo's.
     """
 
     request: EditRequest
@@ -225,6 +229,7 @@ class FaceEditor:
     inverter: Inverter
     tuner: "Tuner | None" = None
     tuning_steps: int = 0
+    recognizer: "Recognizer | None" = None
 
     def edit(
         self, photos: Sequence[tuple[np.ndarray, list[Portrait]]]
@@ -246,13 +251,13 @@ class FaceEditor:
             for portrait in found:
                 code, start = next(codes)
                 psnr = self._reconstruction_psnr(portrait.crop, start)
-                rendered, edit = self._edit_face(result, portrait, code)
+                rendered, edit, distance = self._edit_face(result, portrait, code)
                 if self.renderer.faces_alone:
                     alone.append(rendered)
                 else:
                     result = rendered
                 warning = unlike_training(psnr, self.renderer.backend.psnr_p5)
-                faces.append(EditedFace(portrait, edit, psnr, warning))
+                faces.append(EditedFace(portrait, edit, psnr, distance, warning))
             if alone:
                 result = np.concatenate(alone)
             elif is_gray(pixels):
@@ -261,8 +266,8 @@ class FaceEditor:
 
     def _edit_face(
         self, pixels: np.ndarray, portrait: Portrait, code: Code
-    ) -> tuple[np.ndarray, str]:
-        """The rendered face, and a description of its edit."""
+    ) -> tuple[np.ndarray, str, float | None]:
+        """The rendered face, a description of its edit, and its distance from the photo's face."""
         tuned = contextlib.nullcontext()
         if self.tuner is not None:
             photo = images.to_float(portrait.crop)
@@ -270,7 +275,14 @@ class FaceEditor:
         with tuned:
             render = self.renderer.render_function(portrait, code)
             strengths, edit = self.request.resolve(self.renderer.backend, render)
-            return self.renderer.render(pixels, portrait, code, strengths), edit
+            rendered = self.renderer.render(pixels, portrait, code, strengths)
+            distance = None
+            if self.recognizer is not None:
+                # The face alone, as the evaluation measures it, whatever the result shows.
+                faces = [images.to_float(portrait.crop), render(strengths[None])[0]]
+                before, after = self.recognizer.embed(np.stack(faces))
+                distance = float(self.recognizer.distances(before[None], after[None])[0])
+            return rendered, edit, distance
 
     def _reconstruction_psnr(self, crop: np.ndarray, code: Code) -> float:
         """PSNR in dB of the image that is generated from a code without an edit."""

@@ -4,6 +4,8 @@ Each function `measure_...` makes one block of evaluate/report.json, whose layou
 `stages/evaluate.py`.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from cgan_tf.data import face_crop
@@ -11,6 +13,7 @@ from cgan_tf.editing import strengths
 from cgan_tf.evaluation import metrics
 from cgan_tf.evaluation.batching import batched, batched_once, choose
 from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
+from cgan_tf.evaluation.identity import FALSE_ACCEPTS
 from cgan_tf.evaluation.statistics import Numbers, estimate, mean, ratio
 
 RANDOM_DRAWS = 4  # random directions per attribute
@@ -66,11 +69,17 @@ def edits_mean(edits: Numbers) -> Numbers:
     means = {}
     for method, attributes in edits.items():
         chosen = keys + (LEARNED_MEANS if method == "learned" else ())
+        chosen += _recognized(attributes.values())
         means[method] = {
             key: mean([entry[key] for entry in attributes.values() if entry.get(key) is not None])
             for key in chosen
         }
     return means
+
+
+def _recognized(entries: Iterable[Numbers]) -> tuple[str, ...]:
+    """The figures of a face recognizer, if the entries have them."""
+    return tuple(key for key in FALSE_ACCEPTS if any(key in entry for entry in entries))
 
 
 def measure_keep_detail(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
@@ -96,7 +105,7 @@ def measure_keep_detail(models: EvaluatedModels, photos: TestPhotos) -> Numbers:
         entries = [entry[method] for entry in block["attributes"].values()]
         block["mean"][method] = {
             key: mean([entry[key] for entry in entries])
-            for key in ("target_change", "leakage", "retrieval")
+            for key in ("target_change", "leakage", "retrieval", *_recognized(entries))
         }
     return block
 
@@ -113,6 +122,7 @@ def _figures_from_photo(
         "target_change": change,
         "leakage": leakage,
         "retrieval": photos.found(rows, features),
+        **photos.same_person(rows, edited),
     }
     found = {key: estimate(values, photos.seed) for key, values in columns.items()}
     return {key: figure for key, (figure, _) in found.items()} | {
@@ -162,6 +172,8 @@ def edit_figures(
 ) -> Numbers:
     """One attribute's figures, means over the directions, and their 95 % intervals.
 
+    The face recognizer, which is slow, sees the edits of a signed direction only.
+
     Args:
         models: of the run.
         photos: those without the attribute are edited; at a negative strength those with it.
@@ -177,6 +189,11 @@ def edit_figures(
         if len(rows)
     ]
     figures = judged_figures(models, photos, name, judged, signed, strength)
+    if signed and photos.identity is not None:
+        (step,) = np.float32(strength) * np.float32(directions)
+        edited = edit(models, photos, rows, step) if len(rows) else photos.reconstructions[:0]
+        for key, values in photos.same_person(rows, edited).items():
+            figures[key], figures["interval"][key] = estimate(values, photos.seed)
     return figures | {"draws": len(directions)}
 
 

@@ -12,7 +12,9 @@ import tensorflow as tf
 
 from cgan_tf.data import ImageData, pipeline
 from cgan_tf.editing.network import EditingNetwork
+from cgan_tf.editing.recognizer import Recognizer
 from cgan_tf.evaluation.batching import BATCH, batched, choose, compiled
+from cgan_tf.evaluation.identity import Identity
 from cgan_tf.evaluation.retrieval import Gallery
 from cgan_tf.networks.codec import Code
 from cgan_tf.networks.judge import Judge
@@ -90,6 +92,7 @@ class TestPhotos:
         count: maximum number of photos, a seeded choice.
         seed: of the choice, and of everything random in the measurements.
         split: of the photos; use "validation" for figures that decide on a setting.
+        recognizer: of the user, if there is one.
     """
 
     __test__ = False  # not a test case, whatever pytest makes of the name
@@ -101,6 +104,7 @@ class TestPhotos:
         count: int,
         seed: int,
         split: str = "test",
+        recognizer: Recognizer | None = None,
     ) -> None:
         self.seed = seed
         self.indices = choose(dataset.splits[split], count, seed)
@@ -117,7 +121,9 @@ class TestPhotos:
             models.judge, self.reconstructions
         )
         self.gallery = Gallery(self.features)
-        self.owners = np.arange(len(self.images))  # each photo's index in the gallery
+        self.identity = recognizer and Identity(recognizer, self.images, seed)
+        # Each photo's index in the gallery and the identity.
+        self.owners = np.arange(len(self.images))
 
     def code(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The latents and the detail features of the rows."""
@@ -130,10 +136,19 @@ class TestPhotos:
         """
         return self.gallery.finds(features, self.owners[rows])
 
+    def same_person(self, rows: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
+        """By figure, whether the rows' images show their photos' people; see `identity`.
+
+        Nothing without a recognizer.
+        """
+        if self.identity is None:
+            return {}
+        return self.identity.same_person(images, self.owners[rows])
+
     def subset(self, count: int) -> "TestPhotos":
         """At most `count` of the photos, a choice by their seed."""
         rows, subset = choose(np.arange(len(self.labels)), count, self.seed), copy.copy(self)
         for name, value in vars(self).items():
-            if name not in ("seed", "base_rates", "gallery"):
+            if name not in ("seed", "base_rates", "gallery", "identity"):
                 setattr(subset, name, value[rows])
         return subset

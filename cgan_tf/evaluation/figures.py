@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 CHANCE = 0.5  # balanced accuracy of a constant prediction
+# The figures of a face recognizer (see `identity`) and their false accepts.
+SAME_PERSON = {"same_person_at_0.1": "0.1 %", "same_person_at_1": "1 %"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +20,8 @@ class Figure:
         interval: 95 % confidence interval [low, high], if it has one.
         floor: the same figure for a trivial baseline, if it has one: real photos in place of
             samples (fd, kid), the majority class (accuracies), the closest random sample
-            (perceptual distance), chance (retrieval), random directions (edits), the unedited
-            photos (realism).
+            (perceptual distance), chance (retrieval), pairs of strangers (same person), random
+            directions (edits), the unedited photos (realism).
     """
 
     name: str
@@ -41,7 +43,7 @@ def from_report(
     return [
         *_generation(report, comparisons or {}),
         *_regressor(report["regressor"]),
-        *_inversion(report["inversion"]),
+        *_inversion(report),
         *_edits(report),
         *_set_and_keep_detail(report),
         *_counterfactual(report.get("counterfactual", {})),
@@ -80,10 +82,13 @@ def _regressor(block: dict[str, Any]) -> Iterator[Figure]:
             yield Figure(name, block[by][key], block["n"], floor=floor)
 
 
-def _inversion(block: dict[str, Any]) -> Iterator[Figure]:
+def _inversion(report: dict[str, Any]) -> Iterator[Figure]:
+    block, identity = report["inversion"], report.get("identity")
     encoder = block["encoder"]
     floor, count = encoder["retrieval_floor"], encoder["n"]
     yield Figure("mirrored photos, retrieval", encoder["retrieval_ceiling"], count, floor=floor)
+    if identity:
+        yield from _same_person("mirrored photos", identity["ceiling"], identity, identity["n"])
     yield Figure(
         "encoder, closer than the closest random sample", encoder["closer_than_random"], count
     )
@@ -101,19 +106,23 @@ def _inversion(block: dict[str, Any]) -> Iterator[Figure]:
         for key in ("psnr", "ssim"):
             yield Figure(f"{mode}, {key}", entry[key], count)
         yield Figure(f"{mode}, retrieval", entry["retrieval"], count, floor=floor)
+        yield from _same_person(mode, entry, identity, count)
         yield Figure(f"{mode}, seconds per image", entry["seconds_per_image"], count)
 
 
 def _edits(report: dict[str, Any]) -> Iterator[Figure]:
     compared = report.get("comparison", {}).get("attributes", {})
     chance = report["inversion"]["encoder"]["retrieval_floor"]
+    identity = report.get("identity")
     for name, entry in report["edits"]["learned"].items():
         random = report["edits"]["random"][name]
         yield from _edit(name, entry, random | {"retrieval": chance})
+        yield from _same_person(name, entry, identity, entry["n"])
         realism, unedited = entry["realism"], entry["realism_unedited"]
         yield Figure(f"{name}, realism", realism, entry["n"], floor=unedited)
         removed = report["edits"]["removed"][name]
         yield from _edit(f"{name} -1", removed, {"retrieval": chance})
+        yield from _same_person(f"{name} -1", removed, identity, removed["n"])
         yield Figure(
             f"{name}, calibration error",
             entry["calibration_error"],
@@ -129,6 +138,17 @@ def _edits(report: dict[str, Any]) -> Iterator[Figure]:
                 learned["interval"]["leakage"],
                 random["leakage"],
             )
+
+
+def _same_person(
+    name: str, entry: dict[str, Any], identity: dict[str, Any] | None, count: int | None = None
+) -> Iterator[Figure]:
+    """The figures of the face recognizer that the entry has."""
+    for key, percent in SAME_PERSON.items():
+        if identity and key in entry:
+            interval = entry.get("interval", {}).get(key)
+            text = f"{name}, same person at {percent}"
+            yield Figure(text, entry[key], count, interval, identity["floor"][key])
 
 
 def _edit(name: str, entry: dict[str, Any], floors: dict[str, Any]) -> Iterator[Figure]:
@@ -148,8 +168,9 @@ def _set_and_keep_detail(report: dict[str, Any]) -> Iterator[Figure]:
         yield Figure(name, block[key], block["n"])
     for method, entry in report["keep_detail"]["mean"].items():
         name = "--keep_detail" if method == "keep_detail" else "without --keep_detail"
-        for key, value in entry.items():
-            yield Figure(f"{name}, {key.replace('_', ' ')} from the photo", value)
+        for key in ("target_change", "leakage", "retrieval"):
+            yield Figure(f"{name}, {key.replace('_', ' ')} from the photo", entry[key])
+        yield from _same_person(name, entry, report.get("identity"))
 
 
 def _counterfactual(block: dict[str, Any]) -> Iterator[Figure]:

@@ -44,6 +44,7 @@ def measure_encoder(
         "retrieval": statistics.mean(photos.found(everyone, photos.reconstructed_features)),
         "retrieval_floor": photos.gallery.chance,
         "retrieval_ceiling": statistics.mean(photos.found(everyone, mirrored)),
+        **same_person(photos, everyone, photos.reconstructions),
         "seconds_per_image": seconds / len(photos.images),
         "closer_than_random": statistics.mean(own < best),
         "perceptual_random_best": statistics.mean(best),
@@ -80,6 +81,7 @@ def measure_projections(models: EvaluatedModels, photos: TestPhotos, config: Con
             "perceptual": statistics.mean(batched(models.distance, targets, images)),
             "perceptual_encoder": encoder,
             "retrieval": statistics.mean(photos.found(rows, features)),
+            **same_person(photos, rows, images),
             "seconds_per_image": sum(part.seconds[-1] for part in parts) / len(targets),
             "n": len(targets),
             "seed": photos.seed,
@@ -89,6 +91,12 @@ def measure_projections(models: EvaluatedModels, photos: TestPhotos, config: Con
         statistics.number(seconds[matched[0]] / len(targets)) if len(matched) else None
     )
     return block
+
+
+def same_person(photos: TestPhotos, rows: np.ndarray, images: np.ndarray) -> Numbers:
+    """The shares of the rows' images that show their photos' people, with a recognizer."""
+    found = photos.same_person(rows, images)
+    return {key: statistics.mean(values) for key, values in found.items()}
 
 
 def mean_curve(

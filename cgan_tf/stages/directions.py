@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 from cgan_tf.core import artifact, replicas, rules
-from cgan_tf.core import config as config_module
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import sync_folder, write_json
@@ -340,7 +339,7 @@ def find_directions(
     Raises:
         UserError: too few samples of one class, or nothing is left of a direction.
     """
-    conditions = config_module.conditions(config)
+    conditions = rules.conditions(config)
     notes: list[dict] = [{} for _ in attributes]
     if config.directions.family != "learned" or conditions:
         generator, regressor = trainer.generator, trainer.perceptual.regressor

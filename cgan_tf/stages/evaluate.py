@@ -7,6 +7,10 @@ Layout of report.json. An undefined figure is null; a part that does not apply i
     version, seed, seconds              seconds: without the training of the judge
     data         name, resolution, digest, n_train, n_validation, n_test
     judge        features (their number), parameters, kimg
+    identity (with --evaluate_identity_model)  model: {file, hash, format}; thresholds, floor,
+                 ceiling: {same_person_at_0.1, same_person_at_1}; pairs, n, seed. These two figures
+                 are then wherever there is `retrieval` in inversion's encoder, hybrid and optimize,
+                 in edits' learned and removed, in edits_mean and in keep_detail
     generation   features ("judge"), resolution (the generator's), fd, fd_floor, fd_over_floor,
                  fd_at_32, fd_floor_at_32, kid, kid_std, kid_floor, precision, recall,
                  n_real, n_fake, n_floor, seed
@@ -60,6 +64,10 @@ Figures:
 - `retrieval` is the share of images whose own photo is the most similar one of all measured test
   photos, by the cosine of the judge's features minus their mean over these. Its floor is chance,
   its ceiling the retrieval of the mirrored photos; both are in `inversion.encoder`.
+- `same_person_at_0.1` and `same_person_at_1` are the shares of images that the face recognizer
+  takes for the person of their photo, at thresholds that accept 0.1 % and 1 % of the pairs of
+  different photos. Their floor is the share of pairs that is accepted, their ceiling that of the
+  mirrored photos. They are null with fewer than 1,000 and 100 pairs.
 - Edits move the latent, and the detail features along with it. They have strength +1 and are made
   on test photos with the label 0, those of `removed` strength -1 on photos with the label 1, where
   success means to fall to 0.5 or below. `target_change` is the judge's mean change of probability
@@ -124,7 +132,7 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, images
-from cgan_tf.editing import network
+from cgan_tf.editing import network, recognizer
 from cgan_tf.editing.models import read_directions
 from cgan_tf.evaluation import (
     comparison,
@@ -139,7 +147,8 @@ from cgan_tf.evaluation import (
 )
 from cgan_tf.evaluation.batching import batched
 from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
-from cgan_tf.evaluation.figures import CHANCE, number
+from cgan_tf.evaluation.figures import CHANCE, SAME_PERSON, number
+from cgan_tf.evaluation.identity import FALSE_ACCEPTS
 from cgan_tf.evaluation.report import write_report
 from cgan_tf.evaluation.statistics import Numbers
 from cgan_tf.networks.judge import Judge
@@ -223,9 +232,14 @@ def measure_all(
             f"evaluate: separability {number(block['z'], '.3f')} in z and "
             f"{number(block['w'], '.3f')} in w (floor {CHANCE:g})"
         )
-    photos = TestPhotos(evaluated, dataset, config.evaluate.photos, seed)
+    path = config.evaluate.identity_model
+    known = recognizer.load(path, "evaluate_identity_model") if path else None
+    photos = TestPhotos(evaluated, dataset, config.evaluate.photos, seed, recognizer=known)
     report["regressor"] = regressor.measure_regressor(evaluated, photos)
     print_regressor(report["regressor"])
+    if photos.identity is not None:
+        report["identity"] = photos.identity.block(photos.images, seed)
+        print_identity(report["identity"])
     report["inversion"] = measure_inversion(evaluated, photos, config)
     report |= measure_edits(evaluated, photos, dataset)
     if dataset.name == "synthetic":
@@ -243,7 +257,7 @@ def measure_inversion(models: EvaluatedModels, photos: TestPhotos, config: Confi
         f"{number(encoder['perceptual'])} (closest random sample "
         f"{number(encoder['perceptual_random_best'])}), retrieval "
         f"{number(encoder['retrieval'], '.3f')} (mirrored photos "
-        f"{number(encoder['retrieval_ceiling'], '.3f')})"
+        f"{number(encoder['retrieval_ceiling'], '.3f')}){same_person_text(encoder)}"
     )
     block = {"encoder": encoder}
     if config.evaluate.projections:
@@ -253,7 +267,7 @@ def measure_inversion(models: EvaluatedModels, photos: TestPhotos, config: Confi
             share = statistics.ratio(entry["perceptual"], entry["perceptual_encoder"])
             print(
                 f"evaluate: {mode}, {number(share, '.2f')} times the encoder's perceptual "
-                f"distance, {entry['seconds_per_image']:.2f} s per image"
+                f"distance, {entry['seconds_per_image']:.2f} s per image{same_person_text(entry)}"
             )
     return block
 
@@ -271,11 +285,11 @@ def measure_edits(models: EvaluatedModels, photos: TestPhotos, dataset: ImageDat
             f"{number(entry['leakage'], '.3f')} (random directions: "
             f"{number(random['target_change'], '.2f')}, {number(random['leakage'], '.3f')}), "
             f"realism {number(entry['realism'], '.1f')} (unedited photos: "
-            f"{number(entry['realism_unedited'], '.1f')})"
+            f"{number(entry['realism_unedited'], '.1f')}){same_person_text(entry)}"
         )
         print(
             f"evaluate: {name} -1, target change {number(removed['target_change'], '+.2f')}, "
-            f"leakage {number(removed['leakage'], '.3f')}"
+            f"leakage {number(removed['leakage'], '.3f')}{same_person_text(removed)}"
         )
     block = report["set"] = edits.measure_set(models, photos)
     print(
@@ -287,7 +301,7 @@ def measure_edits(models: EvaluatedModels, photos: TestPhotos, dataset: ImageDat
         print(
             f"evaluate: +1 {'with' if method == 'keep_detail' else 'without'} --keep_detail, "
             f"retrieval {number(entry['retrieval'], '.3f')}, target change "
-            f"{number(entry['target_change'], '+.2f')}, both from the photo"
+            f"{number(entry['target_change'], '+.2f')}, both from the photo{same_person_text(entry)}"
         )
     few = photos.subset(sweeps.SWEPT_PHOTOS)
     learned = sweeps.sweep_learned(models, few)
@@ -317,6 +331,32 @@ def print_generation(block: Numbers) -> None:
         f"(floor {block['kid_floor']:.4f}), precision {block['precision']:.2f}, recall "
         f"{block['recall']:.2f}"
     )
+
+
+def print_identity(block: Numbers) -> None:
+    """The lines on the `identity` block."""
+    for key, limit in block["thresholds"].items():
+        if limit is None:
+            print(
+                f"evaluate: {block['pairs']} pairs of photos are too few for the same person at "
+                f"{SAME_PERSON[key]} false accepts, which needs {FALSE_ACCEPTS[key]}; raise "
+                "--evaluate_photos"
+            )
+        else:
+            print(
+                f"evaluate: {block['model']['file']}, the same person at {SAME_PERSON[key]} false "
+                f"accepts: distance below {limit:.4g}, mirrored photos {block['ceiling'][key]:.3f}"
+            )
+
+
+def same_person_text(entry: Numbers) -> str:
+    """The shares of the same person of an entry, to end a line with; empty without them."""
+    parts = [
+        f"{number(entry[key], '.3f')} at {percent}"
+        for key, percent in SAME_PERSON.items()
+        if key in entry
+    ]
+    return f", same person {', '.join(parts)}" if parts else ""
 
 
 def print_regressor(block: Numbers) -> None:

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 import tiny
+from tiny_onnx import write_recognizer
 from train_command import finish, tiny_flags
 
 from cgan_tf.core.files import write_text
@@ -119,6 +120,16 @@ def test_tensorboard_without_its_package(command, finished, monkeypatch):
         "error: --tensorboard=true: the package tensorboard is not installed; run pip install "
         "tensorboard, or take --tensorboard=false"
     )
+    assert without_lock(finished.path) == before
+
+
+def test_a_recognizer_is_checked_before_anything_is_measured(command, finished, tmp_path):
+    call = ("--stage=evaluate", f"--run_dir={finished.path}")
+    model = write_recognizer(tmp_path / "face.onnx", shape=(1, 3, 64, 64))
+    before = without_lock(finished.path)
+    code, out, error = command(*call, f"--evaluate_identity_model={model}", "--restart")
+    assert code == 2 and "evaluate:" not in out
+    assert error.startswith(f"error: --evaluate_identity_model={model}: its input has the shape ")
     assert without_lock(finished.path) == before
 
 

@@ -12,10 +12,12 @@ import command_flags
 import fake_run
 import numpy as np
 import pytest
+from evaluated_run import evaluated_run, small_networks
 from face_pictures import photo_with_faces
 from photos import gray, save_photo
 from PIL import Image
 from shift_backend import ShiftBackend
+from tiny_onnx import write_recognizer
 from translate_command import command
 
 from cgan_tf.commands import edit_flags, translate
@@ -185,6 +187,58 @@ def test_a_folder_with_a_bad_photo_among_them(forms, photo, tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+def rows_of(path):
+    """The rows of a CSV file."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_recognizer_gives_the_distance_of_each_face(forms, photo, tmp_path, capsys):
+    """The distance of mean colors, in levels, whatever the result shows."""
+    model, folder = write_recognizer(tmp_path / "colors.onnx"), photo.parent
+    out, given = tmp_path / "out", f"--identity_model={model}"
+    command(forms["float32"], folder, "Smiling=1", out, given, "--crop")
+    (row,) = rows_of(out / TABLE)
+    before = images.center_square_resize(images.decode_file(photo), 32)
+    faces_ = np.float64([before, images.decode_file(out / row["output"])])
+    distance = np.linalg.norm(np.subtract(*faces_.mean(axis=(1, 2))))
+    assert distance > 1 and float(row["distance"]) == pytest.approx(distance, abs=1e-3)
+    assert row["same_person"] == ""  # an exported model has no evaluation
+    assert f"Smiling +1; distance {row['distance']}\n" in capsys.readouterr().out
+    for more in ("--strip", "--overwrite"):
+        command(forms["float32"], folder, "Smiling=1", tmp_path / more, given, more)
+        assert rows_of(tmp_path / more / TABLE)[0]["distance"] == row["distance"]
+    command(forms["float32"], folder, "Smiling=1", tmp_path / "none")
+    assert rows_of(tmp_path / "none" / TABLE)[0]["distance"] == ""
+
+
+def test_the_thresholds_are_those_of_the_runs_evaluation(photo, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(evaluated_run().folder.path, run)
+    path = run / "evaluate" / "report.json"
+    report = json.loads(path.read_text())
+    model = evaluated_run().config.evaluate.identity_model
+
+    def same_person(strict, loose, model=model):
+        limits = {"same_person_at_0.1": strict, "same_person_at_1": loose}
+        report["identity"]["thresholds"] = limits
+        path.write_text(json.dumps(report))
+        out = tmp_path / "out"
+        with small_networks():
+            command(run, photo.parent, "Smiling=1", out, f"--identity_model={model}", "--overwrite")
+        (row,) = rows_of(out / TABLE)
+        return row["same_person"], float(row["distance"])
+
+    nothing, distance = same_person(None, None)
+    assert nothing == "" and distance > 1
+    assert same_person(distance + 1, distance + 2) == ("0.1 %", distance)
+    assert same_person(distance - 1, distance + 1) == ("1 %", distance)
+    assert same_person(None, distance + 1) == ("1 %", distance)
+    assert same_person(distance - 2, distance - 1) == ("no", distance)
+    other = write_recognizer(tmp_path / "other.onnx", scale=2.0)  # not the evaluation's
+    assert same_person(distance + 1, distance + 2, other)[0] == ""
+
+
 def test_photos_of_one_stem_have_results_of_their_own(forms, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -260,6 +314,7 @@ def test_only_the_result_is_printed_for_other_forms(photo, tmp_path, form):
         ({"model": "nowhere"}, "--model=nowhere: no such file or folder"),
         ({"image": "nowhere.jpg"}, "--image=nowhere.jpg: no such file or folder"),
         ({"edit": "Smiling=x"}, "--edit=Smiling=x: the strength of Smiling is 'x'"),
+        ({"identity_model": "no.onnx"}, "--identity_model=no.onnx: no such file; give a face"),
         ({"imagge": "x"}, "--imagge: unknown flag; did you mean --image? (see --help)"),
     ],
 )

@@ -148,9 +148,3 @@ def test_unknown_options_and_sections_that_are_no_dicts_are_a_type_error(stored)
 def test_the_terms_of_a_penalty(penalty, terms):
     config = config_module.replace(Config(), gan_penalty=penalty)
     assert config_module.penalty_terms(config) == terms
-
-
-def test_conditions_by_edited_attribute():
-    config = config_module.replace(Config(), directions_condition=("A:B+C", "B:A"))
-    assert config_module.conditions(config) == {"A": ("B", "C"), "B": ("A",)}
-    assert config_module.conditions(Config()) == {}

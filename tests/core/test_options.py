@@ -80,6 +80,8 @@ def test_paths_are_stored_from_the_root(tmp_path, monkeypatch):
     values = resolved(data="folder", data_dir="my/../photos", cache_dir="~/cache")
     assert values["data_dir"] == str(tmp_path / "photos")
     assert values["cache_dir"] == str(tmp_path / "home" / "cache")
+    values = resolved(evaluate_identity_model="face.onnx")
+    assert values["evaluate_identity_model"] == str(tmp_path / "face.onnx")
     assert resolved(data_dir="gs://bucket/celeba")["data_dir"] == "gs://bucket/celeba"
     assert resolved()["data_dir"] is None
 
@@ -187,7 +189,7 @@ def test_resolving_leaves_no_auto_but_what_the_machine_and_the_data_decide():
     open_flags = {flag for flag, value in values.items() if value in ("auto", ("auto",), None)}
     machine = {"precision", "jit", "devices", "steps_per_call"}
     machine |= {"device_cache_gib", "gpu_memory_gib"}
-    assert open_flags == machine | {"regressor_vgg_weights"}
+    assert open_flags == machine | {"regressor_vgg_weights", "evaluate_identity_model"}
 
 
 @pytest.mark.parametrize("preset", [None, *presets.PRESETS])

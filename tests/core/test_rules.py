@@ -434,3 +434,9 @@ def test_batches_that_the_replicas_cannot_share(values, replicas, line):
 def test_the_default_batches_can_be_shared():
     for replicas in (1, 2, 4, 8):
         rules.check_replicas(Config(), replicas)
+
+
+def test_conditions_by_edited_attribute():
+    config = config_module.replace(Config(), directions_condition=("A:B+C", "B:A"))
+    assert rules.conditions(config) == {"A": ("B", "C"), "B": ("A",)}
+    assert rules.conditions(Config()) == {}

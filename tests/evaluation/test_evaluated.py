@@ -27,8 +27,10 @@ def test_a_subset_of_the_photos_is_a_seeded_choice(run):
     rows = choose(np.arange(10), 4, photos.seed)
     assert len(rows) == 4 and len(photos.labels) == 10
     for name, value in vars(photos).items():
-        expected = value if name in ("seed", "base_rates", "gallery") else value[rows]
-        np.testing.assert_array_equal(getattr(subset, name), expected)
+        expected = value if name in ("seed", "base_rates", "gallery", "identity") else value[rows]
+        if name != "identity":
+            np.testing.assert_array_equal(getattr(subset, name), expected)
+    assert subset.identity is photos.identity is not None
 
 
 def test_a_subset_is_found_among_all_photos(run):

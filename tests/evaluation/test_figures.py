@@ -53,6 +53,30 @@ def test_every_figure_has_its_floor_interval_and_number(measured):
     assert (closer.value, closer.n) == (true["closer_to_truth"], true["n_perceptual"])
 
 
+def test_the_same_person_has_its_floor_and_ceiling(measured):
+    strict, loose = figures.SAME_PERSON
+    measured["identity"]["floor"] = {strict: 0.001, loose: 0.01}
+    measured["identity"]["ceiling"] = {strict: 0.9, loose: 0.97}
+    measured["inversion"]["hybrid"][loose] = 0.5
+    learned, removed = (measured["edits"][method]["Smiling"] for method in ("learned", "removed"))
+    learned[strict], learned["interval"][strict] = 0.25, [0.2, 0.3]
+    removed[strict] = 0.125
+    measured["keep_detail"]["mean"]["plain"][loose] = 0.75
+    found = {figure.name: figure for figure in figures.from_report(measured)}
+    for name, value, count, interval, floor in (
+        ("mirrored photos, same person at 0.1 %", 0.9, 10, None, 0.001),
+        ("mirrored photos, same person at 1 %", 0.97, 10, None, 0.01),
+        ("hybrid, same person at 1 %", 0.5, 3, None, 0.01),
+        ("Smiling, same person at 0.1 %", 0.25, learned["n"], [0.2, 0.3], 0.001),
+        ("Smiling -1, same person at 0.1 %", 0.125, removed["n"], None, 0.001),
+        ("without --keep_detail, same person at 1 %", 0.75, None, None, 0.01),
+    ):
+        assert found[name] == figures.Figure(name, value, count, interval, floor)
+    del measured["identity"]
+    for figure in figures.from_report(measured):
+        assert "same person" not in figure.name
+
+
 def test_parts_that_do_not_apply_are_left_out(measured):
     del measured["counterfactual"]
     for mode in ("hybrid", "optimize"):  # --evaluate_projections=0

@@ -1,4 +1,7 @@
-"""An untrained run that the evaluate stage has measured, with a slim VGG16; tests share it."""
+"""An untrained run that the evaluate stage has measured, with a slim VGG16; tests share it.
+
+Its face recognizer takes mean colors for people.
+"""
 
 import contextlib
 import functools
@@ -13,13 +16,14 @@ import keras
 import pytest
 import shared
 import tiny
+from tiny_onnx import write_recognizer
 
 from cgan_tf import data
 from cgan_tf.core import artifact
 from cgan_tf.core.config import Config
 from cgan_tf.core.files import write_text
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.editing import projection
+from cgan_tf.editing import projection, recognizer
 from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.evaluation import comparison, inversion
 from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
@@ -63,7 +67,9 @@ def small_networks() -> Iterator[None]:
 
 def _evaluate(place: Path) -> None:
     """Makes the run `place`/run; the lines of its evaluate stage are in `place`/printed."""
-    config = fake_run.make_config(place / "cache", **OPTIONS)
+    model = write_recognizer(place / "colors.onnx")
+    options = OPTIONS | {"evaluate_identity_model": str(model)}
+    config = fake_run.make_config(place / "cache", **options)
     folder = fake_run.make_run(place / "run", config)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         evaluate.run(config, folder, data.open_data(config, say=lambda line: None))
@@ -82,6 +88,7 @@ def evaluated_run() -> EvaluatedRun:
     report = json.loads((folder.path / "evaluate" / "report.json").read_text())
     model = artifact.load_model(Judge, folder.path / "evaluate" / judge.FOLDER)
     models = EvaluatedModels(network, model, dict.fromkeys(fake_run.ATTRIBUTES, 0.5))
-    photos = TestPhotos(models, dataset, 10, config.seed)
+    known = recognizer.load(config.evaluate.identity_model, "evaluate_identity_model")
+    photos = TestPhotos(models, dataset, 10, config.seed, recognizer=known)
     lines = (place / "printed").read_text().splitlines()
     return EvaluatedRun(config, folder, dataset, report, models, photos, lines)

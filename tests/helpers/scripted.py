@@ -40,5 +40,6 @@ def scripted_photos(latents, labels):
     photos.detail_features = np.zeros((len(labels), 0), np.float32)
     photos.features = photos.reconstructed_features
     photos.gallery, photos.owners = Gallery(photos.features), np.arange(len(labels))
+    photos.identity = None
     photos.probabilities = photos.reconstructed_probabilities - np.float32([0.1, 0, 0])
     return photos

@@ -289,6 +289,53 @@ def test_edits_are_told_in_plots_matrices_and_tables(full):
     ]
 
 
+def test_the_same_person_has_a_table_if_a_recognizer_measured_it(full):
+    folder, _ = full
+    path = folder.stage("evaluate").path / "report.json"
+    content = evaluation() | more_of_edits()
+    assert "The same person" not in page.render(folder)
+
+    def rates(strict, loose):
+        return {"same_person_at_0.1": strict, "same_person_at_1": loose}
+
+    content["identity"] = {
+        "model": {"file": "<face>.onnx", "hash": "0", "format": {"metric": "cosine"}},
+        "thresholds": rates(None, 0.625),
+        "floor": rates(None, 0.01),
+        "ceiling": rates(None, 0.972),
+        "pairs": 780,
+        "n": 40,
+        "seed": 7,
+    }
+    content["inversion"]["encoder"] |= rates(None, 0.5)
+    content["edits"]["learned"]["Smiling"] |= rates(None, 0.25)
+    content["edits"]["learned"]["Smiling"]["interval"] = {"same_person_at_1": [0.2, 0.3]}
+    content["edits"]["removed"]["Blond_Hair"] |= rates(0.125, 0.375)
+    content["edits_mean"]["learned"] |= rates(None, 0.3)
+    content["keep_detail"]["mean"]["keep_detail"] |= rates(None, 0.875)
+    write_text(path, json.dumps(content))
+    text = page.render(folder).replace("\N{NO-BREAK SPACE}", " ")
+    found = {name: rest for name, *rest in rows_of(text, "The same person by false accepts")[1:]}
+    assert found == {
+        "Mirrored photos (ceiling)": ["–", "97.2 %", "40"],
+        "Other photos (floor)": ["–", "1.0 %", "40"],
+        "Reconstructions, encoder": ["–", "50.0 %", "400"],
+        "Smiling +1": ["–", "25.0 ± 5.0 %", "121"],
+        "Blond_Hair +1": ["–", "–", "121"],
+        "Mean +1": ["–", "30.0 %", "–"],
+        "Smiling −1": ["–", "–", "121"],
+        "Blond_Hair −1": ["12.5 %", "37.5 %", "121"],
+        "Mean −1": ["–", "–", "–"],
+        "Mean +1, detail kept": ["–", "87.5 %", "–"],
+    }
+    text = words(read(text))
+    assert "the face recognizer <face>.onnx takes" in text and "0.625 (cosine)" in text
+    assert "The 780 pairs of these photos are too few for 0.1 %, which needs 1,000." in text
+    content["identity"]["pairs"] = 1000
+    write_text(path, json.dumps(content))
+    assert "too few for 0.1 %" not in page.render(folder)
+
+
 def test_intervals_stand_beside_the_figures_of_an_edit(full):
     folder, _ = full
     content = evaluation()

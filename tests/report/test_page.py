@@ -244,6 +244,7 @@ def test_figures_of_other_types_do_not_stop_the_page(full):
         "comparison": {"attributes": {"Smiling": {"learned": 3}}, "mean": 3},
         "rescoring": {"matrix": {"Smiling": {"Male": "x"}, "Male": 3}},
         "consistency": {"Smiling": 3},
+        "identity": {"thresholds": 3, "ceiling": 3, "pairs": "x"},
     }
     write_json(folder.stage("evaluate").path / "report.json", deeper)
     read(page.render(folder))

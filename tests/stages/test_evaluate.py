@@ -28,7 +28,9 @@ EDIT = keys(
     "strength target_change target_change_from_photo success n_success leakage ratio retrieval "
     "interval n draws seed"
 )
-LEARNED = EDIT | keys(
+SAME = keys("same_person_at_0.1 same_person_at_1")
+LEARNED = EDIT | SAME
+LEARNED |= keys(
     "ratio_over_random calibrated_change achieved_change calibration_error achieved_change_judge "
     "calibration_error_judge n_calibration realism realism_unedited"
 )
@@ -50,7 +52,7 @@ def finished():
 def test_report_has_exactly_the_documented_layout(finished):
     report = finished.report
     assert set(report) == keys(
-        "version seed seconds data judge generation regressor inversion edits edits_mean "
+        "version seed seconds data judge identity generation regressor inversion edits edits_mean "
         "keep_detail set strengths preservation comparison rescoring cosines consistency "
         "counterfactual pictures"
     )
@@ -72,10 +74,12 @@ def test_report_has_exactly_the_documented_layout(finished):
     assert set(report["regressor"]) == {"n", "seed", "regressor", "judge", "majority", "attributes"}
     assert tuple(report["regressor"]["attributes"]) == synthetic.ATTRIBUTES
     assert set(report["inversion"]) == {"encoder", "hybrid", "optimize"}
-    projected = keys("psnr ssim perceptual perceptual_encoder retrieval seconds_per_image n seed")
+    projected = SAME | keys(
+        "psnr ssim perceptual perceptual_encoder retrieval seconds_per_image n seed"
+    )
     assert set(report["inversion"]["hybrid"]) == projected | {"seconds_to_match_optimize"}
     assert set(report["inversion"]["optimize"]) == projected
-    assert set(report["inversion"]["encoder"]) == keys(
+    assert set(report["inversion"]["encoder"]) == SAME | keys(
         "psnr ssim perceptual retrieval retrieval_floor retrieval_ceiling seconds_per_image "
         "closer_than_random perceptual_random_best n n_random seed"
     )
@@ -88,11 +92,19 @@ def test_blocks_on_edits_have_exactly_the_documented_layout(finished):
     for name in NAMES:
         assert set(report["edits"]["learned"][name]) == LEARNED
         assert set(report["edits"]["random"][name]) == EDIT
-        assert set(report["edits"]["removed"][name]) == EDIT
+        assert set(report["edits"]["removed"][name]) == EDIT | SAME
         assert set(report["counterfactual"][name]) == TRUE | {
             f"{key}{suffix}" for key in CLOSER for suffix in ("", "_judge", "_psnr")
         }
     assert set(report["edits_mean"]) == {"learned", "random", "removed"}
+    assert set(report["edits_mean"]["removed"]) > SAME
+    assert set(report["identity"]) == keys("model thresholds floor ceiling pairs n seed")
+    for key in ("thresholds", "floor", "ceiling"):
+        assert report["identity"][key] == dict.fromkeys(SAME)  # 45 pairs are too few
+    assert (report["identity"]["pairs"], report["identity"]["n"]) == (45, 10)
+    assert report["identity"]["model"]["file"] == "colors.onnx"
+    entry = report["keep_detail"]["attributes"]["Smiling"]["plain"]
+    assert set(entry) == SAME | keys("target_change leakage retrieval interval")
     assert set(report["set"]) == SET | {"attributes"}
     assert tuple(report["set"]["attributes"]) == NAMES
     for found in report["set"]["attributes"].values():
@@ -194,6 +206,33 @@ def test_the_main_figures_are_printed_with_their_floors(finished):
         change = finished.report["edits"]["removed"][name]["target_change"]
         line = f"evaluate: {name} -1, target change {change:+.2f}, leakage "
         assert sum(text.startswith(line) for text in lines) == 1
+
+
+def test_too_few_pairs_are_said(finished):
+    (line,) = (line for line in finished.printed if "0.1 % false accepts" in line)
+    assert line == (
+        "evaluate: 45 pairs of photos are too few for the same person at 0.1 % false accepts, "
+        "which needs 1000; raise --evaluate_photos"
+    )
+
+
+def test_the_same_person_is_printed_with_its_threshold(capsys):
+    block = {
+        "thresholds": {"same_person_at_0.1": 0.53, "same_person_at_1": 0.6123},
+        "ceiling": {"same_person_at_0.1": 0.98, "same_person_at_1": 1.0},
+        "model": {"file": "face.onnx"},
+        "pairs": 2000,
+    }
+    evaluate.print_identity(block)
+    assert capsys.readouterr().out.splitlines() == [
+        "evaluate: face.onnx, the same person at 0.1 % false accepts: distance below 0.53, "
+        "mirrored photos 0.980",
+        "evaluate: face.onnx, the same person at 1 % false accepts: distance below 0.6123, "
+        "mirrored photos 1.000",
+    ]
+    entry = {"same_person_at_0.1": 0.5, "same_person_at_1": None}
+    assert evaluate.same_person_text(entry) == ", same person 0.500 at 0.1 %, - at 1 %"
+    assert evaluate.same_person_text({"retrieval": 1.0}) == ""
 
 
 @pytest.mark.slow
