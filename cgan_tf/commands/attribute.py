@@ -17,6 +17,7 @@ The names go into config.json last: until then the run is unchanged.
 import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from absl import flags
 from cgan_tf.commands.attribute_head import BATCH, Head, fit_head, head_features
 from cgan_tf.commands.attribute_labels import (
     Labels,
-    check_files,
+    find_files,
     find_folder,
     read_labels,
     read_photos,
@@ -239,6 +240,8 @@ def publish(
                 shutil.copy2(old, backup_path(old))
         head = heads[name]
         facts[name] = head.facts | {"table": labels.path.name, "sha256": file_hash(labels.path)}
+        if labels.notes:
+            facts[name]["notes"] = list(labels.notes)
         images.save_png(figure, figures[name])
         write_json(
             path,
@@ -286,7 +289,7 @@ def main() -> int:
     labels = read_labels(options.labels, options.attributes, run, options.restart)
     if options.image:
         place = find_folder(options.image)
-        check_files(labels, tuple(list_images(place)), f"--image={options.image}")
+        labels = find_files(labels, tuple(list_images(place)), f"--image={options.image}", place)
     quiet.import_tensorflow()
     from cgan_tf import data
     from cgan_tf.editing import description, models
@@ -305,7 +308,8 @@ def main() -> int:
         aligned = description.training_crop(config) == description.CELEBA_CROP
         labels, pixels = read_photos(labels, place, config.resolution, aligned)
     else:
-        check_files(labels, dataset.files, "the run's photos")
+        folder = Path(dataset.folder) if dataset.folder else None
+        labels = find_files(labels, dataset.files, "the run's photos", folder)
         rows = {file: row for row, file in enumerate(dataset.files)}
         pixels = dataset.read([rows[file] for file in labels.files])
     add(run, config, dataset, labels, pixels, from_dataset=not options.image)

@@ -12,9 +12,9 @@ from cgan_tf.commands.attribute_head import FOLDS
 from cgan_tf.core.cli import closest
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.data import folder as folder_data
 from cgan_tf.data import images
 from cgan_tf.data.attribute_names import check_names
+from cgan_tf.data.label_table import LabelTable, match_names, read_table
 from cgan_tf.data.portraits import NoFaceError, choose_face, portraits
 from cgan_tf.data.source import load_all
 
@@ -28,6 +28,7 @@ class Labels(NamedTuple):
     names: tuple[str, ...]  # K, the attributes to add
     files: tuple[str, ...]  # N
     values: np.ndarray  # float32 [N, K] in {0, 1}
+    notes: tuple[str, ...] = ()  # how the table was read, where that was not as documented
 
 
 def read_labels(path: str, chosen: Sequence[str], run: RunFolder, restart: bool = False) -> Labels:
@@ -45,7 +46,8 @@ def read_labels(path: str, chosen: Sequence[str], run: RunFolder, restart: bool 
     place = Path(path).expanduser()
     if not place.is_file():
         raise UserError(f"--labels={path}: no such file; give a CSV that begins with file,NAME")
-    columns, rows = folder_data.read_labels(place)
+    table = read_table(place)
+    columns, rows = table.names, table.rows
     for name in chosen:
         if name not in columns:
             raise UserError(
@@ -54,7 +56,8 @@ def read_labels(path: str, chosen: Sequence[str], run: RunFolder, restart: bool 
             )
     names = tuple(dict.fromkeys(chosen)) or columns
     values = np.array(list(rows.values()), np.float32).reshape(len(rows), len(columns))
-    labels = Labels(place, names, tuple(rows), values[:, [columns.index(name) for name in names]])
+    values = values[:, [columns.index(name) for name in names]]
+    labels = Labels(place, names, tuple(rows), values, table.notes)
     check_names(dict.fromkeys((*run.custom_attributes(), *names)), f"--labels={path}")
     known = _trained_attributes(run)
     for name in names:
@@ -101,23 +104,32 @@ def _check_counts(labels: Labels, path: str) -> None:
             )
 
 
-def check_files(labels: Labels, files: Sequence[str], place: str) -> None:
-    """Checks that the photo of each row exists.
+def find_files(labels: Labels, files: Sequence[str], place: str, folder: Path | None) -> Labels:
+    """The labels with each photo named as it exists; prints how, where names are not as written.
 
     Args:
         labels: the table.
         files: names of the existing photos.
         place: where they are, for the error.
+        folder: that the names are relative to, see `match_names`.
 
     Raises:
-        UserError: rows without a photo.
+        UserError: rows without a photo, or a photo with rows that differ.
     """
-    missing = sorted(set(labels.files) - set(files))
+    rows = dict(zip(labels.files, map(tuple, labels.values.tolist()), strict=True))
+    table = match_names(LabelTable(labels.path, labels.names, rows, labels.notes), files, folder)
+    missing = sorted(set(table.rows) - set(files))
     if missing:
         raise UserError(
-            f"--labels={labels.path}: {len(missing)} of its {len(labels.files)} files are not in "
+            f"--labels={labels.path}: {len(missing)} of its {len(table.rows)} files are not in "
             f"{place} (first: {missing[0]}); delete their rows, or name their folder with --image"
         )
+    if table.notes:
+        print(f"labels: {table.describe()}")
+    values = np.array(list(table.rows.values()), np.float32)
+    labels = labels._replace(files=tuple(table.rows), values=values, notes=table.notes)
+    _check_counts(labels, str(labels.path))
+    return labels
 
 
 def find_folder(image: str) -> Path:

@@ -5,6 +5,7 @@
     cgan label --model=RUN_DIR|SAVED_MODEL_DIR --samples=N [--seed=1]
         --output=scores.csv [--samples_dir=DIR] [--binary] [--overwrite]
 
+A folder is read with its sub-folders; its photos are named relative to it.
 Writes the regressor's scores, from 0 (absent) to 1 (present), as a table `file,Attr1,Attr2,...`. If
 the model was trained on CelebA's aligned photos, the largest face of a photo is scored, cropped as
 `cgan translate` crops it. A run folder needs the finished regressor stage, and for samples also the
@@ -31,7 +32,15 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import replacing
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
-from cgan_tf.data.portraits import ALL, choose_face, find_photos, parse_face, portraits
+from cgan_tf.data.portraits import (
+    ALL,
+    choose_face,
+    describe_folders,
+    find_photos,
+    parse_face,
+    photo_name,
+    portraits,
+)
 from cgan_tf.data.source import load_all
 
 # Images per batch. Batches are always full: a smaller one rounds differently, and the scores of a
@@ -203,13 +212,16 @@ def _of_saved_model(folder: Path) -> Labeler:
 # ---- images and rows ---------------------------------------------------------------------------
 
 
-def read_photos(labeler: Labeler, photos: list[Path], which: str | int) -> Iterator[NamedImage]:
+def read_photos(
+    labeler: Labeler, photos: list[Path], which: str | int, folder: Path | None = None
+) -> Iterator[NamedImage]:
     """The photos as the model sees them, in order; only a few batches are in memory.
 
     Args:
         labeler: the loaded model.
         photos: the files.
         which: of a photo's faces, see `portraits.parse_face`; `ALL` takes the largest.
+        folder: that the names are relative to, see `photo_name`.
     """
 
     def load(photo: Path) -> np.ndarray:
@@ -219,7 +231,8 @@ def read_photos(labeler: Labeler, photos: list[Path], which: str | int) -> Itera
         except UserError as error:
             raise UserError(f"{photo}: {error}") from None
 
-    return zip((photo.name for photo in photos), load_all(load, photos), strict=True)
+    names = (photo_name(photo, folder) for photo in photos)
+    return zip(names, load_all(load, photos), strict=True)
 
 
 def generate_samples(
@@ -294,7 +307,7 @@ def define_flags() -> None:
     """Defines the command's flags."""
     flags.DEFINE_string("model", None, "run folder or SavedModel folder")
     flags.DEFINE_string(
-        "image", None, "photo, or folder of photos (without subfolders), of any size and format"
+        "image", None, "photo, or folder of photos and its sub-folders, of any size and format"
     )
     flags.DEFINE_string(
         "face",
@@ -331,17 +344,22 @@ def main() -> int:
     if options.samples_dir and count is None:
         raise UserError("--samples_dir: only with --samples; leave it out")
     photos = find_photos(options.image) if options.image else []
-    if photos and not Path(options.image).expanduser().is_dir():
+    tree = Path(options.image).expanduser() if options.image else None
+    if tree is not None and not tree.is_dir():
         _check_photo(photos[0])
+        tree = None
     folder = None
     if options.samples_dir:
         folder = plan_samples(options.samples_dir, count, options.overwrite)
     output = plan_output(options.output, options.overwrite, folder)
+    if line := describe_folders(photos):
+        print(f"--image={options.image}: {line}")
 
     quiet.import_tensorflow()
     labeler = open_labeler(options.model, samples=count is not None)
     if photos:
-        named_images = read_photos(labeler, photos, choose_face(options.face, labeler.aligned))
+        which = choose_face(options.face, labeler.aligned)
+        named_images = read_photos(labeler, photos, which, tree)
     else:
         named_images = generate_samples(labeler, count, options.seed, folder)
     bar = tqdm(

@@ -13,28 +13,49 @@ from cgan_tf.data.source import IMAGE_SUFFIXES
 TABLE = "translate.csv"  # next to the results of a folder
 
 
-def plan_outputs(photos: list[Path], is_folder: bool, output: str, overwrite: bool) -> list[Path]:
+def plan_outputs(
+    photos: list[Path], folder: Path | None, output: str, overwrite: bool
+) -> list[Path]:
     """One PNG path per photo; writes nothing yet.
 
     The result of one photo goes to a file, or into a folder that exists or whose name ends with a
-    slash. The results of a folder of photos always go into a folder.
+    slash. The results of a folder of photos always go into a folder, in sub-folders of the same
+    names.
+
+    Args:
+        photos: the files.
+        folder: that was searched for them; None for a single photo.
+        output: value of --output.
+        overwrite: whether results may replace files.
 
     Raises:
         UserError: a file is in the way, or the output cannot be written.
     """
     path = Path(output).expanduser()
+    is_folder = folder is not None
     if is_folder and path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
         raise UserError(
             f"--output={output}: --image is a folder, so give a folder here, not the name of an "
             "image"
         )
-    if is_folder or path.is_dir() or output.endswith(os.sep):
+    if folder is not None:
+        targets = [path / name for name in _tree_names(photos, folder)]
+    elif path.is_dir() or output.endswith(os.sep):
         targets = [path / name for name in unique_names([photo.name for photo in photos])]
     else:
         if path.suffix.lower() != ".png":
             raise UserError(f"--output={output}: give a name that ends in .png, or a folder")
         targets = [path]
-    cli.require_writable(f"--output={output}", targets[0].parent)
+    places = {target.parent for target in targets}
+    for place in sorted(places):
+        cli.require_writable(f"--output={output}", place)
+    parents = {_key(str(parent)) for place in places for parent in (place, *place.parents)}
+    for photo, target in zip(photos, targets, strict=True):
+        if _key(str(target)) in parents:
+            raise UserError(
+                f"--image={folder}: the result of {photo} would be {target}, which is the name of "
+                "a folder; rename one of them"
+            )
     taken = [target for target in targets if target.exists()]
     originals = {photo.resolve(): photo for photo in photos} if taken else {}
     for target in taken:
@@ -50,6 +71,19 @@ def plan_outputs(photos: list[Path], is_folder: bool, output: str, overwrite: bo
     return targets
 
 
+def _tree_names(photos: list[Path], folder: Path) -> list[Path]:
+    """The outputs of photos in a tree of folders, relative to it; see `unique_names`."""
+    groups: dict[str, list[int]] = {}
+    parents = [photo.parent.relative_to(folder) for photo in photos]
+    for index, parent in enumerate(parents):
+        groups.setdefault(_key(str(parent)), []).append(index)
+    names = [Path()] * len(photos)
+    for group in groups.values():
+        for index, name in zip(group, unique_names([photos[i].name for i in group]), strict=True):
+            names[index] = parents[index] / name
+    return names
+
+
 def unique_names(photos: Sequence[str]) -> list[str]:
     """The name of the output of each photo; no two are equal, even without regard to case.
 
@@ -58,7 +92,7 @@ def unique_names(photos: Sequence[str]) -> list[str]:
     second on: `A.jpg.png`, `a.jpg.2.png`.
 
     Args:
-        photos: file names of one folder.
+        photos: file names of one folder, or of folders that a file system may take for one.
     """
     stems = collections.Counter(_key(Path(photo).stem) for photo in photos)
     names = collections.Counter(_key(photo) for photo in photos)

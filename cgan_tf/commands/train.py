@@ -252,6 +252,7 @@ def prepare(
             "size": len(dataset.files),
             "digest": dataset.digest,
             "attribute_names": list(dataset.attribute_names),
+            "notes": list(dataset.notes),
         },
         requested,
     )

@@ -12,8 +12,9 @@ it back. --edit gives strengths. --set gives the values that the regressor shall
 edit, and searches the strengths. One of the two is enough.
 --inversion=hybrid and optimize find the code by optimization, and --tune adapts the generator to
 each face. Both take a second or more per face, and a run folder: exported models have no gradients.
-The results of a folder come with translate.csv, which lists what was done with each photo; with
---identity_model also the distance of each edited face from the photo's, by a face recognizer.
+A folder is read with its sub-folders. Its results, in a tree of the same names, come with
+translate.csv, which lists what was done with each photo; with --identity_model also the distance of
+each edited face from the photo's, by a face recognizer.
 """
 
 import contextlib
@@ -37,7 +38,15 @@ from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_bytes
 from cgan_tf.data import images
-from cgan_tf.data.portraits import Portrait, choose_face, find_photos, parse_face, portraits
+from cgan_tf.data.portraits import (
+    Portrait,
+    choose_face,
+    describe_folders,
+    find_photos,
+    parse_face,
+    photo_name,
+    portraits,
+)
 from cgan_tf.editing.faces import (
     INVERSIONS,
     EditedFace,
@@ -161,11 +170,13 @@ class Table:
 
     Attributes:
         path: of the CSV file; None, for a single photo, writes none.
+        folder: of the photos, that their names are relative to; None for their names alone.
         thresholds: of the face recognizer, see `known_thresholds`.
         rows: one per face, or one for a photo that was skipped.
     """
 
     path: Path | None
+    folder: Path | None = None
     thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
     rows: list[dict[str, object]] = dataclasses.field(default_factory=list)
 
@@ -180,9 +191,9 @@ class Table:
             box = one.portrait.face
             self.rows.append(
                 {
-                    "file": photo.path.name,
+                    "file": photo_name(photo.path, self.folder),
                     "status": "edited",
-                    "output": photo.target.name,
+                    "output": photo_name(photo.target, self.path and self.path.parent),
                     "face": number,
                     "faces": len(faces),
                     "x": f"{box.x:.1f}",
@@ -201,7 +212,9 @@ class Table:
     def skip(self, path: Path, reason: str) -> None:
         """Adds the row of a photo that cannot be edited, and reports it."""
         tqdm.write(f"skipped: {reason}", file=sys.stderr)
-        self.rows.append({"file": path.name, "status": "skipped", "note": reason})
+        self.rows.append(
+            {"file": photo_name(path, self.folder), "status": "skipped", "note": reason}
+        )
 
     def summary(self) -> str:
         """The counts, in one line."""
@@ -306,7 +319,7 @@ def edit_group(group: list[Photo], editor: FaceEditor, table: Table) -> None:
 def define_flags() -> None:
     """Defines the command's flags."""
     flags.DEFINE_string("model", None, "run folder, SavedModel folder or .tflite file")
-    flags.DEFINE_string("image", None, "photo, or folder of photos, of any size and format")
+    flags.DEFINE_string("image", None, "photo, or tree of folders, of any size and format")
     flags.DEFINE_string(
         "edit", None, "strengths by attribute (Smiling=+1.0,Blond_Hair=-0.5); +1 is a full step"
     )
@@ -380,9 +393,12 @@ def main() -> int:
     check_inversion(options.inversion, options.steps, options.mask)
     if options.face is not None:
         parse_face(options.face)
-    photos = find_photos(options.image)
-    is_folder = Path(options.image).expanduser().is_dir()
-    targets = plan_outputs(photos, is_folder, options.output, options.overwrite)
+    folder, output = Path(options.image).expanduser(), Path(options.output).expanduser()
+    photos = find_photos(options.image, leave_out=output)
+    is_folder = folder.is_dir()
+    targets = plan_outputs(photos, folder if is_folder else None, options.output, options.overwrite)
+    if line := describe_folders(photos):
+        print(f"--image={options.image}: {line}")
 
     quiet.import_tensorflow()
     from cgan_tf.editing import backends, recognizer, tuning
@@ -406,7 +422,8 @@ def main() -> int:
 
     evaluated = known is not None and isinstance(backend, backends.KerasBackend)
     table = Table(
-        Path(options.output).expanduser() / TABLE if is_folder else None,
+        output / TABLE if is_folder else None,
+        folder if is_folder else None,
         known_thresholds(options.model, known) if evaluated else {},
     )
     bar = tqdm(

@@ -1,17 +1,19 @@
 """CelebA (Liu et al. 2015) as two data sources: official files, or TensorFlow Datasets' `celeb_a`.
 
-`celeba_dir` reads the official files from a folder, `celeba` uses TensorFlow Datasets. Both give
-the same pixels: the aligned photos, cropped to the face.
+`celeba_dir` reads the official files, or Kaggle's copy of them, from a folder, `celeba` uses
+TensorFlow Datasets. All give the same pixels: the aligned photos, cropped to the face.
 """
 
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
 from cgan_tf.data.attribute_names import check_names
+from cgan_tf.data.label_table import read_table
 from cgan_tf.data.source import (
     SPLITS,
     Source,
@@ -28,6 +30,7 @@ PHOTOS = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba.txt"
 PARTITION = "list_eval_partition.txt"
 CROP = "celeba-148-of-178x218"
+Table = TypeVar("Table", bound=tuple)
 _DOWNLOAD_SITE = "https://drive.google.com"  # where TFDS fetches the photos
 
 
@@ -37,29 +40,34 @@ _DOWNLOAD_SITE = "https://drive.google.com"  # where TFDS fetches the photos
 def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None]) -> Source:
     """The official layout: img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt.
 
+    Also Kaggle's: the tables end in .csv, and the photos are in img_align_celeba/img_align_celeba/.
     Without the partition file, the split is a fixed random one; `say` reports it.
 
     Raises:
-        UserError: a missing part, a malformed line, photos and rows that do not match.
+        UserError: a missing part, a malformed line, photos and rows that do not match, two tables
+            or folders of photos that differ.
     """
     folder = check_folder(data_dir, "celeba_dir")
-    photos = folder / PHOTOS
-    if not photos.is_dir():
+    if not (folder / PHOTOS).is_dir():
         raise UserError(
             f"--data_dir={data_dir} has no folder {PHOTOS}/; put the photos there, or "
             "use --data=folder for images in another layout"
         )
-    if not (folder / ATTRIBUTES).is_file():
+    if not (table := _tables(folder, ATTRIBUTES)):
         raise UserError(
             f"--data_dir={data_dir} has no labels; put {ATTRIBUTES} there, or use "
             "--data=folder for images without labels"
         )
-    found = list_images(photos)
-    if not found:
-        raise UserError(f"{photos} contains no images; put CelebA's aligned photos there")
-    names, files, labels = read_attributes(folder / ATTRIBUTES)
-    match_rows(files, found, ATTRIBUTES, f"{PHOTOS}/")
-    splits = _folder_splits(folder / PARTITION, files, labels, say)
+    photos, found = _find_photos(folder)
+    names, files, labels = _one_of(table, _read_any_attributes)
+    match_rows(files, found, table[0].name, f"{photos.relative_to(folder)}/")
+    partition = _tables(folder, PARTITION)
+    kaggle = [path.name for path in (*table[:1], *partition[:1]) if path.suffix == ".csv"]
+    kaggle += [f"{PHOTOS}/{PHOTOS}/"] if photos != folder / PHOTOS else []
+    note = f"{', '.join(kaggle)}: read as Kaggle's copy of CelebA" if kaggle else ""
+    if note:
+        say(f"data: {note}")
+    splits = _folder_splits(partition, table[0].name, files, labels, say)
     paths = [str(photos / file) for file in files]
     images.note_enlarged(paths, images.celeba_side, resolution, say)
 
@@ -77,7 +85,54 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
         version=stamp(photos, found),
         paths=tuple(paths),
         stream=lambda indices: load_all(load, indices),
+        notes=(note,) if note else (),
     )
+
+
+def _find_photos(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, tuple[int, int, int]]]:
+    """The folder of the photos, img_align_celeba/ or the one in it, and the photos."""
+    photos = folder / PHOTOS
+    found = list_images(photos)
+    if not found:
+        raise UserError(f"{photos} contains no images; put CelebA's aligned photos there")
+    prefix = f"{PHOTOS}/"
+    nested = {
+        name.removeprefix(prefix): facts for name, facts in found.items() if name.startswith(prefix)
+    }
+    if not nested:
+        return photos, found
+    if others := len(found) - len(nested):
+        raise UserError(
+            f"{photos} contains {others:,} photos besides the {len(nested):,} of its folder "
+            f"{prefix}; keep only one of them"
+        )
+    return photos / PHOTOS, nested
+
+
+def _tables(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
+    """The existing forms of a table, the official one first."""
+    path = folder / name
+    return [form for form in (path, path.with_suffix(".csv")) if form.is_file()]
+
+
+def _one_of(paths: list[pathlib.Path], read: Callable[[pathlib.Path], Table]) -> Table:
+    """What the first path contains; UserError if the second, if there is one, differs."""
+    contents = [read(path) for path in paths]
+    for path, content in zip(paths[1:], contents[1:], strict=True):
+        if not all(map(np.array_equal, content, contents[0])):
+            raise UserError(f"{path} and {paths[0].name} differ; keep only one of them")
+    return contents[0]
+
+
+def _read_any_attributes(
+    path: pathlib.Path,
+) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
+    """`read_attributes` from the official file, or the same from Kaggle's."""
+    if path.suffix != ".csv":
+        return read_attributes(path)
+    table = read_table(path)
+    check_names(table.names, str(path))
+    return table.names, tuple(table.rows), np.array(list(table.rows.values()), np.float32)
 
 
 def read_attributes(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
@@ -119,10 +174,16 @@ def read_attributes(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...
 def read_partition(path: pathlib.Path) -> dict[str, int]:
     """Reads list_eval_partition.txt: {file: 0 (train), 1 (validation) or 2 (test)}.
 
+    Kaggle's list_eval_partition.csv has commas and a header.
+
     Raises:
         UserError: malformed table.
     """
     lines = _lines(path)
+    if path.suffix == ".csv":
+        cells = ((number, " ".join(cells).split(",")) for number, cells in lines)
+        lines = [(number, [cell.strip() for cell in row]) for number, row in cells]
+        lines = lines[1:] if lines and lines[0][1][0] == "image_id" else lines
     for number, cells in lines:
         if len(cells) != 2 or cells[1] not in ("0", "1", "2"):
             raise UserError(
@@ -133,17 +194,19 @@ def read_partition(path: pathlib.Path) -> dict[str, int]:
 
 
 def _folder_splits(
-    path: pathlib.Path,
+    paths: list[pathlib.Path],
+    attributes: str,
     files: tuple[str, ...],
     labels: np.ndarray,
     say: Callable[[str], None],
 ) -> dict[str, np.ndarray]:
-    if not path.is_file():
+    if not paths:
         splits = labelled_split(labels)
         say(f"data: no {PARTITION}; a fixed random split is used: {describe_splits(splits)}")
         return splits
-    part = read_partition(path)
-    match_rows(part, files, PARTITION, ATTRIBUTES)
+    (part,) = _one_of(paths, lambda path: (read_partition(path),))
+    path = paths[0]
+    match_rows(part, files, path.name, attributes)
     parts = np.array([part[file] for file in files])
     splits = {name: np.flatnonzero(parts == code) for code, name in enumerate(SPLITS)}
     for name, indices in splits.items():

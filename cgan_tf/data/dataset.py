@@ -30,6 +30,8 @@ class ImageData:
     files: tuple[str, ...]  # N display names
     digest: str  # sha256 in hex over names, contents, labels, splits, crop and resolution
     decoded: DecodedImages  # reads the pixels; callers use read()
+    notes: tuple[str, ...] = ()  # how the labels were read, where not as documented
+    folder: str | None = None  # that the names are relative to; None without image files
 
     def __repr__(self) -> str:
         return (
@@ -87,6 +89,8 @@ def open_data(config: Config, say: Callable[[str], None] = print) -> ImageData:
         files=source.files,
         digest=_digest(source, config.resolution, decoded.content),
         decoded=decoded,
+        notes=source.notes,
+        folder=source.paths[0].removesuffix(source.files[0]) if source.paths else None,
     )
 
 

@@ -2,12 +2,10 @@
 
 Each image is cropped to its largest centered square. The labels are in `labels.csv` inside the
 folder: a header `file,Attr1,Attr2,...`, then one row per image with its name relative to the folder
-and its values, either -1/1 or 0/1 throughout the file.
+and its values, either -1/1 or 0/1 throughout the file. Without a table, sub-folders are classes.
 """
 
-import csv
 import pathlib
-import posixpath
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +13,8 @@ import numpy as np
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
 from cgan_tf.data.attribute_names import check_names
+from cgan_tf.data.class_folders import read_classes
+from cgan_tf.data.label_table import LABELS, find_table, match_names, read_table
 from cgan_tf.data.source import (
     Source,
     check_folder,
@@ -26,15 +26,15 @@ from cgan_tf.data.source import (
 )
 from cgan_tf.data.splits import labelled_split
 
-LABELS = "labels.csv"
 CROP = "center-square"
 
 
 def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None]) -> Source:
-    """The images of a folder, their labels if there is a labels.csv, and a fixed random split.
+    """The images of a folder, their labels from labels.csv or sub-folders, a fixed random split.
 
     Raises:
-        UserError: missing or empty folder, malformed table, rows and images that do not match.
+        UserError: missing or empty folder, malformed table, rows and images that do not match,
+            sub-folders that may or may not be classes.
     """
     folder = check_folder(data_dir, "folder")
     found = list_images(folder)
@@ -44,15 +44,9 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
             "with the images"
         )
     files = tuple(found)
-    names: tuple[str, ...] = ()
-    labels = np.zeros((len(files), 0), np.float32)
-    if (folder / LABELS).is_file():
-        names, rows = read_labels(folder / LABELS)
-        check_names(names, str(folder / LABELS))
-        match_rows(rows, files, LABELS, str(data_dir))
-        labels = np.array([rows[file] for file in files], np.float32)
-    else:
-        say(f"data: no {LABELS} in {data_dir}: the images have no labels")
+    names, labels, note = _read_labels(folder, files, str(data_dir))
+    if note:
+        say(f"data: {note}")
     splits = labelled_split(labels)
     say(f"data: a fixed random split is used: {describe_splits(splits)}")
     paths = [str(folder / file) for file in files]
@@ -72,68 +66,22 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
         version=stamp(folder, found),
         paths=tuple(paths),
         stream=lambda indices: load_all(load, indices),
+        notes=(note,) if note else (),
     )
 
 
-def read_labels(path: pathlib.Path) -> tuple[tuple[str, ...], dict[str, list[float]]]:
-    """Reads a labels.csv with either line ending.
-
-    Returns:
-        K attribute names, and K values in {0, 1} by file.
-
-    Raises:
-        UserError: malformed table.
-    """
-    try:
-        # File names need not be UTF-8; `cgan label` writes their bytes as they are.
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except csv.Error as error:
-        raise UserError(f"{path} is not a CSV file ({error}); save it as UTF-8 CSV") from None
-    if lines and not all(map(_is_text, lines[0][1])):
-        raise UserError(f"{path} is not a CSV file (its header is not UTF-8); save it as UTF-8 CSV")
-    if not lines or lines[0][1][0] != "file" or len(lines[0][1]) < 2:
-        raise UserError(f"{path} does not begin with file,Attr1,Attr2,...; add that header")
-    names = tuple(lines[0][1][1:])
-    if "" in names or len(set(names)) < len(names):
-        raise UserError(
-            f"{path}: a column has no name, or two have the same; give each column its own name"
-        )
-    rows: dict[str, list[float]] = {}
-    zero_line = minus_line = None
-    for number, (file, *cells) in lines[1:]:
-        file = _relative(file)
-        cells = [_NUMBERS.get(cell, cell) for cell in cells]
-        if len(cells) != len(names):
-            raise UserError(
-                f"{path}, line {number}: expected {len(names)} value(s), got "
-                f"{len(cells)}; every row needs every column"
-            )
-        if not {"-1", "0", "1"}.issuperset(cells):
-            raise UserError(f"{path}, line {number}: values are -1 and 1, or 0 and 1")
-        if file in rows:
-            raise UserError(f"{path}, line {number}: {file} is listed twice; delete one row")
-        zero_line = number if "0" in cells and zero_line is None else zero_line
-        minus_line = number if "-1" in cells and minus_line is None else minus_line
-        rows[file] = [float(cell == "1") for cell in cells]
-    if zero_line is not None and minus_line is not None:
-        raise UserError(
-            f"{path} mixes 0 (line {zero_line}) and -1 (line {minus_line}); use one of "
-            "them for absent"
-        )
-    return names, rows
-
-
-# As spreadsheets and pandas write whole numbers.
-_NUMBERS = {"1.0": "1", "0.0": "0", "-1.0": "-1", "+1": "1", "-0.0": "0"}
-
-
-def _relative(file: str) -> str:
-    """A file's name as the folder's listing has it: without ./, with / for a back slash."""
-    return posixpath.normpath(file.replace("\\", "/")) if file else file
-
-
-def _is_text(cell: str) -> bool:
-    """Whether all bytes of the cell were UTF-8, and none was 0, as in UTF-16."""
-    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in cell)
+def _read_labels(
+    folder: pathlib.Path, files: tuple[str, ...], data_dir: str
+) -> tuple[tuple[str, ...], np.ndarray, str]:
+    """K attributes, labels float32 [N, K], and how they were read ("": as documented)."""
+    path = find_table(folder)
+    if path:
+        table = read_table(path)
+        check_names(table.names, str(path))
+        table = match_names(table, files, folder)
+        match_rows(table.rows, files, path.name, data_dir)
+        labels = np.array([table.rows[file] for file in files], np.float32)
+        return table.names, labels, table.describe()
+    names, labels, note = read_classes(files, data_dir)
+    note = f"no {LABELS} in {data_dir}{note and '; '}{note}"
+    return names, labels, note if names else f"{note}: the images have no labels"

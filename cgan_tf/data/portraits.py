@@ -4,7 +4,6 @@ Used by the commands that take photos of any size and format: translate, label a
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
 from cgan_tf.data.face_crop import FaceBox, crop_face
 from cgan_tf.data.face_detection import find_faces
-from cgan_tf.data.image_formats import IMAGE_SUFFIXES, unreadable
+from cgan_tf.data.image_formats import IMAGE_SUFFIXES
+from cgan_tf.data.source import list_images
 
 ALL, CENTER = "all", "center"  # values of --face, besides a number
 CUT = 0.98  # a face is called cut if a smaller fraction of its square lies in the photo
@@ -23,10 +23,15 @@ class NoFaceError(UserError):
     """A photo in which no face was found."""
 
 
-def find_photos(image: str) -> list[Path]:
-    """The photo, or the photos in the folder (not in its subfolders), sorted by name.
+def find_photos(image: str, leave_out: Path | None = None) -> list[Path]:
+    """The photo, or the photos in the folder and its sub-folders, sorted by name.
 
-    Photos in a format that is not read are named on stderr.
+    Hidden files and folders are skipped. Photos in a format that is not read are named on stderr.
+
+    Args:
+        image: value of --image.
+        leave_out: a folder within it that is not searched, such as that of the results; ignored
+            if it is the folder itself.
 
     Raises:
         UserError: no such file or folder, or no photo in the folder.
@@ -36,14 +41,22 @@ def find_photos(image: str) -> list[Path]:
         raise UserError(f"--image={image}: no such file or folder; give a photo or a folder")
     if not path.is_dir():
         return [path]
-    files = [entry for entry in path.iterdir() if entry.name[0] != "." and entry.is_file()]
-    photos = sorted(entry for entry in files if entry.suffix.lower() in IMAGE_SUFFIXES)
-    if line := unreadable(entry.name for entry in files):
-        print(line, file=sys.stderr)
+    photos = [path / name for name in list_images(path, leave_out)]
     if not photos:
         suffixes = " ".join(IMAGE_SUFFIXES)
         raise UserError(f"--image={image}: no photos in this folder; their names end in {suffixes}")
     return photos
+
+
+def photo_name(photo: Path, folder: Path | None) -> str:
+    """A photo's name in a table: relative to the folder, with /; without a folder its own name."""
+    return photo.name if folder is None else photo.relative_to(folder).as_posix()
+
+
+def describe_folders(photos: list[Path]) -> str:
+    """`12 photos in 3 folders`; "" if all are in one folder."""
+    folders = {photo.parent for photo in photos}
+    return f"{len(photos):,} photos in {len(folders):,} folders" if len(folders) > 1 else ""
 
 
 def crop_photo(pixels: np.ndarray, resolution: int, aligned: bool) -> tuple[np.ndarray, str]:

@@ -6,6 +6,7 @@ Each of the four data sources (celeba, celeba_dir, folder, synthetic) returns a 
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -51,6 +52,8 @@ class Source:
     # that image cannot be decoded.
     stream: Callable[[np.ndarray], Iterator[np.ndarray | UserError]]
     random_access: bool = True  # False: only the full range 0..N-1 can be streamed
+    # How the labels were read, where not as documented; a line each, which `say` has received.
+    notes: tuple[str, ...] = ()
 
 
 def seeded_split(count: int) -> dict[str, np.ndarray]:
@@ -88,8 +91,14 @@ def check_folder(data_dir: str | None, data: str) -> pathlib.Path:
     return folder
 
 
-def list_images(folder: pathlib.Path) -> dict[str, tuple[int, int, int]]:
+def list_images(
+    folder: pathlib.Path, leave_out: pathlib.Path | None = None
+) -> dict[str, tuple[int, int, int]]:
     """Image files below a folder, at any depth, by name.
+
+    Args:
+        folder: where to begin.
+        leave_out: a folder that is not searched.
 
     Returns:
         {relative name: (bytes, time of the last change in ns, the same of the inode)}. Renaming a
@@ -101,10 +110,10 @@ def list_images(folder: pathlib.Path) -> dict[str, tuple[int, int, int]]:
     others: list[str] = []
     found: dict[str, tuple[int, int, int]] = {}
     pending = [("", os.fspath(folder))]
-    seen = {os.path.realpath(folder)}
+    seen = {os.path.realpath(path) for path in (folder, leave_out) if path is not None}
     while pending:
         prefix, path = pending.pop()
-        with os.scandir(path) as entries:
+        with _entries(path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
@@ -128,6 +137,16 @@ def list_images(folder: pathlib.Path) -> dict[str, tuple[int, int, int]]:
     if line := unreadable(others):
         print(line, file=sys.stderr)
     return dict(sorted(found.items()))
+
+
+def _entries(folder: str) -> contextlib.AbstractContextManager[Iterator[os.DirEntry]]:
+    try:
+        return os.scandir(folder)
+    except OSError as error:
+        raise UserError(
+            f"cannot read the folder {folder} ({error.strerror}); change its permissions, or move "
+            "it elsewhere"
+        ) from None
 
 
 def stamp(folder: pathlib.Path, found: dict[str, tuple[int, int, int]]) -> str:

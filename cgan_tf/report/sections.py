@@ -30,7 +30,7 @@ class Run:
             name: [line for line in stage.read_stats() if isinstance(line, dict)]
             for name, stage in stages.items()
         }
-        notes = mapping(content.get("substitutions")).values()
+        notes = [*listed(self.data.get("notes")), *mapping(content.get("substitutions")).values()]
         self.notes = [f"Note: {plain(text)}." for text in notes] + list(self._stale())
         self.evaluation = self._json(self.path / "evaluate" / "report.json")
         self.exported = self._json(self.path / "export" / "report.json")

@@ -301,7 +301,8 @@ def measure_edits(models: EvaluatedModels, photos: TestPhotos, dataset: ImageDat
         print(
             f"evaluate: +1 {'with' if method == 'keep_detail' else 'without'} --keep_detail, "
             f"retrieval {number(entry['retrieval'], '.3f')}, target change "
-            f"{number(entry['target_change'], '+.2f')}, both from the photo{same_person_text(entry)}"
+            f"{number(entry['target_change'], '+.2f')}, both from the photo"
+            f"{same_person_text(entry)}"
         )
     few = photos.subset(sweeps.SWEPT_PHOTOS)
     learned = sweeps.sweep_learned(models, few)

@@ -297,6 +297,30 @@ def test_the_photos_can_be_in_a_folder(copy, added, found, tmp_path, faces, slim
     assert new["head"] == entry["head"] and new["labels"] == entry["labels"]
 
 
+def test_a_table_in_another_form_gives_the_same_head(
+    copy, added, found, tmp_path, faces, slim_vgg, capsys
+):
+    """pandas' index, absolute names in capitals, and tabs."""
+    (tmp_path / "photos").mkdir()
+    for file, pixels in zip(faces.files, faces.read(np.arange(100)), strict=True):
+        Image.fromarray(pixels).save(tmp_path / "photos" / file)
+    with open(added[0].path.parent / "bright.csv", newline="") as file:
+        _, *rows = csv.reader(file)
+    lines = [
+        f"{i}\t{tmp_path}/photos/{name.upper()}\t{value}" for i, (name, value) in enumerate(rows)
+    ]
+    (tmp_path / "bright.tsv").write_text("\n".join([f"\tfile\t{NAME}", *lines, lines[0]]))
+    with pytest.raises(UserError, match="line 62: the first column has no name, and '0' is no ind"):
+        command(run_dir=copy.path, labels=tmp_path / "bright.tsv", image=tmp_path / "photos")
+    (tmp_path / "bright.tsv").write_text("\n".join([f"\tfile\t{NAME}", *lines]))
+    command(run_dir=copy.path, labels=tmp_path / "bright.tsv", image=tmp_path / "photos")
+    entry, new = (json.loads(run.custom_path(NAME).read_text()) for run in (added[0], copy))
+    assert new["head"] == entry["head"] and "notes" not in entry["labels"]
+    notes = new["labels"]["notes"]
+    assert notes[0] == "tabs separate its columns" and notes[2].startswith("60 name(s) are written")
+    assert f"labels: bright.tsv: {'; '.join(notes)}\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -360,7 +384,7 @@ ROWS = [(f"{index:06d}.png", 1 if index % 3 else -1) for index in range(30)]
             "4 of 30 photos are with Bright; give at least 5",
         ),
         ([*ROWS[:-1], ("x.png", 2)], NAME, {}, "line 31: values are -1 and 1"),
-        ([*ROWS, ROWS[3]], NAME, {}, "000003.png is listed twice"),
+        ([*ROWS, (ROWS[3][0], 1)], NAME, {}, "000003.png is listed twice, with other values in"),
         (
             [*ROWS, ("a.png", 1), ("b.png", 1)],
             NAME,

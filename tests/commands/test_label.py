@@ -95,6 +95,29 @@ def test_the_scores_of_one_photo(forms, photos, tmp_path):
     assert (tmp_path / "one.csv").read_text().splitlines() == [lines[0], lines[2]]
 
 
+def test_a_tree_of_folders(forms, photos, tmp_path, capsys):
+    """Named relative to the folder, with the scores that the photos have in one folder."""
+    output = tmp_path / "flat.csv"
+    command(model=forms["run"], image=photos, output=output)
+    flat = read(output)[2]
+    for name, place in (("b.webp", "sub/deeper/b.webp"), ("c.png", "sub/c.png")):
+        (photos / place).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).rename(photos / place)
+    (photos / ".hidden").mkdir()
+    save_photo(photos / ".hidden" / "d.png")
+    capsys.readouterr()
+    output = tmp_path / "tree.csv"
+    assert command(model=forms["run"], image=f"{photos}/", output=output) == 0
+    counted = f"--image={photos}/: 3 photos in 3 folders\n"
+    assert capsys.readouterr().out == f"{counted}{output}: 3 scored, 0 skipped\n"
+    _, files, tree = read(output)
+    assert files == ['a,"b".jpg', "sub/c.png", "sub/deeper/b.webp"]
+    np.testing.assert_array_equal(tree, flat[[0, 2, 1]])
+    command(model=forms["run"], image=photos, output=photos / "labels.csv", binary="true")
+    source = folder.open_folder(str(photos), 32, say=lambda line: None)
+    np.testing.assert_array_equal(source.labels, tree > 0.5)
+
+
 def test_a_photo_scores_the_same_among_others(forms, photos, tmp_path, monkeypatch):
     """Also in another batch, and at another position in it."""
     command(model=forms["run"], image=photos, output=tmp_path / "few.csv")

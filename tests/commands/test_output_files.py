@@ -12,8 +12,10 @@ from cgan_tf.commands.output_files import plan_outputs, unique_names
 from cgan_tf.core.errors import UserError
 
 
-def plan(names, folder, output, overwrite=False):
-    return plan_outputs([Path(name) for name in names], folder, str(output), overwrite)
+def plan(names, is_folder, output, overwrite=False):
+    photos = [Path(name) for name in names]
+    folder = photos[0].parent if is_folder else None
+    return plan_outputs(photos, folder, str(output), overwrite)
 
 
 @pytest.mark.parametrize(
@@ -119,3 +121,30 @@ def test_no_photo_of_the_folder_is_overwritten(tmp_path):
         photo.touch()
     with pytest.raises(UserError, match="a.jpg.png is one of the photos; choose another name"):
         plan(photos, True, tmp_path, overwrite=True)
+
+
+def test_results_are_in_a_tree_of_the_same_names(tmp_path):
+    photos = [Path("x", name) for name in ("a.jpg", "s/a.jpg", "s/a.gif", "s/t/a.jpg")]
+    targets = plan_outputs(photos, Path("x"), str(tmp_path), overwrite=False)
+    names = ["a.png", "s/a.jpg.png", "s/a.gif.png", "s/t/a.png"]
+    assert targets == [tmp_path / name for name in names]
+    with pytest.raises(UserError, match="s/a.jpg.png exists; --overwrite replaces it"):
+        (tmp_path / "s").mkdir()
+        (tmp_path / "s" / "a.jpg.png").touch()
+        plan_outputs(photos, Path("x"), str(tmp_path), overwrite=False)
+    with pytest.raises(UserError, match="s/a.jpg.png is a file; choose another folder"):
+        plan_outputs([Path("x/s/a.jpg.png/b.jpg")], Path("x"), str(tmp_path), overwrite=True)
+
+
+def test_folders_that_differ_only_in_case_have_results_of_their_own(tmp_path):
+    photos = [Path("x", name) for name in ("S/a.jpg", "s/a.jpg")]
+    targets = plan_outputs(photos, Path("x"), str(tmp_path), overwrite=False)
+    assert targets == [tmp_path / name for name in ("S/a.jpg.png", "s/a.jpg.2.png")]
+
+
+def test_a_result_with_the_name_of_a_folder_is_refused(tmp_path):
+    photos = [Path("x/s.jpg"), Path("x/S.png/a.jpg")]
+    with pytest.raises(
+        UserError, match=r"--image=x: the result of x/s.jpg would be .*s.png, which"
+    ):
+        plan_outputs(photos, Path("x"), str(tmp_path), overwrite=False)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import tiny
 from train_command import tiny_flags
@@ -22,6 +23,7 @@ from cgan_tf.core.config import OPTIONS, STAGES
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_text
 from cgan_tf.core.run_folder import RunFolder
+from cgan_tf.data import images
 from cgan_tf.report import page
 from cgan_tf.stages import directions, evaluate, features, gan, inversion, regressor
 from cgan_tf.training import precision
@@ -335,6 +337,23 @@ def test_all_runs_every_stage_in_order(command, tmp_path, cache, monkeypatch, id
     assert stored["options"] == expected
     assert stored["data"]["name"] == "synthetic" and stored["data"]["size"] == 100
     assert len(stored["data"]["digest"]) == 64
+
+
+def test_how_the_labels_were_read_is_recorded(command, tmp_path, cache, monkeypatch, idle):
+    monkeypatch.setattr(page, "write", lambda run: "PAGE")
+    for index in range(6):
+        file = tmp_path / "photos" / ("hat", "no_hat")[index % 2] / f"{index}.png"
+        images.save_png(file, np.full((32, 32, 3), 40 * index, np.uint8))
+    data = ["--data=folder", f"--data_dir={tmp_path / 'photos'}", "--attributes=hat"]
+    code, out, error = command(
+        "--stage=gan", f"--run_dir={tmp_path / 'run'}", *tiny_flags(cache), *data
+    )
+    assert (code, error) == (0, "")
+    stored = RunFolder(tmp_path / "run").read()["data"]
+    assert stored["attribute_names"] == ["hat"]
+    (note,) = stored["notes"]
+    assert note.endswith("the attribute is hat: 1 in sub-folder hat, 0 in no_hat")
+    assert f"data: {note}" in out.splitlines()
 
 
 def test_finished_stages_say_so_and_do_nothing(command, finished):

@@ -2,7 +2,9 @@
 
 import csv
 import errno
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,6 +253,32 @@ def test_photos_of_one_stem_have_results_of_their_own(forms, tmp_path):
     with open(tmp_path / "out" / TABLE, newline="") as file:
         outputs = {row["file"]: row["output"] for row in csv.DictReader(file)}
     assert outputs == {name.removesuffix(".png"): name for name in names}
+
+
+def test_a_tree_of_folders_with_the_results_inside(forms, tmp_path, capsys):
+    """A second command reads the same photos, not the results of the first."""
+    photos = tmp_path / "photos"
+    names = ("a.jpg", "s/a.jpg", "s/t/b.png", ".hidden/x.jpg")
+    for seed, name in enumerate(names):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        save_photo(photos / name, 40, 40, seed)
+    (photos / "s" / "broken.jpg").write_text("no photo")
+    out = photos / "s" / "out"
+    listings = []
+    for _ in range(2):
+        assert command(forms["float32"], photos, "Smiling=1", out, "--overwrite") == 0
+        assert f"--image={photos}: 4 photos in 3 folders\n" in capsys.readouterr().out
+        listings.append(sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()))
+    assert listings[0] == listings[1] == ["a.png", "s/a.png", "s/t/b.png", TABLE]
+    assert (out / "a.png").read_bytes() != (out / "s" / "a.png").read_bytes()
+    with open(out / TABLE, newline="") as file:
+        rows = [(row["file"], row["status"], row["output"]) for row in csv.DictReader(file)]
+    assert sorted(rows) == [
+        ("a.jpg", "edited", "a.png"),
+        ("s/a.jpg", "edited", "s/a.png"),
+        ("s/broken.jpg", "skipped", ""),
+        ("s/t/b.png", "edited", "s/t/b.png"),
+    ]
 
 
 def test_a_bad_photo_alone(forms, photo, tmp_path):

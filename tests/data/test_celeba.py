@@ -221,6 +221,112 @@ def test_missing_parts_are_reported(tmp_path):
         open_data(folder)
 
 
+# ---- Kaggle's copy -----------------------------------------------------------------------------
+
+
+def make_kaggle(folder, tables=("list_attr_celeba", "list_eval_partition"), nested=True):
+    """Rewrites the official layout: tables as CSV, the folder of photos within another."""
+    for name in tables:
+        lines = (folder / f"{name}.txt").read_text().splitlines()
+        header = [f"image_id,{','.join(NAMES)}"] if "attr" in name else ["image_id,partition"]
+        rows = [",".join(line.split()) for line in lines[2 if "attr" in name else 0 :]]
+        write(folder / f"{name}.csv", [*header, *rows])
+        (folder / f"{name}.txt").unlink()
+    if nested:
+        photos = folder / "img_align_celeba"
+        photos.rename(folder / "photos")
+        photos.mkdir()
+        (folder / "photos").rename(photos / "img_align_celeba")
+    return folder
+
+
+BOTH = ("list_attr_celeba", "list_eval_partition")
+
+
+@pytest.mark.parametrize(
+    "tables, nested, partition",
+    [
+        (BOTH, True, True),
+        (BOTH, False, True),
+        ((), True, True),
+        (BOTH[:1], False, True),
+        (BOTH[1:], True, True),
+        (BOTH[:1], True, False),
+    ],
+)
+def test_kaggles_copy_is_the_same_data_set(tmp_path, tables, nested, partition):
+    official = open_data(make_folder(tmp_path / "official", partition=partition))
+    said = []
+    folder = make_kaggle(make_folder(tmp_path / "kaggle", partition=partition), tables, nested)
+    opened = open_data(folder, say=said.append)
+    assert opened.attribute_names == NAMES and opened.files == official.files
+    np.testing.assert_array_equal(opened.labels, [values(index) for index in range(12)])
+    for name, indices in official.splits.items():
+        np.testing.assert_array_equal(opened.splits[name], indices)
+    np.testing.assert_array_equal(opened.read(range(12)), official.read(range(12)))
+    assert opened.digest == official.digest, "a run may change from one to the other"
+    read = [f"{name}.csv" for name in tables] + ["img_align_celeba/img_align_celeba/"] * nested
+    assert opened.notes == (f"{', '.join(read)}: read as Kaggle's copy of CelebA",)
+    assert f"data: {opened.notes[0]}" in said and official.notes == ()
+
+
+def test_both_tables_must_agree(tmp_path):
+    folder = make_folder(tmp_path / "celeba")
+    texts = {name: (folder / f"{name}.txt").read_text() for name in BOTH}
+    make_kaggle(folder)
+    for name, text in texts.items():
+        (folder / f"{name}.txt").write_text(text)
+    opened = open_data(folder)
+    assert opened.notes == ("img_align_celeba/img_align_celeba/: read as Kaggle's copy of CelebA",)
+    edit(folder / "list_eval_partition.csv", replace_line(3, "000003.jpg,1"))
+    with pytest.raises(UserError, match="eval_partition.csv and list_eval_partition.txt differ; k"):
+        open_data(folder)
+    edit(folder / "list_attr_celeba.csv", replace_line(3, "000003.jpg,1,1,1"))
+    with pytest.raises(UserError, match="attr_celeba.csv and list_attr_celeba.txt differ; keep"):
+        open_data(folder)
+
+
+def test_photos_in_both_places_are_refused(tmp_path):
+    folder = make_kaggle(make_folder(tmp_path / "celeba"))
+    photo(1, (178, 218)).save(folder / "img_align_celeba" / "000001.jpg")
+    with pytest.raises(UserError, match="contains 1 photos besides the 12 of its folder img_align"):
+        open_data(folder)
+
+
+@pytest.mark.parametrize(
+    "file, change, message",
+    [
+        ("list_attr_celeba.csv", lambda lines: lines[1:], "does not begin with file,Attr1"),
+        ("list_attr_celeba.csv", replace_line(3, "000003.jpg,1,-1"), "line 4: expected 3 value"),
+        ("list_attr_celeba.csv", replace_line(3, "000003.jpg,1,-1,2"), "line 4: values are"),
+        (
+            "list_attr_celeba.csv",
+            drop_line(3),
+            r"list_attr_celeba.csv does not match img_align_celeba/img_align_celeba/: 1 image\(s\)",
+        ),
+        ("list_eval_partition.csv", replace_line(3, "000003.jpg,3"), "line 4: expected a file"),
+        ("list_eval_partition.csv", replace_line(3, "000003.jpg;0"), "line 4: expected a file"),
+        (
+            "list_eval_partition.csv",
+            drop_line(3),
+            "list_eval_partition.csv does not match list_attr_celeba.csv: 1 image",
+        ),
+    ],
+)
+def test_malformed_tables_of_kaggles_copy(tmp_path, file, change, message):
+    folder = make_kaggle(make_folder(tmp_path / "celeba"))
+    edit(folder / file, change)
+    with pytest.raises(UserError, match=message):
+        open_data(folder)
+
+
+def test_fewer_photos_than_rows_of_kaggles_copy(tmp_path):
+    folder = make_kaggle(make_folder(tmp_path / "celeba"))
+    (folder / "img_align_celeba" / "img_align_celeba" / "000004.jpg").unlink()
+    with pytest.raises(UserError, match="1 row.s. without an image .first: 000004.jpg.; delete"):
+        open_data(folder)
+
+
 # ---- TensorFlow Datasets -----------------------------------------------------------------------
 
 

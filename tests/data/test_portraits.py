@@ -21,6 +21,20 @@ def test_find_photos(tmp_path):
         portraits.find_photos(str(tmp_path / "gone.png"))
 
 
+def test_photos_of_a_tree_without_hidden_folders_and_the_results(tmp_path):
+    names = ("b.png", "s/a.JPG", "s/t/c.png", "out/b.png", ".hidden/x.png", "s/.x.png", "s/n.txt")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "s" / "again").symlink_to(tmp_path)
+    found = portraits.find_photos(str(tmp_path), leave_out=tmp_path / "s" / ".." / "out")
+    assert [portraits.photo_name(path, tmp_path) for path in found] == list(names[:3])
+    assert portraits.describe_folders(found) == "3 photos in 3 folders"
+    assert portraits.describe_folders(found[:1]) == ""
+    everything = portraits.find_photos(str(tmp_path), leave_out=tmp_path)
+    assert len(everything) == 4, "results next to the photos are photos, as before"
+
+
 def test_crop_photo():
     draw = np.random.default_rng(0)
     wide = draw.integers(0, 256, (40, 60, 3), np.uint8)

@@ -208,12 +208,16 @@ def test_names_from_outside_are_escaped(tmp_path):
     save_png(folder.stage("evaluate").path / f"edits_{name}.png", 6, 2)
     write_text(folder.stage("evaluate").path / "report.json", json.dumps(evaluation((name,))))
     folder.record_substitution("weights", "<em>none</em>", say=lambda line: None)
+    content = folder.read()
+    content["data"]["notes"] = ["labels.csv: <em>read</em>"]
+    write_text(folder.path / "config.json", json.dumps(content))
     text = page.render(folder)
     reader = read(text)
     assert not {"i", "u", "s", "em"} & {tag for tag, _ in reader.tags}
     assert "<b>&" not in text.replace("<b>&#", "")
     assert reader.text["h3"].count(name) == 2  # its tile and its edits
     assert "Note: <em>none</em>." in words(reader)  # as words
+    assert "Note: labels.csv: <em>read</em>." in words(reader)
 
 
 def test_damaged_files_are_left_out_and_said(full):
