@@ -13,11 +13,20 @@ from cgan_tf.data.source import IMAGE_SUFFIXES
 TABLE = "translate.csv"  # next to the results of a folder
 
 
-def plan_outputs(photos: list[Path], is_folder: bool, output: str, overwrite: bool) -> list[Path]:
-    """One PNG path per photo; writes nothing yet.
+def plan_outputs(
+    photos: list[Path], is_folder: bool, output: str, overwrite: bool, endings: Sequence[str]
+) -> list[Path]:
+    """One path per photo; writes nothing yet.
 
     The result of one photo goes to a file, or into a folder that exists or whose name ends with a
     slash. The results of a folder of photos always go into a folder.
+
+    Args:
+        photos: to be edited.
+        is_folder: whether --image is a folder.
+        output: value of --output.
+        overwrite: whether files may be replaced.
+        endings: of the files that can be written, in lower case.
 
     Raises:
         UserError: a file is in the way, or the output cannot be written.
@@ -29,10 +38,12 @@ def plan_outputs(photos: list[Path], is_folder: bool, output: str, overwrite: bo
             "image"
         )
     if is_folder or path.is_dir() or output.endswith(os.sep):
-        targets = [path / name for name in unique_names([photo.name for photo in photos])]
+        targets = [path / name for name in unique_names([photo.name for photo in photos], endings)]
     else:
-        if path.suffix.lower() != ".png":
-            raise UserError(f"--output={output}: give a name that ends in .png, or a folder")
+        if path.suffix.lower() not in endings:
+            raise UserError(
+                f"--output={output}: give a folder, or a name that ends in {' '.join(endings)}"
+            )
         targets = [path]
     cli.require_writable(f"--output={output}", targets[0].parent)
     taken = [target for target in targets if target.exists()]
@@ -50,33 +61,38 @@ def plan_outputs(photos: list[Path], is_folder: bool, output: str, overwrite: bo
     return targets
 
 
-def unique_names(photos: Sequence[str]) -> list[str]:
+def unique_names(photos: Sequence[str], endings: Sequence[str]) -> list[str]:
     """The name of the output of each photo; no two are equal, even without regard to case.
 
-    `a.jpg` becomes `a.png`. If another photo is called `a` with any suffix, or exactly `a`, it
-    becomes `a.jpg.png`. Photos whose complete names differ only in case are numbered from the
-    second on: `A.jpg.png`, `a.jpg.2.png`.
+    `a.jpg` keeps its name if its ending can be written, and `a.gif` becomes `a.png`. If another
+    photo is called `a.png`, or would become it, `a.gif` becomes `a.gif.png`. What is still taken
+    gets a number: `A.jpg`, `a.2.jpg`.
 
     Args:
         photos: file names of one folder.
+        endings: see `plan_outputs`.
     """
-    stems = collections.Counter(_key(Path(photo).stem) for photo in photos)
-    names = collections.Counter(_key(photo) for photo in photos)
-    taken = {*stems, *names}
-    numbers: dict[str, int] = {}  # the last number given to photos of this name
+    wanted = [
+        photo if Path(photo).suffix.lower() in endings else f"{Path(photo).stem}.png"
+        for photo in photos
+    ]
+    claims = collections.Counter(map(_key, wanted))
+    taken = set(claims)
+    claimed: set[str] = set()  # by a photo that keeps its name
+    numbers: dict[str, int] = {}  # the last number given to names of this key
     outputs = []
-    for photo in photos:
-        stem, name = _key(Path(photo).stem), _key(photo)
-        if stems[stem] == 1 and stem not in names:
-            outputs.append(f"{Path(photo).stem}.png")
-            continue
-        number = numbers.get(name, 0) + 1
-        if number > 1:
-            while f"{name}.{number}" in taken:
-                number += 1
-            taken.add(f"{name}.{number}")
-        numbers[name] = number
-        outputs.append(f"{photo}.png" if number == 1 else f"{photo}.{number}.png")
+    for photo, name in zip(photos, wanted, strict=True):
+        key = _key(name)
+        if photo == name and key not in claimed:
+            claimed.add(key)
+        elif claims[key] > 1:
+            base = Path(photo if photo == name else f"{photo}.png")
+            name = base.name
+            while _key(name) in taken:
+                number = numbers[_key(base.name)] = numbers.get(_key(base.name), 1) + 1
+                name = f"{base.stem}.{number}{base.suffix}"
+        taken.add(_key(name))
+        outputs.append(name)
     return outputs
 
 
