@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cgan_tf.core import cli
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import expand
 from cgan_tf.data.source import IMAGE_SUFFIXES
 
 TABLE = "translate.csv"  # next to the results of a folder
@@ -31,7 +32,7 @@ def plan_outputs(
     Raises:
         UserError: a file is in the way, or the output cannot be written.
     """
-    path = Path(output).expanduser()
+    path = expand(output, "--output")
     if is_folder and path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
         raise UserError(
             f"--output={output}: --image is a folder, so give a folder here, not the name of an "

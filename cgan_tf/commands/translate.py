@@ -33,7 +33,7 @@ from cgan_tf.commands.flag_errors import flag_errors
 from cgan_tf.commands.output_files import TABLE, plan_outputs
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import write_bytes
+from cgan_tf.core.files import expand, write_bytes
 from cgan_tf.data import images, photo_file
 from cgan_tf.data.portraits import Portrait, choose_face, find_photos, parse_face, portraits
 from cgan_tf.editing.faces import (
@@ -334,7 +334,7 @@ def main() -> int:
     if options.face is not None:
         parse_face(options.face)
     photos = find_photos(options.image)
-    is_folder = Path(options.image).expanduser().is_dir()
+    is_folder = expand(options.image, "--image").is_dir()
     endings = (".png",) if options.crop or options.strip else tuple(photo_file.FORMATS)
     targets = plan_outputs(photos, is_folder, options.output, options.overwrite, endings)
 
@@ -356,7 +356,7 @@ def main() -> int:
     if options.keep_detail and backend.keep_detail is None:
         print(f"--{NO_KEEP_DETAIL}")
 
-    table = Table(Path(options.output).expanduser() / TABLE if is_folder else None)
+    table = Table(expand(options.output, "--output") / TABLE if is_folder else None)
     bar = tqdm(
         total=len(photos),
         unit=" photos",

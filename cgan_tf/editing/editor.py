@@ -13,6 +13,7 @@ from PIL import Image
 
 from cgan_tf.core import quiet
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import NO_HOME
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images, photo_file
 from cgan_tf.data.photo_file import PhotoFile
@@ -236,7 +237,10 @@ def _read(photo: Path_ | Image.Image | Array) -> tuple[np.ndarray | PhotoFile, s
     if not isinstance(photo, str | os.PathLike):
         kind = type(photo).__name__
         raise EditorError("photo", f"a {kind}; give a path, a PIL image or an array", "photo")
-    path = Path(photo).expanduser()
+    try:
+        path = Path(photo).expanduser()
+    except RuntimeError:
+        raise EditorError("photo", NO_HOME, photo) from None
     if not path.exists():
         raise EditorError("photo", "no such file", photo)
     if path.is_dir():
