@@ -23,7 +23,7 @@ from absl import flags
 
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import write_json
+from cgan_tf.core.files import expand, write_json
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -162,7 +162,11 @@ def main() -> int:
     options = flags.FLAGS
     if options.export is None and options.run_dir is None:
         cli.require("export")
-    export = Path(options.export or Path(options.run_dir) / "export").expanduser()
+    export = (
+        expand(options.export, "--export")
+        if options.export
+        else expand(options.run_dir, "--run_dir") / "export"
+    )
     times = time_page(export / "page", options.moves)
     figures = {
         "moves": len(times),

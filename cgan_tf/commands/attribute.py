@@ -284,7 +284,7 @@ def main() -> int:
         if options[name].value is not None
     }
     if options.data_dir:
-        given["data_dir"] = absolute(options.data_dir)
+        given["data_dir"] = absolute(options.data_dir, "--data_dir")
     config = make(None, given, stored)
     labels = read_labels(options.labels, options.attributes, run, options.restart)
     if options.image:

@@ -11,6 +11,7 @@ import numpy as np
 from cgan_tf.commands.attribute_head import FOLDS
 from cgan_tf.core.cli import closest
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import expand
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
 from cgan_tf.data.attribute_names import check_names
@@ -43,7 +44,7 @@ def read_labels(path: str, chosen: Sequence[str], run: RunFolder, restart: bool 
     Raises:
         UserError: the table is missing, malformed, or unsuitable for training.
     """
-    place = Path(path).expanduser()
+    place = expand(path, "--labels")
     if not place.is_file():
         raise UserError(f"--labels={path}: no such file; give a CSV that begins with file,NAME")
     table = read_table(place)
@@ -134,7 +135,7 @@ def find_files(labels: Labels, files: Sequence[str], place: str, folder: Path | 
 
 def find_folder(image: str) -> Path:
     """The folder of --image; UserError if it does not exist."""
-    place = Path(image).expanduser()
+    place = expand(image, "--image")
     if not place.is_dir():
         raise UserError(f"--image={image}: no such folder; give the folder of the photos")
     return place

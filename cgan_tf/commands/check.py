@@ -144,7 +144,7 @@ def gib(size: int) -> str:
 
 def free_gib(folder: Path) -> float:
     """Free space where a folder is, or would be made, in GiB."""
-    folder = folder.expanduser().absolute()
+    folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free / 2**30

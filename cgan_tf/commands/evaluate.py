@@ -42,7 +42,7 @@ def main() -> None:
         print(summary(Path(run_dir)))
     else:
         quiet.import_tensorflow()
-        moved = absolute(flags.FLAGS.data_dir)
+        moved = absolute(flags.FLAGS.data_dir, "--data_dir")
         print(comparison_table(compare(Path(run_dir), Path(generator_run), moved)))
 
 
@@ -81,7 +81,7 @@ def compare(run_dir: Path, generator_run: Path, data_dir: str | None = None) -> 
     from cgan_tf.networks.stylegan import StyleGenerator
     from cgan_tf.stages import judge
 
-    run_folder, other_folder = RunFolder(run_dir), RunFolder(generator_run)
+    run_folder, other_folder = RunFolder(run_dir), RunFolder(generator_run, "--generator_run")
     config = run_folder.load_config()
     config = dataclasses.replace(config, data_dir=data_dir or config.data_dir)
     other_folder.load_config()

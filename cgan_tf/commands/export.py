@@ -7,13 +7,12 @@
 Without --output this is the run's export stage, the same as `train_main.py --stage=export`.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.config import OPTIONS
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import expand
 from cgan_tf.core.options import absolute, make, parse
 from cgan_tf.core.run_folder import RunFolder
 
@@ -43,12 +42,12 @@ def main() -> int:
         if options[name].value is not None
     }
     if options.data_dir:
-        given["data_dir"] = absolute(options.data_dir)
+        given["data_dir"] = absolute(options.data_dir, "--data_dir")
     try:
         config = make(None, given, stored)
     except UserError as error:  # this command's flags have no prefix
         raise UserError(str(error).replace("--export_", "--")) from None
-    output = Path(options.output).expanduser() if options.output else run.path / "export"
+    output = expand(options.output, "--output") if options.output else run.path / "export"
 
     quiet.import_tensorflow()
     from cgan_tf.export import stage

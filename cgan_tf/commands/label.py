@@ -29,7 +29,7 @@ from tqdm import tqdm
 from cgan_tf.commands.flag_errors import flag_errors
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import replacing
+from cgan_tf.core.files import expand, replacing
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
 from cgan_tf.data.portraits import (
@@ -66,7 +66,7 @@ def plan_output(output: str, overwrite: bool, samples_dir: Path | None = None) -
     Raises:
         UserError: not a CSV's name, its folder is missing, or a file is in the way.
     """
-    path = Path(output).expanduser()
+    path = expand(output, "--output")
     if path.suffix.lower() != ".csv":
         raise UserError(f"--output={output}: give a name that ends in .csv")
     if path.is_dir():
@@ -89,7 +89,7 @@ def plan_samples(samples_dir: str, count: int, overwrite: bool) -> Path:
     Raises:
         UserError: it cannot be created or written to, or contains an image of such a name.
     """
-    folder = Path(samples_dir).expanduser()
+    folder = expand(samples_dir, "--samples_dir")
     cli.require_writable(f"--samples_dir={samples_dir}", folder)
     for index in range(0 if overwrite else count):
         target = folder / f"{sample_name(index)}.png"
@@ -344,7 +344,7 @@ def main() -> int:
     if options.samples_dir and count is None:
         raise UserError("--samples_dir: only with --samples; leave it out")
     photos = find_photos(options.image) if options.image else []
-    tree = Path(options.image).expanduser() if options.image else None
+    tree = expand(options.image, "--image") if options.image else None
     if tree is not None and not tree.is_dir():
         _check_photo(photos[0])
         tree = None

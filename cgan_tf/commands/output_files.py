@@ -8,30 +8,36 @@ from pathlib import Path
 
 from cgan_tf.core import cli
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import expand
 from cgan_tf.data.source import IMAGE_SUFFIXES
 
 TABLE = "translate.csv"  # next to the results of a folder
 
 
 def plan_outputs(
-    photos: list[Path], folder: Path | None, output: str, overwrite: bool
+    photos: list[Path],
+    folder: Path | None,
+    output: str,
+    overwrite: bool,
+    endings: Sequence[str],
 ) -> list[Path]:
-    """One PNG path per photo; writes nothing yet.
+    """One path per photo; writes nothing yet.
 
     The result of one photo goes to a file, or into a folder that exists or whose name ends with a
     slash. The results of a folder of photos always go into a folder, in sub-folders of the same
     names.
 
     Args:
-        photos: the files.
+        photos: to be edited.
         folder: that was searched for them; None for a single photo.
         output: value of --output.
         overwrite: whether results may replace files.
+        endings: of the files that can be written, in lower case.
 
     Raises:
         UserError: a file is in the way, or the output cannot be written.
     """
-    path = Path(output).expanduser()
+    path = expand(output, "--output")
     is_folder = folder is not None
     if is_folder and path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
         raise UserError(
@@ -39,12 +45,14 @@ def plan_outputs(
             "image"
         )
     if folder is not None:
-        targets = [path / name for name in _tree_names(photos, folder)]
+        targets = [path / name for name in _tree_names(photos, folder, endings)]
     elif path.is_dir() or output.endswith(os.sep):
-        targets = [path / name for name in unique_names([photo.name for photo in photos])]
+        targets = [path / name for name in unique_names([photo.name for photo in photos], endings)]
     else:
-        if path.suffix.lower() != ".png":
-            raise UserError(f"--output={output}: give a name that ends in .png, or a folder")
+        if path.suffix.lower() not in endings:
+            raise UserError(
+                f"--output={output}: give a folder, or a name that ends in {' '.join(endings)}"
+            )
         targets = [path]
     places = {target.parent for target in targets}
     for place in sorted(places):
@@ -71,7 +79,7 @@ def plan_outputs(
     return targets
 
 
-def _tree_names(photos: list[Path], folder: Path) -> list[Path]:
+def _tree_names(photos: list[Path], folder: Path, endings: Sequence[str]) -> list[Path]:
     """The outputs of photos in a tree of folders, relative to it; see `unique_names`."""
     groups: dict[str, list[int]] = {}
     parents = [photo.parent.relative_to(folder) for photo in photos]
@@ -79,38 +87,44 @@ def _tree_names(photos: list[Path], folder: Path) -> list[Path]:
         groups.setdefault(_key(str(parent)), []).append(index)
     names = [Path()] * len(photos)
     for group in groups.values():
-        for index, name in zip(group, unique_names([photos[i].name for i in group]), strict=True):
+        outputs = unique_names([photos[index].name for index in group], endings)
+        for index, name in zip(group, outputs, strict=True):
             names[index] = parents[index] / name
     return names
 
 
-def unique_names(photos: Sequence[str]) -> list[str]:
+def unique_names(photos: Sequence[str], endings: Sequence[str]) -> list[str]:
     """The name of the output of each photo; no two are equal, even without regard to case.
 
-    `a.jpg` becomes `a.png`. If another photo is called `a` with any suffix, or exactly `a`, it
-    becomes `a.jpg.png`. Photos whose complete names differ only in case are numbered from the
-    second on: `A.jpg.png`, `a.jpg.2.png`.
+    `a.jpg` keeps its name if its ending can be written, and `a.gif` becomes `a.png`. If another
+    photo is called `a.png`, or would become it, `a.gif` becomes `a.gif.png`. What is still taken
+    gets a number: `A.jpg`, `a.2.jpg`.
 
     Args:
         photos: file names of one folder, or of folders that a file system may take for one.
+        endings: see `plan_outputs`.
     """
-    stems = collections.Counter(_key(Path(photo).stem) for photo in photos)
-    names = collections.Counter(_key(photo) for photo in photos)
-    taken = {*stems, *names}
-    numbers: dict[str, int] = {}  # the last number given to photos of this name
+    wanted = [
+        photo if Path(photo).suffix.lower() in endings else f"{Path(photo).stem}.png"
+        for photo in photos
+    ]
+    claims = collections.Counter(map(_key, wanted))
+    taken = set(claims)
+    claimed: set[str] = set()  # by a photo that keeps its name
+    numbers: dict[str, int] = {}  # the last number given to names of this key
     outputs = []
-    for photo in photos:
-        stem, name = _key(Path(photo).stem), _key(photo)
-        if stems[stem] == 1 and stem not in names:
-            outputs.append(f"{Path(photo).stem}.png")
-            continue
-        number = numbers.get(name, 0) + 1
-        if number > 1:
-            while f"{name}.{number}" in taken:
-                number += 1
-            taken.add(f"{name}.{number}")
-        numbers[name] = number
-        outputs.append(f"{photo}.png" if number == 1 else f"{photo}.{number}.png")
+    for photo, name in zip(photos, wanted, strict=True):
+        key = _key(name)
+        if photo == name and key not in claimed:
+            claimed.add(key)
+        elif claims[key] > 1:
+            base = Path(photo if photo == name else f"{photo}.png")
+            name = base.name
+            while _key(name) in taken:
+                number = numbers[_key(base.name)] = numbers.get(_key(base.name), 1) + 1
+                name = f"{base.stem}.{number}{base.suffix}"
+        taken.add(_key(name))
+        outputs.append(name)
     return outputs
 
 

@@ -1,15 +1,16 @@
 """Edits photos with a finished model.
 
     cgan translate --model=RUN_DIR|SAVED_MODEL_DIR|FILE.tflite --image=PHOTO_OR_FOLDER
-        --edit=Smiling=+1.0,Blond_Hair=-0.5 --set=Male=0.2 --output=OUT.png|DIR
+        --edit=Smiling=+1.0,Blond_Hair=-0.5 --set=Male=0.2 --output=OUT.jpg|DIR
         [--face=all|center|N] [--keep_detail] [--inversion=encoder|hybrid|optimize] [--steps=100]
         [--mask=FILE|ellipse] [--tune=STEPS] [--identity_model=FILE.onnx] [--crop] [--strip]
         [--overwrite]
 
 Finds the faces in photos of any size, turns each upright and crops it like the training photos,
 encodes it, moves its latent along the attributes' directions, generates the edited face and pastes
-it back. --edit gives strengths. --set gives the values that the regressor shall predict after the
-edit, and searches the strengths. One of the two is enough.
+it back. All else stays as it is in the photo: the other pixels, alpha, color profile, EXIF and, by
+the ending of --output, the format. --edit gives strengths. --set gives the values that the
+regressor shall predict after the edit, and searches the strengths. One of the two is enough.
 --inversion=hybrid and optimize find the code by optimization, and --tune adapts the generator to
 each face. Both take a second or more per face, and a run folder: exported models have no gradients.
 A folder is read with its sub-folders. Its results, in a tree of the same names, come with
@@ -27,7 +28,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from absl import flags
 from tqdm import tqdm
 
@@ -36,8 +36,8 @@ from cgan_tf.commands.flag_errors import flag_errors
 from cgan_tf.commands.output_files import TABLE, plan_outputs
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import write_bytes
-from cgan_tf.data import images
+from cgan_tf.core.files import expand, write_bytes
+from cgan_tf.data import images, photo_file
 from cgan_tf.data.portraits import (
     Portrait,
     choose_face,
@@ -185,8 +185,8 @@ class Table:
         """Number of edited faces."""
         return sum(row["status"] == "edited" for row in self.rows)
 
-    def add(self, photo: "Photo", faces: list[EditedFace]) -> None:
-        """Adds the rows of an edited photo."""
+    def add(self, photo: "Photo", faces: list[EditedFace], notes: list[str]) -> None:
+        """Adds the rows of an edited photo; the notes are what the result has not of it."""
         for number, one in enumerate(faces, 1):
             box = one.portrait.face
             self.rows.append(
@@ -200,12 +200,12 @@ class Table:
                     "y": f"{box.y:.1f}",
                     "side": f"{box.side:.1f}",
                     "angle": f"{box.angle:.1f}",
-                    "in_photo": f"{box.inside(*photo.pixels.shape[:2]):.3f}",
+                    "in_photo": f"{box.inside(*photo.file.pixels.shape[:2]):.3f}",
                     "psnr": f"{one.psnr:.2f}",
                     "distance": "" if one.distance is None else f"{one.distance:.4f}",
                     "same_person": same_person(one.distance, self.thresholds),
                     "edit": one.edit,
-                    "note": "; ".join(filter(None, [one.portrait.words, one.warning])),
+                    "note": "; ".join(filter(None, [one.portrait.words, one.warning, *notes])),
                 }
             )
 
@@ -246,7 +246,8 @@ class Photo:
 
     path: Path
     target: Path
-    pixels: np.ndarray  # uint8 [H, W, 3]
+    file: photo_file.PhotoFile
+    frames: int  # of which the first is edited
     portraits: list[Portrait]
     number: int  # among all photos, from 1
 
@@ -268,7 +269,7 @@ def read_photos(
     """
     for number, (path, target) in enumerate(zip(paths, targets, strict=True), 1):
         try:
-            pixels = images.decode_file(path)
+            file = photo_file.read_file(path)
             frames = images.frame_count(path)
         except UserError as error:
             if table.path is None:
@@ -276,15 +277,13 @@ def read_photos(
             table.skip(path, str(error))
             continue
         try:
-            found = portraits(pixels, backend.resolution, backend.aligned, which)
+            found = portraits(file.pixels, backend.resolution, backend.aligned, which)
         except UserError as error:
             if table.path is None:
                 raise UserError(f"--image={path}: {error}") from None
             table.skip(path, f"{path}: {error}")
             continue
-        if frames > 1:
-            tqdm.write(f"{path}: the first of its {frames} frames", file=sys.stderr)
-        yield Photo(path, target, pixels, found, number)
+        yield Photo(path, target, file, frames, found, number)
 
 
 def grouped(photos: Iterator[Photo], faces: int) -> Iterator[list[Photo]]:
@@ -301,16 +300,22 @@ def grouped(photos: Iterator[Photo], faces: int) -> Iterator[list[Photo]]:
 
 def edit_group(group: list[Photo], editor: FaceEditor, table: Table) -> None:
     """Edits photos whose codes are found together, saves and reports each."""
-    results = editor.edit([(photo.pixels, photo.portraits) for photo in group])
+    results = editor.edit([(photo.file.pixels, photo.portraits) for photo in group])
     for photo, (pixels, faces) in zip(group, results, strict=True):
-        images.save_png(photo.target, pixels)
+        notes = [f"the first of its {photo.frames} frames"] if photo.frames > 1 else []
+        if editor.renderer.faces_alone:
+            images.save_png(photo.target, pixels)
+        else:
+            notes += photo.file.save(photo.target, photo.file.edited(pixels))
+        if notes:
+            tqdm.write(f"{photo.path}: {'; '.join(notes)}", file=sys.stderr)
         for one in faces:
             where = f"{photo.path} ({one.portrait.words})"
             if one.warning:
                 tqdm.write(f"warning: {where}: {one.warning}", file=sys.stderr)
             distance = "" if one.distance is None else f"; distance {one.distance:.4f}"
             tqdm.write(f"{where} -> {photo.target}: {one.edit}{distance}")
-        table.add(photo, faces)
+        table.add(photo, faces, notes)
 
 
 # ---- the command -------------------------------------------------------------------------------
@@ -329,7 +334,13 @@ def define_flags() -> None:
         "values by attribute (Smiling=0.8,Male=0.2) that the regressor shall predict after the "
         "edit, from 0 (absent) to 1 (present); not for a .tflite file, which has no regressor",
     )
-    flags.DEFINE_string("output", None, "PNG file for one photo; folder for several")
+    flags.DEFINE_string(
+        "output",
+        None,
+        f"file for one photo, whose ending is its format ({' '.join(photo_file.FORMATS)}); folder "
+        "for several, whose results keep their formats where these are among them, else PNG; "
+        "faces alone (--crop, --strip) are PNG",
+    )
     flags.DEFINE_string(
         "face",
         None,
@@ -393,10 +404,13 @@ def main() -> int:
     check_inversion(options.inversion, options.steps, options.mask)
     if options.face is not None:
         parse_face(options.face)
-    folder, output = Path(options.image).expanduser(), Path(options.output).expanduser()
+    folder, output = expand(options.image, "--image"), expand(options.output, "--output")
     photos = find_photos(options.image, leave_out=output)
     is_folder = folder.is_dir()
-    targets = plan_outputs(photos, folder if is_folder else None, options.output, options.overwrite)
+    endings = (".png",) if options.crop or options.strip else tuple(photo_file.FORMATS)
+    targets = plan_outputs(
+        photos, folder if is_folder else None, options.output, options.overwrite, endings
+    )
     if line := describe_folders(photos):
         print(f"--image={options.image}: {line}")
 

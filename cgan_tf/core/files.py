@@ -1,4 +1,4 @@
-"""Atomic file operations: a file is written completely or not at all."""
+"""Paths of flags, and atomic file operations: a file is written completely or not at all."""
 
 import contextlib
 import hashlib
@@ -8,6 +8,26 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from cgan_tf.core.errors import UserError
+
+NO_HOME = "the home folder that ~ stands for is unknown; give the complete path"
+
+
+def expand(path: str | os.PathLike[str], option: str) -> Path:
+    """The path with the home folder for a leading ~.
+
+    Args:
+        path: value of a flag.
+        option: the flag, for the error.
+
+    Raises:
+        UserError: no such home is known, as in a container without HOME and an account.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{option}={os.fspath(path)}: {NO_HOME}") from None
 
 
 @contextlib.contextmanager

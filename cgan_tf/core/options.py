@@ -14,6 +14,7 @@ from cgan_tf.core import presets, rules
 from cgan_tf.core.cli import closest
 from cgan_tf.core.config import AUTO, MEASURED, OPTIONS, USUAL_PENALTY, VGG_SIDE, Config
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import expand
 
 LARGEST_SIDE = 32  # px, of the detail features by `auto`
 LAZY_INTERVAL = 16  # D steps between R1 and R2 penalties (Karras et al. 2020)
@@ -116,14 +117,21 @@ def _cache_home() -> str:
     return os.environ.get("XDG_CACHE_HOME") or own
 
 
-def absolute(path: str | None) -> str | None:
+def absolute(path: str | None, option: str) -> str | None:
     """The path from the root, since a later command may start in another folder.
 
     An address such as gs://bucket, which TensorFlow Datasets accepts, stays as it is.
+
+    Args:
+        path: value of a flag.
+        option: the flag, for an error.
+
+    Raises:
+        UserError: see `files.expand`.
     """
     if not path or "://" in path:
         return path
-    return os.path.abspath(os.path.expanduser(path))
+    return os.path.abspath(expand(path, option))
 
 
 def resolve(config: Config) -> Config:
@@ -148,8 +156,8 @@ def resolve(config: Config) -> Config:
     resolved = dataclasses.replace(
         config,
         seed=secrets.randbelow(2**31) if config.seed is None else config.seed,
-        data_dir=absolute(config.data_dir),
-        cache_dir=absolute(cache),
+        data_dir=absolute(config.data_dir, "--data_dir"),
+        cache_dir=absolute(cache, "--cache_dir"),
         gan=dataclasses.replace(gan, penalty=penalty, penalty_interval=interval),
         regressor=dataclasses.replace(
             config.regressor, resolution=config.regressor.resolution or vgg_side

@@ -31,7 +31,7 @@ from cgan_tf.core import config as config_module
 from cgan_tf.core import presets, rules
 from cgan_tf.core.config import NEEDS, Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import file_hash, move_aside, write_json, write_text
+from cgan_tf.core.files import expand, file_hash, move_aside, write_json, write_text
 from cgan_tf.core.version import __version__
 
 FORMAT = 2  # of the run folder; a folder of another format is refused
@@ -257,7 +257,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path, flag: str = "--run_dir") -> None:
-        self.path = Path(path).expanduser()
+        self.path = expand(path, flag)
         self.flag = flag
         self.writes = True
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import expand
 from cgan_tf.data.source import Source, content_hash, load_all
 
 # Part of every key: increase it when the crop, the resampling filter or the file layout changes.
@@ -69,7 +70,7 @@ class DecodedImages:
         if cache_dir is None:
             cache_dir = tempfile.mkdtemp(prefix="cgan_tf-")
             weakref.finalize(self, shutil.rmtree, cache_dir, ignore_errors=True)
-        folder = pathlib.Path(cache_dir).expanduser()
+        folder = expand(cache_dir, "--cache_dir")
         key = _key(source, resolution)
         stem = folder / f"{source.name}-{resolution}-{key[:16]}"
         pixels, report = stem.with_suffix(".npy"), stem.with_suffix(".json")

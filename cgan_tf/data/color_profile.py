@@ -1,4 +1,4 @@
-"""ICC profiles: the colors of a photo as sRGB, which the models know.
+"""ICC profiles: the colors of a photo as sRGB, which the models know, and back.
 
 Phones write photos in Display P3: read as sRGB, its colors are paler than they were.
 """
@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 # The color spaces of profiles that describe the modes.
 _SPACES = {"L": "GRAY", "LA": "GRAY", "RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK"}
+_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 _noted: set[bytes] = set()  # unusable profiles that have been reported
 
 
@@ -35,20 +36,38 @@ def to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image
     """
     wanted = "RGBA" if image.mode in ("LA", "RGBA") else "RGB"
     if profile and not is_srgb(profile):
-        space = _space(profile)
-        if space == "RGB" and image.mode in ("L", "LA"):  # made gray by a program that kept it
-            image = image.convert(wanted)
-        if space == _SPACES[image.mode]:
+        transform = _to_srgb(profile, image.mode)
+        if transform is not None:
             alpha = image.getchannel("A") if wanted == "RGBA" else None
-            color = image.convert(image.mode.removesuffix("A"))
-            transform = _transform(profile, color.mode)
-            if transform is not None:
-                result = ImageCms.applyTransform(color, transform)
-                if alpha is not None:
-                    result.putalpha(alpha)
-                return result
+            result = ImageCms.applyTransform(image.convert(transform.input_mode), transform)
+            if alpha is not None:
+                result.putalpha(alpha)
+            return result
         _note(profile, name)
     return image.convert(wanted)
+
+
+def is_usable(profile: bytes, mode: str) -> bool:
+    """Whether `to_srgb` uses the profile for images of this mode."""
+    return is_srgb(profile) or _to_srgb(profile, mode) is not None
+
+
+def is_reversible(profile: bytes) -> bool:
+    """Whether `from_srgb` can be used; many profiles of scanners and cameras lead only to sRGB."""
+    return is_srgb(profile) or _from_srgb(profile) is not None
+
+
+def from_srgb(image: Image.Image, profile: bytes | None, mode: str) -> Image.Image:
+    """An RGB image in sRGB in the colors of a photo.
+
+    Args:
+        image: mode RGB.
+        profile: the photo's ICC profile, which `is_usable` and `is_reversible`; None is sRGB.
+        mode: the photo's, L or RGB.
+    """
+    if profile and not is_srgb(profile):
+        image = ImageCms.applyTransform(image, _from_srgb(profile))
+    return image.convert(mode)
 
 
 def _space(profile: bytes) -> str:
@@ -57,13 +76,34 @@ def _space(profile: bytes) -> str:
 
 
 @functools.lru_cache(maxsize=32)  # a folder of photos has few, and each takes milliseconds
-def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The transform from a profile's `mode` to sRGB; None for a damaged profile."""
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The transform from a profile's colors to RGB; None if it is damaged or of other channels."""
+    space = _space(profile)
+    # Gray with a profile of colors was made gray by a program that kept the profile.
+    if space != _SPACES[mode] and (space, _SPACES[mode]) != ("RGB", "GRAY"):
+        return None
+    return _transform(profile, "sRGB", _MODES[space], "RGB")
+
+
+@functools.lru_cache(maxsize=32)
+def _from_srgb(profile: bytes) -> ImageCms.ImageCmsTransform | None:
+    """The transform from RGB to a profile's colors; None if there is none."""
+    return _transform("sRGB", profile, "RGB", _MODES[_space(profile)])
+
+
+def _transform(
+    start: bytes | str, end: bytes | str, start_mode: str, end_mode: str
+) -> ImageCms.ImageCmsTransform | None:
+    """A transform between profiles, each given as a file's bytes or the name of one of Pillow's."""
     try:
-        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        srgb = ImageCms.createProfile("sRGB")
+        profiles = [
+            ImageCms.createProfile(one)
+            if isinstance(one, str)
+            else ImageCms.ImageCmsProfile(io.BytesIO(one))
+            for one in (start, end)
+        ]
         intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-        return ImageCms.buildTransform(own, srgb, mode, "RGB", intent)
+        return ImageCms.buildTransform(*profiles, start_mode, end_mode, intent)
     except Exception:  # LittleCMS and Pillow raise several kinds of errors
         return None
 

@@ -11,7 +11,7 @@ import pathlib
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -76,6 +76,7 @@ class _Quiet:
 
 
 _quiet = _Quiet()
+_T = TypeVar("_T")
 
 
 # ---- uint8 <-> float ---------------------------------------------------------------------------
@@ -118,14 +119,34 @@ def decode_file(path: str | os.PathLike) -> np.ndarray:
     Raises:
         UserError: the file is missing, not an image, damaged, or has more than MAX_PIXELS.
     """
+    return read_file(path, _pixels)
+
+
+def read_file(path: str | os.PathLike, read: Callable[[Image.Image, str], _T]) -> _T:
+    """What a function reads from the image in a file; it is called with the image and its name.
+
+    Raises:
+        UserError: as `decode_file`.
+    """
     try:
         with open(path, "rb") as file:
-            return decode(file, os.fspath(path))
+            return read_image(file, os.fspath(path), read)
     except OSError as error:
         reason = error.strerror or str(error)
     except UserError as error:
         reason = str(error)
     raise UserError(f"cannot read image {os.fspath(path)}: {reason}")
+
+
+def read_image(
+    image: BinaryIO | Image.Image, name: str, read: Callable[[Image.Image, str], _T]
+) -> _T:
+    """As read_file, for an open binary file or a PIL image; the UserError has only the reason."""
+    with _quiet, _decoding_errors():
+        if isinstance(image, Image.Image):
+            return read(image, name)
+        with Image.open(image, formats=formats()) as opened:
+            return read(opened, name)
 
 
 def frame_count(path: str | os.PathLike) -> int:
@@ -144,19 +165,12 @@ def decode_bytes(encoded: bytes, name: str) -> np.ndarray:
 
 def decode(file: BinaryIO, name: str = "a photo") -> np.ndarray:
     """As decode_file, for an open binary file; the UserError contains only the reason."""
-    with _quiet, _decoding_errors(), Image.open(file, formats=formats()) as image:
-        return _pixels(image, name)
-
-
-def from_pil(image: Image.Image) -> np.ndarray:
-    """As decode_file, for a PIL image; the UserError contains only the reason."""
-    with _quiet, _decoding_errors():
-        return _pixels(image, "a photo")
+    return read_image(file, name, _pixels)
 
 
 def _pixels(image: Image.Image, name: str) -> np.ndarray:
     profile = image.info.get("icc_profile")
-    return on_white(to_srgb(_upright(image), profile, name))
+    return on_white(to_srgb(upright(image), profile, name))
 
 
 def on_white(image: Image.Image) -> np.ndarray:
@@ -167,7 +181,7 @@ def on_white(image: Image.Image) -> np.ndarray:
     return np.asarray(image)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """The first frame, 8-bit and upright, in its own colors: L, LA, RGB, RGBA or CMYK."""
     width, height = image.size  # of a file only the header has been read so far
     if width * height > MAX_PIXELS:
@@ -175,11 +189,9 @@ def _upright(image: Image.Image) -> Image.Image:
     raw = _raw_mode(image)
     image.load()
     # What remains to be done: Pillow turns some formats (TIFF) itself when it loads them.
-    orientation = _orientation(image)
+    turn = _TRANSPOSE.get(orientation(image))
     image = _simple_mode(image, raw)
-    if orientation in _TRANSPOSE:
-        image = image.transpose(_TRANSPOSE[orientation])
-    return image
+    return image if turn is None else image.transpose(turn)
 
 
 @contextlib.contextmanager
@@ -198,7 +210,8 @@ def _decoding_errors() -> Iterator[None]:
         raise UserError(f"damaged or unsupported ({reason})") from None
 
 
-def _orientation(image: Image.Image) -> int | None:
+def orientation(image: Image.Image) -> int | None:
+    """The EXIF orientation, 1 to 8, by which a loaded image is still to be turned."""
     try:
         return image.getexif().get(_EXIF_ORIENTATION)
     except Exception:  # damaged metadata is no reason to refuse intact pixels
@@ -217,6 +230,11 @@ def _raw_mode(image: Image.Image) -> str:
     arguments = tiles[0][3]
     raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return raw if isinstance(raw, str) else ""
+
+
+def has_16_bits(image: Image.Image) -> bool:
+    """Whether a file, of which only the header has been read, has more than 8 bits a sample."""
+    return image.mode.startswith("I;16") or ";16" in _raw_mode(image)
 
 
 def _simple_mode(image: Image.Image, raw: str) -> Image.Image:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import expand
 from cgan_tf.data import images
 from cgan_tf.data.face_crop import FaceBox, crop_face
 from cgan_tf.data.face_detection import find_faces
@@ -36,7 +37,7 @@ def find_photos(image: str, leave_out: Path | None = None) -> list[Path]:
     Raises:
         UserError: no such file or folder, or no photo in the folder.
     """
-    path = Path(image).expanduser()
+    path = expand(image, "--image")
     if not path.exists():
         raise UserError(f"--image={image}: no such file or folder; give a photo or a folder")
     if not path.is_dir():

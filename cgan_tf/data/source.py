@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import expand
 from cgan_tf.data.image_formats import IMAGE_SUFFIXES, unreadable
 
 Loaded = TypeVar("Loaded")
@@ -85,7 +86,7 @@ def check_folder(data_dir: str | None, data: str) -> pathlib.Path:
     """
     if not data_dir:
         raise UserError(f"--data={data} reads a folder; give it with --data_dir=DIR")
-    folder = pathlib.Path(data_dir).expanduser()
+    folder = expand(data_dir, "--data_dir")
     if not folder.is_dir():
         raise UserError(f"--data_dir={data_dir} is not a folder; give the one with the images")
     return folder

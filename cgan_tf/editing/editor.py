@@ -13,8 +13,10 @@ from PIL import Image
 
 from cgan_tf.core import quiet
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import NO_HOME
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.data import images
+from cgan_tf.data import images, photo_file
+from cgan_tf.data.photo_file import PhotoFile
 from cgan_tf.data.portraits import Portrait, choose_face, portraits
 from cgan_tf.editing.errors import EditorError
 from cgan_tf.editing.faces import FaceEditor, FaceRenderer, Inverter
@@ -135,8 +137,10 @@ class Editor:
             keep_detail: keep the photo's own detail wherever the edit leaves it in place.
 
         Returns:
-            A PIL image of the photo's size; for an array an array of its shape and dtype. A photo
-            without color stays without.
+            A PIL image of the photo's size, upright, in its own colors: L, LA, RGB or RGBA. Its
+            `info` has the photo's icc_profile, exif, xmp and dpi for Pillow's `save`, as far as
+            there are any. For an array an array of its shape and dtype. A photo without color
+            stays without.
 
         Warns:
             UserWarning: a face is reconstructed unusually badly.
@@ -153,7 +157,8 @@ class Editor:
         missing = [name for name in request.targets if name not in self.score_names]
         if missing:
             raise EditorError("target", f"no prediction of {missing[0]}: {self._no_scores}")
-        pixels, name = _read(photo)
+        original, name = _read(photo)
+        pixels = original if isinstance(original, np.ndarray) else original.pixels
         found = self._portraits(pixels, name, face)
         renderer = FaceRenderer(self._backend, keep_detail)
         ((edited, faces),) = FaceEditor(request, renderer, Inverter(self._backend)).edit(
@@ -164,7 +169,7 @@ class Editor:
                 warnings.warn(f"{name} ({one.portrait.words}): {one.warning}", stacklevel=2)
         if isinstance(photo, np.ndarray):
             return _like(photo, pixels, edited)
-        return Image.fromarray(edited)
+        return original.edited(edited)
 
     def scores(
         self, photo: Path_ | Image.Image | Array, *, face: str | int | None = None
@@ -180,7 +185,8 @@ class Editor:
         """
         if not self.score_names:
             raise EditorError("model", self._no_scores)
-        pixels, name = _read(photo)
+        original, name = _read(photo)
+        pixels = original if isinstance(original, np.ndarray) else original.pixels
         crop = self._portraits(pixels, name, face)[0].crop
         scores = self._backend.run("attributes", image=images.to_float(crop[None]))["scores"][0]
         return {name: float(score) for name, score in zip(self.score_names, scores, strict=True)}
@@ -217,24 +223,27 @@ def _errors(argument: str, value: str = "") -> Iterator[None]:
         raise EditorError(argument, str(error).replace("--face", "face"), value) from None
 
 
-def _read(photo: Path_ | Image.Image | Array) -> tuple[np.ndarray, str]:
-    """A photo's pixels, uint8 `[H, W, 3]`, and what to call it in a message."""
+def _read(photo: Path_ | Image.Image | Array) -> tuple[np.ndarray | PhotoFile, str]:
+    """A photo, of an array its pixels uint8 `[H, W, 3]`, and what to call it in a message."""
     if isinstance(photo, np.ndarray):
         return _array_pixels(photo), "photo"
     if isinstance(photo, Image.Image):
         with _errors("photo", "photo"):
-            return images.from_pil(photo), "photo"
+            return photo_file.read(photo, "photo"), "photo"
     if not isinstance(photo, str | os.PathLike):
         kind = type(photo).__name__
         raise EditorError("photo", f"a {kind}; give a path, a PIL image or an array", "photo")
-    path = Path(photo).expanduser()
+    try:
+        path = Path(photo).expanduser()
+    except RuntimeError:
+        raise EditorError("photo", NO_HOME, photo) from None
     if not path.exists():
         raise EditorError("photo", "no such file", photo)
     if path.is_dir():
         raise EditorError("photo", "a folder; give one photo", photo)
     try:
         with _errors("photo", str(photo)), open(path, "rb") as file:
-            return images.decode(file), str(photo)
+            return photo_file.read(file, str(photo)), str(photo)
     except OSError as error:
         raise EditorError("photo", error.strerror or str(error), photo) from None
 

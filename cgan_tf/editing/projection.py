@@ -28,6 +28,7 @@ from PIL import Image
 from cgan_tf.core import artifact
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import expand
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
 from cgan_tf.editing import models
@@ -381,8 +382,9 @@ def load_mask(text: str, resolution: int) -> tuple[np.ndarray, str]:
     """
     if text == ELLIPSE:
         return ellipse(resolution), ""
+    place = expand(text, "--mask")
     try:
-        pixels = images.decode_file(text)
+        pixels = images.decode_file(place)
     except UserError as error:
         raise UserError(f"--mask: {error}; give an image file, or {ELLIPSE}") from None
     height, width = pixels.shape[:2]

@@ -15,6 +15,7 @@ from google.protobuf import message
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import expand
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.core.saved_models import (
     GRAPH_NAME,
@@ -38,7 +39,7 @@ def find_version(path: str) -> tuple[Path, int]:
     Raises:
         UserError: it is neither, or the highest version is incomplete.
     """
-    base = Path(path).expanduser()
+    base = expand(path, "--model")
     if not base.is_dir():
         raise UserError(f"--model={path}: no such folder; {_REMEDY}")
     if (base / GRAPH_NAME).is_file():

@@ -11,65 +11,66 @@ import pytest
 from cgan_tf.commands.output_files import plan_outputs, unique_names
 from cgan_tf.core.errors import UserError
 
+ALL = (".jpg", ".png", ".webp")
 
-def plan(names, is_folder, output, overwrite=False):
+
+def plan(names, is_folder, output, overwrite=False, endings=ALL):
     photos = [Path(name) for name in names]
     folder = photos[0].parent if is_folder else None
-    return plan_outputs(photos, folder, str(output), overwrite)
+    return plan_outputs(photos, folder, str(output), overwrite, endings)
 
 
 @pytest.mark.parametrize(
     "photos, outputs",
     [
-        (["a.jpg", "b.gif"], ["a.png", "b.png"]),
-        (["a.jpg", "a.gif"], ["a.jpg.png", "a.gif.png"]),
-        (["a.jpg", "a.jpg.gif", "a.png"], ["a.jpg.png", "a.jpg.gif.png", "a.png.png"]),
-        (["a.jpg", "a.jpg.png", "a.png"], ["a.jpg.png", "a.jpg.png.png", "a.png.png"]),
-        (["a.jpg", "a.jpg.png"], ["a.png", "a.jpg.png.png"]),
-        (["A.jpg", "a.png", "b.PNG"], ["A.jpg.png", "a.png.png", "b.png"]),
-        (["A.JPG", "a.jpg"], ["A.JPG.png", "a.jpg.2.png"]),
-        (
-            ["A.jpg", "a.JPG", "a.jpg", "a.jpg.2.gif"],
-            ["A.jpg.png", "a.JPG.3.png", "a.jpg.4.png", "a.jpg.2.png"],
-        ),
-        (
-            ["a.gif", "a.jpg", "a.jpg.gif", "a.jpg.gif.tif"],
-            ["a.gif.png", "a.jpg.png", "a.jpg.gif.png", "a.jpg.gif.tif.png"],
-        ),
+        (["a.jpg", "b.gif", "c.PNG"], ["a.jpg", "b.png", "c.PNG"]),
+        (["a.jpg", "a.gif"], ["a.jpg", "a.png"]),
+        (["a.gif", "a.png"], ["a.gif.png", "a.png"]),
+        (["a.bmp", "a.gif", "a.jpg"], ["a.bmp.png", "a.gif.png", "a.jpg"]),
+        (["a.gif", "a.gif.png", "a.png"], ["a.gif.2.png", "a.gif.png", "a.png"]),
+        (["A.gif", "a.png", "b.PNG"], ["A.gif.png", "a.png", "b.PNG"]),
+        (["A.JPG", "a.jpg"], ["A.JPG", "a.2.jpg"]),
+        (["A.GIF", "a.gif"], ["A.GIF.png", "a.gif.2.png"]),
+        (["A.jpg", "a.2.jpg", "a.JPG", "a.jpg"], ["A.jpg", "a.2.jpg", "a.3.JPG", "a.4.jpg"]),
     ],
 )
 def test_every_photo_has_an_output_of_its_own(photos, outputs):
-    assert unique_names(photos) == outputs
+    assert unique_names(photos, ALL) == outputs
     assert len({name.casefold() for name in outputs}) == len(outputs)
 
 
+def test_faces_alone_are_png():
+    names = unique_names(["a.jpg", "a.png", "b.jpg", "b.webp", "c.jpg"], (".png",))
+    assert names == ["a.jpg.png", "a.png", "b.jpg.png", "b.webp.png", "c.png"]
+
+
 def test_normal_forms_of_unicode_are_one_name():
-    names = unique_names([unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD")])
+    names = unique_names([unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD")], ALL)
     assert len({unicodedata.normalize("NFC", name) for name in names}) == 2
 
 
 def test_names_do_not_depend_on_the_order_of_the_photos():
-    photos = ["a.jpg", "a.jpg.png", "a.png", "b.jpg", "b.jpg.gif", "c.gif"]
-    names = dict(zip(photos, unique_names(photos), strict=True))
+    photos = ["a.gif", "a.gif.png", "a.png", "b.bmp", "b.gif", "c.gif"]
+    names = dict(zip(photos, unique_names(photos, ALL), strict=True))
     random.Random(1).shuffle(photos)
-    assert dict(zip(photos, unique_names(photos), strict=True)) == names
+    assert dict(zip(photos, unique_names(photos, ALL), strict=True)) == names
 
 
 def test_any_names_are_unique():
     draw = random.Random(2)
     for _ in range(2000):
         photos = {
-            "".join(draw.choices(["a", "A", ".jpg", ".JPG", ".png", ".2"], k=draw.randint(1, 4)))
+            "".join(draw.choices(["a", "A", ".jpg", ".JPG", ".gif", ".2"], k=draw.randint(1, 4)))
             for _ in range(8)
         }
-        photos = sorted(f"{photo}.jpg" for photo in photos)
-        outputs = unique_names(photos)
+        photos = sorted(photo + draw.choice([".jpg", ".gif", ".png"]) for photo in photos)
+        outputs = unique_names(photos, ALL)
         assert len({name.casefold() for name in outputs}) == len(photos), photos
 
 
 def test_many_photos_take_no_time():
     distinct = [f"{index:05d}.jpg" for index in range(20_000)]
-    pairs = [f"{index // 2:05d}.{('jpg', 'png')[index % 2]}" for index in range(20_000)]
+    pairs = [f"{index // 2:05d}.{('gif', 'png')[index % 2]}" for index in range(20_000)]
     letters = "abcdefghijklmno"
     cases = [
         "".join(c.upper() if index >> bit & 1 else c for bit, c in enumerate(letters)) + ".jpg"
@@ -77,29 +78,33 @@ def test_many_photos_take_no_time():
     ]
     start = time.process_time()
     for photos in (distinct, pairs, cases):
-        assert len({name.casefold() for name in unique_names(photos)}) == 20_000
+        assert len({name.casefold() for name in unique_names(photos, ALL)}) == 20_000
     assert time.process_time() - start < 3
 
 
 def test_plan_outputs(tmp_path):
     out = tmp_path / "out"
-    assert plan(["x/a.jpg"], False, out / "b.png") == [out / "b.png"]
-    assert plan(["x/a.jpg"], False, f"{out}/") == [out / "a.png"]
-    assert plan(["x/a.jpg"], False, tmp_path) == [tmp_path / "a.png"]
-    assert plan(["x/a.jpg", "x/b.gif"], True, out) == [out / "a.png", out / "b.png"]
-    assert plan(["x/a.jpg", "x/a.gif"], True, out) == [out / "a.jpg.png", out / "a.gif.png"]
+    for name in ("b.png", "b.jpg", "b.WebP"):
+        assert plan(["x/a.jpg"], False, out / name) == [out / name]
+    assert plan(["x/a.jpg"], False, f"{out}/") == [out / "a.jpg"]
+    assert plan(["x/a.gif"], False, tmp_path) == [tmp_path / "a.png"]
+    assert plan(["x/a.jpg", "x/b.gif"], True, out) == [out / "a.jpg", out / "b.png"]
+    assert plan(["x/a.jpg"], True, out, endings=(".png",)) == [out / "a.png"]
     assert not out.exists(), "planning writes nothing"
 
 
 def test_plan_outputs_refuses(tmp_path, monkeypatch):
     taken = tmp_path / "a.png"
     taken.write_text("mine")
-    with pytest.raises(UserError, match="a name that ends in .png, or a folder"):
-        plan(["x/a.jpg"], False, tmp_path / "b.jpg")
+    for name in ("b.gif", "b"):
+        with pytest.raises(UserError, match="a folder, or a name that ends in .jpg .png .webp$"):
+            plan(["x/a.jpg"], False, tmp_path / name)
+    with pytest.raises(UserError, match="a folder, or a name that ends in .png$"):
+        plan(["x/a.jpg"], False, tmp_path / "b.jpg", endings=(".png",))
     with pytest.raises(UserError, match=r"a.png exists; --overwrite replaces it"):
         plan(["x/a.jpg"], False, taken)
     with pytest.raises(UserError, match=r"a.png exists; --overwrite replaces it"):
-        plan(["x/b.jpg", "x/a.jpg"], True, tmp_path)
+        plan(["x/b.jpg", "x/a.png"], True, tmp_path)
     assert plan(["x/a.jpg"], False, taken, overwrite=True) == [taken]
     with pytest.raises(UserError, match="a.png is the photo itself"):
         plan([taken], False, taken, overwrite=True)
@@ -109,42 +114,42 @@ def test_plan_outputs_refuses(tmp_path, monkeypatch):
         plan(["x/a.jpg"], False, taken / "deep" / "b.png")
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(UserError, match="folder.png is a folder; choose another name"):
-        plan(["x/folder.jpg"], True, tmp_path, overwrite=True)
+        plan(["x/folder.gif"], True, tmp_path, overwrite=True)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match="no permission to write in"):
         plan(["x/a.jpg"], False, tmp_path / "new" / "b.png")
 
 
 def test_no_photo_of_the_folder_is_overwritten(tmp_path):
-    photos = [tmp_path / name for name in ("a.gif", "a.jpg", "a.jpg.png")]
+    photos = [tmp_path / name for name in ("a.gif", "b.jpg")]
     for photo in photos:
         photo.touch()
-    with pytest.raises(UserError, match="a.jpg.png is one of the photos; choose another name"):
+    with pytest.raises(UserError, match="b.jpg is one of the photos; choose another name"):
         plan(photos, True, tmp_path, overwrite=True)
 
 
 def test_results_are_in_a_tree_of_the_same_names(tmp_path):
     photos = [Path("x", name) for name in ("a.jpg", "s/a.jpg", "s/a.gif", "s/t/a.jpg")]
-    targets = plan_outputs(photos, Path("x"), str(tmp_path), overwrite=False)
-    names = ["a.png", "s/a.jpg.png", "s/a.gif.png", "s/t/a.png"]
+    targets = plan_outputs(photos, Path("x"), str(tmp_path), False, ALL)
+    names = ["a.jpg", "s/a.jpg", "s/a.png", "s/t/a.jpg"]
     assert targets == [tmp_path / name for name in names]
-    with pytest.raises(UserError, match="s/a.jpg.png exists; --overwrite replaces it"):
+    with pytest.raises(UserError, match="s/a.png exists; --overwrite replaces it"):
         (tmp_path / "s").mkdir()
-        (tmp_path / "s" / "a.jpg.png").touch()
-        plan_outputs(photos, Path("x"), str(tmp_path), overwrite=False)
-    with pytest.raises(UserError, match="s/a.jpg.png is a file; choose another folder"):
-        plan_outputs([Path("x/s/a.jpg.png/b.jpg")], Path("x"), str(tmp_path), overwrite=True)
+        (tmp_path / "s" / "a.png").touch()
+        plan_outputs(photos, Path("x"), str(tmp_path), False, ALL)
+    with pytest.raises(UserError, match="s/a.png is a file; choose another folder"):
+        plan_outputs([Path("x/s/a.png/b.jpg")], Path("x"), str(tmp_path), True, ALL)
 
 
 def test_folders_that_differ_only_in_case_have_results_of_their_own(tmp_path):
     photos = [Path("x", name) for name in ("S/a.jpg", "s/a.jpg")]
-    targets = plan_outputs(photos, Path("x"), str(tmp_path), overwrite=False)
-    assert targets == [tmp_path / name for name in ("S/a.jpg.png", "s/a.jpg.2.png")]
+    targets = plan_outputs(photos, Path("x"), str(tmp_path), False, ALL)
+    assert targets == [tmp_path / name for name in ("S/a.jpg", "s/a.2.jpg")]
 
 
 def test_a_result_with_the_name_of_a_folder_is_refused(tmp_path):
-    photos = [Path("x/s.jpg"), Path("x/S.png/a.jpg")]
+    photos = [Path("x/s.gif"), Path("x/S.png/a.jpg")]
     with pytest.raises(
-        UserError, match=r"--image=x: the result of x/s.jpg would be .*s.png, which"
+        UserError, match=r"--image=x: the result of x/s.gif would be .*s.png, which"
     ):
-        plan_outputs(photos, Path("x"), str(tmp_path), overwrite=False)
+        plan_outputs(photos, Path("x"), str(tmp_path), False, ALL)

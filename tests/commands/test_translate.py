@@ -100,7 +100,8 @@ def test_the_first_frame_of_an_animation_is_edited(tmp_path, capsys):
     first, *others = (Image.fromarray(gray(level, 40, 40)) for level in (50, 100, 200))
     first.save(tmp_path / "a.gif", save_all=True, append_images=others)
     edit_folder(tmp_path, ShiftBackend(), which="center")
-    assert capsys.readouterr().err == f"{tmp_path / 'a.gif'}: the first of its 3 frames\n"
+    note = "the first of its 3 frames; GIF is not written, so the result is PNG"
+    assert capsys.readouterr().err == f"{tmp_path / 'a.gif'}: {note}\n"
     edited = images.decode_file(tmp_path / "out" / "a.png")
     assert abs(int(edited[20, 20, 0]) - (20 + 127.5 + 0.9 * (50 - 127.5))) < 2
 
@@ -177,7 +178,7 @@ def test_a_folder_with_a_bad_photo_among_them(forms, photo, tmp_path, capsys):
     (photo.parent / "broken.jpg").write_text("no photo")
     save_photo(photo.parent / "other.png", 33, 90, seed=1)
     assert command(forms["float32"], photo.parent, "Smiling=1", tmp_path / "out") == 0
-    assert sorted(os.listdir(tmp_path / "out")) == ["face.png", "other.png", "translate.csv"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["face.jpg", "other.png", "translate.csv"]
     printed = capsys.readouterr()
     broken = photo.parent / "broken.jpg"
     assert printed.err == f"skipped: cannot read image {broken}: not an image file\n"
@@ -244,15 +245,15 @@ def test_the_thresholds_are_those_of_the_runs_evaluation(photo, tmp_path):
 def test_photos_of_one_stem_have_results_of_their_own(forms, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
-    for seed, name in enumerate(("a.jpg", "a.png", "a.jpg.gif")):
+    for seed, name in enumerate(("a.gif", "a.jpg", "a.png")):
         save_photo(photos / name, 40, 40, seed)
     assert command(forms["float32"], photos, "Smiling=1", tmp_path / "out") == 0
-    names = ["a.jpg.gif.png", "a.jpg.png", "a.png.png"]
+    names = ["a.gif.png", "a.jpg", "a.png"]
     assert sorted(os.listdir(tmp_path / "out")) == [*names, TABLE]
     assert len({(tmp_path / "out" / name).read_bytes() for name in names}) == 3
     with open(tmp_path / "out" / TABLE, newline="") as file:
         outputs = {row["file"]: row["output"] for row in csv.DictReader(file)}
-    assert outputs == {name.removesuffix(".png"): name for name in names}
+    assert outputs == dict(zip(("a.gif", "a.jpg", "a.png"), names, strict=True))
 
 
 def test_a_tree_of_folders_with_the_results_inside(forms, tmp_path, capsys):

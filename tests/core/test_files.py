@@ -10,9 +10,21 @@ from pathlib import Path
 import pytest
 import tiny
 
-from cgan_tf.core.files import file_hash, move_aside, write_bytes, write_json, write_text
+from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import expand, file_hash, move_aside, write_bytes, write_json, write_text
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_a_home_is_expanded_or_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expand("~/a", "--output") == tmp_path / "a" and expand("b", "--output") == Path("b")
+    with pytest.raises(UserError) as refusal:
+        expand("~no_such_user/a", "--output")
+    assert str(refusal.value) == (
+        "--output=~no_such_user/a: the home folder that ~ stands for is unknown; give the complete "
+        "path"
+    )
 
 
 def test_writes_replace_the_file_and_leave_nothing_else(tmp_path):

@@ -86,6 +86,15 @@ def test_paths_are_stored_from_the_root(tmp_path, monkeypatch):
     assert resolved()["data_dir"] is None
 
 
+@pytest.mark.parametrize("flag", ["data_dir", "cache_dir"])
+def test_a_path_in_an_unknown_home_is_refused(flag):
+    """It would be a folder called ~ in the current one."""
+    assert message(resolved, data="folder", **({"data_dir": "x"} | {flag: "~no_such_user/x"})) == (
+        f"--{flag}=~no_such_user/x: the home folder that ~ stands for is unknown; give the "
+        "complete path"
+    )
+
+
 def test_every_default_survives_its_flag():
     for flag, option in OPTIONS.items():
         if option.default is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import command_flags
 import fake_run
 import numpy as np
+import pictures
 import pytest
 from face_pictures import photo_with_faces
 from photos import gray, random_photo, save_photo
@@ -139,10 +140,25 @@ def test_the_orientation_of_an_image_is_applied(editors, tmp_path):
     np.testing.assert_array_equal(by_image, by_path)
 
 
-@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P"])
-def test_images_of_other_modes(editors, mode):
+@pytest.mark.parametrize(
+    "mode, result", [("L", "L"), ("RGBA", "RGBA"), ("CMYK", "RGB"), ("P", "RGB")]
+)
+def test_images_of_other_modes(editors, mode, result):
     edited = editors["float32"].edit(random_photo(60, 40).convert(mode), Smiling=1)
-    assert edited.size == (60, 40) and edited.mode == "RGB"
+    assert edited.size == (60, 40) and edited.mode == result
+
+
+def test_an_edited_image_has_the_colors_and_metadata_of_the_photo(editors, tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    photo = random_photo(60, 40)
+    photo.save(tmp_path / "p3.png", icc_profile=pictures.display_p3(), exif=exif)
+    edited = editors["float32"].edit(tmp_path / "p3.png", Smiling=1)
+    np.testing.assert_array_equal(np.asarray(edited)[:, :10], np.asarray(photo)[:, :10])
+    edited.save(tmp_path / "out.jpg", **edited.info)
+    with Image.open(tmp_path / "out.jpg") as saved:
+        assert saved.info["icc_profile"] == pictures.display_p3()
+        assert saved.getexif()[0x010F] == "Maker"
 
 
 def test_strengths_can_be_a_mapping(editors, photo):

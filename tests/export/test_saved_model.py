@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import fake_run
 import keras
@@ -15,6 +16,8 @@ from cgan_tf.editing import backends
 from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.export import saved_model
 from cgan_tf.export.serving import model
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,25 @@ def test_signatures(exported, loaded):
         assert given == outputs, name
         for key, spec in [*specs.items(), *signature.structured_outputs.items()]:
             assert spec.dtype == (tf.string if key == "image_bytes" else tf.float32)
+
+
+def test_the_documented_use_in_keras(exported, loaded, tmp_path, monkeypatch):
+    (tmp_path / "editor").symlink_to(exported)
+    monkeypatch.chdir(tmp_path)
+    image = tf.random.stateless_uniform((2, 32, 32, 3), (1, 2), -1.0, 1.0)
+    strengths = tf.constant([[1.0, 0.0, -1.0]] * 2)
+    section = (ROOT / "docs" / "serve.md").read_text().split("## In Keras")[1].split("\n## ")[0]
+    lines = [line[4:] for line in section.splitlines() if line.startswith("    ")]
+    values = {"keras": keras, "tf": tf, "image": image, "strengths": strengths}
+    exec("\n".join(lines), values)
+    expected = loaded.signatures["translate"](image=image, strengths=strengths)["image"]
+    np.testing.assert_allclose(values["edited"], expected, atol=1e-4)
+    for name, given in {"attributes": image, "sample": tf.zeros((2, 24))}.items():
+        layer = keras.layers.TFSMLayer("editor/saved_model/1", call_endpoint=name)
+        (key,) = loaded.signatures[name].structured_input_signature[1]
+        wanted = loaded.signatures[name](**{key: given})
+        for output, value in layer(given).items():
+            np.testing.assert_allclose(value, wanted[output], atol=1e-4)
 
 
 def test_takes_any_batch(loaded):

@@ -22,6 +22,22 @@ def network():
     return EditingNetwork.from_run(fake_run.shared_run().path, scores=True)
 
 
+def test_the_interface_without_signatures_is_encode(exported):
+    """As GUIDE.md says."""
+    interpreter = Interpreter(str(exported / "translator_float32.tflite"))
+    interpreter.allocate_tensors()
+    (given,) = interpreter.get_input_details()
+    image = np.random.default_rng(0).uniform(-1, 1, given["shape"]).astype(np.float32)
+    interpreter.set_tensor(given["index"], image)
+    interpreter.invoke()
+    results = [
+        interpreter.get_tensor(one["index"]).copy() for one in interpreter.get_output_details()
+    ]
+    code = interpreter.get_signature_runner("encode")(image=image)
+    for result, name in zip(sorted(results, key=np.size), ("latent", "features"), strict=True):
+        np.testing.assert_allclose(result, code[name], atol=1e-5)
+
+
 @pytest.mark.parametrize("name, itemsize", [("translator_float32", 4), ("translator_float16", 2)])
 def test_signatures_operators_and_weights(exported, network, name, itemsize):
     content = (exported / f"{name}.tflite").read_bytes()
