@@ -179,7 +179,6 @@ class InversionConfig:
     batch_size: int = option(
         32, "global batch size, of photos and of generator samples each", "images", minimum=2
     )
-    lr: float = option(1e-3, "Adam peak learning rate", above=0)
     width: int = option(32, "channels of the encoder at the finest level", minimum=4)
     space: str = option(
         AUTO,

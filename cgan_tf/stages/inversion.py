@@ -18,6 +18,7 @@ from cgan_tf.stages import init_from, tensorboard
 from cgan_tf.training import loop, optimizers, precision
 
 PIXEL_WEIGHT = 5.0  # of the pixel L2 loss; perceptual distances have a weight of 1
+LEARNING_RATE = 1e-3  # Adam's peak
 WARMUP = 0.05  # of the training: the learning rate rises linearly
 SHOWN = 16  # photos in a reconstruction grid
 MEAN_SAMPLES = 10_000  # latents for the mean latent
@@ -39,7 +40,7 @@ class InversionTrainer(loop.Trainer):
         config: the resolved options.
     """
 
-    remedy = "lower --inversion_lr"
+    remedy = "try another --seed"
 
     def __init__(
         self, encoder: Encoder, generator: AnyGenerator, perceptual: Perceptual, config: Config
@@ -52,7 +53,7 @@ class InversionTrainer(loop.Trainer):
         self.perceptual = perceptual
         perceptual.regressor.trainable = False
         steps = int(np.ceil(config.inversion.kimg * 1000 / config.inversion.batch_size))
-        schedule = optimizers.warmup_cosine(config.inversion.lr, steps, WARMUP)
+        schedule = optimizers.warmup_cosine(LEARNING_RATE, steps, WARMUP)
         self.optimizer = optimizers.Adam(schedule, beta_2=0.99, global_clipnorm=10.0)
         self.optimizer.build(encoder.trainable_variables)
         self.seed_generator = keras.random.SeedGenerator(config.seed)

@@ -45,11 +45,11 @@ def test_an_option_of_an_earlier_finished_stage_is_refused(command, finished):
     shutil.rmtree(finished.stage("directions").path)
     before = without_lock(finished.path)
     code, _, error = command(
-        "--stage=directions", f"--run_dir={finished.path}", "--inversion_lr=0.5"
+        "--stage=directions", f"--run_dir={finished.path}", "--inversion_width=8"
     )
     assert code == 2 and error.startswith(
         f"error: the inversion stage in {finished.path} began with other options: "
-        "--inversion_lr=0.5 (was 0.001);"
+        "--inversion_width=8 (was 4);"
     )
     assert "--stage=inversion --restart" in error
     assert without_lock(finished.path) == before

@@ -110,7 +110,7 @@ def test_a_stage_begins_resumes_and_finishes(folder):
     assert first["stage"] == "gan" and first["data"] == "d" and first["parents"] == {}
     assert first["ended"] is None and first["resumed"] == [] and first["command"] == sys.argv
     assert first["options"]["gan_kimg"] == config().gan.kimg
-    assert "inversion_lr" not in first["options"] and "data_dir" not in first["options"]
+    assert "inversion_kimg" not in first["options"] and "data_dir" not in first["options"]
     assert first["versions"] == run_folder.versions()
     assert stage.begin(config(), "d", say=silent)
     second = stage.read_metadata()
@@ -168,7 +168,7 @@ def test_changed_options_are_refused_and_named(folder):
     assert stage.begin(config(), "d")
     leave_checkpoint(stage)
     before = tiny.snapshot(folder.path)
-    changed = config(gan_kimg=9.0, gan_g_lr=0.5, inversion_lr=0.5, attributes=("Male",))
+    changed = config(gan_kimg=9.0, gan_g_lr=0.5, inversion_kimg=9.0, attributes=("Male",))
     line = message(stage.begin, changed, "d")
     assert line == (
         f"the gan stage in {folder.path} began with other options: --gan_kimg=9 (was 0.064), "
@@ -220,7 +220,7 @@ def test_an_earlier_stage_that_was_trained_again_is_refused(folder):
 def test_an_option_of_an_earlier_stage_is_refused_and_of_a_later_one_is_not(folder):
     finish(folder, "gan", "regressor")
     folder.check_options(config())
-    folder.check_options(config(inversion_lr=0.5, attributes=("Male",), evaluate_samples=100))
+    folder.check_options(config(inversion_kimg=9.0, attributes=("Male",), evaluate_samples=100))
     line = message(folder.check_options, config(regressor_lr=0.5, attributes=("Male",)))
     assert line.startswith(f"the regressor stage in {folder.path} began with other options: ")
     assert "--regressor_lr=0.5 (was 0.0003);" in line and "Male" not in line

@@ -87,6 +87,7 @@ def scale(*networks: keras.Model) -> None:
 
 
 def make_inversion(config: Config, faces: data.ImageData) -> loop.Trainer:
+    inversion.LEARNING_RATE = 1e-5  # as LOW_RATES
     return inversion.InversionTrainer(
         Encoder(32, (8,), 4), Generator(32, 8, 4), make_perceptual(config, faces), config
     )
@@ -125,7 +126,7 @@ STAGES = {
     "judge": (make_judge, {}),
     "inversion": (
         make_inversion,
-        {"inversion_batch_size": 8, "inversion_perceptual_crop": 16, "inversion_lr": 1e-5},
+        {"inversion_batch_size": 8, "inversion_perceptual_crop": 16},
     ),
     "features": (make_features, {"features_kimg": 0.016 * STEPS}),
     "directions": (make_directions, {"directions_batch_size": 8}),
