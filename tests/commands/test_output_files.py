@@ -138,7 +138,8 @@ def test_results_are_in_a_tree_of_the_same_names(tmp_path):
         (tmp_path / "s" / "a.png").touch()
         plan_outputs(photos, Path("x"), str(tmp_path), False, ALL)
     with pytest.raises(UserError, match="s/a.png is a file; choose another folder"):
-        plan_outputs([Path("x/s/a.png/b.jpg")], Path("x"), str(tmp_path), True, ALL)
+        photos = [Path("x/a.jpg"), Path("x/s/a.png/b.jpg")]
+        plan_outputs(photos, Path("x"), str(tmp_path), True, ALL)
 
 
 def test_folders_that_differ_only_in_case_have_results_of_their_own(tmp_path):
@@ -148,8 +149,6 @@ def test_folders_that_differ_only_in_case_have_results_of_their_own(tmp_path):
 
 
 def test_a_result_with_the_name_of_a_folder_is_refused(tmp_path):
-    photos = [Path("x/s.gif"), Path("x/S.png/a.jpg")]
-    with pytest.raises(
-        UserError, match=r"--image=x: the result of x/s.gif would be .*s.png, which"
-    ):
+    photos = [Path("x/S.gif"), Path("x/s.png/a.jpg")]
+    with pytest.raises(UserError, match="--image=x: the result of x/S.gif would be .*S.png, wh"):
         plan_outputs(photos, Path("x"), str(tmp_path), False, ALL)
