@@ -41,7 +41,7 @@ CLASSIFICATION_WEIGHT = 4.0  # of the discriminator's attribute loss
 R1_GAMMA, PENALTY_INTERVAL = 0.1, 16
 SHIFT = 1 / 16  # maximum shift of what the discriminator sees, as a fraction of the side
 # Edits. A step of 1 is so many class differences: about as far as a calibrated direction.
-STEP = 2.5
+STEP = 1.2
 LARGEST_STRENGTH = 1.3
 EDITED_SHARE = 0.75  # of the edits along --attributes; the others along any attribute
 STARTING_PHOTOS = 2000  # training photos for the class differences
