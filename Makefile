@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+# --no-compile halves the installation: Python compiles what is imported, a small part of it.
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-compile
 INSTALLED := $(VENV)/installed$(if $(filter-out 0,$(GPU)),-gpu)
 DEMO := runs/demo
 

@@ -29,16 +29,19 @@ from cgan_tf.training import loop, losses, optimizers, precision
 WIDTH = 64  # channels within both networks
 LEARNING_RATE, D_LEARNING_RATE = 5e-4, 3e-4  # Adam's peak; of the discriminator
 WARMUP = 0.02  # of the training: the learning rate rises linearly
-RECONSTRUCTION = 0.2  # share of the training before the edits begin
+RECONSTRUCTION = 0.4  # share of the training before the edits begin
 # Weights of the losses; see `FeaturesTrainer`.
 RECONSTRUCTION_WEIGHT = 10.0
-PRESERVATION_WEIGHT = 10.0
-ADVERSARIAL_WEIGHT = 0.1
+PRESERVATION_WEIGHT = 20.0
+ADVERSARIAL_WEIGHT = 0.5
+ATTRIBUTE_WEIGHT = 3.0
+CONTENT_WEIGHT = 2.0
+GRADIENT_WEIGHT = 3.0  # of the pixel differences' gradients in the content's distance
 CLASSIFICATION_WEIGHT = 4.0  # of the discriminator's attribute loss
 R1_GAMMA, PENALTY_INTERVAL = 0.1, 16
 SHIFT = 1 / 16  # maximum shift of what the discriminator sees, as a fraction of the side
 # Edits. A step of 1 is so many class differences: about as far as a calibrated direction.
-STEP = 2.5
+STEP = 1.2
 LARGEST_STRENGTH = 1.3
 EDITED_SHARE = 0.75  # of the edits along --attributes; the others along any attribute
 STARTING_PHOTOS = 2000  # training photos for the class differences
@@ -53,15 +56,15 @@ class FeaturesTrainer(loop.Trainer):
     With a photo x, its label a of a random attribute k, and a random strength u, the edit moves the
     latent so that the attribute changes sides. y is the reconstruction, x' the edited image:
 
-    loss = reconstruction * d(x, y) + BCE(C_k(x'), (1 - u) C_k(x) + u (1 - a))
+    loss = reconstruction * d(x, y) + attribute * BCE(C_k(x'), (1 - u) C_k(x) + u (1 - a))
          + preservation * mean_j!=k KL(C_j(x) | C_j(x')) + adversarial * softplus(D(y) - D(x'))
-         + |x' - x| + d(x, undone)
+         + content * c(x, x') + d(x, undone)
 
-    d is an L1 distance, see `distance`; u is at most 1 in the target; `undone` is the opposite edit
-    of the code of x'. D and the classifier C share their layers (`AttributeDiscriminator`). C
-    learns from photos alone. D tells edited images from reconstructions, which have the same fine
-    texture, so that it sees the edits and nothing else; a D that is not trained along would be
-    fooled.
+    d and c are L1 distances, see `distance` and `content_distance`; u is at most 1 in the target;
+    `undone`, for every other photo, is the opposite edit of the code of x'. D and the classifier C
+    share their layers (`AttributeDiscriminator`). C learns from photos alone, also before the edits
+    begin. D tells edited images from reconstructions, which have the same fine texture, so that it
+    sees the edits and nothing else; a D that is not trained along would be fooled.
 
     Args:
         codec: its detail features learn; encoder and generator are frozen.
@@ -129,7 +132,7 @@ class FeaturesTrainer(loop.Trainer):
         """One update on photos float32 `[N, R, R, 3]` and labels float32 `[N, K]`."""
         photos, labels = data
         if not edits:
-            return self._reconstruction_step(photos)
+            return self._reconstruction_step(photos, labels)
         codec, d = self.codec, self.discriminator
         latent = codec.encoder(photos, training=False)
         state = codec.coarse(latent)
@@ -143,7 +146,7 @@ class FeaturesTrainer(loop.Trainer):
             features = codec.predict(photos, state)
             reconstructed = codec.render(state, features)
             edited = codec.render_edited(state, features, moved)
-            undone = self._edit(edited, -offset)
+            undone = self._edit(edited[::2], -offset[::2])
             _, attributes = d(self._shift(photos, place), training=True)
             logits, _ = d(self._shift(reconstructed, place), training=True)
             edited_logits, edited_attributes = d(self._shift(edited, place), training=True)
@@ -153,8 +156,8 @@ class FeaturesTrainer(loop.Trainer):
                 "reconstruction": RECONSTRUCTION_WEIGHT * distance(photos, reconstructed),
                 "adversarial": ADVERSARIAL_WEIGHT
                 * losses.rpgan_generator_loss(edited_logits, tf.stop_gradient(logits)),
-                "content": tf.reduce_mean(tf.abs(edited - photos)),
-                "undo": distance(photos, undone),
+                "content": CONTENT_WEIGHT * content_distance(photos, edited),
+                "undo": distance(photos[::2], undone),
             }
             loss = tf.add_n(list(terms.values()))
             d_loss = losses.rpgan_discriminator_loss(logits, edited_logits)
@@ -167,22 +170,24 @@ class FeaturesTrainer(loop.Trainer):
         self.d_optimizer.apply(gradients, d_variables)
         return terms | {"d_loss": d_loss, "loss": loss}
 
-    def _reconstruction_step(self, photos: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One update of the predictor alone; the losses of the edits are 0."""
+    def _reconstruction_step(self, photos: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One update of the predictor and of C alone; the losses of the edits are 0."""
         state = self.codec.coarse(self.codec.encoder(photos, training=False))
-        variables = self.features.predictor.trainable_variables
-        with tf.GradientTape() as tape:
+        place = self._sample_shift()
+        with tf.GradientTape(persistent=True) as tape:
             reconstructed = self.codec.render(state, self.codec.predict(photos, state))
             loss = RECONSTRUCTION_WEIGHT * distance(photos, reconstructed)
-        self.optimizer.apply(
-            [*tape.gradient(loss, variables), *map(tf.zeros_like, self._editor_values())],
-            self.features.trainable_variables,
-        )
-        names = ("attribute", "preservation", "adversarial", "content", "undo", "d_loss")
-        return {"reconstruction": loss, "loss": loss} | dict.fromkeys(names, tf.zeros(()))
-
-    def _editor_values(self) -> list[tf.Tensor]:
-        return [variable.value for variable in self.features.editor.trainable_variables]
+            _, attributes = self.discriminator(self._shift(photos, place), training=True)
+            d_loss = CLASSIFICATION_WEIGHT * tf.reduce_mean(_cross_entropy(labels, attributes))
+        for optimizer, target, network in (
+            (self.optimizer, loss, self.features),
+            (self.d_optimizer, d_loss, self.discriminator),
+        ):
+            variables = network.trainable_variables
+            optimizer.apply(_gradients(tape, target, variables), variables)
+        names = ("attribute", "preservation", "adversarial", "content", "undo")
+        zeros = dict.fromkeys(names, tf.zeros(()))
+        return {"reconstruction": loss, "loss": loss, "d_loss": d_loss} | zeros
 
     def _edit(self, photos: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
         """The images of the photos' codes, moved by the offset."""
@@ -240,21 +245,28 @@ class FeaturesTrainer(loop.Trainer):
         divergence = _cross_entropy(before, edited_logits) - _cross_entropy(before, logits)
         others = tf.reduce_sum((1.0 - mask) * divergence, axis=1) / max(1, count - 1)
         return {
-            "attribute": tf.reduce_mean(attribute),
+            "attribute": ATTRIBUTE_WEIGHT * tf.reduce_mean(attribute),
             "preservation": PRESERVATION_WEIGHT * tf.reduce_mean(others),
         }
 
     def _add_penalty(self, gradients: list[tf.Tensor], batch: tf.Tensor) -> list[tf.Tensor]:
         """The gradients of D with those of the lazy R1 penalty on the reconstructions."""
-        variables = [variable.value for variable in self.discriminator.trainable_variables]
         batch = tf.stop_gradient(batch)
         with tf.GradientTape() as tape:
             penalty = losses.gradient_square_penalty(
                 lambda inputs: self.discriminator(inputs, training=True)[0], batch
             )
             loss = PENALTY_INTERVAL * 0.5 * R1_GAMMA * penalty
-        added = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        added = _gradients(tape, loss, self.discriminator.trainable_variables)
         return [gradient + more for gradient, more in zip(gradients, added, strict=True)]
+
+
+def _gradients(
+    tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[keras.Variable]
+) -> list[tf.Tensor]:
+    """The gradients of a loss; 0 where it does not depend on the variable."""
+    values = [variable.value for variable in variables]
+    return tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
 def distance(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -272,6 +284,24 @@ def distance(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         tf.nn.avg_pool2d(difference, 2, 2, "VALID"),
     )
     return tf.add_n([tf.reduce_mean(tf.abs(part)) for part in parts])
+
+
+def content_distance(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """L1 distance of photos and edited images, of which edges count more than colors.
+
+    An edit may change the color of an area; the drawing of the face is the person.
+
+    Args:
+        x: float32 `[N, H, W, 3]`.
+        y: of the same shape.
+    """
+    difference = x - y
+    gradients = (
+        difference[:, 1:] - difference[:, :-1],
+        difference[:, :, 1:] - difference[:, :, :-1],
+    )
+    edges = tf.add_n([tf.reduce_mean(tf.abs(part)) for part in gradients])
+    return tf.reduce_mean(tf.abs(difference)) + GRADIENT_WEIGHT * edges
 
 
 def _cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -64,21 +64,28 @@ def changed(trainer, *step):
     }
 
 
-def test_reconstructions_train_the_predictor_alone_and_edits_everything_but_the_codec(
-    trainer, batch
-):
-    assert changed(trainer, batch, False, False) == {"predictor"}
+def test_reconstructions_train_the_predictor_and_edits_everything_but_the_codec(trainer, batch):
+    assert changed(trainer, batch, False, False) == {"predictor", "discriminator"}
     assert changed(trainer, batch, True, False) == {"predictor", "editor", "discriminator"}
 
 
-def test_a_reconstruction_step_reports_the_distance_and_zeros_for_the_edits(trainer, batch):
+def test_a_reconstruction_step_reports_the_distance_and_zeros_for_the_edits(
+    trainer, batch, monkeypatch
+):
+    monkeypatch.setattr(trainer, "_sample_shift", lambda: tf.constant([2, 2]))  # not shifted
     code = trainer.codec.encode(batch[0])
     expected = 10 * float(features.distance(batch[0], trainer.codec.generate(code)))
+    logits = trainer.discriminator(batch[0])[1]
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(batch[1], logits)
     logs = {name: float(value) for name, value in trainer.train_step(batch, False, False).items()}
     assert logs.pop("reconstruction") == pytest.approx(expected, rel=1e-4)
     assert logs.pop("loss") == pytest.approx(expected, rel=1e-4)
+    assert logs.pop("d_loss") == pytest.approx(4 * np.mean(entropy), rel=1e-4)
     assert set(logs.values()) == {0.0}
-    assert logs.keys() | {"reconstruction", "loss"} == trainer.train_step(batch, True, True).keys()
+    assert (
+        logs.keys() | {"reconstruction", "loss", "d_loss"}
+        == trainer.train_step(batch, True, True).keys()
+    )
 
 
 def test_the_terms_of_an_edit_step_are_those_of_the_formula(trainer, batch, monkeypatch):
@@ -92,7 +99,7 @@ def test_the_terms_of_an_edit_step_are_those_of_the_formula(trainer, batch, monk
     value = labels.numpy()[np.arange(PHOTOS), chosen]
     offset = (strength.numpy() * (1 - 2 * value))[:, None] * trainer.steps.numpy()[chosen]
     reconstructed, edited = codec.generate(code), codec.generate(code, offset)
-    undone = codec.generate(codec.encode(edited), -offset)
+    undone = codec.generate(codec.encode(edited[::2]), -offset[::2])
     logits, edited_logits = d(reconstructed)[0], d(edited)[0]
     scores, after = (tf.sigmoid(d(images)[1]).numpy() for images in (photos, edited))
 
@@ -104,12 +111,15 @@ def test_the_terms_of_an_edit_step_are_those_of_the_formula(trainer, batch, monk
     divergence = entropy(scores, after) - entropy(scores, scores)
     divergence[rows, chosen] = 0
     expected = {
-        "attribute": entropy(target, after[rows, chosen]).mean(),
-        "preservation": 10 * divergence.sum() / (divergence.size - PHOTOS),
+        "attribute": features.ATTRIBUTE_WEIGHT * entropy(target, after[rows, chosen]).mean(),
+        "preservation": features.PRESERVATION_WEIGHT
+        * divergence.sum()
+        / (divergence.size - PHOTOS),
         "reconstruction": 10 * features.distance(photos, reconstructed),
-        "adversarial": 0.1 * losses.rpgan_generator_loss(edited_logits, logits),
-        "content": np.abs(edited - photos).mean(),
-        "undo": features.distance(photos, undone),
+        "adversarial": features.ADVERSARIAL_WEIGHT
+        * losses.rpgan_generator_loss(edited_logits, logits),
+        "content": features.CONTENT_WEIGHT * features.content_distance(photos, edited),
+        "undo": features.distance(photos[::2], undone),
     }
     d_loss = losses.rpgan_discriminator_loss(logits, edited_logits)
     d_loss += 4 * entropy(labels.numpy(), scores).mean()
@@ -120,11 +130,13 @@ def test_the_terms_of_an_edit_step_are_those_of_the_formula(trainer, batch, monk
     assert logs["d_loss"] == pytest.approx(float(d_loss), rel=1e-3)
 
 
-def test_the_distance_is_that_of_pixels_their_gradients_and_averages():
+def test_the_distances_are_those_of_pixels_their_gradients_and_averages():
     x = np.zeros((1, 4, 4, 3), np.float32)
     x[0, 0, 0] = 1.0  # one corner: 1/16 of the pixels, 1/12 of either gradient, 1/16 of 4 means
-    expected = 1 / 16 + 2 / 12 + 1 / 16
-    assert float(features.distance(tf.constant(x), tf.zeros_like(x))) == pytest.approx(expected)
+    x, none = tf.constant(x), tf.zeros(x.shape)
+    assert float(features.distance(x, none)) == pytest.approx(1 / 16 + 2 / 12 + 1 / 16)
+    expected = 1 / 16 + features.GRADIENT_WEIGHT * 2 / 12
+    assert float(features.content_distance(x, none)) == pytest.approx(expected)
 
 
 def test_the_discriminator_is_penalized_every_sixteenth_step_of_the_edits(chain):
