@@ -174,7 +174,8 @@ def resolve(config: Config) -> Config:
             else config.features.side,
         ),
         evaluate=dataclasses.replace(
-            config.evaluate, identity_model=absolute(config.evaluate.identity_model)
+            config.evaluate,
+            identity_model=absolute(config.evaluate.identity_model, "--evaluate_identity_model"),
         ),
     )
     rules.check(resolved)
