@@ -13,6 +13,7 @@ from pathlib import Path
 import command_flags
 import fake_run
 import numpy as np
+import pictures
 import pytest
 from face_pictures import photo_with_faces
 from photos import gray, save_photo
@@ -204,6 +205,25 @@ def test_a_folder_with_a_bad_photo_among_them(forms, photo, tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+def test_a_photo_of_a_phone_stays_one(forms, photo, tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", 6
+    Image.open(photo).save(
+        photo, icc_profile=pictures.display_p3(), exif=exif, quality=80, subsampling=2
+    )
+    assert command(forms["float32"], photo, "Smiling=1", tmp_path / "out.jpg") == 0
+    with Image.open(photo) as before, Image.open(tmp_path / "out.jpg") as after:
+        assert after.format == "JPEG" and after.quantization == before.quantization
+        assert after.info["icc_profile"] == pictures.display_p3()
+        assert dict(after.getexif()) == {0x010F: "Maker"}
+        assert after.size == before.size[::-1]
+        change = np.abs(np.int16(after) - np.int16(before.transpose(Image.Transpose.ROTATE_270)))
+    assert 4 * change[:8].mean() < change[20:40].mean(), "only the center is edited"
+    assert command(forms["float32"], photo, "Smiling=1", tmp_path / "out.png", "--strip") == 0
+    assert "icc_profile" not in Image.open(tmp_path / "out.png").info
+    assert capsys.readouterr().err == ""
+
+
 def test_photos_of_one_stem_have_results_of_their_own(forms, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -279,6 +299,10 @@ def test_only_the_result_is_printed_for_other_forms(photo, tmp_path, form):
         ({"model": "nowhere"}, "--model=nowhere: no such file or folder"),
         ({"image": "nowhere.jpg"}, "--image=nowhere.jpg: no such file or folder"),
         ({"edit": "Smiling=x"}, "--edit=Smiling=x: the strength of Smiling is 'x'"),
+        (
+            {"output": "out.gif"},
+            "--output=out.gif: give a folder, or a name that ends in .jpg .jpeg",
+        ),
         ({"imagge": "x"}, "--imagge: unknown flag; did you mean --image? (see --help)"),
     ],
 )
