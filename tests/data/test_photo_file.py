@@ -51,15 +51,15 @@ def camera_exif(orientation=None, thumbnail=False):
     if thumbnail:  # a second directory with a JPEG
         jpeg = pictures.encode(Image.new("RGB", (8, 8), "red"), "JPEG")
         tiff = encoded[6:]
-        first = int.from_bytes(tiff[4:8], "little")
-        after = first + 2 + 12 * int.from_bytes(tiff[first : first + 2], "little")
+        first = int.from_bytes(tiff[4:8], "big")
+        after = first + 2 + 12 * int.from_bytes(tiff[first : first + 2], "big")
         place = len(tiff)
-        tiff[after : after + 4] = place.to_bytes(4, "little")
-        entries = [(0x0103, 3, 6), (0x0201, 4, place + 42), (0x0202, 4, len(jpeg))]
-        tiff += len(entries).to_bytes(2, "little")
+        tiff[after : after + 4] = place.to_bytes(4, "big")
+        entries = [(0x0103, 3, 6 << 16), (0x0201, 4, place + 42), (0x0202, 4, len(jpeg))]
+        tiff += len(entries).to_bytes(2, "big")
         for tag, kind, value in entries:
-            tiff += tag.to_bytes(2, "little") + kind.to_bytes(2, "little")
-            tiff += (1).to_bytes(4, "little") + value.to_bytes(4, "little")
+            tiff += tag.to_bytes(2, "big") + kind.to_bytes(2, "big")
+            tiff += (1).to_bytes(4, "big") + value.to_bytes(4, "big")
         encoded = encoded[:6] + tiff + bytes(4) + jpeg
     return bytes(encoded)
 
@@ -273,6 +273,8 @@ def test_exif_with_nothing_to_remove_stays_to_the_bit(tmp_path):
 
 def test_a_thumbnail_goes_from_an_upright_photo_too(tmp_path):
     random_image("RGB").save(tmp_path / "a.jpg", exif=camera_exif(thumbnail=True))
+    with Image.open(tmp_path / "a.jpg") as source:
+        assert source.getexif().get_ifd(ExifTags.IFD.IFD1)
     exif = edited(tmp_path / "a.jpg", tmp_path / "b.jpg")[0].getexif()
     assert exif[ExifTags.Base.Make] == "Maker" and not exif.get_ifd(ExifTags.IFD.IFD1)
 
