@@ -134,8 +134,7 @@ class PhotoFile:
             options["pnginfo"] = PngImagePlugin.PngInfo()
             options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
         elif form in ("JPEG", "WEBP"):
-            own = form == self.form and (form == "WEBP" or image.mode == self.image.mode)
-            options |= self.quality if own else {"quality": QUALITY}
+            options |= self.quality if form == self.form else {"quality": QUALITY}
         encoded = io.BytesIO()
         try:
             image.save(encoded, form, **options)

@@ -13,6 +13,7 @@ from pathlib import Path
 import command_flags
 import fake_run
 import numpy as np
+import pictures
 import pytest
 from evaluated_run import evaluated_run, small_networks
 from face_pictures import photo_with_faces
@@ -242,6 +243,25 @@ def test_the_thresholds_are_those_of_the_runs_evaluation(photo, tmp_path):
     assert same_person(distance + 1, distance + 2, other)[0] == ""
 
 
+def test_a_photo_of_a_phone_stays_one(forms, photo, tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", 6
+    Image.open(photo).save(
+        photo, icc_profile=pictures.display_p3(), exif=exif, quality=80, subsampling=2
+    )
+    assert command(forms["float32"], photo, "Smiling=1", tmp_path / "out.jpg") == 0
+    with Image.open(photo) as before, Image.open(tmp_path / "out.jpg") as after:
+        assert after.format == "JPEG" and after.quantization == before.quantization
+        assert after.info["icc_profile"] == pictures.display_p3()
+        assert dict(after.getexif()) == {0x010F: "Maker"}
+        assert after.size == before.size[::-1]
+        change = np.abs(np.int16(after) - np.int16(before.transpose(Image.Transpose.ROTATE_270)))
+    assert 4 * change[:8].mean() < change[20:40].mean(), "only the center is edited"
+    assert command(forms["float32"], photo, "Smiling=1", tmp_path / "out.png", "--strip") == 0
+    assert "icc_profile" not in Image.open(tmp_path / "out.png").info
+    assert capsys.readouterr().err == ""
+
+
 def test_photos_of_one_stem_have_results_of_their_own(forms, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -344,6 +364,10 @@ def test_only_the_result_is_printed_for_other_forms(photo, tmp_path, form):
         ({"image": "nowhere.jpg"}, "--image=nowhere.jpg: no such file or folder"),
         ({"edit": "Smiling=x"}, "--edit=Smiling=x: the strength of Smiling is 'x'"),
         ({"identity_model": "no.onnx"}, "--identity_model=no.onnx: no such file; give a face"),
+        (
+            {"output": "out.gif"},
+            "--output=out.gif: give a folder, or a name that ends in .jpg .jpeg",
+        ),
         ({"imagge": "x"}, "--imagge: unknown flag; did you mean --image? (see --help)"),
     ],
 )

@@ -51,15 +51,15 @@ def camera_exif(orientation=None, thumbnail=False):
     if thumbnail:  # a second directory with a JPEG
         jpeg = pictures.encode(Image.new("RGB", (8, 8), "red"), "JPEG")
         tiff = encoded[6:]
-        first = int.from_bytes(tiff[4:8], "little")
-        after = first + 2 + 12 * int.from_bytes(tiff[first : first + 2], "little")
+        first = int.from_bytes(tiff[4:8], "big")
+        after = first + 2 + 12 * int.from_bytes(tiff[first : first + 2], "big")
         place = len(tiff)
-        tiff[after : after + 4] = place.to_bytes(4, "little")
-        entries = [(0x0103, 3, 6), (0x0201, 4, place + 42), (0x0202, 4, len(jpeg))]
-        tiff += len(entries).to_bytes(2, "little")
+        tiff[after : after + 4] = place.to_bytes(4, "big")
+        entries = [(0x0103, 3, 6 << 16), (0x0201, 4, place + 42), (0x0202, 4, len(jpeg))]
+        tiff += len(entries).to_bytes(2, "big")
         for tag, kind, value in entries:
-            tiff += tag.to_bytes(2, "little") + kind.to_bytes(2, "little")
-            tiff += (1).to_bytes(4, "little") + value.to_bytes(4, "little")
+            tiff += tag.to_bytes(2, "big") + kind.to_bytes(2, "big")
+            tiff += (1).to_bytes(4, "big") + value.to_bytes(4, "big")
         encoded = encoded[:6] + tiff + bytes(4) + jpeg
     return bytes(encoded)
 
@@ -175,6 +175,20 @@ def test_a_jpeg_has_the_quantization_of_its_photo(tmp_path, mode, quality, subsa
             assert np.abs(np.int16(outside(result)) - outside(source))[:8].max() <= 2
 
 
+def test_a_progressive_jpeg_stays_progressive(tmp_path):
+    random_image("RGB").save(tmp_path / "a.jpg", progressive=True)
+    assert edited(tmp_path / "a.jpg", tmp_path / "b.jpg")[0].info.get("progressive")
+
+
+def test_a_jpeg_with_more_pictures_is_a_jpeg(tmp_path):
+    first = random_image("RGB")
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[first], quality=60)
+    result, notes = edited(tmp_path / "a.jpg", tmp_path / "b.jpg")
+    with Image.open(tmp_path / "a.jpg") as source:
+        assert source.format == "MPO" and result.quantization == source.quantization
+    assert result.format == "JPEG" and not notes
+
+
 def test_a_jpeg_of_another_photo_has_quality_95(tmp_path):
     random_image("RGB").save(tmp_path / "a.png")
     random_image("RGB").save(tmp_path / "95.jpg", quality=95)
@@ -257,6 +271,19 @@ def test_exif_with_nothing_to_remove_stays_to_the_bit(tmp_path):
     assert result.info["exif"] == exif
 
 
+def test_a_thumbnail_goes_from_an_upright_photo_too(tmp_path):
+    random_image("RGB").save(tmp_path / "a.jpg", exif=camera_exif(thumbnail=True))
+    with Image.open(tmp_path / "a.jpg") as source:
+        assert source.getexif().get_ifd(ExifTags.IFD.IFD1)
+    exif = edited(tmp_path / "a.jpg", tmp_path / "b.jpg")[0].getexif()
+    assert exif[ExifTags.Base.Make] == "Maker" and not exif.get_ifd(ExifTags.IFD.IFD1)
+
+
+def test_a_tiff_without_a_resolution_gives_none(tmp_path):
+    random_image("RGB").save(tmp_path / "a.tiff")
+    assert "dpi" not in edited(tmp_path / "a.tiff", tmp_path / "b.png")[0].info
+
+
 def test_the_size_in_exif_is_not_that_of_a_tiff(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.ImageWidth], exif[ExifTags.Base.Make] = 4000, "Maker"
@@ -300,6 +327,14 @@ def test_xmp_is_kept_unless_the_photo_was_turned(tmp_path, form):
     assert "xmp" not in edited(source, output)[0].info
     save_with_xmp(source, XMP.replace(b"<note/>", b"<xmp:Thumbnails/>"))
     assert "xmp" not in edited(source, output)[0].info
+
+
+def test_xmp_of_a_photo_that_its_decoder_turned_is_left_out():
+    """As pillow-heif does."""
+    image = random_image("RGB")
+    image.info = {"xmp": XMP, "original_orientation": 6}
+    assert "xmp" not in photo_file.read(image, "a photo").image.info
+    assert image.info["xmp"] == XMP, "the caller's image stays"
 
 
 def test_an_orientation_in_xmp_turns_once(tmp_path):
