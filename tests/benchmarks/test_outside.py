@@ -1,10 +1,12 @@
 """The folders of images that other networks judge."""
 
+import importlib
+
+import command_flags
 import fake_run
 import numpy as np
 import pytest
 
-from benchmarks import outside
 from cgan_tf import data
 from cgan_tf.core.errors import UserError
 from cgan_tf.data.images import decode_file, to_float, to_uint8
@@ -12,6 +14,13 @@ from cgan_tf.editing import backends
 from cgan_tf.evaluation.batching import choose
 
 pytestmark = pytest.mark.usefixtures("slim")
+
+
+@pytest.fixture(scope="module")
+def outside():
+    """The module, whose flags have the names of another benchmark's."""
+    with command_flags.no_flags():
+        return importlib.import_module("benchmarks.outside")
 
 
 @pytest.fixture
@@ -24,7 +33,7 @@ def contents(folder):
     return {path.name: {file.name for file in path.iterdir()} for path in folder.iterdir()}
 
 
-def test_edits_have_the_names_of_their_photos(run, tmp_path):
+def test_edits_have_the_names_of_their_photos(outside, run, tmp_path):
     output = tmp_path / "new" / "faces"
     written = outside.write_images(run, "validation", 6, 3, output)
     found = contents(output)
@@ -54,14 +63,14 @@ def test_edits_have_the_names_of_their_photos(run, tmp_path):
         np.testing.assert_allclose(image, to_uint8(expected).astype(int), atol=1)
 
 
-def test_the_choice_of_the_photos_is_seeded(run, tmp_path):
+def test_the_choice_of_the_photos_is_seeded(outside, run, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         outside.write_images(run, "test", 4, seed, tmp_path / name)
     first, again, other = (contents(tmp_path / name)["original"] for name in "abc")
     assert first == again != other and len(other) == 4
 
 
-def test_a_folder_in_use_is_refused(run, tmp_path):
+def test_a_folder_in_use_is_refused(outside, run, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     for output in (tmp_path, tmp_path / "mine.txt"):
         with pytest.raises(UserError, match="exists and is not empty; give a new folder"):

@@ -290,13 +290,13 @@ def test_a_tree_of_folders_with_the_results_inside(forms, tmp_path, capsys):
         assert command(forms["float32"], photos, "Smiling=1", out, "--overwrite") == 0
         assert f"--image={photos}: 4 photos in 3 folders\n" in capsys.readouterr().out
         listings.append(sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()))
-    assert listings[0] == listings[1] == ["a.png", "s/a.png", "s/t/b.png", TABLE]
-    assert (out / "a.png").read_bytes() != (out / "s" / "a.png").read_bytes()
+    assert listings[0] == listings[1] == ["a.jpg", "s/a.jpg", "s/t/b.png", TABLE]
+    assert (out / "a.jpg").read_bytes() != (out / "s" / "a.jpg").read_bytes()
     with open(out / TABLE, newline="") as file:
         rows = [(row["file"], row["status"], row["output"]) for row in csv.DictReader(file)]
     assert sorted(rows) == [
-        ("a.jpg", "edited", "a.png"),
-        ("s/a.jpg", "edited", "s/a.png"),
+        ("a.jpg", "edited", "a.jpg"),
+        ("s/a.jpg", "edited", "s/a.jpg"),
         ("s/broken.jpg", "skipped", ""),
         ("s/t/b.png", "edited", "s/t/b.png"),
     ]

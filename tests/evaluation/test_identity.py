@@ -177,9 +177,10 @@ def test_keep_detail_is_measured_from_the_photo(lenient):
     block = edits.measure_keep_detail(models, photos)
     entry = block["attributes"]["Smiling"]
     rows = edits.rows_without(models, photos, "Smiling")
+    plain = edits.edit(models, photos, rows, models.directions["Smiling"])
     for method, images in (
-        ("keep_detail", edits.keep_detail(models, photos, "Smiling", rows)),
-        ("plain", edits.edit(models, photos, rows, models.directions["Smiling"])),
+        ("keep_detail", edits.keep_detail(photos, rows, plain)),
+        ("plain", plain),
     ):
         expected = shares(lenient, rows, images)
         assert {key: entry[method][key] for key in expected} == pytest.approx(expected)

@@ -10,7 +10,7 @@ from cgan_tf import __main__
 
 def run(define_flags: Callable[[], None], main: Callable[[], int], arguments: list[str]) -> int:
     """Calls a command's `main` with its flags and returns the exit code; errors are raised."""
-    with _no_flags() as values:
+    with no_flags() as values:
         define_flags()
         values(["command", *arguments])
         return main()
@@ -18,7 +18,7 @@ def run(define_flags: Callable[[], None], main: Callable[[], int], arguments: li
 
 def run_line(verb: str, *arguments: str) -> int:
     """Runs `cgan VERB arguments` and returns the exit code; errors are printed."""
-    with _no_flags():
+    with no_flags():
         try:
             __main__.main([verb, *arguments])
         except SystemExit as exit:
@@ -27,7 +27,7 @@ def run_line(verb: str, *arguments: str) -> int:
 
 
 @contextlib.contextmanager
-def _no_flags() -> Iterator[flags.FlagValues]:
+def no_flags() -> Iterator[flags.FlagValues]:
     """Removes the flags of other commands meanwhile."""
     values = flags.FLAGS
     others = _remove_flags(values)

@@ -142,10 +142,10 @@ def test_the_distances_are_those_of_pixels_their_gradients_and_averages():
 def test_the_discriminator_is_penalized_every_sixteenth_step_of_the_edits(chain):
     config = tiny.make_config(chain.config.cache_dir, features_kimg=3.2)  # 200 steps
     trainer = features.build(config, chain.folder, chain.faces, side=8)
-    assert trainer.phases(3.2, 16) == [40, 160]
-    assert [trainer.variant(step) for step in (0, 32, 39, 40, 47, 48, 64)] == [
+    assert trainer.phases(3.2, 16) == [80, 120]
+    assert [trainer.variant(step) for step in (0, 64, 79, 80, 81, 95, 96)] == [
         (False, False), (False, False), (False, False),
-        (True, False), (True, False), (True, True), (True, True),
+        (True, True), (True, False), (True, False), (True, True),
     ]  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def test_class_steps_are_differences_of_the_class_means():
     labels[0, 1] = 1  # of one photo only
     steps, rows = features.class_steps(latents, labels)
     assert rows == [0]
-    np.testing.assert_allclose(steps, [[5, 10], [0, 0], [0, 0]])
+    np.testing.assert_allclose(steps, [[2.4, 4.8], [0, 0], [0, 0]])
 
 
 def test_photos_without_a_usable_attribute_are_refused(chain):
