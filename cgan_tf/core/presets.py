@@ -3,11 +3,11 @@
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # About 13 minutes on two cores, with the installation.
+    # About 11 minutes on two cores, with the installation.
     "demo": {
         "seed": 1,
         "synthetic_size": 8000,
-        "gan_kimg": 70.0,
+        "gan_kimg": 64.0,
         "gan_batch_size": 16,
         "gan_objective": "rpgan",
         "gan_g_lr": 4e-4,
@@ -18,13 +18,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "regressor_kimg": 12.0,
         "regressor_batch_size": 16,
         "regressor_lr": 5e-4,
-        "inversion_kimg": 20.0,
+        "inversion_kimg": 14.0,
         "inversion_perceptual_crop": 32,
-        "features_side": "none",  # they need 30 kimg, four minutes, to edit glasses
+        "features_side": "none",  # they need twice the time that the demo has
         "directions_kimg": 5.0,
         "directions_preservation_weight": 30.0,
         "directions_calibrated_change": 0.85,
-        "evaluate_judge_kimg": 45.0,
+        "evaluate_judge_kimg": 40.0,
         "evaluate_samples": 2000,
         "evaluate_photos": 200,
         "evaluate_projections": 2,
