@@ -183,7 +183,7 @@ def _of_run(run: RunFolder, samples: bool) -> Labeler:
     return Labeler(
         regressor.attribute_names,
         regressor.resolution,
-        description.training_crop(config) == description.CELEBA_CROP,
+        description.training_crop(run) == description.CELEBA_CROP,
         config.gan.prior,
         config.gan.z_dim,
         lambda signature, **inputs: backends.run_on_cpu(functions[signature], **inputs),
