@@ -334,7 +334,7 @@ def define_flags() -> None:
         "face",
         None,
         "faces to edit: all, a number (1 is the largest), or center, the center square of the "
-        "photo; by default all if the model was trained on CelebA's aligned photos, else center",
+        "photo; by default all if the model was trained in CelebA's framing, else center",
     )
     flags.DEFINE_bool(
         "keep_detail",
