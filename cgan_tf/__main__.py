@@ -10,6 +10,7 @@ from cgan_tf.core import cli
 # The verbs, each with a module of the same name in `commands`, which is imported when it is used.
 VERBS = {
     "check": "say what this machine has, whether a GPU is used, and how long a training takes",
+    "align": "find the faces in a folder of photos, and write them as training photos",
     "train": "train, evaluate and export an attribute editor, stage by stage or all at once",
     "translate": "edit photos with a finished model",
     "label": "score the attributes of photos or samples",

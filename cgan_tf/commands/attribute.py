@@ -305,7 +305,7 @@ def main() -> int:
             "restore them"
         )
     if options.image:
-        aligned = description.training_crop(config) == description.CELEBA_CROP
+        aligned = description.training_crop(run) == description.CELEBA_CROP
         labels, pixels = read_photos(labels, place, config.resolution, aligned)
     else:
         folder = Path(dataset.folder) if dataset.folder else None

@@ -7,7 +7,7 @@
 
 A folder is read with its sub-folders; its photos are named relative to it.
 Writes the regressor's scores, from 0 (absent) to 1 (present), as a table `file,Attr1,Attr2,...`. If
-the model was trained on CelebA's aligned photos, the largest face of a photo is scored, cropped as
+the model was trained in CelebA's framing, the largest face of a photo is scored, cropped as
 `cgan translate` crops it. A run folder needs the finished regressor stage, and for samples also the
 gan stage. With --binary the table contains labels: as labels.csv in the folder of the images, it is
 what --data=folder reads.
@@ -183,7 +183,7 @@ def _of_run(run: RunFolder, samples: bool) -> Labeler:
     return Labeler(
         regressor.attribute_names,
         regressor.resolution,
-        description.training_crop(config) == description.CELEBA_CROP,
+        description.training_crop(run) == description.CELEBA_CROP,
         config.gan.prior,
         config.gan.z_dim,
         lambda signature, **inputs: backends.run_on_cpu(functions[signature], **inputs),
@@ -313,7 +313,7 @@ def define_flags() -> None:
         "face",
         None,
         "which face of a photo: a number (1 is the largest), or center for the center square; the "
-        "default is 1 if the model was trained on CelebA's aligned photos, else center",
+        "default is 1 if the model was trained in CelebA's framing, else center",
     )
     flags.DEFINE_integer(
         "samples", None, "samples of the generator to score instead of photos", lower_bound=1

@@ -1,14 +1,18 @@
-"""The names of the images that `cgan translate` writes."""
+"""The names of the images that `cgan translate` and `cgan align` write, and their tables."""
 
 import collections
+import contextlib
+import csv
+import io
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cgan_tf.core import cli
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import expand
+from cgan_tf.core.files import expand, write_bytes
+from cgan_tf.data.face_crop import FaceBox
 from cgan_tf.data.source import IMAGE_SUFFIXES
 
 TABLE = "translate.csv"  # next to the results of a folder
@@ -20,6 +24,7 @@ def plan_outputs(
     output: str,
     overwrite: bool,
     endings: Sequence[str],
+    beside: Sequence[str] = (TABLE,),
 ) -> list[Path]:
     """One path per photo; writes nothing yet.
 
@@ -33,6 +38,7 @@ def plan_outputs(
         output: value of --output.
         overwrite: whether results may replace files.
         endings: of the files that can be written, in lower case.
+        beside: names of the files that are written next to the results of a folder.
 
     Raises:
         UserError: a file is in the way, or the output cannot be written.
@@ -74,9 +80,33 @@ def plan_outputs(
             raise UserError(f"--output={output}: {target} is {what}; choose another name")
         if not overwrite:
             raise UserError(f"--output={output}: {target} exists; --overwrite replaces it")
-    if is_folder and (path / TABLE).exists() and not overwrite:
-        raise UserError(f"--output={output}: {path / TABLE} exists; --overwrite replaces it")
+    for other in (path / name for name in beside if is_folder):
+        if other.is_dir():
+            raise UserError(f"--output={output}: {other} is a folder; choose another folder")
+        if other.exists() and not overwrite:
+            raise UserError(f"--output={output}: {other} exists; --overwrite replaces it")
     return targets
+
+
+def further_target(target: Path, number: int, taken: set[str]) -> Path:
+    """The path of a photo's second or later result: `a.2.png` for the second of `a.png`.
+
+    Args:
+        target: of the first result.
+        number: of this one; a larger one is used if a path is taken.
+        taken: `path_key` of all other results; the new path is added.
+    """
+    while True:
+        path = target.with_name(f"{target.stem}.{number}{target.suffix}")
+        if path_key(path) not in taken:
+            taken.add(path_key(path))
+            return path
+        number += 1
+
+
+def path_key(path: Path) -> str:
+    """Equal for paths that a file system may take for the same."""
+    return _key(str(path))
 
 
 def _tree_names(photos: list[Path], folder: Path, endings: Sequence[str]) -> list[Path]:
@@ -131,3 +161,44 @@ def unique_names(photos: Sequence[str], endings: Sequence[str]) -> list[str]:
 def _key(name: str) -> str:
     """Equal for names that a file system may take for the same."""
     return unicodedata.normalize("NFC", name).casefold()
+
+
+# ---- tables ------------------------------------------------------------------------------------
+
+
+def place_columns(face: FaceBox, height: int, width: int) -> dict[str, str]:
+    """The columns that say where a face is in a photo of this size, in px and degrees."""
+    return {
+        "x": f"{face.x:.1f}",
+        "y": f"{face.y:.1f}",
+        "side": f"{face.side:.1f}",
+        "angle": f"{face.angle:.1f}",
+        "in_photo": f"{face.inside(height, width):.3f}",
+    }
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Writes a CSV file, atomically; cells that a row lacks are empty."""
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    # File names need not be UTF-8; their bytes are written as they are.
+    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+@contextlib.contextmanager
+def finally_written(write: Callable[[], object]) -> Iterator[None]:
+    """Calls `write` when the block ends, also after Ctrl-C or an error, which it does not hide."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            write()
+        raise
+    write()
+
+
+def count_of(number: int, word: str) -> str:
+    """`1 face`, `2 faces`."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

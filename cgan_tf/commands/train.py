@@ -253,6 +253,7 @@ def prepare(
             "digest": dataset.digest,
             "attribute_names": list(dataset.attribute_names),
             "notes": list(dataset.notes),
+            "framing": dataset.framing,
         },
         requested,
     )

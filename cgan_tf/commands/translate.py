@@ -18,10 +18,7 @@ translate.csv, which lists what was done with each photo; with --identity_model 
 each edited face from the photo's, by a face recognizer.
 """
 
-import contextlib
-import csv
 import dataclasses
-import io
 import sys
 import time
 from collections.abc import Iterator
@@ -33,10 +30,17 @@ from tqdm import tqdm
 
 from cgan_tf.commands import edit_flags
 from cgan_tf.commands.flag_errors import flag_errors
-from cgan_tf.commands.output_files import TABLE, plan_outputs
+from cgan_tf.commands.output_files import (
+    TABLE,
+    count_of,
+    finally_written,
+    place_columns,
+    plan_outputs,
+    write_table,
+)
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import expand, write_bytes
+from cgan_tf.core.files import expand
 from cgan_tf.data import images, photo_file
 from cgan_tf.data.portraits import (
     Portrait,
@@ -188,7 +192,6 @@ class Table:
     def add(self, photo: "Photo", faces: list[EditedFace], notes: list[str]) -> None:
         """Adds the rows of an edited photo; the notes are what the result has not of it."""
         for number, one in enumerate(faces, 1):
-            box = one.portrait.face
             self.rows.append(
                 {
                     "file": photo_name(photo.path, self.folder),
@@ -196,11 +199,7 @@ class Table:
                     "output": photo_name(photo.target, self.path and self.path.parent),
                     "face": number,
                     "faces": len(faces),
-                    "x": f"{box.x:.1f}",
-                    "y": f"{box.y:.1f}",
-                    "side": f"{box.side:.1f}",
-                    "angle": f"{box.angle:.1f}",
-                    "in_photo": f"{box.inside(*photo.file.pixels.shape[:2]):.3f}",
+                    **place_columns(one.portrait.face, *photo.file.pixels.shape[:2]),
                     "psnr": f"{one.psnr:.2f}",
                     "distance": "" if one.distance is None else f"{one.distance:.4f}",
                     "same_person": same_person(one.distance, self.thresholds),
@@ -221,23 +220,13 @@ class Table:
         photos = {row["file"] for row in self.rows if row["status"] == "edited"}
         skipped = sum(row["status"] == "skipped" for row in self.rows)
         where = "" if self.path is None else f"{self.path}: "
-        edited = f"{_count(self.edited, 'face')} edited in {_count(len(photos), 'photo')}"
-        return f"{where}{edited}, {_count(skipped, 'photo')} skipped"
+        edited = f"{count_of(self.edited, 'face')} edited in {count_of(len(photos), 'photo')}"
+        return f"{where}{edited}, {count_of(skipped, 'photo')} skipped"
 
     def write(self) -> None:
         """Writes the table, atomically."""
-        if self.path is None:
-            return
-        text = io.StringIO(newline="")
-        table = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows)
-        # File names need not be UTF-8; their bytes are written as they are.
-        write_bytes(self.path, text.getvalue().encode("utf-8", "surrogateescape"))
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+        if self.path is not None:
+            write_table(self.path, COLUMNS, self.rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,7 +334,7 @@ def define_flags() -> None:
         "face",
         None,
         "faces to edit: all, a number (1 is the largest), or center, the center square of the "
-        "photo; by default all if the model was trained on CelebA's aligned photos, else center",
+        "photo; by default all if the model was trained in CelebA's framing, else center",
     )
     flags.DEFINE_bool(
         "keep_detail",
@@ -448,19 +437,11 @@ def main() -> int:
         disable=not (is_folder and sys.stderr.isatty()),
     )
     start = time.perf_counter()
-    try:
-        with bar, flag_errors():
-            readable = read_photos(photos, targets, backend, which, table)
-            for group in grouped(readable, editor.inverter.batch):
-                edit_group(group, editor, table)
-                bar.update(group[-1].number - bar.n)
-    except BaseException:
-        with contextlib.suppress(OSError):  # it must not hide the error that ended the edits
-            if table.edited:  # also after Ctrl-C
-                table.write()
-        raise
-    if table.edited:
-        table.write()
+    with finally_written(lambda: table.edited and table.write()), bar, flag_errors():
+        readable = read_photos(photos, targets, backend, which, table)
+        for group in grouped(readable, editor.inverter.batch):
+            edit_group(group, editor, table)
+            bar.update(group[-1].number - bar.n)
     if not table.edited:
         raise UserError(
             f"--image={options.image}: none of its {len(photos)} photos could be edited"

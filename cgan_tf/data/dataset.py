@@ -12,6 +12,7 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.data import celeba, folder, synthetic
 from cgan_tf.data.cache import DecodedImages
+from cgan_tf.data.framing import UNKNOWN
 from cgan_tf.data.source import SPLITS, Source, describe_splits
 
 
@@ -28,10 +29,11 @@ class ImageData:
     labels: np.ndarray  # float32 [N, K] in {0, 1}
     splits: dict[str, np.ndarray]  # train, validation, test -> int64 indices, ascending
     files: tuple[str, ...]  # N display names
-    digest: str  # sha256 in hex over names, contents, labels, splits, crop and resolution
+    digest: str  # sha256 in hex over names, contents, labels, splits, framing, resolution
     decoded: DecodedImages  # reads the pixels; callers use read()
     notes: tuple[str, ...] = ()  # how the labels were read, where not as documented
     folder: str | None = None  # that the names are relative to; None without image files
+    framing: str = UNKNOWN  # of a folder of one's own, see `framing.read_framing`
 
     def __repr__(self) -> str:
         return (
@@ -91,6 +93,7 @@ def open_data(config: Config, say: Callable[[str], None] = print) -> ImageData:
         decoded=decoded,
         notes=source.notes,
         folder=source.paths[0].removesuffix(source.files[0]) if source.paths else None,
+        framing=source.framing,
     )
 
 
@@ -110,6 +113,7 @@ def _digest(source: Source, resolution: int, content: str) -> str:
     """Equal for equal data, wherever the files are and whatever their dates."""
     digest = hashlib.sha256()
     facts = [source.name, source.crop, resolution, source.attribute_names, len(source.files)]
+    facts += [source.framing] if source.framing else []
     digest.update(json.dumps(facts).encode())
     digest.update(os.fsencode("\n".join(source.files)))
     digest.update(np.ascontiguousarray(source.sizes, "<i8").data)

@@ -3,6 +3,7 @@
 Each image is cropped to its largest centered square. The labels are in `labels.csv` inside the
 folder: a header `file,Attr1,Attr2,...`, then one row per image with its name relative to the folder
 and its values, either -1/1 or 0/1 throughout the file. Without a table, sub-folders are classes.
+A framing.json says that `cgan align` has written the images.
 """
 
 import pathlib
@@ -14,6 +15,7 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
 from cgan_tf.data.attribute_names import check_names
 from cgan_tf.data.class_folders import read_classes
+from cgan_tf.data.framing import FRAMING, read_framing
 from cgan_tf.data.label_table import LABELS, find_table, match_names, read_table
 from cgan_tf.data.source import (
     Source,
@@ -34,7 +36,7 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
 
     Raises:
         UserError: missing or empty folder, malformed table, rows and images that do not match,
-            sub-folders that may or may not be classes.
+            sub-folders that may or may not be classes, a damaged framing.json.
     """
     folder = check_folder(data_dir, "folder")
     found = list_images(folder)
@@ -44,6 +46,9 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
             "with the images"
         )
     files = tuple(found)
+    framing = read_framing(folder)
+    if framing:
+        say(f"data: {FRAMING}: its faces have CelebA's framing, so the model finds faces in photos")
     names, labels, note = _read_labels(folder, files, str(data_dir))
     if note:
         say(f"data: {note}")
@@ -67,6 +72,7 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
         paths=tuple(paths),
         stream=lambda indices: load_all(load, indices),
         notes=(note,) if note else (),
+        framing=framing,
     )
 
 

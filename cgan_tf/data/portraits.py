@@ -1,9 +1,10 @@
 """From --image and --face to portraits: the photos, and in each the squares that a model sees.
 
-Used by the commands that take photos of any size and format: translate, label and attribute.
+Used by the commands that take photos of any size and format: translate, label, attribute, align.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -155,14 +156,10 @@ def portraits(
         crop, words = crop_photo(pixels, resolution, aligned)
         face = FaceBox(width / 2, height / 2, crop_side(pixels, aligned))
         return [Portrait(face, crop, words)]
-    found = find_faces(pixels)
-    if not found:
-        raise NoFaceError("no face found; --face=center takes the center")
-    numbers = range(1, len(found) + 1)
-    if which != ALL:
-        if which > len(found):
-            raise UserError(f"--face={which}: only {_count(len(found))} found")
-        numbers = [which]
+    try:
+        found, numbers = requested_faces(pixels, which)
+    except NoFaceError as error:
+        raise NoFaceError(f"{error}; --face=center takes the center") from None
     return [
         Portrait(
             found[number - 1],
@@ -171,6 +168,27 @@ def portraits(
         )
         for number in numbers
     ]
+
+
+def requested_faces(pixels: np.ndarray, which: str | int) -> tuple[list[FaceBox], Sequence[int]]:
+    """All faces of a photo, largest first, and the numbers of the requested ones, from 1.
+
+    Args:
+        pixels: the decoded photo, uint8 `[H, W, 3]`.
+        which: `ALL` or a number.
+
+    Raises:
+        NoFaceError: no face was found.
+        UserError: fewer faces than the requested number; OpenCV is missing.
+    """
+    found = find_faces(pixels)
+    if not found:
+        raise NoFaceError("no face found")
+    if which == ALL:
+        return found, range(1, len(found) + 1)
+    if which > len(found):
+        raise UserError(f"--face={which}: only {_count(len(found))} found")
+    return found, [which]
 
 
 def crop_side(pixels: np.ndarray, aligned: bool) -> float:
@@ -190,10 +208,15 @@ def _describe(found: list[FaceBox], number: int, size: tuple[int, int], resoluti
         words.append(f"tilted {face.angle:+.0f} degrees")
     if face.side < resolution:
         words.append(f"tiny: smaller than the model's {resolution} px")
-    inside = face.inside(*size)
-    if inside < CUT:
-        words.append(f"cut: only {inside:.0%} within the photo, whose edge is repeated")
-    return ", ".join(words)
+    return ", ".join(filter(None, [*words, describe_cut(face, *size)]))
+
+
+def describe_cut(face: FaceBox, height: int, width: int) -> str:
+    """What to say of a face whose square is not within a photo of this size; "" if it is."""
+    inside = face.inside(height, width)
+    if inside >= CUT:
+        return ""
+    return f"cut: only {inside:.0%} within the photo, whose edge is repeated"
 
 
 def _count(number: int) -> str:

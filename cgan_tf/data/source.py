@@ -21,6 +21,7 @@ import numpy as np
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import expand
+from cgan_tf.data.framing import UNKNOWN
 from cgan_tf.data.image_formats import IMAGE_SUFFIXES, unreadable
 
 Loaded = TypeVar("Loaded")
@@ -55,6 +56,7 @@ class Source:
     random_access: bool = True  # False: only the full range 0..N-1 can be streamed
     # How the labels were read, where not as documented; a line each, which `say` has received.
     notes: tuple[str, ...] = ()
+    framing: str = UNKNOWN  # of a folder of one's own, see `framing.read_framing`
 
 
 def seeded_split(count: int) -> dict[str, np.ndarray]:

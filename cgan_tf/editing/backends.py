@@ -29,8 +29,8 @@ class Backend(abc.ABC):
     Attributes:
         attributes: the K names of the directions, in the order of the strengths.
         resolution: side of the images in px.
-        aligned: whether the model was trained on CelebA's aligned photos and their crop; if not,
-            on the largest centered squares.
+        aligned: whether the model was trained on CelebA's aligned photos and their crop, or on
+            what `cgan align` writes; if not, on the largest centered squares.
         psnr_p5: 5th percentile of the validation photos' reconstruction PSNR, dB; None in older
             runs and exports.
         score_names: the attributes that the signature `attributes` scores, in order; empty without
@@ -195,7 +195,7 @@ def open_backend(path: str | Path, scores: bool = False) -> Backend:
             raise UserError(f"{place}: a SavedModel without its attributes' scores; {REMEDY}")
         return backend
     run = RunFolder(place)
-    crop = description.training_crop(run.load_config())
+    crop = description.training_crop(run)
     network = EditingNetwork.from_run(place, scores, custom=True)
     return KerasBackend(network, crop, description.psnr_p5(run))
 

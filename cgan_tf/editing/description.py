@@ -14,6 +14,7 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder, versions
+from cgan_tf.data import framing
 from cgan_tf.editing.models import read_directions
 from cgan_tf.editing.network import EditingNetwork
 
@@ -49,9 +50,14 @@ def signatures(features: bool) -> dict[str, dict[str, list[str]]]:
     }
 
 
-def training_crop(config: Config) -> str:
-    """How the training photos of a run were cropped: `CELEBA_CROP` or `SQUARE_CROP`."""
-    return CELEBA_CROP if config.data in ("celeba", "celeba_dir") else SQUARE_CROP
+def training_crop(run: RunFolder) -> str:
+    """How the training photos of a run were cropped: `CELEBA_CROP` or `SQUARE_CROP`.
+
+    The squares that `cgan align` writes are crops of CelebA's kind.
+    """
+    aligned = run.load_config().data in ("celeba", "celeba_dir")
+    aligned = aligned or run.read().get("data", {}).get("framing") == framing.CELEBA
+    return CELEBA_CROP if aligned else SQUARE_CROP
 
 
 def psnr_p5(run: RunFolder) -> float | None:
@@ -176,7 +182,7 @@ def describe(run: RunFolder, config: Config, network: EditingNetwork) -> dict[st
         "calibration": {name: entry.get("calibration", []) for name, entry in directions.items()},
         "image": {"layout": "NHWC", "dtype": "float32", "range": [-1.0, 1.0]},
         "resolution": network.resolution,
-        "crop": training_crop(config),
+        "crop": training_crop(run),
         "psnr_p5": psnr_p5(run),
         "space": generator.space,
         "latent_shape": list(generator.latent_shape),

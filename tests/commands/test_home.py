@@ -36,6 +36,8 @@ def no_home(monkeypatch, tmp_path):
         "translate --image=a.jpg --edit=Smiling=1 --output=out.png --model=~/x",
         "translate --model=m --edit=Smiling=1 --output=out.png --image=~/x",
         "translate --model=m --image=a.jpg --edit=Smiling=1 --output=~/x",
+        "align --output=out --image=~/x",
+        "align --image=. --output=~/x",
         "label --image=a.jpg --output=out.csv --model=~/x",
         "label --model=m --output=out.csv --image=~/x",
         "label --model=m --samples=1 --output=~/x",

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from cgan_tf.commands.output_files import plan_outputs, unique_names
+from cgan_tf.commands.output_files import (
+    finally_written,
+    further_target,
+    path_key,
+    plan_outputs,
+    unique_names,
+)
 from cgan_tf.core.errors import UserError
 
 ALL = (".jpg", ".png", ".webp")
@@ -152,3 +158,42 @@ def test_a_result_with_the_name_of_a_folder_is_refused(tmp_path):
     photos = [Path("x/S.gif"), Path("x/s.png/a.jpg")]
     with pytest.raises(UserError, match="--image=x: the result of x/S.gif would be .*S.png, wh"):
         plan_outputs(photos, Path("x"), str(tmp_path), False, ALL)
+
+
+def test_further_results_of_a_photo_have_names_of_their_own():
+    taken = {path_key(Path(name)) for name in ("s/a.png", "s/b.png", "s/B.2.PNG")}
+    names = [further_target(Path("s/a.png"), number, taken).as_posix() for number in (2, 3)]
+    assert names == ["s/a.2.png", "s/a.3.png"]
+    names = [further_target(Path("s/b.png"), number, taken).as_posix() for number in (2, 3)]
+    assert names == ["s/b.3.png", "s/b.4.png"]
+
+
+def test_the_files_beside_the_results_are_not_overwritten(tmp_path):
+    (tmp_path / "labels.csv").write_text("mine")
+    (tmp_path / "marker").mkdir()
+    photos = [Path("x/a.jpg")]
+    for beside, overwrite, message in (
+        (("labels.csv",), False, "labels.csv exists; --overwrite replaces it"),
+        (("marker",), True, "marker is a folder; choose another folder"),
+    ):
+        with pytest.raises(UserError, match=message):
+            plan_outputs(photos, Path("x"), str(tmp_path), overwrite, ALL, beside)
+    for beside, overwrite in ((("labels.csv",), True), ((), False)):
+        planned = plan_outputs(photos, Path("x"), str(tmp_path), overwrite, ALL, beside)
+        assert planned == [tmp_path / "a.jpg"]
+
+
+def test_a_table_is_written_after_an_error_too():
+    written = []
+
+    def fail():
+        written.append(2)
+        raise OSError
+
+    with finally_written(lambda: written.append(1)):
+        pass
+    with pytest.raises(KeyboardInterrupt), finally_written(fail):
+        raise KeyboardInterrupt
+    assert written == [1, 2]
+    with pytest.raises(OSError), finally_written(fail):
+        pass

@@ -24,6 +24,8 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_text
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
+from cgan_tf.data.framing import FRAMING, write_framing
+from cgan_tf.editing.description import CELEBA_CROP, training_crop
 from cgan_tf.report import page
 from cgan_tf.stages import directions, evaluate, features, gan, inversion, regressor
 from cgan_tf.training import precision
@@ -354,6 +356,22 @@ def test_how_the_labels_were_read_is_recorded(command, tmp_path, cache, monkeypa
     (note,) = stored["notes"]
     assert note.endswith("the attribute is hat: 1 in sub-folder hat, 0 in no_hat")
     assert f"data: {note}" in out.splitlines()
+
+
+def test_a_run_records_that_its_photos_have_celebas_framing(command, tmp_path, cache):
+    for index in range(6):
+        file = tmp_path / "photos" / f"{index}.png"
+        images.save_png(file, np.full((32, 32, 3), 40 * index, np.uint8))
+    write_framing(tmp_path / "photos")
+    run = RunFolder(tmp_path / "run")
+    line = [f"--run_dir={run.path}", "--data=folder", f"--data_dir={tmp_path / 'photos'}"]
+    flags = [*tiny_flags(cache), *line, "--attributes="]
+    code, _, error = command("--stage=gan", *flags)
+    assert (code, error) == (0, "")
+    assert training_crop(run) == CELEBA_CROP
+    (tmp_path / "photos" / FRAMING).unlink()
+    code, _, error = command("--stage=gan", *flags)
+    assert code == 2 and "--data_dir (its photos or labels have changed)" in error
 
 
 def test_finished_stages_say_so_and_do_nothing(command, finished):
