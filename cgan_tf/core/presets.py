@@ -7,7 +7,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "seed": 1,
         "synthetic_size": 8000,
-        "gan_kimg": 64.0,
+        "gan_kimg": 66.0,
         "gan_batch_size": 16,
         "gan_objective": "rpgan",
         "gan_g_lr": 4e-4,
@@ -18,7 +18,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "regressor_kimg": 12.0,
         "regressor_batch_size": 16,
         "regressor_lr": 5e-4,
-        "inversion_kimg": 14.0,
+        "inversion_kimg": 17.0,
         "inversion_perceptual_crop": 32,
         "features_side": "none",  # they need twice the time that the demo has
         "directions_kimg": 5.0,
@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "directions_calibrated_change": 0.85,
         "evaluate_judge_kimg": 40.0,
         "evaluate_samples": 2000,
-        "evaluate_photos": 200,
+        "evaluate_photos": 150,
         "evaluate_projections": 2,
     },
     # DCGAN as published (Radford et al. 2015), with one-sided label smoothing.
@@ -58,7 +58,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "inversion_perceptual_crop": 32,
         "directions_kimg": 16.0,
         "directions_preservation_weight": 30.0,
-        "directions_calibrated_change": 0.54,
+        "directions_calibrated_change": 0.48,
         "evaluate_judge_kimg": 130.0,
     },
 }
