@@ -36,6 +36,7 @@ ORDER = (
     "progressive",
     "inversion",
     "encoders",
+    "detail_features",
     "keep_detail",
     "directions",
     "custom_attribute",
