@@ -22,6 +22,7 @@ from absl import flags
 from tqdm import tqdm
 
 from cgan_tf.commands.output_files import (
+    PLACE_COLUMNS,
     count_of,
     finally_written,
     further_target,
@@ -55,11 +56,7 @@ COLUMNS = (
     "status",
     "face",
     "faces",
-    "x",
-    "y",
-    "side",
-    "angle",
-    "in_photo",
+    *PLACE_COLUMNS,
     "output",
     "note",
 )

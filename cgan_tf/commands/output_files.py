@@ -5,17 +5,17 @@ import contextlib
 import csv
 import io
 import os
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cgan_tf.core import cli
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import expand, write_bytes
+from cgan_tf.core.files import expand, name_key, write_bytes
 from cgan_tf.data.face_crop import FaceBox
 from cgan_tf.data.source import IMAGE_SUFFIXES
 
 TABLE = "translate.csv"  # next to the results of a folder
+PLACE_COLUMNS = ("x", "y", "side", "angle", "in_photo")  # of a face, see `place_columns`
 
 
 def plan_outputs(
@@ -63,9 +63,9 @@ def plan_outputs(
     places = {target.parent for target in targets}
     for place in sorted(places):
         cli.require_writable(f"--output={output}", place)
-    parents = {_key(str(parent)) for place in places for parent in (place, *place.parents)}
+    parents = {name_key(str(parent)) for place in places for parent in (place, *place.parents)}
     for photo, target in zip(photos, targets, strict=True):
-        if _key(str(target)) in parents:
+        if name_key(str(target)) in parents:
             raise UserError(
                 f"--image={folder}: the result of {photo} would be {target}, which is the name of "
                 "a folder; rename one of them"
@@ -106,7 +106,7 @@ def further_target(target: Path, number: int, taken: set[str]) -> Path:
 
 def path_key(path: Path) -> str:
     """Equal for paths that a file system may take for the same."""
-    return _key(str(path))
+    return name_key(str(path))
 
 
 def _tree_names(photos: list[Path], folder: Path, endings: Sequence[str]) -> list[Path]:
@@ -114,7 +114,7 @@ def _tree_names(photos: list[Path], folder: Path, endings: Sequence[str]) -> lis
     groups: dict[str, list[int]] = {}
     parents = [photo.parent.relative_to(folder) for photo in photos]
     for index, parent in enumerate(parents):
-        groups.setdefault(_key(str(parent)), []).append(index)
+        groups.setdefault(name_key(str(parent)), []).append(index)
     names = [Path()] * len(photos)
     for group in groups.values():
         outputs = unique_names([photos[index].name for index in group], endings)
@@ -138,29 +138,24 @@ def unique_names(photos: Sequence[str], endings: Sequence[str]) -> list[str]:
         photo if Path(photo).suffix.lower() in endings else f"{Path(photo).stem}.png"
         for photo in photos
     ]
-    claims = collections.Counter(map(_key, wanted))
+    claims = collections.Counter(map(name_key, wanted))
     taken = set(claims)
     claimed: set[str] = set()  # by a photo that keeps its name
     numbers: dict[str, int] = {}  # the last number given to names of this key
     outputs = []
     for photo, name in zip(photos, wanted, strict=True):
-        key = _key(name)
+        key = name_key(name)
         if photo == name and key not in claimed:
             claimed.add(key)
         elif claims[key] > 1:
             base = Path(photo if photo == name else f"{photo}.png")
             name = base.name
-            while _key(name) in taken:
-                number = numbers[_key(base.name)] = numbers.get(_key(base.name), 1) + 1
+            while name_key(name) in taken:
+                number = numbers[name_key(base.name)] = numbers.get(name_key(base.name), 1) + 1
                 name = f"{base.stem}.{number}{base.suffix}"
-        taken.add(_key(name))
+        taken.add(name_key(name))
         outputs.append(name)
     return outputs
-
-
-def _key(name: str) -> str:
-    """Equal for names that a file system may take for the same."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 # ---- tables ------------------------------------------------------------------------------------
@@ -168,13 +163,9 @@ def _key(name: str) -> str:
 
 def place_columns(face: FaceBox, height: int, width: int) -> dict[str, str]:
     """The columns that say where a face is in a photo of this size, in px and degrees."""
-    return {
-        "x": f"{face.x:.1f}",
-        "y": f"{face.y:.1f}",
-        "side": f"{face.side:.1f}",
-        "angle": f"{face.angle:.1f}",
-        "in_photo": f"{face.inside(height, width):.3f}",
-    }
+    values = [f"{value:.1f}" for value in (face.x, face.y, face.side, face.angle)]
+    values.append(f"{face.inside(height, width):.3f}")
+    return dict(zip(PLACE_COLUMNS, values, strict=True))
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:

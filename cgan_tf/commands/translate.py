@@ -31,6 +31,7 @@ from tqdm import tqdm
 from cgan_tf.commands import edit_flags
 from cgan_tf.commands.flag_errors import flag_errors
 from cgan_tf.commands.output_files import (
+    PLACE_COLUMNS,
     TABLE,
     count_of,
     finally_written,
@@ -70,11 +71,7 @@ COLUMNS = (
     "output",
     "face",
     "faces",
-    "x",
-    "y",
-    "side",
-    "angle",
-    "in_photo",
+    *PLACE_COLUMNS,
     "psnr",
     "distance",
     "same_person",

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,6 +13,11 @@ from typing import Any, BinaryIO
 from cgan_tf.core.errors import UserError
 
 NO_HOME = "the home folder that ~ stands for is unknown; give the complete path"
+
+
+def name_key(name: str) -> str:
+    """Equal for names that a file system may take for the same, by their accents or case."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def expand(path: str | os.PathLike[str], option: str) -> Path:

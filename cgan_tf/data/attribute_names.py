@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import name_key
 
 # Separators of paths, of --edit, --attributes and --directions_condition.
 FORBIDDEN = set("/\\,=:+")
@@ -37,6 +38,6 @@ def check_names(names: Iterable[str], table: str) -> None:
                 f"{table}: the attribute {name[:20]}... has {len(name.encode())} bytes; shorten "
                 f"it to {LONGEST}"
             )
-        other = known.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        other = known.setdefault(name_key(name), name)
         if other != name:
             raise UserError(f"{table}: {other} and {name} differ only in case; rename one of them")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import name_key
 from cgan_tf.data.attribute_names import check_names
 
 LARGEST = 40  # classes; more sub-folders are persons, dates or parts of a large data set
@@ -90,15 +91,13 @@ def _why_no_classes(folders: list[str]) -> str | None:
 
 def _pairs(folders: list[str]) -> list[tuple[str, str]]:
     """The pairs of NAME and not_NAME."""
-    known = {_key(name): name for name in folders}
+    known = {name_key(name): name for name in folders}
     found = [(name, _ABSENT.fullmatch(name)) for name in folders]
     return [
-        (known[_key(match[1])], name) for name, match in found if match and _key(match[1]) in known
+        (known[name_key(match[1])], name)
+        for name, match in found
+        if match and name_key(match[1]) in known
     ]
-
-
-def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _listed(names: Sequence[str]) -> str:

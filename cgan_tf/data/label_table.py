@@ -16,6 +16,7 @@ import unicodedata
 from collections.abc import Callable, Iterable
 
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import name_key
 
 LABELS = "labels.csv"
 
@@ -307,7 +308,7 @@ def _relative(file: str, path: pathlib.Path, folder: pathlib.Path | None) -> str
 # Macs write accents as letters of their own, and their file systems ignore case.
 _FORMS = (
     lambda name: unicodedata.normalize("NFC", name),
-    lambda name: unicodedata.normalize("NFC", name).casefold(),
+    name_key,
 )
 
 

@@ -277,13 +277,8 @@ def distance(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         y: of the same shape.
     """
     difference = x - y
-    parts = (
-        difference,
-        difference[:, 1:] - difference[:, :-1],
-        difference[:, :, 1:] - difference[:, :, :-1],
-        tf.nn.avg_pool2d(difference, 2, 2, "VALID"),
-    )
-    return tf.add_n([tf.reduce_mean(tf.abs(part)) for part in parts])
+    pooled = tf.nn.avg_pool2d(difference, 2, 2, "VALID")
+    return _mean_absolute(difference, *_edges(difference), pooled)
 
 
 def content_distance(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -296,12 +291,17 @@ def content_distance(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         y: of the same shape.
     """
     difference = x - y
-    gradients = (
-        difference[:, 1:] - difference[:, :-1],
-        difference[:, :, 1:] - difference[:, :, :-1],
-    )
-    edges = tf.add_n([tf.reduce_mean(tf.abs(part)) for part in gradients])
-    return tf.reduce_mean(tf.abs(difference)) + GRADIENT_WEIGHT * edges
+    return _mean_absolute(difference) + GRADIENT_WEIGHT * _mean_absolute(*_edges(difference))
+
+
+def _edges(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The differences between neighboring pixels, down and across."""
+    return images[:, 1:] - images[:, :-1], images[:, :, 1:] - images[:, :, :-1]
+
+
+def _mean_absolute(*parts: tf.Tensor) -> tf.Tensor:
+    """The sum of the parts' mean absolute values."""
+    return tf.add_n([tf.reduce_mean(tf.abs(part)) for part in parts])
 
 
 def _cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
