@@ -48,6 +48,8 @@ def build_backbone(dtype: str = "float32") -> keras.Model:
     keras.config.set_dtype_policy(dtype)
     try:
         vgg = keras.applications.VGG16(include_top=False, weights=None, input_shape=(None, None, 3))
+        if replicas.on_gpu():
+            vgg = keras.models.clone_model(vgg, clone_function=_clone_for_gpu)
     finally:
         keras.config.set_dtype_policy(policy)
     seed = keras.random.SeedGenerator(int(np.random.randint(2**31)))
@@ -57,6 +59,22 @@ def build_backbone(dtype: str = "float32") -> keras.Model:
             layer.kernel.assign(initializer(layer.kernel.shape))
     outputs = [vgg.get_layer(name).output for name in FEATURE_LAYERS]
     return keras.Model(vgg.input, [*outputs, vgg.output], name="vgg16")
+
+
+class SlicedMaxPooling(layers.MaxPooling2D):
+    """Max pooling of 2 x 2 px as the maximum of four slices.
+
+    On a GPU, XLA has no deterministic gradient of the built-in one. On a CPU this one's is slow.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        rows = tf.maximum(inputs[:, :-1:2], inputs[:, 1::2])
+        return tf.maximum(rows[:, :, :-1:2], rows[:, :, 1::2])
+
+
+def _clone_for_gpu(layer: layers.Layer) -> layers.Layer:
+    pooling = isinstance(layer, layers.MaxPooling2D)
+    return (SlicedMaxPooling if pooling else type(layer)).from_config(layer.get_config())
 
 
 def load_imagenet(backbone: keras.Model, flag: str) -> None:

@@ -24,7 +24,7 @@ from cgan_tf.networks.codec import Codec
 from cgan_tf.networks.detail_features import DetailFeatures
 from cgan_tf.stages import tensorboard
 from cgan_tf.stages.inversion import PERCENTILE, psnr_p5
-from cgan_tf.training import loop, losses, optimizers, precision
+from cgan_tf.training import augment, loop, losses, optimizers, precision
 
 WIDTH = 64  # channels within both networks
 LEARNING_RATE, D_LEARNING_RATE = 5e-4, 3e-4  # Adam's peak; of the discriminator
@@ -215,8 +215,7 @@ class FeaturesTrainer(loop.Trainer):
         """Images of the same size, shifted by whole pixels: a moving target is hard to fool."""
         side, pad = self.config.resolution, round(self.config.resolution * SHIFT)
         padded = tf.pad(batch, [[0, 0], [pad, pad], [pad, pad], [0, 0]], "REFLECT")
-        corner = tf.stack([0, place[0], place[1], 0])
-        return tf.slice(padded, corner, (-1, side, side, -1))
+        return augment.crop(padded, place, side)
 
     def _attribute_losses(
         self,

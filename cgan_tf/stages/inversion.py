@@ -15,7 +15,7 @@ from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.vgg import Perceptual, Regressor
 from cgan_tf.stages import init_from, tensorboard
-from cgan_tf.training import loop, optimizers, precision
+from cgan_tf.training import augment, loop, optimizers, precision
 
 PIXEL_WEIGHT = 5.0  # of the pixel L2 loss; perceptual distances have a weight of 1
 LEARNING_RATE = 1e-3  # Adam's peak
@@ -116,7 +116,7 @@ class InversionTrainer(loop.Trainer):
         side = self.config.inversion.perceptual_crop
         if side == self.config.resolution:
             return images
-        return images[:, offset[0] : offset[0] + side, offset[1] : offset[1] + side]
+        return augment.crop(images, offset, side)
 
 
 def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:

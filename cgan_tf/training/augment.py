@@ -49,6 +49,19 @@ def jitter(images: tf.Tensor, seed: keras.random.SeedGenerator) -> tf.Tensor:
     return tf.clip_by_value((shifted - mean) * contrast + mean + brightness, -1.0, 1.0)
 
 
+def crop(images: tf.Tensor, corner: tf.Tensor, side: int) -> tf.Tensor:
+    """The same window of all images, `[N, side, side, C]`.
+
+    A slice with a variable corner would make XLA compile the training step anew for each corner.
+
+    Args:
+        images: `[N, H, W, C]`.
+        corner: the window's upper left one, int32 `[2]`.
+        side: of the window, in px.
+    """
+    return tf.roll(images, -corner, (1, 2))[:, :side, :side]
+
+
 def color(images: tf.Tensor, uniform: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
     """Random brightness (plus -0.5 to 0.5), saturation (times 0 to 2), contrast (times 0.5 to 1.5).
 

@@ -219,6 +219,32 @@ def backbone():
     return vgg.build_backbone()
 
 
+def test_the_backbone_on_a_gpu_pools_by_slices_and_has_equal_features(monkeypatch, backbone):
+    monkeypatch.setattr(vgg.replicas, "on_gpu", lambda: True)
+    on_gpu = vgg.build_backbone()
+    monkeypatch.undo()
+    pools = [layer for layer in on_gpu.layers if isinstance(layer, keras.layers.MaxPooling2D)]
+    assert [type(layer) for layer in pools] == [vgg.SlicedMaxPooling] * 5
+    on_gpu.set_weights(backbone.get_weights())
+    images = normal(1, 36, 32, 3)
+    for ours, theirs in zip(on_gpu(images), backbone(images), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("side", [6, 7])
+def test_sliced_max_pooling_has_the_values_and_gradients_of_the_built_in_one(side):
+    maps, weights = tf.constant(normal(2, side, 8, 3)), normal(2, 3, 4, 3)
+    outcomes = []
+    for layer in (vgg.SlicedMaxPooling(), keras.layers.MaxPooling2D()):
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            pooled = layer(maps)
+            loss = tf.reduce_sum(pooled * weights)
+        outcomes.append((pooled, tape.gradient(loss, maps)))
+    for ours, theirs in zip(*outcomes, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_the_feature_layers_are_relu1_2_to_relu4_3(backbone):
     operations = [output._keras_history.operation for output in backbone.outputs]
     assert [operation.name for operation in operations] == [

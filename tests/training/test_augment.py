@@ -145,3 +145,15 @@ def test_the_augmentations_depend_on_the_seed():
 
     assert np.array_equal(augmented(5), augmented(5))
     assert not np.array_equal(augmented(5), augmented(6))
+
+
+def test_a_crop_is_a_window_and_xla_compiles_it_once_for_all_corners():
+    images, corner = photos(3, 12), tf.constant([3, 1])
+    np.testing.assert_array_equal(augment.crop(images, corner, 8), images[:, 3:11, 1:9])
+
+    def crop(images, corner):
+        return augment.crop(images, corner, 8)
+
+    compiled = tf.function(crop, jit_compile=True)
+    program = compiled.experimental_get_compiler_ir(images, corner)(stage="hlo")
+    assert program.count(" parameter(") == 2  # a corner that must be constant would not be one
