@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "evaluate_judge_kimg": 40.0,
         "evaluate_samples": 2000,
         "evaluate_photos": 150,
-        "evaluate_projections": 2,
+        "evaluate_projections": 0,
     },
     # DCGAN as published (Radford et al. 2015), with one-sided label smoothing.
     "celeba32": {
@@ -66,8 +66,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 # that the stages after the GAN cost little more than celeba64's.
 PRESETS["celeba128"] = PRESETS["celeba64"] | {
     "resolution": 128,
+    "gan_kimg": 1300.0,
     "gan_width": 24,
-    "gan_batch_size": 32,
+    "gan_batch_size": 64,
+    "gan_objective": "rpgan",
+    "gan_g_lr": 2e-4,
+    "gan_d_lr": 2e-4,
     "regressor_resolution": 64,
     "inversion_width": 16,
     "inversion_perceptual_crop": 64,

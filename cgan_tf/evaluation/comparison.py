@@ -11,14 +11,13 @@ import numpy as np
 
 from cgan_tf.editing import bracketing
 from cgan_tf.evaluation import hyperplane
-from cgan_tf.evaluation.edits import judge_edits, judged_figures, rows_without
+from cgan_tf.evaluation.edits import RANDOM_DRAWS, judge_edits, judged_figures, rows_without
 from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
 from cgan_tf.evaluation.metrics import edit_change
 from cgan_tf.evaluation.statistics import Numbers, mean, number, ratio
 
 COMPARED_CHANGE = 0.4  # of the attribute by the judge, in the evaluate stage
-COMPARED_DRAWS = 8  # random directions per attribute
-COMPARED_PHOTOS = 50  # in the evaluate stage: a hundred edits of each, for the random directions
+COMPARED_PHOTOS = 50  # in the evaluate stage: fifty edits of each, for the random directions
 CURVE_POINTS = 6  # of a direction's curve, at equal steps
 LEAST_CHANGE = 0.02  # that a random direction must reach to be compared with
 MATCH_TOLERANCE = 0.01  # of the requested change
@@ -127,7 +126,7 @@ def measure_families(
     photos: TestPhotos,
     families: Mapping[str, Mapping[str, np.ndarray]],
     requested: float,
-    draws: int = COMPARED_DRAWS,
+    draws: int = RANDOM_DRAWS,
 ) -> tuple[Numbers, dict[str, dict[str, np.ndarray]]]:
     """The `comparison` block: families of directions, each at the same change of its attribute.
 
