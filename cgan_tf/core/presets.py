@@ -68,7 +68,6 @@ PRESETS["celeba128"] = PRESETS["celeba64"] | {
     "resolution": 128,
     "gan_kimg": 1300.0,
     "gan_width": 24,
-    "gan_batch_size": 64,
     "gan_objective": "rpgan",
     "gan_g_lr": 2e-4,
     "gan_d_lr": 2e-4,

@@ -268,6 +268,7 @@ def test_only_the_finest_level_is_grown(cache):
 # Resuming.
 
 
+@pytest.mark.slow
 def test_killed_in_the_fade_it_resumes_without_the_other_run(cache, faces_64, tmp_path):
     parent = make_parent(tmp_path / "parent", cache, gan_width=8)
     state = []

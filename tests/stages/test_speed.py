@@ -140,6 +140,7 @@ def test_costs_are_measured_within_the_budget_and_estimated_after_it(monkeypatch
     assert found["inversion"].hours == pytest.approx(0.3 * ratio * 2000 / 3600, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_every_stage_can_be_measured(slim_vgg, tmp_path):
     options = tiny.make_config(tmp_path, jit="false", steps_per_call=1, gan_penalty="none")
     found = speed.costs(options, 0.0, 600.0)

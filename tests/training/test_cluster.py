@@ -315,6 +315,7 @@ def test_two_workers_train_like_one_process(tmp_path, cache, faces):
             assert b[name] == pytest.approx(a[name], abs=1e-5 * max(1.0, abs(a[name])))
 
 
+@pytest.mark.slow
 def test_all_workers_end_with_the_message_of_the_chief(tmp_path):
     addresses = two_addresses()
     workers = [
