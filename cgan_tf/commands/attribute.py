@@ -67,11 +67,11 @@ def with_predictions(
         from_dataset: whether the labelled photos belong to the data set.
     """
     from cgan_tf.evaluation.scores import scorer
-    from cgan_tf.stages import directions
+    from cgan_tf.stages import class_differences
 
     names = regressor.attribute_names[len(dataset.attribute_names) :]
     rows = np.concatenate(
-        [dataset.splits["train"][: directions.STARTING_PHOTOS], dataset.splits["validation"]]
+        [dataset.splits["train"][: class_differences.PHOTOS], dataset.splits["validation"]]
     )
     columns = np.full((len(dataset.files), len(names)), np.nan, np.float32)  # NaN: not predicted
     score = scorer(lambda photos, training: photos, regressor, BATCH)

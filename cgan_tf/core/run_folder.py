@@ -23,7 +23,7 @@ import json
 import platform
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -293,7 +293,7 @@ class RunFolder:
         """The content of config.json, see `save_config`; an empty dict if there is none.
 
         Raises:
-            UserError: the file is damaged or of another format.
+            UserError: the file is damaged, of another format, or of a version with other options.
         """
         path = self.path / "config.json"
         damaged = UserError(f"{path} is damaged; restore it, or use another {self.flag}")
@@ -316,6 +316,11 @@ class RunFolder:
         parts = [content.get(key) for key in ("options", "requested", "substitutions")]
         if not all(isinstance(part, dict) for part in (*parts, content.get(CUSTOM, {}))):
             raise damaged
+        for option in _unknown_options(content["options"]):
+            raise UserError(
+                f"{path}: this version has no option {option}; use another {self.flag}, or the "
+                f"version that made the run ({content.get('version', 'unknown')})"
+            )
         try:
             rules.check(config_module.from_dict(content["options"]))
         except TypeError:
@@ -464,3 +469,15 @@ class RunFolder:
 
     def _unusable(self, error: OSError) -> UserError:
         return UserError(f"{self.flag}={self.path}: {error.strerror}; use another folder")
+
+
+def _unknown_options(options: Mapping[str, Any]) -> list[str]:
+    """The flags in stored options that this version does not have."""
+    default = config_module.to_dict(Config())
+    unknown = []
+    for name, value in options.items():
+        if name not in default:
+            unknown.append(name)
+        elif isinstance(default[name], dict) and isinstance(value, dict):
+            unknown += [f"{name}_{key}" for key in value if key not in default[name]]
+    return unknown

@@ -26,17 +26,16 @@ from cgan_tf.editing.models import load_perceptual
 from cgan_tf.evaluation.hyperplane import find_hyperplane, project_out
 from cgan_tf.evaluation.scores import label_samples
 from cgan_tf.networks.codec import Codec
-from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.vgg import Perceptual, Regressor
 from cgan_tf.stages import families, tensorboard
-from cgan_tf.stages.calibration import BATCH, CALIBRATION_PHOTOS, Calibration, calibrate
+from cgan_tf.stages.calibration import CALIBRATION_PHOTOS, Calibration, calibrate
+from cgan_tf.stages.class_differences import PHOTOS, class_differences
 from cgan_tf.training import cluster, loop, losses, optimizers, precision
 
 LEARNING_RATE = 2e-2  # Adam's peak
 CONTENT_WEIGHT = 0.5  # of the perceptual distance to the photo
 ADVERSARIAL_WEIGHT = 0.02  # of the non-saturating loss of the edited image
 ATTRIBUTE_WEIGHT = 10.0  # of |alpha + eps - alpha'| of the target attribute
-STARTING_PHOTOS = 2000  # training photos for the initial directions
 STARTING_CHANGE = 0.85  # of R's mean prediction by +1 along the initial direction, if reached
 STARTING_CALIBRATION = 50  # training photos that decide on its length, per direction
 DEFAULTS = {
@@ -74,7 +73,7 @@ def check(config: Config, dataset: ImageData) -> None:
         UserError: all training or validation photos have an attribute, or none of them.
     """
     parts = {
-        "training": dataset.splits["train"][:STARTING_PHOTOS],
+        "training": dataset.splits["train"][:PHOTOS],
         "validation": dataset.splits["validation"],
     }
     for name in config.attributes if dataset.attribute_names else ():
@@ -243,27 +242,6 @@ def save_directions(folder: Path, entries: dict[str, dict]) -> None:
     sync_folder(folder.parent)
 
 
-def class_differences(encoder: Encoder, dataset: ImageData, columns: Sequence[int]) -> np.ndarray:
-    """Mean latent of the photos with an attribute minus that of those without, for each column."""
-    rows = dataset.splits["train"][:STARTING_PHOTOS]
-    latents = np.concatenate(
-        [
-            encoder(batch, training=False).numpy()
-            for batch in pipeline.sequential_batches(dataset, rows, BATCH)
-        ]
-    )
-    differences = []
-    for column in columns:
-        has = dataset.labels[rows, column] > 0.5
-        if has.all() or not has.any():
-            raise UserError(
-                f"--attributes={dataset.attribute_names[column]}: all of the first {len(rows)} "
-                "training photos have it, or none of them; it cannot be learned"
-            )
-        differences.append(latents[has].mean(axis=0) - latents[~has].mean(axis=0))
-    return np.stack(differences).astype(np.float32)
-
-
 def start_directions(trainer: DirectionsTrainer, dataset: ImageData) -> None:
     """Initializes the trainer's directions with class differences that have an effect on R.
 
@@ -271,13 +249,21 @@ def start_directions(trainer: DirectionsTrainer, dataset: ImageData) -> None:
     whatever the final calibration is. With a shorter step the gradient of |alpha + eps - alpha'|
     vanishes where R is confident, and the direction would follow the other terms alone.
     """
-    columns = trainer.columns.numpy()
-    differences = class_differences(trainer.codec.encoder, dataset, columns)
+    differences, least = class_differences(trainer.codec.encoder, dataset)
+    rows, columns = dataset.splits["train"][:PHOTOS], trainer.columns.numpy()
+    for column in columns:
+        if not least[column]:
+            raise UserError(
+                f"--attributes={dataset.attribute_names[column]}: all of the first {len(rows)} "
+                "training photos have it, or none of them; it cannot be learned"
+            )
     calibration = make_calibration(trainer, dataset, "train", STARTING_CALIBRATION)
     trainer.directions.assign(
         [
-            calibration.scale(calibration.photos(column, 0), vector, column, STARTING_CHANGE)
-            for vector, column in zip(differences, columns, strict=True)
+            calibration.scale(
+                calibration.photos(column, 0), differences[column], column, STARTING_CHANGE
+            )
+            for column in columns
         ]
     )
 

@@ -23,6 +23,7 @@ from cgan_tf.networks.attribute_discriminator import AttributeDiscriminator
 from cgan_tf.networks.codec import Codec
 from cgan_tf.networks.detail_features import DetailFeatures
 from cgan_tf.stages import tensorboard
+from cgan_tf.stages.class_differences import class_differences
 from cgan_tf.stages.inversion import PERCENTILE, psnr_p5
 from cgan_tf.training import augment, loop, losses, optimizers, precision
 
@@ -44,10 +45,8 @@ SHIFT = 1 / 16  # maximum shift of what the discriminator sees, as a fraction of
 STEP = 1.2
 LARGEST_STRENGTH = 1.3
 EDITED_SHARE = 0.75  # of the edits along --attributes; the others along any attribute
-STARTING_PHOTOS = 2000  # training photos for the class differences
 LEAST_PHOTOS = 5  # of them with an attribute, and without, for its class difference
 SHOWN = 6  # photos in a grid of edits
-BATCH = 50  # photos per evaluation of a network
 
 
 class FeaturesTrainer(loop.Trainer):
@@ -312,26 +311,6 @@ def _scaled(strength: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
     return tf.reshape(strength, (-1, *[1] * (len(steps.shape) - 1))) * steps
 
 
-def class_steps(latents: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """Offsets for a strength of 1 of each attribute, and the attributes that have one.
-
-    Args:
-        latents: of photos, `[N, *latent_shape]`.
-        labels: of the same photos, `[N, K]`.
-
-    Returns:
-        float32 `[K, *latent_shape]`, 0 for an attribute that too few photos have or lack.
-    """
-    steps = np.zeros((labels.shape[1], *latents.shape[1:]), np.float32)
-    rows = []
-    for index, has in enumerate(labels.T > 0.5):
-        if min(has.sum(), (~has).sum()) >= LEAST_PHOTOS:
-            difference = latents[has].mean(axis=0) - latents[~has].mean(axis=0)
-            steps[index] = STEP * difference
-            rows.append(index)
-    return steps, rows
-
-
 def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     """Trains the detail features in `folder`/features; resumes if it was interrupted."""
     stage = folder.stage("features")
@@ -381,7 +360,6 @@ def build(config: Config, folder: RunFolder, dataset: ImageData, side: int) -> F
         UserError: the generator has no maps of that side, or no attribute has enough photos.
     """
     policy = precision.compute_policy(config)
-    rows = dataset.splits["train"][:STARTING_PHOTOS]
     with replicas.scope():
         codec = new_codec(models.load_codec(folder, config, policy, features=False), side, policy)
         discriminator = AttributeDiscriminator(
@@ -389,13 +367,8 @@ def build(config: Config, folder: RunFolder, dataset: ImageData, side: int) -> F
             len(dataset.attribute_names),
             dtype=policy,
         )
-    latents = np.concatenate(
-        [
-            codec.encoder(batch, training=False).numpy()
-            for batch in pipeline.sequential_batches(dataset, rows, BATCH)
-        ]
-    )
-    steps, usable = class_steps(latents, dataset.labels[rows])
+    differences, least = class_differences(codec.encoder, dataset)
+    usable = np.flatnonzero(least >= LEAST_PHOTOS).tolist()
     if not usable:
         raise UserError(
             f"--data_dir={config.data_dir}: no attribute has {LEAST_PHOTOS} training photos with "
@@ -404,7 +377,12 @@ def build(config: Config, folder: RunFolder, dataset: ImageData, side: int) -> F
     edited = [dataset.attribute_names.index(name) for name in config.attributes]
     with replicas.scope():
         return FeaturesTrainer(
-            codec, discriminator, steps, usable, [i for i in edited if i in usable], config
+            codec,
+            discriminator,
+            STEP * differences,
+            usable,
+            [i for i in edited if i in usable],
+            config,
         )
 
 

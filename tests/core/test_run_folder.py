@@ -277,7 +277,6 @@ def test_the_order_of_stages(folder):
         {"options": None},
         {"options": {"gan": {"width": "four"}}},
         {"options": {"gan": 3}},
-        {"options": {"w_dim": 512}},
         {"requested": None},
         {"substitutions": 3},
         {"custom_attributes": []},
@@ -288,6 +287,18 @@ def test_a_config_of_another_structure_is_damaged(folder, change):
     write_json(path, folder.read() | change)
     line = f"{path} is damaged; restore it, or use another --run_dir"
     assert message(folder.load_config) == line
+
+
+@pytest.mark.parametrize(
+    "options, name", [({"w_dim": 512}, "w_dim"), ({"gan": {"w_dim": 512}}, "gan_w_dim")]
+)
+def test_a_run_of_a_version_with_other_options_is_refused(folder, options, name):
+    path = folder.path / "config.json"
+    write_json(path, folder.read() | {"options": options, "version": "0.0.9"})
+    assert message(folder.load_config) == (
+        f"{path}: this version has no option {name}; use another --run_dir, or the version that "
+        "made the run (0.0.9)"
+    )
 
 
 def test_the_home_folder_is_expanded(monkeypatch):

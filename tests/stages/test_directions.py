@@ -16,7 +16,6 @@ from PIL import Image
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.data import images
 from cgan_tf.networks.codec import Codec
 from cgan_tf.stages import calibration, directions
 from cgan_tf.training import checkpoint
@@ -232,7 +231,7 @@ def test_only_the_directions_learn(chain, slim_vgg):
     assert not any(frozen[name].trainable_variables for name in list(frozen)[:5])
     before = {name: tiny.values(network) for name, network in frozen.items()}
     columns = trainer.columns.numpy()
-    start = directions.class_differences(trainer.codec.encoder, chain.faces, columns)
+    start = directions.class_differences(trainer.codec.encoder, chain.faces)[0][columns]
     trainer.directions.assign(start)
     step = tf.function(trainer.train_step, autograph=False)
     draw = np.random.default_rng(0)
@@ -268,34 +267,15 @@ def test_the_regressors_feature_maps_are_its_perceptual_features(chain, slim_vgg
     np.testing.assert_allclose(shared, networks["perceptual"](x, y), rtol=1e-5)
 
 
-def test_class_differences(faces):
-    # The encoder maps a photo to its index and its number of channels.
-    def encoder(batch, training):
-        rows = [by_pixels[photo.tobytes()] for photo in np.asarray(batch)]
-        return tf.constant([[row, 3.0] for row in rows], tf.float32)
-
-    train = faces.splits["train"]
-    photos = images.to_float(faces.read(train))
-    by_pixels = {photo.tobytes(): float(row) for photo, row in zip(photos, train, strict=True)}
-    start = directions.class_differences(encoder, faces, [2, 0])
-    assert start.shape == (2, 2) and start.dtype == np.float32
-    for row, column in zip(start, (2, 0), strict=True):
-        has = faces.labels[train, column] == 1
-        expected = train[has].mean() - train[~has].mean()
-        np.testing.assert_allclose(row, [expected, 0.0], rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_an_attribute_of_all_or_no_photos_cannot_be_learned(faces, value):
     labels = faces.labels.copy()
     labels[:, 1] = value
     name = faces.attribute_names[1]
+    encoder = types.SimpleNamespace(encoder=lambda batch, training: tf.zeros((len(batch), 2)))
+    trainer = types.SimpleNamespace(codec=encoder, columns=tf.constant([0, 1]))
     with pytest.raises(UserError) as caught:
-        directions.class_differences(
-            lambda batch, training: tf.zeros((len(batch), 2)),
-            dataclasses.replace(faces, labels=labels),
-            [1],
-        )
+        directions.start_directions(trainer, dataclasses.replace(faces, labels=labels))
     assert str(caught.value) == (
         f"--attributes={name}: all of the first 80 training photos have it, or none of them; it "
         "cannot be learned"

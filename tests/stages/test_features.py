@@ -172,15 +172,6 @@ def test_edits_are_mostly_of_the_attributes_to_edit(trainer):
     assert np.isin(chosen, trainer.rows.numpy()).all()
 
 
-def test_class_steps_are_differences_of_the_class_means():
-    latents = np.float32([[0, 0], [2, 4]] * 6)
-    labels = np.float32([[0, 0, 1], [1, 0, 1]] * 6)
-    labels[0, 1] = 1  # of one photo only
-    steps, rows = features.class_steps(latents, labels)
-    assert rows == [0]
-    np.testing.assert_allclose(steps, [[2.4, 4.8], [0, 0], [0, 0]])
-
-
 def test_photos_without_a_usable_attribute_are_refused(chain):
     config = tiny.make_config(chain.config.cache_dir)
     faces = dataclasses.replace(chain.faces, labels=np.zeros_like(chain.faces.labels))
