@@ -35,8 +35,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	    "error: Python 3.10 to 3.13 is needed; choose one with make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) pip==26.3  # the pip of Python 3.10 does not finish
-	$(PIP) -r requirements.txt
-	$(PIP) --no-deps --editable .  # the command cgan
+	$(PIP) -r requirements.txt --editable .  # the command cgan
 	@touch $@
 
 $(VENV)/installed-gpu: $(VENV)/installed

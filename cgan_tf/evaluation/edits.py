@@ -20,7 +20,7 @@ RANDOM_DRAWS = 4  # random directions per attribute
 VGG_PHOTOS = 250  # per attribute, where VGG16 evaluates all images: it costs 30 times the judge
 VGG_FEW = 40  # per attribute, where VGG16 serves only one figure of several
 SET_VALUES = (0.2, 0.4, 0.6, 0.8)  # that --set is measured at
-SET_PHOTOS = 50  # per attribute and value: VGG16 evaluates each some five times
+SET_PHOTOS = 30  # per attribute and value: VGG16 evaluates each some five times
 
 EDIT_FIGURES = (
     "target_change",

@@ -14,7 +14,7 @@ from cgan_tf.evaluation.batching import BATCH, batched, choose
 from cgan_tf.evaluation.evaluated import EvaluatedModels, TestPhotos
 from cgan_tf.evaluation.statistics import Numbers
 
-RANDOM_SAMPLES = 1000  # the closest of them is what a reconstruction is compared with
+RANDOM_SAMPLES = 500  # the closest of them is what a reconstruction is compared with
 MATCHED = 1.05  # times optimize's distance: matched, for hybrid's seconds_to_match_optimize
 FEATURE_BYTES = 2 * 2**30  # memory for the perceptual features of random samples
 
