@@ -100,6 +100,7 @@ def kill_and_resume(finished, faces, path, checkpoint, kill):
     ]
 
 
+@pytest.mark.slow
 def test_killed_in_a_fade_and_resumed_it_ends_with_the_same_weights(finished, faces, tmp_path):
     kill_and_resume(finished, faces, tmp_path / "run", checkpoint=9, kill=10)
 
