@@ -27,6 +27,7 @@ from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder
 
 FAMILIES = ("hyperplane", "sefa", "pca")  # besides the run's own
+RANDOM_DRAWS = 8  # random directions per attribute
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run", None, "Run folder whose evaluate stage has finished.")
@@ -130,7 +131,9 @@ def main() -> None:
     )
     samples = label_samples(*networks, FLAGS.samples, config.seed)
     found = find_all(evaluated, entries, networks, samples, names)
-    block, scaled = comparison.measure_families(evaluated, photos, found, FLAGS.change)
+    block, scaled = comparison.measure_families(
+        evaluated, photos, found, FLAGS.change, RANDOM_DRAWS
+    )
     columns = [*found, "random"]
     print(
         f"\n{len(photos.images)} {FLAGS.split} photos, change {FLAGS.change:g} by the judge, "

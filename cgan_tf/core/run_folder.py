@@ -29,7 +29,7 @@ from typing import Any
 
 from cgan_tf.core import config as config_module
 from cgan_tf.core import presets, rules
-from cgan_tf.core.config import NEEDS, Config
+from cgan_tf.core.config import NEEDS, OPTIONS, SECTIONS, Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import expand, file_hash, move_aside, write_json, write_text
 from cgan_tf.core.version import __version__
@@ -473,11 +473,10 @@ class RunFolder:
 
 def _unknown_options(options: Mapping[str, Any]) -> list[str]:
     """The flags in stored options that this version does not have."""
-    default = config_module.to_dict(Config())
-    unknown = []
+    names = []
     for name, value in options.items():
-        if name not in default:
-            unknown.append(name)
-        elif isinstance(default[name], dict) and isinstance(value, dict):
-            unknown += [f"{name}_{key}" for key in value if key not in default[name]]
-    return unknown
+        if name not in SECTIONS:
+            names.append(name)
+        elif isinstance(value, dict):
+            names += [f"{name}_{key}" for key in value]
+    return [name for name in names if name not in OPTIONS]

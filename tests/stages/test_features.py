@@ -13,7 +13,7 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing import models
 from cgan_tf.networks.detail_features import DetailFeatures
-from cgan_tf.stages import features
+from cgan_tf.stages import class_differences, features
 from cgan_tf.training import losses, precision
 
 PHOTOS = 16
@@ -170,6 +170,22 @@ def test_edits_are_mostly_of_the_attributes_to_edit(trainer):
     assert edited == pytest.approx(0.75 + 0.25 * others, abs=0.04)
     assert 0 <= strength.min() and 1.25 < strength.max() <= 1.3
     assert np.isin(chosen, trainer.rows.numpy()).all()
+
+
+@pytest.mark.parametrize("count, usable", [(4, False), (5, True)])
+def test_an_attribute_needs_five_photos_with_it_and_five_without(chain, count, usable):
+    faces = dataclasses.replace(chain.faces, labels=chain.faces.labels.copy())
+    train = faces.splits["train"]
+    faces.labels[train, 0], faces.labels[train, 1] = 0, 1
+    faces.labels[train[:count], 0], faces.labels[train[:count], 1] = 1, 0
+    trainer = features.build(tiny.make_config(chain.config.cache_dir), chain.folder, faces, side=8)
+    assert {0, 1} & set(trainer.rows.numpy()) == ({0, 1} if usable else set())
+
+
+def test_the_steps_are_class_differences(chain, trainer):
+    differences, least = class_differences.class_differences(trainer.codec.encoder, chain.faces)
+    assert (least[trainer.rows.numpy()] >= 5).all()
+    np.testing.assert_allclose(trainer.steps, 1.2 * differences, rtol=1e-6)
 
 
 def test_photos_without_a_usable_attribute_are_refused(chain):
