@@ -29,6 +29,37 @@ PRESETS: dict[str, dict[str, Any]] = {
         "evaluate_photos": 150,
         "evaluate_projections": 0,
     },
+    # The named model that ships with the package: the demo's recipe, longer and with features. Its
+    # regressor is small enough for a phone.
+    "synthetic64": {
+        "seed": 1,
+        "synthetic_size": 20000,
+        "attributes": (
+            "Smiling",
+            "Eyeglasses",
+            "Bangs",
+            "Blond_Hair",
+            "Black_Hair",
+            "Pale_Skin",
+            "Bushy_Eyebrows",
+            "Wearing_Lipstick",
+        ),
+        "gan_kimg": 250.0,
+        "gan_batch_size": 16,
+        "gan_objective": "rpgan",
+        "regressor_vgg_weights": "narrow",
+        "regressor_kimg": 80.0,
+        "regressor_batch_size": 16,
+        "regressor_lr": 5e-4,
+        "inversion_perceptual_crop": 32,
+        "features_kimg": 80.0,
+        "directions_kimg": 10.0,
+        "directions_preservation_weight": 30.0,
+        "directions_calibrated_change": 0.85,
+        "evaluate_judge_kimg": 80.0,
+        "evaluate_projections": 0,
+        "export_quantize": ("none", "float16", "dynamic"),
+    },
     # DCGAN as published (Radford et al. 2015), with one-sided label smoothing.
     "celeba32": {
         "data": "celeba_dir",

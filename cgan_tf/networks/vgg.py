@@ -19,10 +19,11 @@ FEATURE_LAYERS = ("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3"
 IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)  # of keras.applications' "caffe" preprocessing
 # He's initializer expects inputs of unit variance; VGG's inputs have a standard deviation of 64.
 SCRATCH_INPUT_SCALE = 1 / 64
+WIDTH, NARROW_WIDTH = 64, 16  # channels of the first block: VGG16's, and of one for small models
+FROM_SCRATCH = ("none", "narrow")  # --regressor_vgg_weights without initial weights
 # The head's input: relu3_3 and relu4_3, averaged to this side, and the mean of the last pooling.
 # In aligned faces position matters, and the short paths train without any normalization.
 HEAD_SIDE = 4  # px
-HEAD_CHANNELS = 256 + 512
 HEAD_SCALE = 1 / 8  # of relu3_3 and relu4_3: Adam moves all weights alike, and theirs are many
 EPSILON = 1e-8
 # What to use instead of ImageNet's weights, by the flag that requests them.
@@ -37,19 +38,23 @@ def preprocess(images: tf.Tensor) -> tf.Tensor:
     return (images[..., ::-1] + 1.0) * 127.5 - tf.constant(IMAGENET_BGR_MEAN)
 
 
-def build_backbone(dtype: str = "float32") -> keras.Model:
+def build_backbone(dtype: str = "float32", width: int = WIDTH) -> keras.Model:
     """VGG16 without its head: preprocessed images `[N, H, W, 3]` to five maps.
 
-    The maps are those of `FEATURE_LAYERS`, then the last pooling's `[N, H/32, W/32, 512]`. The
-    initializer is He's (2015). With Glorot's, Keras's default, the signal shrinks from layer to
+    The maps are those of `FEATURE_LAYERS`, then the last pooling's `[N, H/32, W/32, 8 * width]`.
+    The initializer is He's (2015). With Glorot's, Keras's default, the signal shrinks from layer to
     layer, and thirteen convolutions with ReLU hardly train.
+
+    Args:
+        dtype: dtype policy of the computation.
+        width: channels of the first block; those of the other blocks keep VGG16's ratios.
     """
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
     try:
         vgg = keras.applications.VGG16(include_top=False, weights=None, input_shape=(None, None, 3))
-        if replicas.on_gpu():
-            vgg = keras.models.clone_model(vgg, clone_function=_clone_for_gpu)
+        if width != WIDTH or replicas.on_gpu():
+            vgg = keras.models.clone_model(vgg, clone_function=lambda layer: _adapted(layer, width))
     finally:
         keras.config.set_dtype_policy(policy)
     seed = keras.random.SeedGenerator(int(np.random.randint(2**31)))
@@ -72,9 +77,19 @@ class SlicedMaxPooling(layers.MaxPooling2D):
         return tf.maximum(rows[:, :, :-1:2], rows[:, :, 1::2])
 
 
-def _clone_for_gpu(layer: layers.Layer) -> layers.Layer:
-    pooling = isinstance(layer, layers.MaxPooling2D)
-    return (SlicedMaxPooling if pooling else type(layer)).from_config(layer.get_config())
+def _adapted(layer: layers.Layer, width: int) -> layers.Layer:
+    """A copy of VGG16's layer for the width, and for a GPU if there is one."""
+    options, kind = layer.get_config(), type(layer)
+    if isinstance(layer, layers.Conv2D):
+        options["filters"] = options["filters"] * width // WIDTH
+    elif isinstance(layer, layers.MaxPooling2D) and replicas.on_gpu():
+        kind = SlicedMaxPooling
+    return kind.from_config(options)
+
+
+def width_of(weights: str) -> int:
+    """Channels of the first block of the VGG16 that --regressor_vgg_weights stands for."""
+    return NARROW_WIDTH if weights == "narrow" else WIDTH
 
 
 def load_imagenet(backbone: keras.Model, flag: str) -> None:
@@ -126,6 +141,7 @@ class Regressor(keras.Model):
         input_scale: factor after VGG's preprocessing, 1 for ImageNet's weights.
         offsets: one per attribute, subtracted from the logits: corrects for the weight of rare
             positives in the loss, so that the predictions are probabilities.
+        width: channels of VGG16's first block.
         dtype: dtype policy of the computation.
 
     Call arguments:
@@ -142,6 +158,7 @@ class Regressor(keras.Model):
         vgg_resolution: int,
         input_scale: float = 1.0,
         offsets: Sequence[float] | None = None,
+        width: int = WIDTH,
         dtype: str = "float32",
         name: str = "regressor",
     ) -> None:
@@ -151,10 +168,11 @@ class Regressor(keras.Model):
         self.vgg_resolution = vgg_resolution
         self.input_scale = input_scale
         self.offsets = list(offsets) if offsets is not None else [0.0] * len(self.attribute_names)
-        self.backbone = build_backbone(dtype)
+        self.width = width
+        self.backbone = build_backbone(dtype, width)
         self.dropout = layers.Dropout(0.5, dtype="float32")
         self.head = layers.Dense(len(self.attribute_names), dtype="float32", name="head")
-        self.head.build((None, HEAD_CHANNELS * HEAD_SIDE**2 + 512))
+        self.head.build((None, (4 + 8) * width * HEAD_SIDE**2 + 8 * width))
         self.built = True
 
     def backbone_input(self, images: tf.Tensor) -> tf.Tensor:
@@ -169,8 +187,8 @@ class Regressor(keras.Model):
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """The four perceptual maps (not normalized), and the head's input, float32 `[N, D]`."""
         *maps, pooled = self.backbone(self.backbone_input(images), training=training)
-        parts = [tf.cast(tf.reduce_mean(pooled, axis=(1, 2)), tf.float32)]  # [N, 512]
-        for features in maps[2:]:  # [N, h, w, 256 or 512]
+        parts = [tf.cast(tf.reduce_mean(pooled, axis=(1, 2)), tf.float32)]  # [N, 8 * width]
+        for features in maps[2:]:  # [N, h, w, 4 or 8 * width]
             window = features.shape[1] // HEAD_SIDE
             grid = tf.nn.avg_pool2d(tf.cast(features, tf.float32), window, window, "VALID")
             parts.append(HEAD_SCALE * tf.reshape(grid, (-1, HEAD_SIDE**2 * grid.shape[-1])))
@@ -206,6 +224,7 @@ class Regressor(keras.Model):
             "vgg_resolution": self.vgg_resolution,
             "input_scale": self.input_scale,
             "offsets": self.offsets,
+            "width": self.width,
         }
 
 
@@ -225,6 +244,7 @@ def widened(
         regressor.vgg_resolution,
         regressor.input_scale,
         [*regressor.offsets, *[0.0] * len(heads)],
+        regressor.width,
         dtype,
     )
     wide.backbone.set_weights(regressor.backbone.get_weights())

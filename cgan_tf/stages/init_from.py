@@ -21,7 +21,7 @@ from cgan_tf.core.run_folder import INIT_FROM, RunFolder, StageFolder
 from cgan_tf.editing import models
 from cgan_tf.networks.dcgan import level_widths
 from cgan_tf.networks.encoder import Encoder
-from cgan_tf.networks.vgg import Regressor
+from cgan_tf.networks.vgg import FROM_SCRATCH, Regressor, width_of
 from cgan_tf.stages.gan_trainer import GAN
 from cgan_tf.training import cluster
 
@@ -241,13 +241,16 @@ def _check_sizes(config: Config, resolution: int, width: int) -> None:
 def _read_regressor(config: Config, parent: RunFolder, attributes: Sequence[str]) -> Start:
     stage, weights = parent.stage("regressor"), config.regressor.vgg_weights
     flag = f"--init_from={config.init_from}"
-    if weights not in ("auto", "none"):
+    if weights not in ("auto", *FROM_SCRATCH):
         return Start(
             {}, note=f"the regressor starts from --regressor_vgg_weights={weights}, not from {flag}"
         )
     if not stage.finished():
         return Start({}, note=f"{flag} has no finished regressor; the regressor starts without")
     model = artifact.load_model(Regressor, stage.model)
+    if model.width != width_of(weights):
+        kind = "narrow" if model.width < width_of(weights) else "not narrow"
+        return Start({}, note=f"the regressor starts from scratch; that of {flag} is {kind}")
     common = [name for name in attributes if name in model.attribute_names]
     note = ""
     if len(common) < len(attributes):

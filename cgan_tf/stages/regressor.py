@@ -110,12 +110,17 @@ def build(
     rate = np.clip(labels.mean(axis=0), 1e-3, 1 - 1e-3)
     offsets = CLASS_BALANCE * np.log((1 - rate) / rate)
     weights = config.regressor.vgg_weights if input_scale is None else "none"
-    pretrained, note = weights != "none" and not began_with, began_with or ""
-    side = config.regressor.resolution
+    pretrained, note = weights not in vgg.FROM_SCRATCH and not began_with, began_with or ""
 
     def build_model(scale: float) -> vgg.Regressor:
         return vgg.Regressor(
-            dataset.attribute_names, config.resolution, side, scale, offsets.tolist(), policy
+            dataset.attribute_names,
+            config.resolution,
+            config.regressor.resolution,
+            scale,
+            offsets.tolist(),
+            vgg.width_of(config.regressor.vgg_weights),
+            policy,
         )
 
     model = build_model(input_scale or (1.0 if pretrained else vgg.SCRATCH_INPUT_SCALE))
@@ -149,7 +154,7 @@ def check(config: Config, dataset: ImageData, began: bool) -> None:
         UserError: the data has no labels, or the weights of --regressor_vgg_weights are missing.
     """
     _require_labels(config, dataset)
-    if config.regressor.vgg_weights not in ("auto", "none") and not began:
+    if config.regressor.vgg_weights not in ("auto", *vgg.FROM_SCRATCH) and not began:
         backbone = vgg.build_backbone()
         if config.regressor.vgg_weights == "imagenet":
             vgg.load_imagenet(backbone, "--regressor_vgg_weights")

@@ -198,6 +198,7 @@ def _steps(config: Config, seconds: float, budget: float) -> Iterator[float]:
             config.resolution,
             config.regressor.resolution,
             vgg.SCRATCH_INPUT_SCALE,
+            width=vgg.width_of(config.regressor.vgg_weights),
             dtype=policy,
         )
         trainer = regressor.RegressorTrainer(network, config)

@@ -22,6 +22,7 @@ NAMES = ("Smiling", "Eyeglasses", "Male")
 # deliberate. FFHQ has no labels of its own; its regressor is counted with CelebA's attributes.
 SIZES = {
     "demo": (1_215_875, 694_257, 14_842_698, 2_855_040),
+    "synthetic64": (1_215_875, 694_257, 952_794, 2_855_040),
     "celeba32": (371_075, 168_225, 15_226_728, 1_026_072),
     "celeba64": (2_339_907, 1_557_473, 15_226_728, 2_855_040),
     "stylegan64": (2_923_699, 1_557_473, 15_226_728, 2_855_040),
@@ -109,12 +110,17 @@ def test_networks_of_large_images(resolution, arch):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_sizes_are_pinned_for_every_preset(preset, backbone, monkeypatch):
-    monkeypatch.setattr(vgg, "build_backbone", lambda dtype: backbone)
+    build = vgg.build_backbone
+    narrow = vgg.NARROW_WIDTH
+    monkeypatch.setattr(
+        vgg, "build_backbone", lambda _, width: build(width=narrow) if width == narrow else backbone
+    )
     config = options.resolve(options.make(preset, {"data_dir": "photos"}))
     generator, discriminator = models.build_generator(config), models.build_discriminator(config)
     attributes = len(synthetic.ATTRIBUTES) if config.data == "synthetic" else 40
     names = [f"A{index}" for index in range(attributes)]
-    regressor = vgg.Regressor(names, config.resolution, config.regressor.resolution)
+    width = vgg.width_of(config.regressor.vgg_weights)
+    regressor = vgg.Regressor(names, config.resolution, config.regressor.resolution, width=width)
     generator.space = config.inversion.space
     encoder = Encoder(config.resolution, generator.latent_shape, config.inversion.width)
     networks = (generator, discriminator, regressor, encoder)
@@ -260,6 +266,21 @@ def test_the_feature_layers_are_relu1_2_to_relu4_3(backbone):
     assert [tuple(m.shape[1:3]) for m in maps] == [(32, 32), (16, 16), (8, 8), (4, 4)]
     assert pooled.shape == (1, 1, 1, 512)
     assert backbone.count_params() == 14_714_688  # VGG16 without its head
+
+
+def test_a_narrow_backbone_has_a_quarter_of_the_channels():
+    narrow = vgg.build_backbone(width=vgg.width_of("narrow"))
+    assert [output.shape[-1] for output in narrow.outputs] == [16, 32, 64, 128, 128]
+    # 3 x 3 kernels and biases; block by block.
+    blocks = [(3, 16, 2), (16, 32, 2), (32, 64, 3), (64, 128, 3), (128, 128, 3)]
+    count = sum((9 * a + 1) * b + (n - 1) * (9 * b + 1) * b for a, b, n in blocks)
+    assert narrow.count_params() == count == 920_784
+    assert [vgg.width_of(weights) for weights in ("none", "auto", "vgg.h5")] == [64, 64, 64]
+    regressor = vgg.Regressor(NAMES, 64, 32, width=vgg.NARROW_WIDTH)
+    wide = vgg.widened(regressor, {"D": (np.ones(regressor.head.kernel.shape[0]), 0.0)})
+    assert type(wide).from_config(wide.get_config()).width == wide.width == 16
+    photos = images(1, 64)
+    np.testing.assert_allclose(wide(photos)[:, :3], regressor(photos), rtol=1e-5)
 
 
 def test_the_initial_weights_preserve_the_scale_of_the_signal(backbone):

@@ -195,6 +195,20 @@ def test_weights_of_a_file_win_over_the_regressor(chain, tmp_path):
     )
 
 
+def test_a_regressor_of_another_width_is_not_copied(slim_vgg, chain, tmp_path):
+    config, _ = make_child(
+        tmp_path / "run",
+        chain.folder,
+        chain.config.cache_dir,
+        chain.faces,
+        regressor_vgg_weights="narrow",
+    )
+    start = init_from._read_regressor(config, chain.folder, chain.faces.attribute_names)
+    flag = f"--init_from={chain.folder.path}"
+    assert not start.networks
+    assert start.note == f"the regressor starts from scratch; that of {flag} is not narrow"
+
+
 def test_an_encoder_of_other_sizes_is_not_copied(chain, tmp_path):
     for options, old in (
         ({"inversion_width": 8}, "--inversion_width=4"),
