@@ -187,7 +187,8 @@ class InversionConfig:
         choices=(AUTO, *SPACES),
     )
     perceptual: str = option(
-        "regressor", "network of the perceptual loss", choices=("regressor", "imagenet")
+        "regressor",
+        "network of the perceptual loss: regressor, imagenet or a file of VGG16 weights",
     )
     perceptual_crop: int | None = option(
         None,

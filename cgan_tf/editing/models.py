@@ -20,7 +20,7 @@ from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.generators import AnyGenerator
 from cgan_tf.networks.residual import ResidualDiscriminator, ResidualGenerator
 from cgan_tf.networks.stylegan import StyleGenerator
-from cgan_tf.networks.vgg import Perceptual, Regressor, build_backbone, load_imagenet, widened
+from cgan_tf.networks.vgg import Perceptual, Regressor, build_backbone, load_weights, widened
 from cgan_tf.training import precision
 
 GENERATORS = (Generator, StyleGenerator, ResidualGenerator)
@@ -126,21 +126,21 @@ def load_discriminator(folder: Path, dtype: str = "float32") -> keras.Model:
 
 
 def check_perceptual(config: Config) -> None:
-    """Raises a UserError if the perceptual loss needs ImageNet weights that are not available."""
-    if config.inversion.perceptual == "imagenet":
-        load_imagenet(build_backbone(), "--inversion_perceptual")
+    """Raises a UserError if the perceptual loss needs weights that cannot be loaded."""
+    if config.inversion.perceptual != "regressor":
+        load_weights(build_backbone(), config.inversion.perceptual, "--inversion_perceptual")
 
 
 def load_perceptual(config: Config, regressor: Regressor) -> Perceptual:
     """The perceptual distance that --inversion_perceptual names.
 
     Raises:
-        UserError: it needs ImageNet weights that are not available.
+        UserError: it needs weights that cannot be loaded.
     """
     backbone = None
-    if config.inversion.perceptual == "imagenet":
+    if config.inversion.perceptual != "regressor":
         backbone = build_backbone(precision.compute_policy(config))
-        load_imagenet(backbone, "--inversion_perceptual")
+        load_weights(backbone, config.inversion.perceptual, "--inversion_perceptual")
         backbone.trainable = False
     return Perceptual(regressor, backbone)
 

@@ -26,10 +26,10 @@ FROM_SCRATCH = ("none", "narrow")  # --regressor_vgg_weights without initial wei
 HEAD_SIDE = 4  # px
 HEAD_SCALE = 1 / 8  # of relu3_3 and relu4_3: Adam moves all weights alike, and theirs are many
 EPSILON = 1e-8
-# What to use instead of ImageNet's weights, by the flag that requests them.
-IMAGENET_REMEDIES = {
-    "--regressor_vgg_weights": "give a file, or none",
-    "--inversion_perceptual": "use --inversion_perceptual=regressor",
+# What the flags that request weights accept besides a file; the last one needs no weights.
+OTHER_CHOICES = {
+    "--regressor_vgg_weights": ("auto", "imagenet", "narrow", "none"),
+    "--inversion_perceptual": ("imagenet", "regressor"),
 }
 
 
@@ -92,43 +92,41 @@ def width_of(weights: str) -> int:
     return NARROW_WIDTH if weights == "narrow" else WIDTH
 
 
-def load_imagenet(backbone: keras.Model, flag: str) -> None:
-    """Loads the weights of VGG16 trained on ImageNet into the backbone.
+def load_weights(backbone: keras.Model, source: str, flag: str) -> None:
+    """Loads trained weights of VGG16 into the backbone.
 
     Args:
         backbone: a result of `build_backbone`.
+        source: "imagenet", or the path of a Keras file of VGG16's weights without its head.
         flag: the flag that requests them, for the error message.
 
     Raises:
-        UserError: they are not on this machine and cannot be downloaded.
+        UserError: ImageNet's are not on this machine and cannot be downloaded, or the path is not
+            such a file.
     """
-    try:
-        source = keras.applications.VGG16(include_top=False, weights="imagenet")
-    except Exception as error:  # keras.utils.get_file raises a bare Exception without a network
-        raise UserError(
-            f"{flag}=imagenet: the weights are not available "
-            f"({' '.join(str(error).split())[:120]}); "
-            f"connect to the network once, or {IMAGENET_REMEDIES[flag]}"
-        ) from None
-    backbone.set_weights(source.get_weights())
+    if source == "imagenet":
+        try:
+            trained = keras.applications.VGG16(include_top=False, weights="imagenet")
+        except Exception as error:  # keras.utils.get_file raises a bare Exception without a network
+            raise UserError(
+                f"{flag}=imagenet: the weights are not available ({_shortened(error)}); connect to "
+                f"the network once, or give a file, or {OTHER_CHOICES[flag][-1]}"
+            ) from None
+    else:
+        try:
+            trained = keras.applications.VGG16(include_top=False, weights=None)
+            trained.load_weights(source)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{flag}={source}: not a file of VGG16 weights without top ({_shortened(error)}); "
+                f"give such a file, or {', '.join(OTHER_CHOICES[flag][:-1])} or "
+                f"{OTHER_CHOICES[flag][-1]}"
+            ) from None
+    backbone.set_weights(trained.get_weights())
 
 
-def load_file(backbone: keras.Model, path: str) -> None:
-    """Loads the weights of a Keras VGG16 file (without the top) into the backbone.
-
-    Raises:
-        UserError: there is no such file, or its weights are not VGG16's.
-    """
-    try:
-        source = keras.applications.VGG16(include_top=False, weights=None)
-        source.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"--regressor_vgg_weights={path}: not a file of VGG16 weights without top "
-            f"({' '.join(str(error).split())[:120]}); "
-            "give such a file, or auto, imagenet or none"
-        ) from None
-    backbone.set_weights(source.get_weights())
+def _shortened(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
 
 
 class Regressor(keras.Model):
@@ -263,7 +261,7 @@ class Perceptual:
 
     Args:
         regressor: provides the preprocessing and the backbone, unless `backbone` is given.
-        backbone: another result of `build_backbone`, with ImageNet's weights.
+        backbone: another result of `build_backbone`, with trained weights.
     """
 
     def __init__(

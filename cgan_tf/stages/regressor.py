@@ -128,14 +128,14 @@ def build(
         return model, note
     if weights in ("auto", "imagenet"):
         try:
-            vgg.load_imagenet(model.backbone, "--regressor_vgg_weights")
+            vgg.load_weights(model.backbone, "imagenet", "--regressor_vgg_weights")
         except UserError:
             if weights == "imagenet":
                 raise
             note = "ImageNet weights of VGG16 are not available; the regressor trains from scratch"
             model = build_model(vgg.SCRATCH_INPUT_SCALE)
     elif pretrained:
-        vgg.load_file(model.backbone, weights)
+        vgg.load_weights(model.backbone, weights, "--regressor_vgg_weights")
     # The initial scores are the base rates.
     model.head.bias.assign(np.log(rate / (1 - rate)) + offsets)
     model.head.kernel.assign(model.head.kernel * 0.1)
@@ -155,11 +155,8 @@ def check(config: Config, dataset: ImageData, began: bool) -> None:
     """
     _require_labels(config, dataset)
     if config.regressor.vgg_weights not in ("auto", *vgg.FROM_SCRATCH) and not began:
-        backbone = vgg.build_backbone()
-        if config.regressor.vgg_weights == "imagenet":
-            vgg.load_imagenet(backbone, "--regressor_vgg_weights")
-        else:
-            vgg.load_file(backbone, config.regressor.vgg_weights)
+        source = config.regressor.vgg_weights
+        vgg.load_weights(vgg.build_backbone(), source, "--regressor_vgg_weights")
 
 
 def _require_labels(config: Config, dataset: ImageData) -> None:

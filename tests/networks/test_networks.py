@@ -412,7 +412,7 @@ def test_imagenets_weights_are_loaded_into_the_backbone(monkeypatch):
     monkeypatch.setattr(keras.applications, "VGG16", slim_with_known_weights)
     backbone = vgg.build_backbone()
     assert float(tf.reduce_max(backbone.get_layer("block1_conv1").kernel)) < 5
-    vgg.load_imagenet(backbone, "--regressor_vgg_weights")
+    vgg.load_weights(backbone, "imagenet", "--regressor_vgg_weights")
     names = [f"block{b}_conv{i + 1}" for b, n in enumerate((2, 2, 3, 3, 3), 1) for i in range(n)]
     for index, name in enumerate(names):
         kernel, bias = backbone.get_layer(name).get_weights()
@@ -423,7 +423,7 @@ def test_imagenets_weights_are_loaded_into_the_backbone(monkeypatch):
     "flag, remedy",
     [
         ("--regressor_vgg_weights", "give a file, or none"),
-        ("--inversion_perceptual", "use --inversion_perceptual=regressor"),
+        ("--inversion_perceptual", "give a file, or regressor"),
     ],
 )
 def test_a_failed_download_is_reported_in_one_line(monkeypatch, flag, remedy):
@@ -432,7 +432,7 @@ def test_a_failed_download_is_reported_in_one_line(monkeypatch, flag, remedy):
 
     monkeypatch.setattr(keras.applications, "VGG16", offline)
     with pytest.raises(UserError) as caught:
-        vgg.load_imagenet(keras.Model(), flag)
+        vgg.load_weights(keras.Model(), "imagenet", flag)
     assert str(caught.value) == (
         f"{flag}=imagenet: the weights are not available (URL fetch failure on "
         f"https://example.org: None -- no name); connect to the network once, or {remedy}"
@@ -445,7 +445,7 @@ def test_weights_from_a_file(slim_vgg, tmp_path):
     path = tmp_path / "vgg16.weights.h5"
     source.save_weights(path)
     backbone = vgg.build_backbone()
-    vgg.load_file(backbone, str(path))
+    vgg.load_weights(backbone, str(path), "--inversion_perceptual")
     for loaded, expected in zip(backbone.get_weights(), source.get_weights(), strict=True):
         np.testing.assert_array_equal(loaded, expected)
 
@@ -480,12 +480,12 @@ def test_a_file_without_vgg16s_weights_is_reported_in_one_line(slim_vgg, tmp_pat
     backbone = vgg.build_backbone()
     before = tiny.values(backbone)
     with pytest.raises(UserError) as caught:
-        vgg.load_file(backbone, str(path))
+        vgg.load_weights(backbone, str(path), "--inversion_perceptual")
     line = str(caught.value)
     assert line.startswith(
-        f"--regressor_vgg_weights={path}: not a file of VGG16 weights without top ("
+        f"--inversion_perceptual={path}: not a file of VGG16 weights without top ("
     )
-    assert line.endswith("); give such a file, or auto, imagenet or none") and "\n" not in line
+    assert line.endswith("); give such a file, or imagenet or regressor") and "\n" not in line
     assert tiny.same(before, tiny.values(backbone))
 
 

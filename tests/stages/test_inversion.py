@@ -131,6 +131,16 @@ def test_imagenet_features_are_frozen_too(chain, monkeypatch):
     assert tiny.same(before, tiny.values(backbone))
 
 
+def test_the_perceptual_network_comes_from_a_file(chain, slim_vgg, tmp_path):
+    path = tmp_path / "vgg16.weights.h5"
+    source = tiny.slim_vgg16(False, None)
+    source.set_weights([np.full(w.shape, i, np.float32) for i, w in enumerate(source.weights)])
+    source.save_weights(path)
+    backbone = build(chain, inversion_perceptual=str(path)).perceptual.backbone
+    for index, weights in enumerate(backbone.get_weights()):
+        np.testing.assert_array_equal(weights, index)
+
+
 def test_imagenet_weights_that_are_not_available_are_one_line(chain, monkeypatch):
     def offline(include_top, weights, **options):
         if weights == "imagenet":
