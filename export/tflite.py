@@ -6,6 +6,7 @@ So its result is not trusted: `check_file` reads operators and weights from the 
 """
 
 import collections
+import functools
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -114,7 +115,21 @@ def read(content: bytes) -> schema.ModelT:
 
 
 def pack(model: schema.ModelT) -> bytes:
-    """Serializes a model in flatbuffers' object form to a file's bytes."""
+    """Serializes a model in flatbuffers' object form to a file's bytes.
+
+    The subgraphs of the signatures share their weights, but each has scales and zero points of its
+    own, 12 bytes a channel. Equal ones are written once.
+    """
+    written: dict[tuple, schema.QuantizationParametersT] = {}
+    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
+        quantization = tensor.quantization
+        if quantization is not None and quantization.scale is not None:
+            numbers = (quantization.scale, quantization.zeroPoint, quantization.quantizedDimension)
+            key = tuple(np.asarray(part).tobytes() for part in numbers)
+            if key not in written:
+                quantization.Pack = functools.cache(quantization.Pack)  # one place per builder
+                written[key] = quantization
+            tensor.quantization = written[key]
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
     return bytes(builder.Output())

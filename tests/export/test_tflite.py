@@ -38,6 +38,31 @@ def test_the_interface_without_signatures_is_encode(exported):
         np.testing.assert_allclose(result, code[name], atol=1e-5)
 
 
+def test_equal_scales_are_written_once():
+    """Per channel a float32 scale and an int64 zero point; here three tensors of 1,000 channels."""
+
+    def quantized(scale):
+        tensor = schema.TensorT()
+        tensor.name, tensor.quantization = "kernel", schema.QuantizationParametersT()
+        tensor.quantization.scale = np.full(1000, scale, np.float32)
+        tensor.quantization.zeroPoint = np.zeros(1000, np.int64)
+        return tensor
+
+    def packed(*scales):
+        model, graph = schema.ModelT(), schema.SubGraphT()
+        graph.tensors = [*map(quantized, scales), schema.TensorT()]
+        model.subgraphs, model.buffers = [graph], []
+        return tflite.pack(model)
+
+    small, large = packed(0.5, 0.25, 0.5), packed(0.5, 0.25, 0.125)
+    assert len(large) - len(small) == pytest.approx(12_000, abs=100)
+    tensors = tflite.read(small).subgraphs[0].tensors
+    for tensor, scale in zip(tensors, (0.5, 0.25, 0.5), strict=False):
+        np.testing.assert_array_equal(tensor.quantization.scale, np.full(1000, scale, np.float32))
+        np.testing.assert_array_equal(tensor.quantization.zeroPoint, np.zeros(1000, np.int64))
+    assert tensors[3].quantization is None
+
+
 @pytest.mark.parametrize("name, itemsize", [("translator_float32", 4), ("translator_float16", 2)])
 def test_signatures_operators_and_weights(exported, network, name, itemsize):
     content = (exported / f"{name}.tflite").read_bytes()
