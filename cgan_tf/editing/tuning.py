@@ -6,6 +6,7 @@ generator. `cgan translate --tune` tunes its copy in memory; the model on disk d
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -61,8 +62,9 @@ class Tuner:
 
     @classmethod
     def of(cls, projector: Projector) -> "Tuner":
-        """With the codec, distance and settings of a projector."""
-        return cls(projector.codec, projector.perceptual, projector.settings)
+        """With the codec, distance and settings of a projector, but always with features."""
+        settings = dataclasses.replace(projector.settings, feature_weight=Settings.feature_weight)
+        return cls(projector.codec, projector.perceptual, settings)
 
     @contextlib.contextmanager
     def tuned(

@@ -1,10 +1,13 @@
 """Inversion by optimization: closed-form solutions, bookkeeping, masks, all latent spaces."""
 
+import dataclasses
+
 import fake_run
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny
 from PIL import Image
 
 from cgan_tf.core.errors import UserError
@@ -275,6 +278,17 @@ def test_more_photos_than_a_batch_come_in_order(monkeypatch):
     np.testing.assert_allclose(latents, run(steps=5).latents, atol=1e-5)
 
 
+def test_hybrid_with_features_compares_pixels_and_hardly_moves_the_latent(tmp_path):
+    config = tiny.make_config(tmp_path, features_side="8")
+    settings = projection.Settings.of(config, "hybrid")
+    assert (settings.steps, settings.feature_weight) == (projection.FEATURES_STEPS, 0.0)
+    plain = projection.Settings.of(tiny.make_config(tmp_path, features_side="none"), "hybrid")
+    assert (plain.steps, plain.feature_weight) == (projection.HYBRID_STEPS, 1.0)
+    assert settings.learning_rate == plain.learning_rate / 5
+    other = projection.Settings.of(config, "optimize")
+    assert (other.steps, other.feature_weight) == (projection.OPTIMIZE_STEPS, 1.0)
+
+
 def test_latent_and_features_descend_together():
     with fake_run.slim():
         run = fake_run.slim_run()
@@ -283,10 +297,9 @@ def test_latent_and_features_descend_together():
         code = codec.encode(photos)
         moved = {}
         for mode, weight in (("hybrid", 1.0), ("hybrid", 0.0), ("optimize", 1.0)):
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(projection, "FEATURES_RATE", weight)
-                model = projection.load_projector(run.path, codec, mode, steps=20)
-                (found,) = projection.invert(model, photos, mode)
+            model = projection.load_projector(run.path, codec, mode, steps=20)
+            model.settings = dataclasses.replace(model.settings, features_rate=weight)
+            (found,) = projection.invert(model, photos, mode)
             assert found.features.shape == (3, *codec.features_shape)
             again = model.distance(photos, Code(found.latents, found.features))
             np.testing.assert_allclose(again, found.distances, rtol=1e-4)
