@@ -1,0 +1,65 @@
+"""`cgan page`: its folder, its browser, and the whole way to changed pixels."""
+
+import webbrowser
+
+import command_flags
+import pytest
+import refusal
+import tiny
+
+from cgan_tf.commands import page
+
+FILES = {"index.html": b"<p>", "litert/a.wasm": b"\0asm"}
+
+
+def test_the_page_is_written_completely(tmp_path):
+    output = tmp_path / "new" / "page"
+    page.write(FILES, output)
+    assert tiny.listing(tmp_path) == ["new/page/index.html", "new/page/litert/a.wasm"]
+    assert (output / "litert/a.wasm").read_bytes() == b"\0asm"
+    assert output.stat().st_mode & 0o777 == 0o755
+    page.write(FILES, output)  # the same page again
+
+
+def test_nothing_of_the_users_is_overwritten(tmp_path):
+    output = tmp_path / "page"
+    refused = f"--output={output}: contains other files; choose another folder"
+    page.write(FILES, output)
+    (output / "index.html").write_text("mine")
+    assert refusal.message(page.write, FILES, output) == refused
+    (output / "index.html").write_bytes(FILES["index.html"])
+    (output / "litert" / "mine").touch()
+    assert refusal.message(page.write, FILES, output) == refused
+    (output / "litert" / "mine").rename(output / "mine")
+    assert refusal.message(page.write, FILES, output) == refused
+    assert tiny.listing(tmp_path) == ["page/index.html", "page/litert/a.wasm", "page/mine"]
+    file = tmp_path / "file"
+    file.touch()
+    assert refusal.message(page.write, FILES, file) == f"--output={file}: is a file; give a folder"
+    below = file / "page"
+    assert "choose another folder" in refusal.message(page.write, FILES, below)
+
+
+def test_an_unknown_model_is_one_line(tmp_path, capsys):
+    assert command_flags.run_line("page", f"--model={tmp_path}/none", "--port=0") == 2
+    out, error = capsys.readouterr()
+    assert out == "" and error.startswith(f"error: --model={tmp_path}/none: no such file or folder")
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("display, opened", [({}, []), ({"DISPLAY": ":0"}, ["url"])])
+def test_a_browser_is_opened_where_there_is_a_display(monkeypatch, display, opened):
+    addresses = []
+
+    def fail(url):
+        addresses.append(url)
+        raise webbrowser.Error
+
+    monkeypatch.setattr(page.sys, "platform", "linux")
+    monkeypatch.setattr(page.webbrowser, "open", fail)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in display.items():
+        monkeypatch.setenv(name, value)
+    page.open_browser("url")
+    assert addresses == opened
