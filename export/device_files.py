@@ -105,6 +105,7 @@ def page_files(model: DeviceModel) -> dict[str, bytes]:
 def _variants(report: Path) -> dict[str, Any]:
     """The variants in an export's report.json; empty if it cannot be read."""
     try:
-        return dict(json.loads(report.read_text())["variants"])
-    except (OSError, ValueError, KeyError, TypeError):
+        variants = json.loads(report.read_text())["variants"]
+        return {name: entry for name, entry in variants.items() if isinstance(entry, dict)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

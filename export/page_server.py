@@ -101,7 +101,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             return None
         name = path.removeprefix(folder) or "index.html"
-        content = self.server.content.get(name) if path.startswith(folder) else None
+        content = self.server.content.get(name)
         if content is None:
             self.send_error(404)
             return None

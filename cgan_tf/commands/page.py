@@ -70,14 +70,15 @@ def write(content: Mapping[str, bytes], output: Path) -> None:
         if not _contains(output, content):
             raise UserError(f"--output={output}: contains other files; choose another folder")
         return
-    cli.require_writable(f"--output={output}", output.parent)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{output.name}.building-", dir=output.parent))
+    target = output.resolve()  # of a link, and of the folder "."
+    cli.require_writable(f"--output={output}", target.parent)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.building-", dir=target.parent))
     try:
         browser.write(content, building)
         building.chmod(0o755)  # mkdtemp makes it private
-        os.replace(building, output)
-        sync_folder(output.parent)
+        os.replace(building, target)
+        sync_folder(target.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 

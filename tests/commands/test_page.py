@@ -1,6 +1,7 @@
 """`cgan page`: its folder, its browser, and the whole way to changed pixels."""
 
 import webbrowser
+from pathlib import Path
 
 import command_flags
 import pytest
@@ -19,6 +20,17 @@ def test_the_page_is_written_completely(tmp_path):
     assert (output / "litert/a.wasm").read_bytes() == b"\0asm"
     assert output.stat().st_mode & 0o777 == 0o755
     page.write(FILES, output)  # the same page again
+
+
+def test_an_empty_folder_is_filled_by_any_of_its_names(tmp_path, monkeypatch):
+    for name, given in (("here", "."), ("behind", str(tmp_path / "link"))):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(tmp_path / name)
+        page.write(FILES, Path(given))
+        assert tiny.listing(tmp_path / name) == sorted(FILES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["behind", "here", "link"]
 
 
 def test_nothing_of_the_users_is_overwritten(tmp_path):

@@ -57,8 +57,9 @@ def test_a_run_without_an_export_names_the_command(tmp_path):
     assert reason(run) == line
     write_report(run / "export", float16=False, int8=True)
     assert reason(run) == f"{line} --restart"
-    (run / "export" / "report.json").write_text("[")
-    assert reason(run) == f"{line} --restart"
+    for damaged in ("[", "[]", '{"variants": 1}', '{"variants": {"translator_float16": 1}}'):
+        (run / "export" / "report.json").write_text(damaged)
+        assert reason(run) == f"{line} --restart"
 
 
 def test_what_is_no_model(tmp_path):
