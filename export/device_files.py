@@ -56,10 +56,12 @@ def find(model: str) -> DeviceModel:
         EditorError: there is none; the reason names the remedy.
     """
     place = expand(model, "--model")
+    try:
+        place.stat()
+    except OSError as error:
+        raise EditorError("model", f"{error.strerror}; {_FORMS}", model) from None
     if place.is_file():
         return DeviceModel(place)
-    if not place.exists():
-        raise EditorError("model", f"no such file or folder; {_FORMS}", model)
     if (place / "model.tflite").exists():
         return DeviceModel(place / "model.tflite", place / browser.EXAMPLE)
     run = (place / "config.json").exists()

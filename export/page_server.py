@@ -31,7 +31,7 @@ _IDLE = 60  # seconds after which an idle connection is closed
 
 
 class PageServer(socketserver.ThreadingTCPServer):
-    """A server on localhost that is already listening.
+    """A server on localhost, a context manager. It listens at once, but answers when it is run.
 
     The page's folder is named after its content. Its service worker, which a browser keeps, thus
     never answers for another page that is later served at the same port.
@@ -68,8 +68,6 @@ class PageServer(socketserver.ThreadingTCPServer):
             self.serve_forever()
         except KeyboardInterrupt:
             say("stopped")
-        finally:
-            self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A browser that has gone is no error."""

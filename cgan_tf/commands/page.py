@@ -46,15 +46,19 @@ def main() -> int:
     cli.require("model")
     with flag_errors():
         content = device_files.page_files(device_files.find(options.model))
-    server = PageServer(content, options.port)
-    if options.output:
-        output = expand(options.output, "--output")
-        write(content, output)
-        print(f"written: {output}")
-    print(f"the page is at {server.url} (Ctrl-C ends)", flush=True)
-    if options.open:
-        open_browser(server.url)
-    server.run()
+    with PageServer(content, options.port) as server:
+        if options.output:
+            output = expand(options.output, "--output")
+            try:
+                write(content, output)
+            except OSError as error:
+                reason = f"{error.strerror}; choose another folder"
+                raise UserError(f"--output={output}: {reason}") from None
+            print(f"written: {output}")
+        print(f"the page is at {server.url} (Ctrl-C ends)", flush=True)
+        if options.open:
+            open_browser(server.url)
+        server.run()
     return 0
 
 

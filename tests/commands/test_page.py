@@ -55,8 +55,19 @@ def test_nothing_of_the_users_is_overwritten(tmp_path):
 def test_an_unknown_model_is_one_line(tmp_path, capsys):
     assert command_flags.run_line("page", f"--model={tmp_path}/none", "--port=0") == 2
     out, error = capsys.readouterr()
-    assert out == "" and error.startswith(f"error: --model={tmp_path}/none: no such file or folder")
+    assert out == "" and error.startswith(
+        f"error: --model={tmp_path}/none: No such file or directory"
+    )
     assert len(error.splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(page.device_files, "find", lambda model: model)
+    monkeypatch.setattr(page.device_files, "page_files", lambda model: FILES)
+    output = tmp_path / ("a" * 300)
+    assert command_flags.run_line("page", "--model=m", "--port=0", f"--output={output}") == 2
+    line = f"error: --output={output}: File name too long; choose another folder\n"
+    assert capsys.readouterr() == ("", line)
 
 
 @pytest.mark.parametrize("display, opened", [({}, []), ({"DISPLAY": ":0"}, ["url"])])

@@ -112,6 +112,6 @@ def test_ctrl_c_ends_with_one_line(monkeypatch):
 
     monkeypatch.setattr(PageServer, "serve_forever", interrupt)
     lines = []
-    stopped = PageServer(FILES, 0)
-    stopped.run(lines.append)
+    with PageServer(FILES, 0) as stopped:
+        stopped.run(lines.append)
     assert lines == ["stopped"] and stopped.socket.fileno() == -1
