@@ -1,5 +1,6 @@
+# make try [PHOTO=me.jpg]: an edited face and the editor as a web page, by the model that ships.
 # make demo: the whole chain on synthetic faces. make test: style, layers and the fast tests.
-# Both make .venv on their first run and reuse it afterwards. PYTHON chooses the interpreter; GPU=1
+# All make .venv on their first run and reuse it afterwards. PYTHON chooses the interpreter; GPU=1
 # also installs TensorFlow's CUDA libraries, a download of gigabytes.
 PYTHON ?= python3
 VENV := .venv
@@ -8,9 +9,20 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-compile
 INSTALLED := $(VENV)/installed$(if $(filter-out 0,$(GPU)),-gpu)
 DEMO := runs/demo
+SHIPPED := cgan_tf/shipped/synthetic64
+TRY := runs/try
+EDIT := $(VENV)/bin/cgan translate --model=$(SHIPPED)/model.tflite --edit=Eyeglasses=+1,Bangs=+1 \
+    --strip --overwrite
 
-.PHONY: demo test test-slow
+.PHONY: try demo test test-slow
 .DELETE_ON_ERROR:
+
+try: $(INSTALLED)
+	mkdir -p $(TRY)
+	$(EDIT) --image=$(SHIPPED)/face.png --output=$(TRY)/strip.png
+	$(if $(PHOTO),$(EDIT) --image="$$PHOTO" --output=$(TRY)/photo.png)
+	@echo "edited: $(CURDIR)/$(TRY)/strip.png $(if $(PHOTO),$(CURDIR)/$(TRY)/photo.png)"
+	$(VENV)/bin/cgan page --model=$(SHIPPED) --port=0 --open
 
 demo: $(INSTALLED)
 	$(VENV)/bin/cgan train --stage=all --preset=demo --run_dir=$(DEMO)

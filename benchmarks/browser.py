@@ -8,8 +8,6 @@ set to 0 and +1 on --photos validation photos that lack it, and that run's judge
 that the page downloads. Needs Chromium and the extra `test` for playwright.
 """
 
-import functools
-import http.server
 import shutil
 import tempfile
 import threading
@@ -24,6 +22,7 @@ from absl import flags
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import expand, write_json
+from cgan_tf.export.page_server import PageServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -42,11 +41,6 @@ def define_flags() -> None:
     flags.DEFINE_string("output", "runs/browser.json", "JSON file of the figures.")
 
 
-class _Silent(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @contextmanager
 def open_page(folder: Path) -> Iterator["Page"]:
     """The page in `folder`, served on this machine and loaded in a headless Chromium.
@@ -54,30 +48,42 @@ def open_page(folder: Path) -> Iterator["Page"]:
     Raises:
         UserError: there is no page or no Chromium, or the page shows an error.
     """
-    from playwright.sync_api import sync_playwright
-
     if not (folder / "index.html").exists():
         raise UserError(f"--export: no page in {folder}; run cgan export --formats=page")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        raise UserError("this benchmark needs chromium, which is not installed; install it")
-    handler = functools.partial(_Silent, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    content = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    server = PageServer(content, 0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-            page = browser.new_page()
-            page.goto(f"http://127.0.0.1:{server.server_port}/")
-            page.wait_for_selector("#file:enabled, #status.error")
-            page.evaluate("editor.ready.then(() => {}, () => {})")
-            if page.query_selector("#status.error"):
-                raise UserError(f"{folder}: {page.inner_text('#status')}")
+        with open_address(server.url) as page:
             yield page
-            browser.close()
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def open_address(url: str) -> Iterator["Page"]:
+    """The page at an address, loaded in a headless Chromium.
+
+    Raises:
+        UserError: there is no Chromium, or the page shows an error.
+    """
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        raise UserError("this benchmark needs chromium, which is not installed; install it")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(url)
+        page.wait_for_selector("#file:enabled, #status.error")
+        page.evaluate("editor.ready.then(() => {}, () => {})")
+        if page.query_selector("#status.error"):
+            raise UserError(f"{url}: {page.inner_text('#status')}")
+        yield page
+        browser.close()
 
 
 def upload(page: "Page", path: Path) -> None:

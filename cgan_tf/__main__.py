@@ -18,6 +18,7 @@ VERBS = {
     "evaluate": "print what was measured on a run, or compare the generators of two runs",
     "report": "write a run's report page again",
     "export": "export a finished run for servers, devices and browsers",
+    "page": "make the device page of a model, and serve it on this machine",
     "serve": "serve an exported model by gRPC and HTTP",
 }
 USAGE = "\n".join(

@@ -10,8 +10,11 @@
     parity            first check: outputs compared with Keras's
     gates             second check: edits compared with Keras's
     summary           the text report
-    browser           writes the device page from page/
+    device_files      the names of the .tflite files, and the one for the page
+    browser           the files of the device page, from page/
     page/             the browser's code
+    litert            LiteRT.js, the page's runtime, from an archive in page/
+    page_server       serves the page on this machine, for `cgan page`
     serving/          the development server behind `cgan serve`
     GUIDE.md          how to use the exported files in an app
 

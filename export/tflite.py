@@ -21,16 +21,9 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.editing.description import DESCRIPTION_NAME
 from cgan_tf.export import quantization
+from cgan_tf.export.device_files import IDENTIFIER
 from cgan_tf.export.saved_model import DEVICE_SIGNATURES
 
-IDENTIFIER = b"TFL3"
-NAMES = {
-    "none": "translator_float32",
-    "float16": "translator_float16",
-    "dynamic": "translator_dynamic",
-    "weight_int8": "translator_weight_int8",
-    "int8": "translator_int8",
-}  # file names by --quantize
 # Bytes per stored weight of a kernel, by --quantize.
 WEIGHT_ITEMSIZE = {"none": 4, "float16": 2, "dynamic": 1, "weight_int8": 1, "int8": 1}
 

@@ -8,7 +8,6 @@ whether it passed, the reason if not, its path, and its figures.
 import functools
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from cgan_tf.editing.network import EditingNetwork
 from cgan_tf.evaluation.batching import choose
 from cgan_tf.export import (
     browser,
+    device_files,
     device_generator,
     gates,
     parity,
@@ -45,7 +45,6 @@ BOUNDS = {
     "int8": parity.Bounds(psnr=25.0),
 }
 VERSION = "1"  # folder of the SavedModel, in TensorFlow Serving's layout
-PAGE_ORDER = ("dynamic", "weight_int8", "float16", "none")  # fastest first
 PAGE = "page"
 _FAILED = "failed"
 
@@ -118,14 +117,14 @@ def build_tflite(source: Source, kinds: Sequence[str], output: Path) -> Iterator
         saved_model.write(network, batch1, saved_model.DEVICE_SIGNATURES, batch=1)
         for quantize in dict.fromkeys(kinds):
             entry = _build_tflite(source, network, batch1, quantize, output)
-            yield tflite.NAMES[quantize], entry
+            yield device_files.NAMES[quantize], entry
 
 
 def _build_tflite(
     source: Source, network: EditingNetwork, batch1: Path, quantize: str, output: Path
 ) -> Entry:
     """Writes one variant from `batch1`, the SavedModel of `network`."""
-    path = output / f"{tflite.NAMES[quantize]}.tflite"
+    path = output / f"{device_files.NAMES[quantize]}.tflite"
     samples = source.samples() if quantize == "int8" else None
     try:
         content = tflite.convert(batch1, quantize, source.text, samples)
@@ -184,19 +183,14 @@ def build_page(description: Entry, variants: Mapping[str, Entry], output: Path) 
         variants: entries of the TFLite variants, by name; those that passed are in `output`.
         output: the export's folder.
     """
-    passed = [kind for kind in PAGE_ORDER if variants.get(tflite.NAMES[kind], {}).get("passed")]
-    if not passed:
-        reason = f"no suitable variant has passed; the page takes {', '.join(PAGE_ORDER)}"
+    chosen = device_files.fastest(variants)
+    if chosen is None:
+        kinds = ", ".join(device_files.PAGE_ORDER)
+        reason = f"no suitable variant has passed; the page takes {kinds}"
         return {"passed": False, "reason": reason, "path": None, "variant": None}
-    model = (output / f"{tflite.NAMES[passed[0]]}.tflite").read_bytes()
-    folder = output / PAGE
-    folder.mkdir()
-    try:
-        browser.write(folder, model, description, passed[0])
-    except UserError as error:
-        shutil.rmtree(folder)
-        return {"passed": False, "reason": str(error), "path": None, "variant": passed[0]}
-    return {"passed": True, "reason": None, "path": PAGE, "variant": passed[0]}
+    model = (output / f"{device_files.NAMES[chosen]}.tflite").read_bytes()
+    browser.write(browser.files(model, description, chosen), output / PAGE)
+    return {"passed": True, "reason": None, "path": PAGE, "variant": chosen}
 
 
 def _settle(paths: list[Path], output: Path, reason: str | None, facts: Entry) -> Entry:

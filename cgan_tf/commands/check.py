@@ -29,7 +29,7 @@ BUDGET_SECONDS = 13.0  # after the start of the command no further stage is meas
 LABEL = 12  # characters
 # What is useful besides Python packages: (names of the program, what it is for).
 PROGRAMS = (
-    (("npm",), "--export_formats=page"),
+    (("npm",), "the page's accessibility tests"),
     (("chromium", "chromium-browser", "google-chrome"), "tests of the page"),
     (("gcc",), "tests of the exports in C"),
 )

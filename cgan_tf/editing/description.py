@@ -5,7 +5,7 @@ A SavedModel has it in assets.extra/, a .tflite file in its metadata or as a .js
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -14,9 +14,9 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder, versions
-from cgan_tf.data import framing
-from cgan_tf.editing.models import read_directions
-from cgan_tf.editing.network import EditingNetwork
+
+if TYPE_CHECKING:  # reading a description needs no TensorFlow, whose import takes seconds
+    from cgan_tf.editing.network import EditingNetwork
 
 DESCRIPTION_FORMAT = 2  # of model.json
 DESCRIPTION_NAME = "model.json"  # of the file, of the asset and of the TFLite metadata
@@ -55,6 +55,8 @@ def training_crop(run: RunFolder) -> str:
 
     The squares that `cgan align` writes are crops of CelebA's kind.
     """
+    from cgan_tf.data import framing
+
     aligned = run.load_config().data in ("celeba", "celeba_dir")
     aligned = aligned or run.read().get("data", {}).get("framing") == framing.CELEBA
     return CELEBA_CROP if aligned else SQUARE_CROP
@@ -107,7 +109,7 @@ def tflite_description(path: Path, content: bytes) -> dict[str, Any]:
 
 def _parse_description(text: bytes, path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(text)
+        content = json.loads(text, parse_constant=_refuse_constant)
         number = content["format"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: damaged description of the model; {REMEDY}") from None
@@ -117,6 +119,11 @@ def _parse_description(text: bytes, path: Path) -> dict[str, Any]:
             f"{REMEDY}"
         )
     return content
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuses NaN and infinity, which Python reads but which are no JSON: no browser does."""
+    raise ValueError(name)
 
 
 class Facts(NamedTuple):
@@ -164,7 +171,7 @@ def facts(description: dict[str, Any], path: Path) -> Facts:
 # ---- writing ------------------------------------------------------------------------------------
 
 
-def describe(run: RunFolder, config: Config, network: EditingNetwork) -> dict[str, Any]:
+def describe(run: RunFolder, config: Config, network: "EditingNetwork") -> dict[str, Any]:
     """The description of a run's editor, as plain JSON values.
 
     Args:
@@ -172,6 +179,8 @@ def describe(run: RunFolder, config: Config, network: EditingNetwork) -> dict[st
         config: its resolved options.
         network: of that run, with its regressor and the custom attributes.
     """
+    from cgan_tf.editing.models import read_directions
+
     generator = network.generator
     directions = read_directions(run, generator.latent_shape, custom=True)
     source = "celeba" if config.data.startswith("celeba") else config.data

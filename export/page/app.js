@@ -13,6 +13,7 @@
 //   move(attribute, value)   moves a slider; promise of the milliseconds until the image is drawn
 //   input()                  the model's latest input: Float32Array in [-1, 1]
 
+import { loadExample } from "./example.js";
 import { initialFrame, makeMovable, resized } from "./frame.js";
 import { get, startModel } from "./model.js";
 import { closeCamera, openCamera, readPhoto, shoot } from "./photo.js";
@@ -88,8 +89,15 @@ async function start() {
   $("guide").toggleAttribute("hidden", description.crop !== "celeba");
   $("aligned-help").hidden = description.crop !== "celeba";
   enable();
-  if (photo) setPhoto(photo);
-  else say("Ready. Choose a photo.");
+  const example = await loadExample(description);
+  if (photo) {
+    setPhoto(photo);
+  } else if (example) {
+    setPhoto(example);
+    say("This is an example: move the sliders, or choose a photo.");
+  } else {
+    say("Ready. Choose a photo.");
+  }
   return description;
 }
 

@@ -12,7 +12,8 @@ const NAME = `${SCOPE} ${VERSION}`;
 const FRESH = { cache: "no-cache" }; // revalidates files that the browser has from an older export
 const SMALL = [
   "./", "style.css", "icon.svg", "model.json",
-  "litert/LICENSE.txt", "app.js", "frame.js", "model.js", "photo.js", "pixels.js", "worker.js",
+  "litert/LICENSE.txt", "app.js", "example.js", "frame.js", "model.js", "photo.js", "pixels.js",
+  "worker.js",
 ];
 
 self.addEventListener("install", (event) => {

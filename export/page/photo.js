@@ -52,8 +52,8 @@ async function uprightSize(file, name) {
   return [image.naturalWidth, image.naturalHeight];
 }
 
-// The pixels of a bitmap or a video frame, scaled to a size.
-function draw(source, width, height) {
+// The pixels of a bitmap, an image or a video frame, scaled to a size, in the form of readPhoto.
+export function draw(source, width, height) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [width, height];
   const context = canvas.getContext("2d", { willReadFrequently: true });

@@ -88,7 +88,7 @@ def test_everything_else(run, tmp_path, monkeypatch):
     assert ", python 3." in lines[0] and ", keras 3." in lines[0]
     assert f"training on CPU ({devices.cores()} cores), " in text
     assert f"for the cache {tmp_path}/cgan_tf, which has 0.02 GiB" in text
-    assert "npm: not installed (--export_formats=page)" in text
+    assert "npm: not installed (the page's accessibility tests)" in text
     assert "chromium: /bin/google-chrome (" in text and "gcc: not installed (" in text
     assert "measured    preset demo, 64 px, --gan_batch_size=16: " in text
     assert lines[-2].split() == "gan 0.11 hours: 200 kimg at 500 images/s".split()

@@ -12,7 +12,17 @@ from ai_edge_litert.interpreter import Interpreter
 from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
 from cgan_tf.editing import description
-from cgan_tf.export import browser, gates, parity, quantization, stage, summary, tflite, variants
+from cgan_tf.export import (
+    browser,
+    device_files,
+    gates,
+    parity,
+    quantization,
+    stage,
+    summary,
+    tflite,
+    variants,
+)
 
 KINDS = ("dynamic", "weight_int8", "int8")
 FLOAT32, INT8 = schema.TensorType.FLOAT32, schema.TensorType.INT8
@@ -23,17 +33,16 @@ def exported(tmp_path_factory):
     """An export of the int8 kinds with a page: the folder, its output, and the page's arguments."""
     pages, lines = [], []
 
-    def write(output, model, description, variant):
-        assert os.listdir(output) == []
-        (output / "index.html").write_text("page")
+    def files(model, description, variant):
         pages.append((model, description, variant))
+        return {"index.html": b"page"}
 
     output = tmp_path_factory.mktemp("int8") / "export"
     config = config_module.replace(
         fake_run.shared_run().load_config(), export_formats=("page",), export_quantize=KINDS
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(browser, "write", write)
+        patch.setattr(browser, "files", files)
         # The images of an untrained network are noise, which any rounding changes.
         for kind in KINDS:
             patch.setitem(variants.BOUNDS, kind, parity.Bounds(psnr=1.0))
@@ -155,34 +164,25 @@ def variant(passed):
 )
 def test_the_page_has_the_fastest_variant_that_passed(tmp_path, monkeypatch, passed, chosen):
     written = []
-    monkeypatch.setattr(browser, "write", lambda *given: written.append(given))
-    built = {name: variant(quantize in passed) for quantize, name in tflite.NAMES.items()}
+    monkeypatch.setattr(browser, "files", lambda *given: given)
+    monkeypatch.setattr(browser, "write", lambda content, folder: written.append((content, folder)))
+    built = {name: variant(quantize in passed) for quantize, name in device_files.NAMES.items()}
     for name in built:
         (tmp_path / f"{name}.tflite").write_text(name)
     entry = variants.build_page({"attributes": ["A"]}, built, tmp_path)
     assert entry == {"passed": True, "reason": None, "path": "page", "variant": chosen}
-    name = tflite.NAMES[chosen].encode()
-    assert written == [(tmp_path / "page", name, {"attributes": ["A"]}, chosen)]
+    name = device_files.NAMES[chosen].encode()
+    assert written == [((name, {"attributes": ["A"]}, chosen), tmp_path / "page")]
 
 
-def test_a_page_that_cannot_be_written_fails(tmp_path, monkeypatch):
-    def write(output, *_):
-        (output / "half").touch()
-        raise UserError("--formats=page: npm is missing")
-
-    monkeypatch.setattr(browser, "write", write)
-    (tmp_path / "translator_float32.tflite").touch()
-    built = {"translator_float32": variant(True)}
+def test_without_a_suitable_variant_there_is_no_page(tmp_path):
+    built = {"translator_int8": variant(True)}
     entry = variants.build_page({}, built, tmp_path)
-    assert entry["passed"] is False and entry["reason"] == "--formats=page: npm is missing"
-    assert os.listdir(tmp_path) == ["translator_float32.tflite"]
-    report = {"variants": built, "page": entry}
-    with pytest.raises(UserError, match="not published: page: --formats=page: npm is missing"):
-        stage._refuse_failures(report, tmp_path)
-    entry = variants.build_page({}, {"translator_int8": variant(True)}, tmp_path)
-    assert entry["reason"] == (
-        "no suitable variant has passed; the page takes dynamic, weight_int8, float16, none"
-    )
+    reason = "no suitable variant has passed; the page takes dynamic, weight_int8, float16, none"
+    assert entry == {"passed": False, "reason": reason, "path": None, "variant": None}
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(UserError, match=f"not published: page: {reason}"):
+        stage._refuse_failures({"variants": built, "page": entry}, tmp_path)
 
 
 # ---- the table ---------------------------------------------------------------------------------

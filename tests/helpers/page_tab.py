@@ -14,6 +14,7 @@ from PIL import Image
 SIDE = 32  # px of the tests' tiny model
 FILES = [  # of the page
     "app.js",
+    "example.js",
     "frame.js",
     "icon.svg",
     "index.html",

@@ -79,6 +79,7 @@ def test_a_new_user_trains_edits_and_imports(environment, tmp_path):
         return done
 
     assert "cgan train" in run("cgan", "train", "--help").stdout
+    run("python", "-c", "from cgan_tf.export import litert; litert.files()['index.js']")
     wrong = run("cgan", "tranlsate", code=2)
     assert wrong.stderr.startswith("error: ") and "did you mean translate" in wrong.stderr
     options = "--resolution=32 --synthetic_size=100 --gan_kimg=0.1 --gan_width=8 --seed=1"

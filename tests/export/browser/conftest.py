@@ -21,9 +21,8 @@ def model():
 @pytest.fixture(scope="session")
 def site(tmp_path_factory, model):
     """The page's folder; tests must not write to it."""
-    find("npm")
     folder = tmp_path_factory.mktemp("site")
-    browser.write(folder, *model, "none")
+    browser.write(browser.files(*model, "none"), folder)
     return folder
 
 

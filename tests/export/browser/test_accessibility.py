@@ -4,7 +4,7 @@ import fake_run
 import pytest
 from programs import find
 
-from cgan_tf.export import browser
+from cgan_tf.export import litert
 
 pytestmark = pytest.mark.slow
 ATTRIBUTES = list(fake_run.ATTRIBUTES)
@@ -15,7 +15,7 @@ WIDTHS = ((1280, 900), (390, 844))
 def axe(tmp_path_factory):
     """The script of the accessibility check."""
     find("npm")
-    packages = browser.install(tmp_path_factory.mktemp("axe"), tests=True)
+    packages = litert.install(tmp_path_factory.mktemp("axe"))
     return (packages / "axe-core" / "axe.min.js").read_text()
 
 

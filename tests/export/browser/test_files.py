@@ -1,4 +1,4 @@
-"""The files of the page, and npm, which fetches its runtime."""
+"""The files of the page, and the packages that its runtime is made of."""
 
 import json
 import re
@@ -8,7 +8,6 @@ import tiny
 from page_tab import FILES
 from programs import find
 
-from cgan_tf.core.errors import UserError
 from cgan_tf.export import browser
 
 
@@ -22,18 +21,20 @@ def test_the_folder_contains_exactly_these_files(site, model):
     assert imports == ["./wasm-utils.js"]
 
 
-def test_the_version_depends_on_every_file(site, tmp_path):
-    version = re.search(
-        r'^const VERSION = "([0-9a-f]{64})";', (site / "offline.js").read_text(), re.M
-    )[1]
-    for name in FILES:
-        if name != "offline.js":
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).symlink_to(site / name)
-    assert browser._digest(tmp_path) == version
-    (tmp_path / "style.css").unlink()
-    (tmp_path / "style.css").write_bytes(b"")
-    assert browser._digest(tmp_path) != version
+def test_the_version_depends_on_every_file(site):
+    text = (site / "offline.js").read_text()
+    version = re.search(r'^const VERSION = "([0-9a-f]{64})";', text, re.M)[1]
+    content = {name: (site / name).read_bytes() for name in FILES if name != "offline.js"}
+    assert browser.digest(content) == version
+    for name in content:
+        assert browser.digest(content | {name: content[name] + b" "}) != version
+
+
+def test_an_example_is_part_of_the_page(model):
+    content, described = model
+    files = browser.files(content, described, "none", b"a face")
+    assert sorted(files) == sorted([*FILES, "face.png"]) and files["face.png"] == b"a face"
+    assert json.loads(files["model.json"])["example"] == "face.png"
 
 
 def test_the_service_worker_stores_every_small_file(site):
@@ -59,32 +60,6 @@ def test_the_lock_file_pins_content_and_names_no_host():
         assert root[kind] == package[kind]
         for name, version in package[kind].items():
             assert version == packages[f"node_modules/{name}"]["version"]
-
-
-def test_without_npm_there_is_one_clear_line(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError) as caught:
-        browser.install(tmp_path)
-    assert str(caught.value) == (
-        "--formats=page: npm, which fetches the page's runtime, is missing; install Node.js, or "
-        "leave page out of --formats"
-    )
-
-
-def test_when_npm_fails_its_reason_is_in_one_clear_line(tmp_path, monkeypatch):
-    npm = tmp_path / "npm"
-    npm.write_text(
-        "#!/bin/sh\necho 'npm error code ENOTCACHED\nnpm error request failed:  it\n"
-        "npm error A complete log of this run' >&2\nexit 1\n"
-    )
-    npm.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with pytest.raises(UserError) as caught:
-        browser.install(tmp_path)
-    assert str(caught.value) == (
-        "--formats=page: npm cannot fetch the page's runtime (request failed: it); it needs a "
-        "network connection once and its cache afterwards: connect, or leave page out of --formats"
-    )
 
 
 def test_continuous_integration_does_not_skip(monkeypatch):
