@@ -18,6 +18,7 @@ VERBS = {
     "evaluate": "print what was measured on a run, or compare the generators of two runs",
     "report": "write a run's report page again",
     "export": "export a finished run for servers, devices and browsers",
+    "models": "list the named models, or show one",
     "serve": "serve an exported model by gRPC and HTTP",
 }
 USAGE = "\n".join(
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [f"cgan {verb}", *arguments[1:]],
         getattr(command, "FLAG_GROUPS", None),
         getattr(command, "HELP_EPILOGUE", ""),
+        getattr(command, "OPERAND", ""),
     )
 
 

@@ -10,6 +10,7 @@
     parity            first check: outputs compared with Keras's
     gates             second check: edits compared with Keras's
     summary           the text report
+    install           makes a named model of a run
     browser           writes the device page from page/
     page/             the browser's code
     serving/          the development server behind `cgan serve`

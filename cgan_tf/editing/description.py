@@ -5,7 +5,7 @@ A SavedModel has it in assets.extra/, a .tflite file in its metadata or as a .js
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -15,8 +15,9 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder, versions
 from cgan_tf.data import framing
-from cgan_tf.editing.models import read_directions
-from cgan_tf.editing.network import EditingNetwork
+
+if TYPE_CHECKING:  # importing it would start TensorFlow
+    from cgan_tf.editing.network import EditingNetwork
 
 DESCRIPTION_FORMAT = 2  # of model.json
 DESCRIPTION_NAME = "model.json"  # of the file, of the asset and of the TFLite metadata
@@ -164,7 +165,7 @@ def facts(description: dict[str, Any], path: Path) -> Facts:
 # ---- writing ------------------------------------------------------------------------------------
 
 
-def describe(run: RunFolder, config: Config, network: EditingNetwork) -> dict[str, Any]:
+def describe(run: RunFolder, config: Config, network: "EditingNetwork") -> dict[str, Any]:
     """The description of a run's editor, as plain JSON values.
 
     Args:
@@ -172,6 +173,8 @@ def describe(run: RunFolder, config: Config, network: EditingNetwork) -> dict[st
         config: its resolved options.
         network: of that run, with its regressor and the custom attributes.
     """
+    from cgan_tf.editing.models import read_directions  # it imports TensorFlow
+
     generator = network.generator
     directions = read_directions(run, generator.latent_shape, custom=True)
     source = "celeba" if config.data.startswith("celeba") else config.data
