@@ -39,7 +39,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "install_dir",
         None,
-        "folder to write it to; default: $XDG_DATA_HOME/cgan_tf/models, where --model=NAME finds it",
+        "folder to write it to; default: $XDG_DATA_HOME/cgan_tf/models, which --model searches",
     )
     flags.DEFINE_bool("overwrite", False, "move an existing model of the name aside")
 
@@ -68,7 +68,11 @@ def install(config: Config, run: RunFolder) -> None:
     if line := named_models.note(name):
         print(line)
     model = name if target in named_models.locate(name) else target
-    print(f"{target}: installed; try cgan translate --model={model} --image={target / FACE}")
+    attribute = named_models.read(target).description["attributes"][0]
+    print(
+        f"{target}: installed; try cgan translate --model={model} --image={target / FACE} "
+        f"--edit={attribute}=+1 --output=OUT.png"
+    )
 
 
 def main() -> int:

@@ -3,9 +3,9 @@
     cgan models
     cgan models NAME
 
-A named model is a finished editor that --model, and `load_editor` in Python, take by its name. `cgan
-export --install=NAME --run_dir=RUN_DIR` makes one of a run. Your own come before those that ship,
-and a path that exists before both. With a NAME, the hashes of the model's files are checked, too.
+A named model is a finished editor that --model, and `load_editor` in Python, take by its name.
+`cgan export --install=NAME --run_dir=RUN_DIR` makes one of a run. Your own come before those that
+ship, and a path that exists before both. With a NAME, the hashes of its files are checked, too.
 """
 
 from collections.abc import Sequence

@@ -246,6 +246,8 @@ def find_model(path: str | Path) -> tuple[str, Path]:
             "not a model; it contains neither config.json (a run folder) nor saved_model.pb (a "
             "SavedModel)"
         )
+    if place.exists() and (known := named_models.locate(str(place))):
+        reason += f"; the named model is {known[0]}"
     raise EditorError("model", reason, path)
 
 
