@@ -226,9 +226,12 @@ def find_model(path: str | Path) -> tuple[str, Path]:
     if named is not None:
         return "named", named
     if not place.exists():
-        reason = "no such file or folder; give a run folder, a SavedModel folder or a .tflite file"
+        reason = (
+            "no such file or folder; give a run folder, a SavedModel folder, a .tflite file or the "
+            "name of a model"
+        )
         if named_models.is_name(str(place)):
-            reason = f"no such file, folder or named model{named_models.others(str(place))}"
+            reason += named_models.others(str(place))
     elif place.is_file():
         if place.suffix == ".tflite":
             return "tflite", place

@@ -177,8 +177,8 @@ def test_the_closest_name(places, capsys, line):
     save_photo(places[0] / "a.jpg")
     line = line.replace("a.jpg", str(places[0] / "a.jpg"))
     assert printed(capsys, *line.split()) == refusal(
-        "--model=fase: no such file, folder or named model (did you mean face?); the named models "
-        "are face"
+        "--model=fase: no such file or folder; give a run folder, a SavedModel folder, a .tflite "
+        "file or the name of a model (did you mean face?); the named models are face"
     )
 
 

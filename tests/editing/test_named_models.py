@@ -12,6 +12,10 @@ from cgan_tf.editing import backends, named_models
 from cgan_tf.export.serving.model import find_version
 
 REMEDY = "install it again with cgan export --install=NAME --overwrite"
+NOTHING = (
+    "no such file or folder; give a run folder, a SavedModel folder, a .tflite file or the name of "
+    "a model"
+)
 # SHA-256 of the model.json of each model that ships; model.json has those of the other files.
 SHIPPED: dict[str, str] = {}
 SHIPPED_FOLDER = Path(backends.__file__).parents[1] / "shipped"
@@ -101,20 +105,17 @@ def test_a_path_that_exists_comes_first(places):
 
 
 def test_a_name_that_no_model_has(places):
-    assert message(backends.find_model, "face") == (
-        "face: no such file, folder or named model; there are no named models"
-    )
+    assert message(backends.find_model, "face") == (f"face: {NOTHING}; there are no named models")
     named_folder.make(places[0] / "face64")
     named_folder.make(places[1] / "face64")
     named_folder.make(places[1] / "cat")
     (places[1] / "cat.old-001").mkdir()
     (places[1] / ".cat.building").mkdir()
     assert message(backends.find_model, "face46") == (
-        "face46: no such file, folder or named model (did you mean face64?); the named models are "
-        "cat, face64"
+        f"face46: {NOTHING} (did you mean face64?); the named models are cat, face64"
     )
     for path in ("sub/face64", "./gone.tflite", "cat.old-001", ".cat.building"):
-        assert "; give a run folder" in message(backends.find_model, path)
+        assert message(backends.find_model, path) == f"{path}: {NOTHING}"
 
 
 def test_without_a_home_only_the_shipped_are_known(places, monkeypatch):
@@ -122,8 +123,8 @@ def test_without_a_home_only_the_shipped_are_known(places, monkeypatch):
     named_folder.forget_home(monkeypatch)
     assert backends.find_model("face") == ("named", path)
     assert message(backends.find_model, "mine") == (
-        "mine: no such file, folder or named model; the named models are face; yours are unknown, "
-        "since the home folder is unknown; set XDG_DATA_HOME"
+        f"mine: {NOTHING}; the named models are face; yours are unknown, since the home folder is "
+        "unknown; set XDG_DATA_HOME"
     )
 
 
