@@ -19,6 +19,7 @@ VERBS = {
     "report": "write a run's report page again",
     "export": "export a finished run for servers, devices and browsers",
     "page": "make the device page of a model, and serve it on this machine",
+    "models": "list the named models, or show one",
     "serve": "serve an exported model by gRPC and HTTP",
 }
 USAGE = "\n".join(
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [f"cgan {verb}", *arguments[1:]],
         getattr(command, "FLAG_GROUPS", None),
         getattr(command, "HELP_EPILOGUE", ""),
+        getattr(command, "OPERAND", ""),
     )
 
 

@@ -10,6 +10,7 @@
     parity            first check: outputs compared with Keras's
     gates             second check: edits compared with Keras's
     summary           the text report
+    install           makes a named model of a run
     device_files      the names of the .tflite files, and the one for the page
     browser           the files of the device page, from page/
     page/             the browser's code

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import expand
-from cgan_tf.editing import description
+from cgan_tf.editing import description, named_models
 from cgan_tf.editing.errors import EditorError
 from cgan_tf.export import browser
 
@@ -24,7 +24,7 @@ NAMES = {
     "int8": "translator_int8",
 }  # file names by --quantize
 PAGE_ORDER = ("dynamic", "weight_int8", "float16", "none")  # fastest first
-_FORMS = "give a run folder, the folder of an export or a .tflite file"
+_FORMS = "give a run folder, the folder of an export, a .tflite file or a name"
 
 
 class DeviceModel(NamedTuple):
@@ -50,20 +50,23 @@ def fastest(variants: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 
 def find(model: str) -> DeviceModel:
-    """The model at a path: a .tflite file, a folder with a model.tflite, a run or an export.
+    """The named model, or the model at a path: a .tflite file, a run or an export.
 
     Raises:
         EditorError: there is none; the reason names the remedy.
     """
     place = expand(model, "--model")
     try:
-        place.stat()
+        named = named_models.folder_of(place)
+        if named is None:
+            place.stat()
     except OSError as error:
-        raise EditorError("model", f"{error.strerror}; {_FORMS}", model) from None
+        hint = named_models.others(model) if named_models.is_name(model) else ""
+        raise EditorError("model", f"{error.strerror}; {_FORMS}{hint}", model) from None
+    if named is not None:
+        return DeviceModel(named / named_models.MODEL, named / named_models.FACE)
     if place.is_file():
         return DeviceModel(place)
-    if (place / "model.tflite").exists():
-        return DeviceModel(place / "model.tflite", place / browser.EXAMPLE)
     run = (place / "config.json").exists()
     export = place / "export" if run else place
     kind = fastest(_variants(export / "report.json"))

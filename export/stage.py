@@ -89,8 +89,7 @@ def export_to(
     Raises:
         UserError: as `run`, or `output` contains something else.
     """
-    for name in ("gan", "regressor", "inversion", "features", "directions"):
-        finished_stage(folder, name)
+    require_finished(folder)
     if not _make_room(config, folder, output, restart, say):
         return
     try:
@@ -106,6 +105,12 @@ def export_to(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     _refuse_failures(report, output)
+
+
+def require_finished(folder: RunFolder) -> None:
+    """Raises a UserError for the first stage that an export needs and that has not finished."""
+    for name in ("gan", "regressor", "inversion", "features", "directions"):
+        finished_stage(folder, name)
 
 
 def build(

@@ -44,8 +44,9 @@ def convert(
     quantize: str,
     description: str,
     samples: Callable[[], Iterator[tuple[str, dict[str, np.ndarray]]]] | None = None,
+    signatures: Sequence[str] = DEVICE_SIGNATURES,
 ) -> bytes:
-    """A .tflite file with the device signatures and the description in its metadata.
+    """A .tflite file with the signatures, and with the description in its metadata.
 
     Args:
         saved_model: a SavedModel with a static batch of 1.
@@ -53,6 +54,7 @@ def convert(
             int8 kinds of `export.quantization`.
         description: the text of model.json.
         samples: calibration data for "int8"; see `quantization.Samples`.
+        signatures: of the SavedModel, to convert.
 
     Raises:
         UserError: the conversion fails; has the converter's message.
@@ -61,7 +63,7 @@ def convert(
         # Raised by the calibration: TensorFlow deprecates its interpreter.
         warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
         converter = tf.lite.TFLiteConverter.from_saved_model(
-            str(saved_model), signature_keys=list(DEVICE_SIGNATURES)
+            str(saved_model), signature_keys=list(signatures)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if quantize in ("float16", "int8"):

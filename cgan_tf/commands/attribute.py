@@ -10,6 +10,7 @@ attribute: the new output labels photos or samples, the direction is found and c
 `cgan translate`, `cgan label` and `cgan export` include it. The judge does not score custom
 attributes, so the evaluate stage leaves them out.
 
+It needs the run folder: the files of an export, and named models, cannot learn an attribute.
 Writes custom_attributes/NAME.json (head, direction, calibration) and NAME.png into the run folder.
 The names go into config.json last: until then the run is unchanged.
 """
@@ -40,6 +41,7 @@ from cgan_tf.core.options import absolute, make, parse
 from cgan_tf.core.run_folder import CUSTOM, RunFolder
 from cgan_tf.data import images
 from cgan_tf.data.source import list_images
+from cgan_tf.editing import named_models
 
 if TYPE_CHECKING:  # importing them would start TensorFlow
     from cgan_tf.data import ImageData
@@ -277,6 +279,11 @@ def main() -> int:
     options = flags.FLAGS
     cli.require("run_dir", "labels")
     run = RunFolder(options.run_dir)
+    if named_models.folder_of(run.path):
+        raise UserError(
+            f"--run_dir={options.run_dir}: a named model, which cannot learn an attribute; give "
+            "the run folder that it was made of"
+        )
     stored = run.load_config()
     given = {
         name: parse(name, options[name].value)

@@ -1,6 +1,6 @@
 """Scores the attributes of photos, or of the generator's samples, with a finished model.
 
-    cgan label --model=RUN_DIR|SAVED_MODEL_DIR --image=PHOTO_OR_FOLDER
+    cgan label --model=RUN_DIR|SAVED_MODEL_DIR|NAME --image=PHOTO_OR_FOLDER
         --output=scores.csv [--face=center|N] [--binary] [--overwrite]
     cgan label --model=RUN_DIR|SAVED_MODEL_DIR --samples=N [--seed=1]
         --output=scores.csv [--samples_dir=DIR] [--binary] [--overwrite]
@@ -9,8 +9,8 @@ A folder is read with its sub-folders; its photos are named relative to it.
 Writes the regressor's scores, from 0 (absent) to 1 (present), as a table `file,Attr1,Attr2,...`. If
 the model was trained in CelebA's framing, the largest face of a photo is scored, cropped as
 `cgan translate` crops it. A run folder needs the finished regressor stage, and for samples also the
-gan stage. With --binary the table contains labels: as labels.csv in the folder of the images, it is
-what --data=folder reads.
+gan stage. NAME is one of `cgan models`, which score photos only. With --binary the table contains
+labels: as labels.csv in the folder of the images, it is what --data=folder reads.
 """
 
 import codecs
@@ -42,6 +42,7 @@ from cgan_tf.data.portraits import (
     portraits,
 )
 from cgan_tf.data.source import load_all
+from cgan_tf.editing import named_models
 
 # Images per batch. Batches are always full: a smaller one rounds differently, and the scores of a
 # photo must not depend on the other photos of its folder.
@@ -119,6 +120,7 @@ class Labeler:
         prior: of z, "normal" or "uniform".
         z_dim: size of z.
         run: the output of a signature, "attributes" or "sample", for its inputs.
+        row_by_row: the model runs each image on its own, so that batches need not be full.
     """
 
     attributes: tuple[str, ...]
@@ -127,6 +129,7 @@ class Labeler:
     prior: str
     z_dim: int
     run: Callable[..., np.ndarray]
+    row_by_row: bool = False
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
         """Scores float32 `[N, K]` in [0, 1] of images uint8 `[N, R, R, 3]`, N up to `BATCH`.
@@ -134,7 +137,8 @@ class Labeler:
         Raises:
             UserError: the model's output is not one finite score per attribute.
         """
-        batch = np.resize(pixels, (BATCH, *pixels.shape[1:]))  # repeats the images
+        rows = len(pixels) if self.row_by_row else BATCH
+        batch = np.resize(pixels, (rows, *pixels.shape[1:]))  # repeats the images
         scores = self.run("attributes", image=images.to_float(batch))[: len(pixels)]
         if scores.shape != (len(pixels), len(self.attributes)):
             raise UserError(
@@ -150,7 +154,7 @@ def open_labeler(path: str, samples: bool) -> Labeler:
     """Loads the parts of a model that label.
 
     Args:
-        path: a run folder or a SavedModel folder.
+        path: a run folder, a SavedModel folder or the name of a model.
         samples: whether the generator is needed.
 
     Raises:
@@ -160,6 +164,13 @@ def open_labeler(path: str, samples: bool) -> Labeler:
 
     with flag_errors():
         form, place = backends.find_model(path)
+    if form == "named":
+        if samples:
+            raise UserError(
+                f"--model={path}: a named model scores photos only; for --samples give a run "
+                "folder or a SavedModel"
+            )
+        return _of_named(place)
     if form == "tflite":
         raise UserError(
             f"--model={path}: a .tflite file has no attribute scores; give the run folder or the "
@@ -206,6 +217,21 @@ def _of_saved_model(folder: Path) -> Labeler:
         description["prior"],
         description["z_dim"],
         lambda signature, **inputs: next(iter(backend.run(signature, **inputs).values())),
+    )
+
+
+def _of_named(folder: Path) -> Labeler:
+    from cgan_tf.editing import backends
+
+    backend = backends.NamedBackend(folder)
+    return Labeler(
+        backend.score_names,
+        backend.resolution,
+        backend.aligned,
+        backend.description["prior"],
+        backend.description["z_dim"],
+        lambda signature, **inputs: backend.run(signature, **inputs)["scores"],
+        row_by_row=True,
     )
 
 
@@ -305,7 +331,7 @@ def _cells(scores: np.ndarray, binary: bool) -> list[str]:
 
 def define_flags() -> None:
     """Defines the command's flags."""
-    flags.DEFINE_string("model", None, "run folder or SavedModel folder")
+    flags.DEFINE_string("model", None, "run folder, SavedModel folder or name of a model")
     flags.DEFINE_string(
         "image", None, "photo, or folder of photos and its sub-folders, of any size and format"
     )
@@ -354,6 +380,8 @@ def main() -> int:
     output = plan_output(options.output, options.overwrite, folder)
     if line := describe_folders(photos):
         print(f"--image={options.image}: {line}")
+    if line := named_models.note(options.model):
+        print(line)
 
     quiet.import_tensorflow()
     labeler = open_labeler(options.model, samples=count is not None)

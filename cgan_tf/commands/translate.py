@@ -1,6 +1,6 @@
 """Edits photos with a finished model.
 
-    cgan translate --model=RUN_DIR|SAVED_MODEL_DIR|FILE.tflite --image=PHOTO_OR_FOLDER
+    cgan translate --model=RUN_DIR|SAVED_MODEL_DIR|FILE.tflite|NAME --image=PHOTO_OR_FOLDER
         --edit=Smiling=+1.0,Blond_Hair=-0.5 --set=Male=0.2 --output=OUT.jpg|DIR
         [--face=all|center|N] [--keep_detail] [--inversion=encoder|hybrid|optimize] [--steps=100]
         [--mask=FILE|ellipse] [--tune=STEPS] [--identity_model=FILE.onnx] [--crop] [--strip]
@@ -10,7 +10,8 @@ Finds the faces in photos of any size, turns each upright and crops it like the 
 encodes it, moves its latent along the attributes' directions, generates the edited face and pastes
 it back. All else stays as it is in the photo: the other pixels, alpha, color profile, EXIF and, by
 the ending of --output, the format. --edit gives strengths. --set gives the values that the
-regressor shall predict after the edit, and searches the strengths. One of the two is enough.
+regressor shall predict after the edit, and searches the strengths. One of the two is enough. NAME
+is one of `cgan models`.
 --inversion=hybrid and optimize find the code by optimization, and --tune adapts the generator to
 each face. Both take a second or more per face, and a run folder: exported models have no gradients.
 A folder is read with its sub-folders. Its results, in a tree of the same names, come with
@@ -52,6 +53,7 @@ from cgan_tf.data.portraits import (
     photo_name,
     portraits,
 )
+from cgan_tf.editing import named_models
 from cgan_tf.editing.faces import (
     INVERSIONS,
     EditedFace,
@@ -309,7 +311,9 @@ def edit_group(group: list[Photo], editor: FaceEditor, table: Table) -> None:
 
 def define_flags() -> None:
     """Defines the command's flags."""
-    flags.DEFINE_string("model", None, "run folder, SavedModel folder or .tflite file")
+    flags.DEFINE_string(
+        "model", None, "run folder, SavedModel folder, .tflite file or name of a model"
+    )
     flags.DEFINE_string("image", None, "photo, or tree of folders, of any size and format")
     flags.DEFINE_string(
         "edit", None, "strengths by attribute (Smiling=+1.0,Blond_Hair=-0.5); +1 is a full step"
@@ -399,6 +403,8 @@ def main() -> int:
     )
     if line := describe_folders(photos):
         print(f"--image={options.image}: {line}")
+    if line := named_models.note(options.model):
+        print(line)
 
     quiet.import_tensorflow()
     from cgan_tf.editing import backends, recognizer, tuning

@@ -31,6 +31,7 @@ def run(
     arguments: Sequence[str] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
     epilogue: str = "",
+    operand: str = "",
 ) -> None:
     """Parses the flags, calls `main()` and exits the process.
 
@@ -41,6 +42,7 @@ def run(
         arguments: the command line, with the program's name; by default sys.argv.
         groups: flags by heading of --help; the other flags precede them.
         epilogue: text of --help after the flags.
+        operand: the flag that an argument without a flag's name gives; "" for none.
 
     Raises:
         SystemExit: always. The code is main's, 0 for --help, 2 for a mistake of the user or a full
@@ -59,7 +61,9 @@ def run(
     app.run(
         lambda _: _call(main),
         argv=None if arguments is None else list(arguments),
-        flags_parser=lambda argv: _parse(argv, own, lambda: _help_text(own, doc, groups, epilogue)),
+        flags_parser=lambda argv: _parse(
+            argv, own, lambda: _help_text(own, doc, groups, epilogue), operand
+        ),
     )
 
 
@@ -132,7 +136,10 @@ def _environment_error(error: Exception) -> str | None:
 
 
 def _parse(
-    argv: Sequence[str], own: Sequence[flags.Flag], help_text: Callable[[], str]
+    argv: Sequence[str],
+    own: Sequence[flags.Flag],
+    help_text: Callable[[], str],
+    operand: str = "",
 ) -> list[str]:
     """absl's parser, but --help goes to stdout with exit code 0, and an error is one line."""
     if any(argument in HELP for argument in argv[1:]):
@@ -152,6 +159,8 @@ def _parse(
             help = flags.FLAGS[missing[1]].help.rstrip(".")
             message = f"--{missing[1]}: no value given: {help}"
         raise SystemExit(_fail(f"{message} (see --help)", USER_ERROR_CODE)) from None
+    if operand and len(rest) == 2:
+        flags.FLAGS[operand].value = rest.pop()
     if len(rest) > 1:
         message = f"{rest[1]!r}: not a flag; every option is written --name=value (see --help)"
         raise SystemExit(_fail(message, USER_ERROR_CODE))

@@ -1,7 +1,8 @@
 """The attribute editor: x' = G(E(x) + sum_k strength_k * d_k), from finished models to photos.
 
 - `editor`: the public class `Editor` and `load_editor`.
-- `backends`: the three forms of a model (run folder, SavedModel, TFLite file) behind one interface.
+- `backends`: the forms of a model (run folder, SavedModel, TFLite file, named model) behind one
+  interface; `named_models` finds those that have a name, and `tflite_file` runs .tflite files.
 - `network`: encoder, directions and generator as one Keras model; `models` loads its parts.
 - `faces`: the edit of the faces in a photo; `detail`: the edit that keeps the photo's detail.
 - `request`: what to edit, checked against a model; `strengths`: the search for a target prediction.

@@ -1,4 +1,4 @@
-"""One interface to the three forms of an editor: run folder, SavedModel, TFLite file.
+"""One interface to the forms of an editor: run folder, SavedModel, TFLite file, named model.
 
 `Editor` and the commands edit photos with them. The exporter's parity check calls the same
 signatures of all forms and compares the outputs.
@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import NO_HOME
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.core.saved_models import GRAPH_NAME, numbered_versions, without_wildcards
-from cgan_tf.editing import description
+from cgan_tf.editing import description, named_models
 from cgan_tf.editing.description import ASSETS, CELEBA_CROP, DESCRIPTION_NAME, REMEDY
 from cgan_tf.editing.errors import EditorError
 from cgan_tf.editing.network import EditingNetwork
+from cgan_tf.editing.tflite_file import TFLiteFile, first_line, read_bytes
 
 
 class Backend(abc.ABC):
@@ -103,7 +103,7 @@ class SavedModelBackend(Backend):
             with native_stderr_held(), tf.device("CPU:0"), without_wildcards(folder) as path:
                 self._model = tf.saved_model.load(path)
         except Exception as error:  # a damaged file makes TensorFlow raise errors of many types
-            raise UserError(f"{folder}: damaged SavedModel ({_first_line(error)})") from None
+            raise UserError(f"{folder}: damaged SavedModel ({first_line(error)})") from None
         self._functions = self._model.signatures
         self.signatures = tuple(self._functions)
         if "translate" not in self.signatures:
@@ -119,39 +119,45 @@ class SavedModelBackend(Backend):
 
 
 class TFLiteBackend(Backend):
-    """A .tflite file that `cgan export` wrote. Its batch size is 1, so it runs row by row."""
+    """A .tflite file that `cgan export` wrote. Its batch size is 1, so it runs row by row.
+
+    Attributes:
+        description: the content of its model.json.
+    """
 
     def __init__(self, path: Path, content: bytes | None = None) -> None:
         if content is None:
-            try:
-                content = path.read_bytes()
-            except OSError as error:
-                raise UserError(f"{path}: {error.strerror}") from None
-        try:
-            with native_stderr_held():  # the runtime logs the delegate that it creates
-                self._interpreter = Interpreter(model_content=content)
-                self._interpreter.allocate_tensors()
-                signatures = self._interpreter.get_signature_list()
-                self._runners = {
-                    name: self._interpreter.get_signature_runner(name) for name in signatures
-                }
-        except Exception as error:  # RuntimeError or ValueError, depending on the damage
-            raise UserError(
-                f"{path}: damaged, or not a TFLite model ({_first_line(error)})"
-            ) from None
-        super().__init__(*description.facts(description.tflite_description(path, content), path))
-        if "translate" not in self._runners:
+            content = read_bytes(path)
+        self._file = TFLiteFile(path, content)
+        self.description = description.tflite_description(path, content)
+        super().__init__(*description.facts(self.description, path))
+        if "translate" not in self._file.signatures:
             raise UserError(f"{path}: a TFLite model without the signature translate; {REMEDY}")
-        strengths = self._runners["translate"].get_input_details().get("strengths")
-        if strengths is None or strengths["shape"][-1] != len(self.attributes):
+        if self._file.input_width("translate", "strengths") != len(self.attributes):
             raise UserError(f"{path}: its attribute names belong to another model; {REMEDY}")
 
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        rows = []
-        for index in range(len(next(iter(inputs.values())))):
-            row = {name: np.float32(value[index : index + 1]) for name, value in inputs.items()}
-            rows.append(self._runners[signature](**row))
-        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        return self._file.run(signature, **inputs)
+
+
+class NamedBackend(TFLiteBackend):
+    """A named model: a translator and, in another .tflite file, the signature `attributes`."""
+
+    def __init__(self, folder: Path) -> None:
+        model = named_models.read(folder)
+        model.check_hashes()  # some damages would make the runtime abort the process
+        super().__init__(folder / named_models.MODEL)
+        self._scores = TFLiteFile(folder / named_models.SCORES)
+        if "attributes" not in self._scores.signatures:
+            raise UserError(
+                f"{folder / named_models.SCORES}: a TFLite model without the signature attributes; "
+                f"{named_models.REMEDY}"
+            )
+        self.score_names = tuple(model.description["scores"])
+
+    def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        file = self._scores if signature == "attributes" else self._file
+        return file.run(signature, **inputs)
 
 
 def run_on_cpu(function: Callable[..., tf.Tensor], **inputs: np.ndarray) -> np.ndarray:
@@ -169,10 +175,10 @@ def sample_prior(draw: np.random.Generator, prior: str, count: int, z_dim: int) 
 
 
 def open_backend(path: str | Path, scores: bool = False) -> Backend:
-    """Loads the model at a path: a run folder, a SavedModel folder or a .tflite file.
+    """Loads a model: a run folder, a SavedModel folder, a .tflite file or a named model.
 
     Args:
-        path: of the model.
+        path: of the model, or its name.
         scores: whether the signature `attributes` is needed. Without it a run folder is loaded
             without its regressor.
 
@@ -189,10 +195,10 @@ def open_backend(path: str | Path, scores: bool = False) -> Backend:
             )
             raise EditorError("model", reason, path)
         return TFLiteBackend(place)
-    if form == "saved_model":
-        backend = SavedModelBackend(place)
+    if form in ("saved_model", "named"):
+        backend = SavedModelBackend(place) if form == "saved_model" else NamedBackend(place)
         if scores and not set(backend.attributes) <= set(backend.score_names):
-            raise UserError(f"{place}: a SavedModel without its attributes' scores; {REMEDY}")
+            raise UserError(f"{place}: a model without its attributes' scores; {REMEDY}")
         return backend
     run = RunFolder(place)
     crop = description.training_crop(run)
@@ -201,9 +207,13 @@ def open_backend(path: str | Path, scores: bool = False) -> Backend:
 
 
 def find_model(path: str | Path) -> tuple[str, Path]:
-    """The form of the model at a path, "run", "saved_model" or "tflite", and its place.
+    """The form of a model, "run", "saved_model", "tflite" or "named", and its place.
 
-    Only looks at names: a damaged model is found, too.
+    Only looks at names: a damaged model is found, too. A path that exists comes before a named
+    model.
+
+    Args:
+        path: of the model, or its name.
 
     Raises:
         EditorError: the path is missing or not a model.
@@ -212,8 +222,16 @@ def find_model(path: str | Path) -> tuple[str, Path]:
         place = Path(path).expanduser()
     except RuntimeError:
         raise EditorError("model", NO_HOME, path) from None
+    named = named_models.folder_of(place)
+    if named is not None:
+        return "named", named
     if not place.exists():
-        reason = "no such file or folder; give a run folder, a SavedModel folder or a .tflite file"
+        reason = (
+            "no such file or folder; give a run folder, a SavedModel folder, a .tflite file or the "
+            "name of a model"
+        )
+        if named_models.is_name(str(place)):
+            reason += named_models.others(str(place))
     elif place.is_file():
         if place.suffix == ".tflite":
             return "tflite", place
@@ -231,6 +249,8 @@ def find_model(path: str | Path) -> tuple[str, Path]:
             "not a model; it contains neither config.json (a run folder) nor saved_model.pb (a "
             "SavedModel)"
         )
+    if place.exists() and (known := named_models.locate(str(place))):
+        reason += f"; the named model is {known[0]}"
     raise EditorError("model", reason, path)
 
 
@@ -242,9 +262,3 @@ def newest_version(folder: Path) -> Path | None:
     versions = numbered_versions(folder)
     complete = [number for number, path in versions.items() if (path / GRAPH_NAME).exists()]
     return versions[max(complete)] if complete else None
-
-
-def _first_line(error: Exception) -> str:
-    """The first line of a library's message, cut to a length that fits one line."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:120]

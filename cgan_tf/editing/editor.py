@@ -30,22 +30,28 @@ Array = NDArray[Any]  # uint8 [H, W, 3], or floats in [-1, 1]
 
 
 def load_editor(model: Path_) -> "Editor":
-    """Loads an editor: a run folder, a SavedModel folder or a .tflite file.
+    """Loads an editor: a run folder, a SavedModel folder, a .tflite file or a named model.
 
     TensorFlow is imported now, without its start-up messages.
 
     Args:
-        model: path of the model.
+        model: path of the model, or its name in `cgan models`; a path that exists comes first.
+
+    Warns:
+        UserWarning: a model of this name ships, but the user's own one is loaded.
 
     Raises:
         EditorError: the path is missing, not a model, unfinished or damaged.
     """
     quiet.import_tensorflow()
-    from cgan_tf.editing import backends
+    from cgan_tf.editing import backends, named_models
+
+    if note := named_models.note(model):
+        warnings.warn(note, stacklevel=2)
 
     with _errors("model"):
         form, place = backends.find_model(model)
-        scores = form == "saved_model" or (
+        scores = form in ("saved_model", "named") or (
             form == "run" and RunFolder(place).stage("regressor").finished()
         )
         return Editor(backends.open_backend(model, scores))

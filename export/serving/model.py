@@ -23,6 +23,7 @@ from cgan_tf.core.saved_models import (
     numbered_versions,
     without_wildcards,
 )
+from cgan_tf.editing import named_models
 from cgan_tf.export.serving.errors import RequestError, from_tensorflow, invalid
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -40,6 +41,10 @@ def find_version(path: str) -> tuple[Path, int]:
         UserError: it is neither, or the highest version is incomplete.
     """
     base = expand(path, "--model")
+    if named_models.folder_of(base):
+        raise UserError(
+            f"--model={path}: a named model, which has no SavedModel to serve; {_REMEDY}"
+        )
     if not base.is_dir():
         raise UserError(f"--model={path}: no such folder; {_REMEDY}")
     if (base / GRAPH_NAME).is_file():

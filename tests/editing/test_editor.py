@@ -205,7 +205,7 @@ def test_what_is_no_editor(tmp_path):
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_text("{")
     for name, message in (
-        ("gone", "gone: no such file or folder; give a run folder, a SavedModel folder or a"),
+        ("gone", "gone: no such file or folder; give a run folder, a SavedModel folder, a"),
         ("", ": not a model; it contains neither config.json (a run folder) nor saved_model.pb"),
         ("notes.txt", "notes.txt: not a model; a file must be a .tflite"),
         ("broken.tflite", "broken.tflite: damaged, or not a TFLite model"),
