@@ -1,8 +1,8 @@
 // The page: turns the user's actions into the editor's state, and draws the edited images.
 //
-// The state is {photo, faces: [{frame, strengths}], selected}; it is never changed, only replaced,
-// so that history.js can go back. inputs.js brings photos, frame.js and sliders.js ask for changes,
-// editing.js makes the images of one face when queue.js asks for them, and screen.js shows all.
+// inputs.js brings photos; frame.js and sliders.js ask for changes of the state (state.js), which
+// history.js keeps; editing.js makes the images of one face when queue.js asks for them; screen.js
+// shows all.
 //
 // For tests, benchmarks and embedding pages, window.editor has
 //   ready                    promise of the description (model.json), once the model is loaded
@@ -14,7 +14,7 @@
 
 import { makeDivider } from "./compare.js";
 import { FaceEditor } from "./editing.js";
-import { initialFrame, makeMovable, resized } from "./frame.js";
+import { makeMovable, resized } from "./frame.js";
 import { History } from "./history.js";
 import { listenForPhotos, listenForShortcuts } from "./inputs.js";
 import { loadModel } from "./model.js";
@@ -23,9 +23,10 @@ import { Queue } from "./queue.js";
 import { canSample } from "./sample.js";
 import { hideStrip, placeFrame, showImages, showPhoto, showStrip, showView } from "./screen.js";
 import { Sliders } from "./sliders.js";
+import { EMPTY, newState, selectedFace, withFace } from "./state.js";
 import { keepOffline, offlineWords } from "./storage.js";
 import { download, drawStrip, STRENGTHS } from "./strip.js";
-import { say, sayError, signed, words } from "./text.js";
+import { inWords, say, sayError, words } from "./text.js";
 
 const FRAME_WAIT = 120; // ms without a move of the frame before its square is encoded
 
@@ -40,7 +41,7 @@ let description; // model.json
 let model;
 let faceEditor;
 let sliders;
-let state = { photo: undefined, faces: [], selected: 0 };
+let state = EMPTY;
 let shown = {}; // what the canvases show: {photo, frame, input}
 let current = 0; // index of the attribute whose slider was used last
 const history = new History(state);
@@ -55,12 +56,12 @@ async function start() {
   }
   const kept = await keepOffline();
   const loaded = await loadModel();
+  $("offline").textContent = await offlineWords(kept);
   ({ model, description } = loaded);
   faceEditor = new FaceEditor(model, description);
   $("about").textContent =
     `Model: ${description.variant === "none" ? "float32" : description.variant}, ` +
     `${(loaded.size / 1e6).toFixed(1)} MB, ${description.resolution} px. ${description.license}`;
-  $("offline").textContent = await offlineWords(kept);
   sliders = new Sliders($("attributes"), description, {
     move: moveSlider, grip: () => history.endRun(), choose,
   });
@@ -86,23 +87,6 @@ async function showExample() {
 
 // ---- the state -----------------------------------------------------------------------------------
 
-function selectedFace() {
-  return state.faces[state.selected];
-}
-
-// The state with other values of the selected face.
-function withFace(changes) {
-  const { faces, selected } = state;
-  return { ...state, faces: faces.with(selected, { ...faces[selected], ...changes }) };
-}
-
-// The state of a photo that nothing has been done to.
-function newState(photo) {
-  const frame = initialFrame(photo, description?.crop);
-  const strengths = description?.attributes.map(() => 0) ?? [];
-  return { photo, faces: [{ frame, strengths }], selected: 0 };
-}
-
 // A step that can be undone. control: see History.record.
 function change(next, control, wait) {
   state = next;
@@ -114,7 +98,7 @@ function change(next, control, wait) {
 function goTo(next, text) {
   const { photo, faces, selected } = state;
   state = next;
-  const moved = photo === state.photo && faces[selected].frame !== selectedFace().frame;
+  const moved = photo === state.photo && faces[selected].frame !== selectedFace(state).frame;
   showView(moved ? "frame" : "result");
   present();
   queue.request();
@@ -132,18 +116,18 @@ function redo() {
 function setStrengths(strengths, control) {
   if ($("compare").hidden) say(COMPARE);
   showView("result");
-  change(withFace({ strengths }), control);
+  change(withFace(state, { strengths }), control);
 }
 
 function moveSlider(index, strength, alone) {
   choose(index);
-  const { strengths } = selectedFace();
+  const { strengths } = selectedFace(state);
   if (strengths[index] === strength) return;
   setStrengths(strengths.with(index, strength), alone ? undefined : `strength ${index}`);
 }
 
 function setFrame(frame) {
-  change(withFace({ frame }), "frame", FRAME_WAIT);
+  change(withFace(state, { frame }), "frame", FRAME_WAIT);
 }
 
 // ---- photos --------------------------------------------------------------------------------------
@@ -170,7 +154,7 @@ function take(file) {
 
 // Undo does not go back behind a photo: several large ones would fill the memory.
 function setPhoto(photo) {
-  state = newState(photo);
+  state = newState(photo, description);
   history.clear(state);
   showView(photo.code ? "result" : "frame");
   present();
@@ -181,7 +165,7 @@ function setPhoto(photo) {
 function surprise() {
   receive(faceEditor.sample(), "Making up a face.", (photo) => {
     showView("result");
-    change(newState(photo));
+    change(newState(photo, description));
     say(RANDOM);
   });
 }
@@ -191,7 +175,7 @@ function surprise() {
 // Shows the state, except for the images that the model makes.
 function present() {
   const { photo } = state;
-  const { frame, strengths } = selectedFace();
+  const { frame, strengths } = selectedFace(state);
   if (photo !== shown.photo) showPhoto(photo);
   shown.photo = photo;
   placeFrame(frame, photo);
@@ -218,22 +202,13 @@ function choose(index) {
 
 async function drawResult() {
   const { photo } = state;
-  const { frame, strengths } = selectedFace();
+  const { frame, strengths } = selectedFace(state);
   const { input } = await faceEditor.encode(photo, frame);
   const images = await faceEditor.edit(photo, frame, strengths, $("detail").checked);
   if (shown.frame !== frame) hideStrip();
   Object.assign(shown, { frame, input });
-  showImages(images, inWords(strengths));
+  showImages(images, inWords(description.attributes, strengths));
   enable();
-}
-
-// "Smiling +0.50, Bangs −1.00"
-function inWords(strengths) {
-  return description.attributes
-    .map((name, index) => [name, strengths[index]])
-    .filter(([, strength]) => strength)
-    .map(([name, strength]) => `${words(name)} ${signed(strength)}`)
-    .join(", ");
 }
 
 async function idle() {
@@ -246,7 +221,7 @@ async function idle() {
 async function makeStrip() {
   await idle();
   const index = current;
-  const { frame, strengths } = selectedFace();
+  const { frame, strengths } = selectedFace(state);
   const images = [];
   for (const strength of STRENGTHS) {
     const values = strengths.with(index, strength);
@@ -261,7 +236,7 @@ async function makeStrip() {
 
 // ---- the controls --------------------------------------------------------------------------------
 
-const movable = () => ({ frame: selectedFace().frame, photo: state.photo });
+const movable = () => ({ frame: selectedFace(state).frame, photo: state.photo });
 makeMovable($("frame"), $("stage"), $("corner"), movable, setFrame);
 makeDivider($("compare"), $("divider"));
 listenForPhotos(take, setPhoto);
@@ -281,7 +256,7 @@ $("undo").addEventListener("click", undo);
 $("redo").addEventListener("click", redo);
 listenForShortcuts(undo, redo);
 $("reset").addEventListener("click", () => {
-  const { strengths } = selectedFace();
+  const { strengths } = selectedFace(state);
   if (strengths.some(Boolean)) setStrengths(strengths.map(() => 0));
 });
 $("detail").addEventListener("change", () => queue.request());

@@ -14,8 +14,8 @@ const SMALL = [
   "./", "manifest.webmanifest", "style.css", "icon.svg", "icons/any-192.png",
   "icons/any-512.png", "icons/maskable-512.png", "app.js", "compare.js", "editing.js",
   "frame.js", "history.js", "inputs.js", "model.js", "photo.js", "pixels.js", "queue.js",
-  "sample.js", "screen.js", "sliders.js", "storage.js", "strip.js", "text.js", "worker.js",
-  "litert/LICENSE.txt", "model.json",
+  "sample.js", "screen.js", "sliders.js", "state.js", "storage.js", "strip.js", "text.js",
+  "worker.js", "litert/LICENSE.txt", "model.json",
 ];
 
 self.addEventListener("install", (event) => {

@@ -23,3 +23,12 @@ export function signed(value) {
   const text = Math.abs(value).toFixed(2);
   return Number(text) === 0 ? "0.00" : `${value < 0 ? "−" : "+"}${text}`;
 }
+
+// ["Smiling", "Bangs"], [0.5, -1] -> "Smiling +0.50, Bangs −1.00"; attributes at 0 are left out.
+export function inWords(attributes, strengths) {
+  return attributes
+    .map((name, index) => [name, strengths[index]])
+    .filter(([, strength]) => strength)
+    .map(([name, strength]) => `${words(name)} ${signed(strength)}`)
+    .join(", ");
+}

@@ -43,6 +43,7 @@ FILES = [  # of the page
     "sample.js",
     "screen.js",
     "sliders.js",
+    "state.js",
     "storage.js",
     "strip.js",
     "style.css",
