@@ -51,7 +51,7 @@ def test_axe_finds_no_violations(tab, axe, size, scheme):
     check()
 
 
-@pytest.mark.parametrize("size", WIDTHS)
+@pytest.mark.parametrize("size", [*WIDTHS, (320, 568), (844, 390)])
 def test_nothing_is_wider_than_the_screen(tab, size):
     tab.page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
     assert tab.page.evaluate("document.documentElement.scrollWidth") == size[0]
