@@ -11,9 +11,11 @@ const SCOPE = self.registration.scope; // other exports may be on the same host
 const NAME = `${SCOPE} ${VERSION}`;
 const FRESH = { cache: "no-cache" }; // revalidates files that the browser has from an older export
 const SMALL = [
-  "./", "style.css", "icon.svg", "model.json",
-  "litert/LICENSE.txt", "app.js", "example.js", "frame.js", "model.js", "photo.js", "pixels.js",
-  "worker.js",
+  "./", "manifest.webmanifest", "style.css", "icon.svg", "icons/any-192.png",
+  "icons/any-512.png", "icons/maskable-512.png", "app.js", "compare.js", "editing.js",
+  "example.js", "frame.js", "history.js", "inputs.js", "model.js", "photo.js", "pixels.js",
+  "queue.js", "sample.js", "screen.js", "sliders.js", "state.js", "storage.js", "strip.js",
+  "text.js", "worker.js", "litert/LICENSE.txt", "model.json",
 ];
 
 self.addEventListener("install", (event) => {
