@@ -17,6 +17,8 @@ from typing import Any
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_bytes, write_json, write_text
+from cgan_tf.editing.description import CELEBA_CROP
+from cgan_tf.export import face_rules
 
 SOURCES = Path(__file__).parent / "page"
 STATIC = (
@@ -24,7 +26,14 @@ STATIC = (
     "style.css",
     "icon.svg",
     "app.js",
+    "calls.js",
+    "cascade.js",
+    "face_crop.js",
+    "face_detection.js",
+    "face_finder.js",
+    "face_worker.js",
     "frame.js",
+    "gray.js",
     "model.js",
     "photo.js",
     "pixels.js",
@@ -77,10 +86,13 @@ def write(output: Path, model: bytes, description: dict[str, Any], variant: str)
         variant: the model's variant, which the page shows.
 
     Raises:
-        UserError: npm is missing or cannot fetch the runtime.
+        UserError: npm is missing or cannot fetch the runtime; OpenCV's cascades are missing.
     """
     for name in STATIC:
         _put(output / name, (SOURCES / name).read_bytes())
+    _put(output / face_rules.RULES, face_rules.rules().encode())
+    if description["crop"] == CELEBA_CROP:  # no other model edits the faces that are found
+        _put(output / face_rules.CASCADES, face_rules.cascades().encode())
     for name, content in _runtime().items():
         _put(output / name, content)
     write_bytes(output / "model.tflite", model)

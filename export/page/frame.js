@@ -2,7 +2,8 @@
 //
 // A frame is {left, top, side} in the photo's px; it never leaves the photo.
 
-const [CELEBA_WIDTH, CELEBA_HEIGHT, CELEBA_SQUARE] = [178, 218, 148];
+import { CELEBA_HEIGHT, CELEBA_SQUARE, CELEBA_WIDTH } from "./rules.js";
+
 const SMALLEST = 1 / 12; // minimum side, as a fraction of the photo's shorter side
 const STEP = 0.01; // move per arrow key, as a fraction of the shorter side; five times with Shift
 const FACTOR = 1.04; // scale per + or - key and per notch of the wheel

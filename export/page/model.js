@@ -1,5 +1,6 @@
 // The page's interface to the model, which runs in a worker.
 
+import { Calls } from "./calls.js";
 import { supportsFeature } from "./litert/index.js";
 
 // Starts the worker and loads the model into it.
@@ -49,39 +50,14 @@ function folder() {
   return new URL("./", import.meta.url).href;
 }
 
-class Model {
+class Model extends Calls {
   constructor() {
-    // A worker loaded from a file has the content policy of that file's headers, which is none. One
-    // loaded from a blob inherits the page's, so the worker, which sees the photo, cannot connect.
-    const script = `importScripts(${JSON.stringify(`${folder()}worker.js`)});`;
-    const address = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-    this.worker = new Worker(address);
-    this.waiting = new Map(); // by the request's id
-    this.count = 0;
-    this.worker.onmessage = ({ data: { id, outputs, error } }) => {
-      const { resolve, reject } = this.waiting.get(id);
-      this.waiting.delete(id);
-      if (error === undefined) resolve(outputs);
-      else reject(new Error(error));
-    };
-    this.worker.onerror = (event) => {
-      event.preventDefault();
-      const error = new Error(`the model stopped (${event.message ?? "no reason given"})`);
-      for (const { reject } of this.waiting.values()) reject(error);
-      this.waiting.clear();
-    };
+    // A classic worker, see worker.js.
+    super(`importScripts(${JSON.stringify(`${folder()}worker.js`)});`, {}, "the model");
   }
 
   // The outputs of a signature. Inputs and outputs: Float32Arrays by name, in C order, batch 1.
   run(signature, inputs) {
     return this.send({ signature, inputs });
-  }
-
-  send(message, transfer = []) {
-    return new Promise((resolve, reject) => {
-      const id = this.count++;
-      this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage({ id, ...message }, transfer);
-    });
   }
 }

@@ -12,7 +12,9 @@ const NAME = `${SCOPE} ${VERSION}`;
 const FRESH = { cache: "no-cache" }; // revalidates files that the browser has from an older export
 const SMALL = [
   "./", "style.css", "icon.svg", "model.json",
-  "litert/LICENSE.txt", "app.js", "frame.js", "model.js", "photo.js", "pixels.js", "worker.js",
+  "litert/LICENSE.txt", "app.js", "calls.js", "cascade.js", "face_crop.js", "face_detection.js",
+  "face_finder.js", "face_worker.js", "frame.js", "gray.js", "model.js", "photo.js", "pixels.js",
+  "rules.js", "worker.js",
 ];
 
 self.addEventListener("install", (event) => {

@@ -1,6 +1,7 @@
 // Photos from files and from the camera.
 
-const MAX_PIXELS = 64e6; // as in cgan_tf.data.images
+import { MAX_PIXELS } from "./rules.js";
+
 const LONGEST = 2048; // maximum px of the longer side; larger photos are reduced
 
 // Reads a file into {canvas, data, width, height}: upright, on white, data with 4 bytes per pixel.

@@ -14,7 +14,14 @@ from PIL import Image
 SIDE = 32  # px of the tests' tiny model
 FILES = [  # of the page
     "app.js",
+    "calls.js",
+    "cascade.js",
+    "face_crop.js",
+    "face_detection.js",
+    "face_finder.js",
+    "face_worker.js",
     "frame.js",
+    "gray.js",
     "icon.svg",
     "index.html",
     "litert/LICENSE.txt",
@@ -31,6 +38,7 @@ FILES = [  # of the page
     "offline.js",
     "photo.js",
     "pixels.js",
+    "rules.js",
     "style.css",
     "worker.js",
 ]
