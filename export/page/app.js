@@ -1,9 +1,8 @@
-// The page: turns the user's actions into a frame and strengths, and draws the edited images.
+// The page: turns the user's actions into the editor's state, and draws the edited images.
 //
-// photo.js reads a photo, frame.js handles the square that the model sees, pixels.js crops that
-// square, model.js encodes it (once per photo and frame) and generates an image (whenever a slider
-// moves), and this file draws the result. Only the latest request is processed: dragging a slider
-// sends far more requests than the model can answer.
+// The state is {photo, faces: [{frame, strengths}], selected}; it is never changed, only replaced,
+// so that history.js can go back. inputs.js brings photos, frame.js and sliders.js ask for changes,
+// editing.js makes the images of one face when queue.js asks for them, and screen.js shows all.
 //
 // For tests, benchmarks and embedding pages, window.editor has
 //   ready                    promise of the description (model.json), once the model is loaded
@@ -13,54 +12,39 @@
 //   move(attribute, value)   moves a slider; promise of the milliseconds until the image is drawn
 //   input()                  the model's latest input: Float32Array in [-1, 1]
 
+import { makeDivider } from "./compare.js";
+import { FaceEditor } from "./editing.js";
 import { initialFrame, makeMovable, resized } from "./frame.js";
-import { get, startModel } from "./model.js";
-import { closeCamera, openCamera, readPhoto, shoot } from "./photo.js";
-import { cutSquare, keepDetail, softMask, toFloat, toImageData } from "./pixels.js";
+import { History } from "./history.js";
+import { listenForPhotos, listenForShortcuts } from "./inputs.js";
+import { loadModel } from "./model.js";
+import { readPhoto } from "./photo.js";
+import { Queue } from "./queue.js";
+import { canSample } from "./sample.js";
+import { hideStrip, placeFrame, showImages, showPhoto, showStrip, showView } from "./screen.js";
+import { Sliders } from "./sliders.js";
+import { keepOffline, offlineWords } from "./storage.js";
+import { download, drawStrip, STRENGTHS } from "./strip.js";
+import { say, sayError, signed, words } from "./text.js";
 
-const DETAIL = 768; // maximum size in px of the images that keep the photo's detail
-const INSTALL_WAIT = 5000; // maximum ms that the first visit waits for the service worker
 const FRAME_WAIT = 120; // ms without a move of the frame before its square is encoded
-const STRIP = [-2, -1, 0, 1, 2];
-const STRIP_TILE = 128; // minimum px
 
 const LOADING = "Loading the model: about 10 MB, only the first time.";
+const FRAME_IT = "Frame the face, then move the sliders.";
+const COMPARE = "Drag the divider to compare before and after.";
+const RANDOM = "A random face, which nobody has. Move the sliders.";
 
 const $ = (id) => document.getElementById(id);
 
 let description; // model.json
 let model;
-let photo; // {canvas, data, width, height}
-let frame; // {left, top, side} in the photo's px
-// The framed square: {input, code, rebuilt}, floats. code: the latent, and the features if the model
-// has them; rebuilt: the unedited image.
-let face;
-let sharp; // the square at the photo's resolution: {crop, mask}; created when needed
+let faceEditor;
+let sliders;
+let state = { photo: undefined, faces: [], selected: 0 };
+let shown = {}; // what the canvases show: {photo, frame, input}
 let current = 0; // index of the attribute whose slider was used last
-const sliders = [];
-
-// ---- status messages -----------------------------------------------------------------------------
-
-function say(text) {
-  $("status").textContent = text;
-  $("status").classList.remove("error");
-}
-
-function sayError(error) {
-  $("status").textContent = `Error: ${error.message}`;
-  $("status").classList.add("error");
-}
-
-// "Blond_Hair" -> "Blond hair"
-function words(name) {
-  const text = name.replaceAll("_", " ").toLowerCase();
-  return text[0].toUpperCase() + text.slice(1);
-}
-
-function signed(value) {
-  const text = Math.abs(value).toFixed(2);
-  return Number(text) === 0 ? "0.00" : `${value < 0 ? "−" : "+"}${text}`;
-}
+const history = new History(state);
+const queue = new Queue(drawResult, () => faceEditor && state.photo);
 
 // ---- start ---------------------------------------------------------------------------------------
 
@@ -70,261 +54,108 @@ async function start() {
     throw new Error("this browser has no WebAssembly, which the model needs; use a newer one");
   }
   const kept = await keepOffline();
-  const given = await readDescription();
-  const bytes = new Uint8Array(await (await get("model.tflite")).arrayBuffer());
-  const size = bytes.length;
-  if (new TextDecoder().decode(bytes.subarray(4, 8)) !== "TFL3") {
-    throw new Error(
-      "model.tflite is damaged or not a TFLite model; export the page again with cgan export",
-    );
-  }
-  model = await startModel(given, bytes);
-  description = given;
+  const loaded = await loadModel();
+  ({ model, description } = loaded);
+  faceEditor = new FaceEditor(model, description);
   $("about").textContent =
     `Model: ${description.variant === "none" ? "float32" : description.variant}, ` +
-    `${(size / 1e6).toFixed(1)} MB, ${description.resolution} px. ${description.license}`;
+    `${(loaded.size / 1e6).toFixed(1)} MB, ${description.resolution} px. ${description.license}`;
   $("offline").textContent = await offlineWords(kept);
-  makeSliders();
+  sliders = new Sliders($("attributes"), description, {
+    move: moveSlider, grip: () => history.endRun(), choose,
+  });
+  choose(0);
   $("guide").toggleAttribute("hidden", description.crop !== "celeba");
   $("aligned-help").hidden = description.crop !== "celeba";
+  $("surprise").hidden = !canSample(description);
   enable();
-  if (photo) setPhoto(photo);
+  if (state.photo) setPhoto(state.photo);
+  else if (canSample(description)) await showExample();
   else say("Ready. Choose a photo.");
   return description;
 }
 
-async function readDescription() {
-  const given = await (await get("model.json")).json().catch(() => undefined);
-  const { attributes, latent_shape: latent, features_shape: features, resolution } = given ?? {};
-  if (![attributes, latent, features].every(Array.isArray) || !Number.isInteger(resolution)) {
-    throw new Error("model.json is damaged; export the page again with cgan export");
-  }
-  return given;
+// An example to edit, until a photo is chosen.
+async function showExample() {
+  const photo = await faceEditor.sample();
+  if (state.photo || newest) return; // chosen meanwhile
+  setPhoto(photo);
+  say("Ready. Edit this random face, or choose a photo.");
+  await idle();
 }
 
-// Installs offline.js before the files that it caches are requested. Returns its registration, or
-// undefined if the browser does not support or allow service workers.
-async function keepOffline() {
-  try {
-    const container = navigator.serviceWorker;
-    const registration = await container.register("offline.js");
-    if (registration.active) return registration;
-    await new Promise((resolve) => {
-      container.addEventListener("controllerchange", resolve, { once: true });
-      registration.installing?.addEventListener("statechange", ({ target }) => {
-        if (target.state === "redundant") resolve(); // it could not be installed
-      });
-      setTimeout(resolve, INSTALL_WAIT);
-    });
-    return registration;
-  } catch {
-    return undefined;
-  }
+// ---- the state -----------------------------------------------------------------------------------
+
+function selectedFace() {
+  return state.faces[state.selected];
 }
 
-async function offlineWords(registration) {
-  if (registration?.waiting) return "A newer version is available: close this page, then open it again.";
-  if (registration && (await caches.match("model.tflite"))) {
-    return "The page is stored on this device and works offline.";
-  }
-  return "This browser does not store the page; it needs its server (https or localhost) every time.";
+// The state with other values of the selected face.
+function withFace(changes) {
+  const { faces, selected } = state;
+  return { ...state, faces: faces.with(selected, { ...faces[selected], ...changes }) };
 }
 
-function enable() {
-  for (const id of ["download", "reset", "detail", "draw-strip"]) $(id).disabled = !face;
-  for (const { input, button } of sliders) input.disabled = button.disabled = !face;
+// The state of a photo that nothing has been done to.
+function newState(photo) {
+  const frame = initialFrame(photo, description?.crop);
+  const strengths = description?.attributes.map(() => 0) ?? [];
+  return { photo, faces: [{ frame, strengths }], selected: 0 };
 }
 
-// ---- the sliders ---------------------------------------------------------------------------------
-
-function makeSliders() {
-  const rows = description.attributes.map((name, index) => {
-    const row = document.createElement("div");
-    row.className = "attribute";
-    const input = Object.assign(document.createElement("input"), {
-      type: "range", id: `strength-${name}`, min: -2, max: 2, step: 0.05, value: 0,
-    });
-    const label = Object.assign(document.createElement("label"), {
-      htmlFor: input.id, textContent: words(name),
-    });
-    const output = document.createElement("output");
-    output.htmlFor = input.id;
-    const button = Object.assign(document.createElement("button"), {
-      type: "button", textContent: "↺", title: "Reset",
-    });
-    button.setAttribute("aria-label", `Reset ${words(name)}`);
-    const measured = document.createElement("p");
-    measured.className = "measured";
-    const slider = { name, input, output, measured, button };
-    input.addEventListener("input", () => strengthChanged(slider));
-    input.addEventListener("focus", () => choose(index));
-    button.addEventListener("click", () => setStrength(slider, 0));
-    row.append(label, output, button, input, measured);
-    sliders.push(slider);
-    show(slider);
-    return row;
-  });
-  $("attributes").replaceChildren(...rows);
-  choose(0);
+// A step that can be undone. control: see History.record.
+function change(next, control, wait) {
+  state = next;
+  history.record(state, control);
+  present();
+  queue.request(wait);
 }
 
-function choose(index) {
-  current = index;
-  $("row-name").textContent = words(sliders[index].name);
+function goTo(next, text) {
+  const { photo, faces, selected } = state;
+  state = next;
+  const moved = photo === state.photo && faces[selected].frame !== selectedFace().frame;
+  showView(moved ? "frame" : "result");
+  present();
+  queue.request();
+  say(text);
 }
 
-function setStrength(slider, value) {
-  slider.input.value = value;
-  strengthChanged(slider);
+function undo() {
+  if (history.canUndo) goTo(history.undo(), "Undone.");
 }
 
-function strengthChanged(slider) {
-  choose(sliders.indexOf(slider));
-  show(slider);
-  ask({ generate: true });
+function redo() {
+  if (history.canRedo) goTo(history.redo(), "Redone.");
 }
 
-function show({ name, input, output, measured }) {
-  const strength = Number(input.value);
-  const change = changeAt(description.calibration[name] ?? [], strength);
-  output.textContent = signed(strength);
-  measured.textContent = change === undefined ? "not measured" : `${signed(change)} on average`;
-  if (!strength) measured.textContent = "unedited";
-  input.setAttribute("aria-valuetext", `${signed(strength)}, ${measured.textContent}`);
+function setStrengths(strengths, control) {
+  if ($("compare").hidden) say(COMPARE);
+  showView("result");
+  change(withFace({ strengths }), control);
 }
 
-// The change measured at a strength, interpolated in the table; undefined outside of it.
-function changeAt(table, strength) {
-  const points = [...table, { strength: 0, change: 0 }].sort((a, b) => a.strength - b.strength);
-  const above = points.findIndex((point) => point.strength >= strength);
-  if (above < 0 || !table.length) return undefined;
-  const high = points[above];
-  if (high.strength === strength) return high.change;
-  const low = points[above - 1];
-  if (!low) return undefined;
-  const share = (strength - low.strength) / (high.strength - low.strength);
-  return low.change + (high.change - low.change) * share;
+function moveSlider(index, strength, alone) {
+  choose(index);
+  const { strengths } = selectedFace();
+  if (strengths[index] === strength) return;
+  setStrengths(strengths.with(index, strength), alone ? undefined : `strength ${index}`);
 }
 
-function strengths() {
-  return sliders.map(({ input }) => Number(input.value));
+function setFrame(frame) {
+  change(withFace({ frame }), "frame", FRAME_WAIT);
 }
 
-// ---- the work: one request at a time, the latest first --------------------------------------------
+// ---- photos --------------------------------------------------------------------------------------
 
-const pending = { encode: false, generate: false };
-let working; // promise, while requests are processed
-let failed = false; // the last request; its message stays until one succeeds
-let timer; // until the frame has not moved for a while
 let newest; // promise of the photo being read; a later one replaces it
 
-function ask(request) {
-  Object.assign(pending, request);
-  working ??= work().finally(() => {
-    working = undefined;
-  });
-  return working;
-}
-
-async function work() {
+async function receive(reading, text, set) {
+  newest = reading;
+  say(text);
   try {
-    while (model && photo && (pending.encode || pending.generate)) {
-      if (pending.encode) {
-        pending.encode = false;
-        await encode();
-      }
-      pending.generate = false;
-      if (face) await generate();
-      if (failed) say("Move the sliders.");
-      failed = false;
-    }
-  } catch (error) {
-    pending.encode = pending.generate = false;
-    failed = true;
-    sayError(error);
-  }
-}
-
-function encodeSoon(wait) {
-  clearTimeout(timer);
-  timer = setTimeout(() => {
-    timer = undefined;
-    ask({ encode: true });
-  }, wait);
-}
-
-async function idle() {
-  while (newest || timer !== undefined || working) {
-    await (working ?? new Promise((resolve) => setTimeout(resolve, 5)));
-  }
-}
-
-async function encode() {
-  const input = toFloat(cutSquare(photo, frame, description.resolution));
-  const code = await model.run("encode", { image: input });
-  const rebuilt = await generateImage(code, sliders.map(() => 0));
-  face = { input, code, rebuilt };
-  sharp = undefined;
-  hideStrip();
-  enable();
-}
-
-// The model's image for a code moved by strengths.
-async function generateImage(code, values) {
-  const inputs = { ...code, strengths: Float32Array.from(values) };
-  const { image } = await model.run("generate", inputs);
-  if (!image.every(Number.isFinite)) throw new Error("the model's output is not finite");
-  return image;
-}
-
-async function generate() {
-  const images = await imagesFor(strengths());
-  draw($("before"), images.before);
-  draw($("after"), images.after);
-  $("before").setAttribute("aria-label", "Before: the framed face");
-  const set = sliders.filter(({ input }) => Number(input.value) !== 0);
-  const edits = set.map(({ name, input }) => `${words(name)} ${signed(Number(input.value))}`);
-  $("after").setAttribute("aria-label", `After: ${edits.join(", ") || "no edit"}`);
-}
-
-// The images shown before and after an edit, ImageData of the same size.
-async function imagesFor(values) {
-  const { resolution } = description;
-  const { input, code, rebuilt } = face;
-  const edited = await generateImage(code, values);
-  if (!$("detail").checked) {
-    return { before: toImageData(input, resolution), after: toImageData(edited, resolution) };
-  }
-  sharp ??= sharpSquare();
-  const after = keepDetail(sharp.crop, edited, rebuilt, resolution, sharp.mask);
-  return { before: sharp.crop, after };
-}
-
-// The framed square at the photo's own resolution, and a mask of where edits may change it.
-function sharpSquare() {
-  const side = Math.max(description.resolution, Math.min(DETAIL, Math.round(frame.side)));
-  const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = side;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.imageSmoothingQuality = "high";
-  context.drawImage(photo.canvas, frame.left, frame.top, frame.side, frame.side, 0, 0, side, side);
-  return { crop: context.getImageData(0, 0, side, side), mask: softMask(side) };
-}
-
-function draw(canvas, image) {
-  if (canvas.width !== image.width) canvas.width = canvas.height = image.width;
-  canvas.getContext("2d").putImageData(image, 0, 0);
-}
-
-// ---- photo and frame -----------------------------------------------------------------------------
-
-async function take(file) {
-  if ($("file").disabled) return; // no model; the status gives the reason
-  const reading = (newest = readPhoto(file));
-  say(`Reading ${file.name || "the photo"}.`);
-  try {
-    const read = await reading;
-    if (reading === newest) setPhoto(read);
+    const photo = await reading;
+    if (reading === newest) set(photo);
   } catch (error) {
     if (reading === newest) sayError(error);
   } finally {
@@ -332,149 +163,134 @@ async function take(file) {
   }
 }
 
-function setPhoto(next) {
-  photo = next;
-  const canvas = $("photo");
-  [canvas.width, canvas.height] = [photo.width, photo.height];
-  canvas.getContext("2d").drawImage(photo.canvas, 0, 0);
-  $("stage").style.setProperty("--ratio", photo.width / photo.height);
-  $("empty").hidden = true;
-  $("stage").hidden = $("framing").hidden = false;
-  say(model ? "Frame the face, then move the sliders." : LOADING);
-  setFrame(initialFrame(photo, description?.crop), 0);
+function take(file) {
+  if ($("file").disabled) return; // no model; the status gives the reason
+  receive(readPhoto(file), `Reading ${file.name || "the photo"}.`, setPhoto);
 }
 
-function setFrame(next, wait = FRAME_WAIT) {
-  frame = next;
-  const percent = (value, whole) => `${(value / whole) * 100}%`;
-  Object.assign($("frame").style, {
-    left: percent(frame.left, photo.width), top: percent(frame.top, photo.height),
-    width: percent(frame.side, photo.width), height: percent(frame.side, photo.height),
+// Undo does not go back behind a photo: several large ones would fill the memory.
+function setPhoto(photo) {
+  state = newState(photo);
+  history.clear(state);
+  showView(photo.code ? "result" : "frame");
+  present();
+  say(model ? FRAME_IT : LOADING);
+  queue.request();
+}
+
+function surprise() {
+  receive(faceEditor.sample(), "Making up a face.", (photo) => {
+    showView("result");
+    change(newState(photo));
+    say(RANDOM);
   });
-  $("zoom").value = Math.round((frame.side / Math.min(photo.width, photo.height)) * 100);
-  encodeSoon(wait);
 }
 
-makeMovable($("frame"), $("stage"), $("corner"), () => ({ frame, photo }), setFrame);
+// ---- what the page shows -------------------------------------------------------------------------
+
+// Shows the state, except for the images that the model makes.
+function present() {
+  const { photo } = state;
+  const { frame, strengths } = selectedFace();
+  if (photo !== shown.photo) showPhoto(photo);
+  shown.photo = photo;
+  placeFrame(frame, photo);
+  sliders?.show(strengths);
+  enable();
+}
+
+function enable() {
+  const on = Boolean(shown.input);
+  for (const id of ["download", "reset", "detail", "draw-strip"]) $(id).disabled = !on;
+  $("surprise").disabled = !faceEditor;
+  sliders?.enable(on);
+  // Not disabled, which would take the focus from the button that was pressed.
+  $("undo").ariaDisabled = String(!history.canUndo);
+  $("redo").ariaDisabled = String(!history.canRedo);
+}
+
+function choose(index) {
+  current = index;
+  $("row-name").textContent = words(description.attributes[index]);
+}
+
+// ---- the images ----------------------------------------------------------------------------------
+
+async function drawResult() {
+  const { photo } = state;
+  const { frame, strengths } = selectedFace();
+  const { input } = await faceEditor.encode(photo, frame);
+  const images = await faceEditor.edit(photo, frame, strengths, $("detail").checked);
+  if (shown.frame !== frame) hideStrip();
+  Object.assign(shown, { frame, input });
+  showImages(images, inWords(strengths));
+  enable();
+}
+
+// "Smiling +0.50, Bangs −1.00"
+function inWords(strengths) {
+  return description.attributes
+    .map((name, index) => [name, strengths[index]])
+    .filter(([, strength]) => strength)
+    .map(([name, strength]) => `${words(name)} ${signed(strength)}`)
+    .join(", ");
+}
+
+async function idle() {
+  while (newest || !queue.idle) {
+    await (queue.working ?? new Promise((resolve) => setTimeout(resolve, 5)));
+  }
+}
+
+// The current edit, with the current attribute at the strengths of the strip.
+async function makeStrip() {
+  await idle();
+  const index = current;
+  const { frame, strengths } = selectedFace();
+  const images = [];
+  for (const strength of STRENGTHS) {
+    const values = strengths.with(index, strength);
+    const { after } = await faceEditor.edit(state.photo, frame, values, $("detail").checked);
+    images.push(after);
+  }
+  const name = description.attributes[index];
+  await drawStrip($("strip"), images, name);
+  showStrip();
+  say(`The strip of ${words(name)} is ready.`);
+}
+
+// ---- the controls --------------------------------------------------------------------------------
+
+const movable = () => ({ frame: selectedFace().frame, photo: state.photo });
+makeMovable($("frame"), $("stage"), $("corner"), movable, setFrame);
+makeDivider($("compare"), $("divider"));
+listenForPhotos(take, setPhoto);
+for (const id of ["frame", "zoom"]) {
+  $(id).addEventListener("pointerdown", () => history.endRun());
+}
 $("zoom").addEventListener("input", () => {
+  const { frame, photo } = movable();
   const side = (Number($("zoom").value) / 100) * Math.min(photo.width, photo.height);
   setFrame(resized(frame, side, photo));
 });
-$("file").addEventListener("change", () => {
-  const [file] = $("file").files;
-  if (file) take(file);
-  $("file").value = ""; // so that the same file can be chosen again
-});
-document.addEventListener("paste", (event) => {
-  const [file] = event.clipboardData.files;
-  if (file) take(file);
-});
-document.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  document.body.classList.add("dragged");
-});
-document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) document.body.classList.remove("dragged");
-});
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("dragged");
-  const [file] = event.dataTransfer.files;
-  if (file) take(file);
-  else sayError(new Error("that is not a file; drop a photo that is stored on this device"));
-});
-
-// ---- the camera ----------------------------------------------------------------------------------
-
-const dialog = $("camera-dialog");
-$("camera").addEventListener("click", async () => {
-  try {
-    await openCamera($("video"));
-    dialog.showModal();
-  } catch (error) {
-    closeCamera($("video"));
-    sayError(error);
-  }
-});
-$("shutter").addEventListener("click", () => {
-  const shot = shoot($("video"));
-  dialog.close();
-  setPhoto(shot);
-});
-$("camera-close").addEventListener("click", () => dialog.close());
-dialog.addEventListener("close", () => closeCamera($("video"))); // by Escape too
-
-// ---- reset, detail, downloads, strip ---------------------------------------------------------------
-
+for (const name of ["result", "frame"]) {
+  $(`view-${name}`).addEventListener("click", () => showView(name));
+}
+$("surprise").addEventListener("click", surprise);
+$("undo").addEventListener("click", undo);
+$("redo").addEventListener("click", redo);
+listenForShortcuts(undo, redo);
 $("reset").addEventListener("click", () => {
-  for (const slider of sliders) {
-    slider.input.value = 0;
-    show(slider);
-  }
-  ask({ generate: true });
+  const { strengths } = selectedFace();
+  if (strengths.some(Boolean)) setStrengths(strengths.map(() => 0));
 });
-$("detail").addEventListener("change", () => ask({ generate: true }));
+$("detail").addEventListener("change", () => queue.request());
 $("download").addEventListener("click", async () => {
   await idle();
   download($("after"), "edited.png");
 });
 $("download-strip").addEventListener("click", () => download($("strip"), "strip.png"));
-$("draw-strip").addEventListener("click", async () => {
-  try {
-    await drawStrip();
-  } catch (error) {
-    sayError(error);
-  }
-});
-
-function download(canvas, name) {
-  canvas.toBlob((blob) => {
-    const link = Object.assign(document.createElement("a"), {
-      href: URL.createObjectURL(blob), download: name,
-    });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  });
-}
-
-// A labeled row of images: the current edit, with the current attribute at the strengths of STRIP.
-async function drawStrip() {
-  await idle();
-  const { name } = sliders[current];
-  const tiles = [];
-  for (const value of STRIP) {
-    const values = strengths();
-    values[current] = value;
-    tiles.push((await imagesFor(values)).after);
-  }
-  const side = Math.max(STRIP_TILE, Math.min(tiles[0].width, 2 * STRIP_TILE));
-  const line = Math.round(side * 0.17);
-  const canvas = $("strip");
-  [canvas.width, canvas.height] = [side * tiles.length, side + line];
-  const context = canvas.getContext("2d");
-  context.fillStyle = "white";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  Object.assign(context, {
-    fillStyle: "black", font: `${line * 0.62}px system-ui, sans-serif`, textAlign: "center",
-    textBaseline: "middle", imageSmoothingQuality: "high",
-  });
-  for (const [index, tile] of tiles.entries()) {
-    const bitmap = await createImageBitmap(tile);
-    context.drawImage(bitmap, index * side, 0, side, side);
-    const label = STRIP[index] ? `${words(name)} ${signed(STRIP[index])}` : words(name) + " 0";
-    context.fillText(label, (index + 0.5) * side, side + line / 2, side * 0.96);
-    bitmap.close();
-  }
-  canvas.setAttribute("aria-label", `Strip: ${words(name)} at strengths −2 to +2`);
-  canvas.hidden = false;
-  $("download-strip").disabled = false;
-  say(`The strip of ${words(name)} is ready.`);
-}
-
-function hideStrip() {
-  $("strip").hidden = true;
-  $("download-strip").disabled = true;
-}
+$("draw-strip").addEventListener("click", () => makeStrip().catch(sayError));
 
 // ---- window.editor -------------------------------------------------------------------------------
 
@@ -491,14 +307,14 @@ window.editor = {
   },
   idle,
   move: async (attribute, value) => {
-    const slider = sliders.find(({ name }) => name === attribute);
-    if (!slider) throw new Error(`${attribute}: not an attribute of this model`);
+    const index = description.attributes.indexOf(attribute);
+    if (index < 0) throw new Error(`${attribute}: not an attribute of this model`);
+    if (!state.photo) throw new Error("no photo is chosen");
     await idle();
     const begin = performance.now();
-    slider.input.value = value;
-    strengthChanged(slider);
-    await working;
+    moveSlider(index, value, true);
+    await queue.working;
     return performance.now() - begin;
   },
-  input: () => face?.input,
+  input: () => shown.input,
 };

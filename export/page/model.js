@@ -3,6 +3,29 @@
 import { Calls } from "./calls.js";
 import { supportsFeature } from "./litert/index.js";
 
+// Loads the folder's model: {model, description, size}; the description is model.json, the size in
+// bytes. Rejects with a one-line message.
+export async function loadModel() {
+  const description = await readDescription();
+  const bytes = new Uint8Array(await (await get("model.tflite")).arrayBuffer());
+  const size = bytes.length; // 0 once they are transferred
+  if (new TextDecoder().decode(bytes.subarray(4, 8)) !== "TFL3") {
+    throw new Error(
+      "model.tflite is damaged or not a TFLite model; export the page again with cgan export",
+    );
+  }
+  return { model: await startModel(description, bytes), description, size };
+}
+
+async function readDescription() {
+  const given = await (await get("model.json")).json().catch(() => undefined);
+  const { attributes, latent_shape: latent, features_shape: features, resolution } = given ?? {};
+  if (![attributes, latent, features].every(Array.isArray) || !Number.isInteger(resolution)) {
+    throw new Error("model.json is damaged; export the page again with cgan export");
+  }
+  return given;
+}
+
 // Starts the worker and loads the model into it.
 //
 // Afterwards the page and its worker cannot connect anywhere, not even to their own server: the
@@ -10,7 +33,7 @@ import { supportsFeature } from "./litert/index.js";
 //
 // description: content of model.json; bytes: content of model.tflite, transferred to the worker.
 // Rejects with a one-line message if the browser cannot run the model, or the model is not valid.
-export async function startModel(description, bytes) {
+async function startModel(description, bytes) {
   // The library's own rule for choosing among its builds without threads.
   const build = (await supportsFeature("relaxedSimd")) ? "" : "_compat";
   const name = `litert/litert_wasm${build}_internal`;
@@ -25,7 +48,7 @@ export async function startModel(description, bytes) {
 }
 
 // Fetches one of the page's own files.
-export async function get(name) {
+async function get(name) {
   let response;
   try {
     response = await fetch(name);

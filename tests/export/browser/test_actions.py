@@ -163,6 +163,7 @@ def test_the_strip_shows_the_attribute_used_last(tab, model):
     with tab.page.expect_download() as started:
         tab.page.click("#download-strip")
     assert np.array_equal(np.asarray(Image.open(started.value.path()).convert("RGBA")), strip)
+    tab.page.click("#view-frame")
     tab.page.focus("#frame")
     tab.page.keyboard.press("-")  # another square, so the strip is outdated
     tab.idle()

@@ -33,7 +33,7 @@ UNUSED = {"litert/NOTICE.txt"} | {name for name in FILES if "_compat_" in name}
 def test_it_loads_only_from_its_own_folder(chromium, site):
     server = Server(site)
     tab = Tab(chromium, server.url).ready()
-    assert tab.status() == "Ready. Choose a photo."
+    assert tab.status() == "Ready. Edit this random face, or choose a photo."
     tab.upload(PHOTO)
     tab.move("Smiling", 1.0)
     assert "Trained on synthetic faces that cgan_tf renders" in tab.page.inner_text("#about")
