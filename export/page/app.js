@@ -1,8 +1,9 @@
 // The page: turns the user's actions into the editor's state, and draws the edited images.
 //
 // The state is {photo, faces: [{frame, strengths}], selected}; it is never changed, only replaced,
-// so that history.js can go back. inputs.js brings photos, frame.js and sliders.js ask for changes,
-// editing.js makes the images of one face when queue.js asks for them, and screen.js shows all.
+// so that history.js can go back. inputs.js brings photos, face_finder.js finds their faces, frame.js
+// and sliders.js ask for changes, editing.js makes the images when queue.js asks for them, and
+// screen.js shows all.
 //
 // For tests, benchmarks and embedding pages, window.editor has
 //   ready                    promise of the description (model.json), once the model is loaded
@@ -14,14 +15,16 @@
 
 import { makeDivider } from "./compare.js";
 import { FaceEditor } from "./editing.js";
-import { initialFrame, makeMovable, resized } from "./frame.js";
+import { frameOf, hasCelebaShape, initialFrame, makeMovable, resized } from "./frame.js";
 import { History } from "./history.js";
 import { listenForPhotos, listenForShortcuts } from "./inputs.js";
 import { loadModel } from "./model.js";
 import { readPhoto } from "./photo.js";
 import { Queue } from "./queue.js";
 import { canSample } from "./sample.js";
-import { hideStrip, placeFrame, showImages, showPhoto, showStrip, showView } from "./screen.js";
+import {
+  hideStrip, placeFrames, showImages, showPhoto, showStrip, showView, VIEWS,
+} from "./screen.js";
 import { Sliders } from "./sliders.js";
 import { keepOffline, offlineWords } from "./storage.js";
 import { download, drawStrip, STRENGTHS } from "./strip.js";
@@ -31,6 +34,10 @@ const FRAME_WAIT = 120; // ms without a move of the frame before its square is e
 
 const LOADING = "Loading the model: about 10 MB, only the first time.";
 const FRAME_IT = "Frame the face, then move the sliders.";
+const LOOKING = "Looking for faces.";
+const NOT_FOUND = "No face found. Move the frame over the face, then move the sliders.";
+const ONE_FOUND = "One face found. Move the sliders, or correct its frame.";
+const found = (count) => `${count} faces found. Tap one, then move its sliders.`;
 const COMPARE = "Drag the divider to compare before and after.";
 const RANDOM = "A random face, which nobody has. Move the sliders.";
 
@@ -38,10 +45,12 @@ const $ = (id) => document.getElementById(id);
 
 let description; // model.json
 let model;
+let finder; // of faces; undefined if the model has no use for it
 let faceEditor;
 let sliders;
 let state = { photo: undefined, faces: [], selected: 0 };
 let shown = {}; // what the canvases show: {photo, frame, input}
+let result = "face"; // the view that shows the result of an edit, or "whole"
 let current = 0; // index of the attribute whose slider was used last
 const history = new History(state);
 const queue = new Queue(drawResult, () => faceEditor && state.photo);
@@ -55,7 +64,7 @@ async function start() {
   }
   const kept = await keepOffline();
   const loaded = await loadModel();
-  ({ model, description } = loaded);
+  ({ model, description, finder } = loaded);
   faceEditor = new FaceEditor(model, description);
   $("about").textContent =
     `Model: ${description.variant === "none" ? "float32" : description.variant}, ` +
@@ -69,7 +78,7 @@ async function start() {
   $("aligned-help").hidden = description.crop !== "celeba";
   $("surprise").hidden = !canSample(description);
   enable();
-  if (state.photo) setPhoto(state.photo);
+  if (state.photo) await setPhoto(state.photo);
   else if (canSample(description)) await showExample();
   else say("Ready. Choose a photo.");
   return description;
@@ -79,7 +88,7 @@ async function start() {
 async function showExample() {
   const photo = await faceEditor.sample();
   if (state.photo || newest) return; // chosen meanwhile
-  setPhoto(photo);
+  await setPhoto(photo);
   say("Ready. Edit this random face, or choose a photo.");
   await idle();
 }
@@ -97,10 +106,9 @@ function withFace(changes) {
 }
 
 // The state of a photo that nothing has been done to.
-function newState(photo) {
-  const frame = initialFrame(photo, description?.crop);
+function newState(photo, frames = [initialFrame(photo, description?.crop)]) {
   const strengths = description?.attributes.map(() => 0) ?? [];
-  return { photo, faces: [{ frame, strengths }], selected: 0 };
+  return { photo, faces: frames.map((frame) => ({ frame, strengths })), selected: 0 };
 }
 
 // A step that can be undone. control: see History.record.
@@ -114,8 +122,13 @@ function change(next, control, wait) {
 function goTo(next, text) {
   const { photo, faces, selected } = state;
   state = next;
-  const moved = photo === state.photo && faces[selected].frame !== selectedFace().frame;
-  showView(moved ? "frame" : "result");
+  let moved = false;
+  if (photo === state.photo) {
+    const changed = faces.findIndex((face, index) => face !== state.faces[index]);
+    state = { ...state, selected: changed < 0 ? selected : changed };
+    moved = faces[state.selected].frame !== selectedFace().frame;
+  }
+  showView(moved ? "frame" : result);
   present();
   queue.request();
   say(text);
@@ -131,7 +144,7 @@ function redo() {
 
 function setStrengths(strengths, control) {
   if ($("compare").hidden) say(COMPARE);
-  showView("result");
+  showView(result);
   change(withFace({ strengths }), control);
 }
 
@@ -140,6 +153,15 @@ function moveSlider(index, strength, alone) {
   const { strengths } = selectedFace();
   if (strengths[index] === strength) return;
   setStrengths(strengths.with(index, strength), alone ? undefined : `strength ${index}`);
+}
+
+// Not a step that can be undone.
+function select(index) {
+  state = { ...state, selected: index };
+  history.endRun();
+  present();
+  $("frame").focus({ preventScroll: true });
+  queue.request();
 }
 
 function setFrame(frame) {
@@ -155,7 +177,7 @@ async function receive(reading, text, set) {
   say(text);
   try {
     const photo = await reading;
-    if (reading === newest) set(photo);
+    if (reading === newest) await set(photo);
   } catch (error) {
     if (reading === newest) sayError(error);
   } finally {
@@ -169,18 +191,37 @@ function take(file) {
 }
 
 // Undo does not go back behind a photo: several large ones would fill the memory.
-function setPhoto(photo) {
+async function setPhoto(photo) {
   state = newState(photo);
   history.clear(state);
-  showView(photo.code ? "result" : "frame");
+  if (photo.code) result = "face";
+  showView(photo.code ? result : "frame");
   present();
   say(model ? FRAME_IT : LOADING);
-  queue.request();
+  // A photo in CelebA's proportions is taken for an aligned one, as by cgan translate.
+  try {
+    if (finder && !photo.code && !hasCelebaShape(photo)) await findFaces(photo);
+  } finally {
+    queue.request();
+  }
+}
+
+// Frames the faces in the photo, unless the user meanwhile does so, or chooses another photo.
+async function findFaces(photo) {
+  const begun = state;
+  say(LOOKING);
+  const boxes = await finder.find(photo);
+  if (state !== begun) return;
+  if (boxes.length) state = newState(photo, boxes.map(frameOf));
+  history.clear(state);
+  present();
+  say([NOT_FOUND, ONE_FOUND][boxes.length] ?? found(boxes.length));
 }
 
 function surprise() {
   receive(faceEditor.sample(), "Making up a face.", (photo) => {
-    showView("result");
+    result = "face";
+    showView(result);
     change(newState(photo));
     say(RANDOM);
   });
@@ -191,11 +232,10 @@ function surprise() {
 // Shows the state, except for the images that the model makes.
 function present() {
   const { photo } = state;
-  const { frame, strengths } = selectedFace();
   if (photo !== shown.photo) showPhoto(photo);
   shown.photo = photo;
-  placeFrame(frame, photo);
-  sliders?.show(strengths);
+  placeFrames(state, select);
+  sliders?.show(selectedFace().strengths);
   enable();
 }
 
@@ -217,18 +257,46 @@ function choose(index) {
 // ---- the images ----------------------------------------------------------------------------------
 
 async function drawResult() {
-  const { photo } = state;
-  const { frame, strengths } = selectedFace();
+  const { photo, faces } = state;
+  const face = selectedFace();
+  const { frame, strengths } = face;
+  const detail = $("detail").checked;
   const { input } = await faceEditor.encode(photo, frame);
-  const images = await faceEditor.edit(photo, frame, strengths, $("detail").checked);
+  if (result === "whole") {
+    const before = new ImageData(photo.data, photo.width);
+    const after = await faceEditor.editAll(photo, faces, detail);
+    showImages({ before, after }, "the photo", inWords());
+  } else {
+    const images = await faceEditor.edit(photo, face, detail);
+    showImages(images, "the framed face", wordsOf(strengths));
+  }
   if (shown.frame !== frame) hideStrip();
   Object.assign(shown, { frame, input });
-  showImages(images, inWords(strengths));
   enable();
 }
 
+// "face 1: Smiling +0.50; face 2: Bangs −1.00", without the numbers if there is only one face.
+function inWords() {
+  const edits = state.faces.map(({ strengths }) => wordsOf(strengths));
+  if (edits.length === 1) return edits[0];
+  return edits.flatMap((edit, index) => (edit ? `face ${index + 1}: ${edit}` : [])).join("; ");
+}
+
+// The complete photo with its edited faces, in the file's own size if the device can; of a face that
+// the model made up the image itself.
+async function editedCanvas() {
+  const { photo, faces } = state;
+  if (photo.code) return $("after");
+  const full = photo.file ? await readPhoto(photo.file, Infinity).catch(() => photo) : photo;
+  const image = await faceEditor.editAll(photo, faces, $("detail").checked, full);
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.width, image.height];
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
+}
+
 // "Smiling +0.50, Bangs −1.00"
-function inWords(strengths) {
+function wordsOf(strengths) {
   return description.attributes
     .map((name, index) => [name, strengths[index]])
     .filter(([, strength]) => strength)
@@ -249,8 +317,8 @@ async function makeStrip() {
   const { frame, strengths } = selectedFace();
   const images = [];
   for (const strength of STRENGTHS) {
-    const values = strengths.with(index, strength);
-    const { after } = await faceEditor.edit(state.photo, frame, values, $("detail").checked);
+    const face = { frame, strengths: strengths.with(index, strength) };
+    const { after } = await faceEditor.edit(state.photo, face, $("detail").checked);
     images.push(after);
   }
   const name = description.attributes[index];
@@ -264,7 +332,7 @@ async function makeStrip() {
 const movable = () => ({ frame: selectedFace().frame, photo: state.photo });
 makeMovable($("frame"), $("stage"), $("corner"), movable, setFrame);
 makeDivider($("compare"), $("divider"));
-listenForPhotos(take, setPhoto);
+listenForPhotos(take, (photo) => receive(Promise.resolve(photo), "", setPhoto));
 for (const id of ["frame", "zoom"]) {
   $(id).addEventListener("pointerdown", () => history.endRun());
 }
@@ -273,8 +341,12 @@ $("zoom").addEventListener("input", () => {
   const side = (Number($("zoom").value) / 100) * Math.min(photo.width, photo.height);
   setFrame(resized(frame, side, photo));
 });
-for (const name of ["result", "frame"]) {
-  $(`view-${name}`).addEventListener("click", () => showView(name));
+for (const name of VIEWS) {
+  $(`view-${name}`).addEventListener("click", () => {
+    if (name !== "frame") result = name;
+    showView(name);
+    queue.request();
+  });
 }
 $("surprise").addEventListener("click", surprise);
 $("undo").addEventListener("click", undo);
@@ -287,7 +359,11 @@ $("reset").addEventListener("click", () => {
 $("detail").addEventListener("change", () => queue.request());
 $("download").addEventListener("click", async () => {
   await idle();
-  download($("after"), "edited.png");
+  try {
+    download(await editedCanvas(), "edited.png");
+  } catch (error) {
+    sayError(error);
+  }
 });
 $("download-strip").addEventListener("click", () => download($("strip"), "strip.png"));
 $("draw-strip").addEventListener("click", () => makeStrip().catch(sayError));
