@@ -50,7 +50,7 @@ let faceEditor;
 let sliders;
 let state = { photo: undefined, faces: [], selected: 0 };
 let shown = {}; // what the canvases show: {photo, frame, input}
-let result = "face"; // the view that shows the result of an edit, or "whole"
+let resultView = "result"; // the view that an edit opens; or "whole"
 let current = 0; // index of the attribute whose slider was used last
 const history = new History(state);
 const queue = new Queue(drawResult, () => faceEditor && state.photo);
@@ -128,7 +128,8 @@ function goTo(next, text) {
     state = { ...state, selected: changed < 0 ? selected : changed };
     moved = faces[state.selected].frame !== selectedFace().frame;
   }
-  showView(moved ? "frame" : result);
+  if (state.photo.code) resultView = "result";
+  showView(moved ? "frame" : resultView);
   present();
   queue.request();
   say(text);
@@ -144,7 +145,7 @@ function redo() {
 
 function setStrengths(strengths, control) {
   if ($("compare").hidden) say(COMPARE);
-  showView(result);
+  showView(resultView);
   change(withFace({ strengths }), control);
 }
 
@@ -194,8 +195,8 @@ function take(file) {
 async function setPhoto(photo) {
   state = newState(photo);
   history.clear(state);
-  if (photo.code) result = "face";
-  showView(photo.code ? result : "frame");
+  if (photo.code) resultView = "result";
+  showView(photo.code ? resultView : "frame");
   present();
   say(model ? FRAME_IT : LOADING);
   // A photo in CelebA's proportions is taken for an aligned one, as by cgan translate.
@@ -220,8 +221,8 @@ async function findFaces(photo) {
 
 function surprise() {
   receive(faceEditor.sample(), "Making up a face.", (photo) => {
-    result = "face";
-    showView(result);
+    resultView = "result";
+    showView(resultView);
     change(newState(photo));
     say(RANDOM);
   });
@@ -262,7 +263,7 @@ async function drawResult() {
   const { frame, strengths } = face;
   const detail = $("detail").checked;
   const { input } = await faceEditor.encode(photo, frame);
-  if (result === "whole") {
+  if (resultView === "whole") {
     const before = new ImageData(photo.data, photo.width);
     const after = await faceEditor.editAll(photo, faces, detail);
     showImages({ before, after }, "the photo", inWords());
@@ -343,7 +344,7 @@ $("zoom").addEventListener("input", () => {
 });
 for (const name of VIEWS) {
   $(`view-${name}`).addEventListener("click", () => {
-    if (name !== "frame") result = name;
+    if (name !== "frame") resultView = name;
     showView(name);
     queue.request();
   });

@@ -40,8 +40,7 @@ export class Cascade {
     }
     this.tilted = features.some(([tilted]) => tilted);
     this.offsets = new Int32Array(CORNERS * features.length);
-    this.stride = 0; // of the integral images for which the offsets were computed
-    this.planes = 0; // their size
+    this.sums = { stride: 0, size: 0 }; // integral images, see `integrate`
   }
 
   /**
@@ -63,6 +62,7 @@ export class Cascade {
       if (side > gray.width || side > gray.height) break;
       if (rounded(this.side * fround(factor)) >= smallest) scales.push(fround(factor));
     }
+    this.prepare(gray);
     const stripes = Math.ceil((rounded(gray.width / scales[0]) - this.side + 1) / STRIPE);
     return grouped(scales.flatMap((each) => this.search(gray, each, stripes)), neighbors);
   }
@@ -77,11 +77,10 @@ export class Cascade {
     const step = scale >= 2 ? 1 : 2;
     const rows = Math.floor((Math.floor(down / step) + stripes - 1) / stripes) * step;
     const end = Math.min(down, stripes * Math.max(rows, step));
-    const sums = integrals(resizedLinear(gray, width, height), this.tilted);
-    this.place(sums);
+    integrate(resizedLinear(gray, width, height), this.sums, this.tilted);
     for (let y = 0; y < end; y += step) {
       for (let x = 0; x < across; x += step) {
-        const passed = this.stagesPassed(sums, y * sums.stride + x);
+        const passed = this.stagesPassed(this.sums, y * this.sums.stride + x);
         if (passed === this.stageTrees.length) {
           windows.push([rounded(fround(x * scale)), rounded(fround(y * scale)), side]);
         }
@@ -91,10 +90,12 @@ export class Cascade {
     return windows;
   }
 
-  // Computes the features' offsets into the integral images.
-  place({ stride, size }) {
-    if (stride === this.stride && size === this.planes) return;
-    [this.stride, this.planes] = [stride, size];
+  // Makes the integral images for all scales of a gray image, and the features' offsets into them.
+  prepare({ width, height }) {
+    const [stride, size] = [width + 1, (width + 1) * (height + 1)];
+    if (stride === this.sums.stride && size === this.sums.size) return;
+    const sum = new Int32Array(this.tilted ? 2 * size : size);
+    this.sums = { sum, squares: new Int32Array(size), stride, size };
     const at = (x, y) => y * stride + x;
     for (const [index, [tilted, ...rectangles]] of this.features.entries()) {
       for (const [k, [x, y, w, h]] of rectangles.entries()) {
@@ -130,15 +131,20 @@ export class Cascade {
       for (const end = tree + stageTrees[stage]; tree < end; tree++) {
         let index = 0;
         do {
-          const feature = nodeFeatures[node + index];
-          let at = CORNERS * feature;
-          let value = 0;
-          for (let k = 3 * feature; k < 3 * feature + 3; k++, at += 4) {
-            if (weights[k] === 0) break;
-            value +=
-              weights[k] *
+          const at = CORNERS * nodeFeatures[node + index];
+          const weight = 3 * nodeFeatures[node + index];
+          let value =
+            weights[weight] *
               (sum[from + offsets[at]] - sum[from + offsets[at + 1]] -
-                sum[from + offsets[at + 2]] + sum[from + offsets[at + 3]]);
+                sum[from + offsets[at + 2]] + sum[from + offsets[at + 3]]) +
+            weights[weight + 1] *
+              (sum[from + offsets[at + 4]] - sum[from + offsets[at + 5]] -
+                sum[from + offsets[at + 6]] + sum[from + offsets[at + 7]]);
+          if (weights[weight + 2] !== 0) {
+            value +=
+              weights[weight + 2] *
+              (sum[from + offsets[at + 8]] - sum[from + offsets[at + 9]] -
+                sum[from + offsets[at + 10]] + sum[from + offsets[at + 11]]);
           }
           const right = fround(fround(value) * norm) < thresholds[node + index] ? 0 : 1;
           index = children[2 * (node + index) + right];
@@ -153,13 +159,11 @@ export class Cascade {
   }
 }
 
-// The integral images of a gray image: of the levels, and behind them, if needed, of the levels in
-// rectangles turned by 45 degrees; and of the squared levels.
-function integrals({ data, width, height }, tilted) {
-  const stride = width + 1;
-  const size = stride * (height + 1);
-  const sum = new Int32Array(tilted ? 2 * size : size);
-  const squares = new Int32Array(size);
+// Computes the integral images of a gray image: of the levels, and behind them, if needed, of the levels
+// in rectangles turned by 45 degrees; and of the squared levels. Their first row and column stay 0.
+//
+// sums: {sum, squares, stride, size}; stride: of their rows, size: of one of them, at least the image's.
+function integrate({ data, width, height }, { sum, squares, stride, size }, tilted) {
   for (let y = 0, from = 0; y < height; y++) {
     let [levels, squared] = [0, 0];
     for (let x = 0, to = (y + 1) * stride + 1; x < width; x++, from++, to++) {
@@ -189,7 +193,6 @@ function integrals({ data, width, height }, tilted) {
       }
     }
   }
-  return { sum, squares, stride, size };
 }
 
 // Similar windows as one, in the form that `detect` returns.

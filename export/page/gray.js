@@ -62,8 +62,9 @@ export function resizedLinear(gray, width, height) {
       held = down.low[y];
     }
     const [share, to] = [down.share[y], y * width];
+    const [upper, lower] = rows;
     for (let x = 0; x < width; x++) {
-      data[to + x] = (rows[0][x] * (256 - share) + rows[1][x] * share + 32768) >>> 16;
+      data[to + x] = (upper[x] * (256 - share) + lower[x] * share + 32768) >>> 16;
     }
   }
   return { data, width, height };

@@ -1,10 +1,10 @@
 // What the page shows of the state: the photo, the frame, and the images before and after.
 
-export const VIEWS = ["frame", "face", "whole"];
+export const VIEWS = ["frame", "result", "whole"];
 
 const $ = (id) => document.getElementById(id);
 
-// "frame": the photo with the frames; "face": the framed face before and after; "whole": the photo
+// "frame": the photo with the frames; "result": the framed face before and after; "whole": the photo
 // before and after.
 export function showView(name) {
   $("empty").hidden = true;

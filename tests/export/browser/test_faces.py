@@ -128,7 +128,7 @@ def test_three_edited_faces_are_pasted_back_as_translate_does(
     edit = "Smiling +1.00, Blond hair −0.50"
     words = "; ".join(f"face {number}: {edit}" for number in (1, 2, 3))
     assert tab.page.get_attribute("#after", "aria-label") == f"After: {words}"
-    tab.page.click("#view-face")
+    tab.page.click("#view-result")
     tab.idle()
 
 
@@ -204,6 +204,45 @@ def test_a_large_photo_is_downloaded_in_its_own_size(faces_tab):
     rows, columns = np.nonzero(changed)
     assert abs(columns.mean() - face.x) < 20 and abs(rows.mean() - face.y) < 20
     assert changed[region(face, pixels)].mean() > 0.5
+
+
+def test_the_cascades_are_stored_for_offline_use(faces_tab):
+    assert faces_tab.page.evaluate("caches.match('cascades.json').then(Boolean)")
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        ({"status": 404}, "cascades.json cannot be loaded (404); serve the complete folder"),
+        ({"body": "{"}, "cascades.json is damaged; export the page again with cgan export"),
+    ],
+)
+def test_missing_or_damaged_cascades_are_one_clear_line(chromium, faces_tab, answer, line):
+    def prepare(page):
+        page.route("**/cascades.json", lambda route: route.fulfill(**answer))
+
+    url = faces_tab.page.url
+    tab = Tab(chromium, url, prepare, service_workers="block")
+    tab.wait_until("document.getElementById('status').classList.contains('error')")
+    assert tab.status() == f"Error: {line}"
+    tab.context.close()
+
+
+def test_a_failed_search_leaves_the_frame(faces_tab, photo):
+    tab = faces_tab
+    tab.page.evaluate("""async () => {
+        const { FaceFinder } = await import("./face_finder.js");
+        window.find = FaceFinder.prototype.find;
+        FaceFinder.prototype.find = async () => { throw new Error("the search failed"); };
+    }""")
+    tab.upload(encoded(photo))
+    assert tab.status() == "Error: the search failed"
+    tab.move("Smiling", 1.0)
+    assert not np.array_equal(downloaded(tab), photo)
+    tab.page.evaluate("""async () => {
+        const { FaceFinder } = await import("./face_finder.js");
+        FaceFinder.prototype.find = window.find;
+    }""")
 
 
 def test_a_model_of_center_squares_finds_no_faces(tab, photo):
