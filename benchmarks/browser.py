@@ -81,8 +81,10 @@ def open_page(folder: Path) -> Iterator["Page"]:
 
 
 def upload(page: "Page", path: Path) -> None:
-    """Uploads a photo to the page, and waits until it is drawn."""
+    """Uploads a photo to the page, and waits until it is drawn, without the photo's own detail."""
     page.set_input_files("#file", path)
+    page.evaluate("editor.idle()")
+    page.uncheck("#detail")
     page.evaluate("editor.idle()")
 
 

@@ -49,6 +49,7 @@ STATIC = (
     "sample.js",
     "screen.js",
     "sliders.js",
+    "state.js",
     "storage.js",
     "strip.js",
     "text.js",

@@ -1,8 +1,7 @@
 // The page: turns the user's actions into the editor's state, and draws the edited images.
 //
-// The state is {photo, faces: [{frame, strengths}], selected}; it is never changed, only replaced,
-// so that history.js can go back. inputs.js brings photos, face_finder.js finds their faces, frame.js
-// and sliders.js ask for changes, editing.js makes the images when queue.js asks for them, and
+// inputs.js brings photos, face_finder.js finds their faces; frame.js and sliders.js ask for changes of
+// the state (state.js), which history.js keeps; editing.js makes the images when queue.js asks for them;
 // screen.js shows all.
 //
 // For tests, benchmarks and embedding pages, window.editor has
@@ -15,7 +14,7 @@
 
 import { makeDivider } from "./compare.js";
 import { FaceEditor } from "./editing.js";
-import { frameOf, hasCelebaShape, initialFrame, makeMovable, resized } from "./frame.js";
+import { frameOf, hasCelebaShape, makeMovable, resized } from "./frame.js";
 import { History } from "./history.js";
 import { listenForPhotos, listenForShortcuts } from "./inputs.js";
 import { loadModel } from "./model.js";
@@ -26,9 +25,10 @@ import {
   hideStrip, placeFrames, showImages, showPhoto, showStrip, showView, VIEWS,
 } from "./screen.js";
 import { Sliders } from "./sliders.js";
+import { afterStep, EMPTY, newState, selectedFace, withFace } from "./state.js";
 import { keepOffline, offlineWords } from "./storage.js";
 import { download, drawStrip, STRENGTHS } from "./strip.js";
-import { say, sayError, signed, words } from "./text.js";
+import { facesInWords, inWords, say, sayError, words } from "./text.js";
 
 const FRAME_WAIT = 120; // ms without a move of the frame before its square is encoded
 
@@ -48,7 +48,7 @@ let model;
 let finder; // of faces; undefined if the model has no use for it
 let faceEditor;
 let sliders;
-let state = { photo: undefined, faces: [], selected: 0 };
+let state = EMPTY;
 let shown = {}; // what the canvases show: {photo, frame, input}
 let resultView = "result"; // the view that an edit opens; or "whole"
 let current = 0; // index of the attribute whose slider was used last
@@ -64,12 +64,12 @@ async function start() {
   }
   const kept = await keepOffline();
   const loaded = await loadModel();
+  $("offline").textContent = await offlineWords(kept);
   ({ model, description, finder } = loaded);
   faceEditor = new FaceEditor(model, description);
   $("about").textContent =
     `Model: ${description.variant === "none" ? "float32" : description.variant}, ` +
     `${(loaded.size / 1e6).toFixed(1)} MB, ${description.resolution} px. ${description.license}`;
-  $("offline").textContent = await offlineWords(kept);
   sliders = new Sliders($("attributes"), description, {
     move: moveSlider, grip: () => history.endRun(), choose,
   });
@@ -95,22 +95,6 @@ async function showExample() {
 
 // ---- the state -----------------------------------------------------------------------------------
 
-function selectedFace() {
-  return state.faces[state.selected];
-}
-
-// The state with other values of the selected face.
-function withFace(changes) {
-  const { faces, selected } = state;
-  return { ...state, faces: faces.with(selected, { ...faces[selected], ...changes }) };
-}
-
-// The state of a photo that nothing has been done to.
-function newState(photo, frames = [initialFrame(photo, description?.crop)]) {
-  const strengths = description?.attributes.map(() => 0) ?? [];
-  return { photo, faces: frames.map((frame) => ({ frame, strengths })), selected: 0 };
-}
-
 // A step that can be undone. control: see History.record.
 function change(next, control, wait) {
   state = next;
@@ -120,14 +104,10 @@ function change(next, control, wait) {
 }
 
 function goTo(next, text) {
-  const { photo, faces, selected } = state;
-  state = next;
-  let moved = false;
-  if (photo === state.photo) {
-    const changed = faces.findIndex((face, index) => face !== state.faces[index]);
-    state = { ...state, selected: changed < 0 ? selected : changed };
-    moved = faces[state.selected].frame !== selectedFace().frame;
-  }
+  const { photo, faces } = state;
+  state = afterStep(state, next);
+  const { selected } = state;
+  const moved = photo === state.photo && faces[selected].frame !== selectedFace(state).frame;
   if (state.photo.code) resultView = "result";
   showView(moved ? "frame" : resultView);
   present();
@@ -146,12 +126,12 @@ function redo() {
 function setStrengths(strengths, control) {
   if ($("compare").hidden) say(COMPARE);
   showView(resultView);
-  change(withFace({ strengths }), control);
+  change(withFace(state, { strengths }), control);
 }
 
 function moveSlider(index, strength, alone) {
   choose(index);
-  const { strengths } = selectedFace();
+  const { strengths } = selectedFace(state);
   if (strengths[index] === strength) return;
   setStrengths(strengths.with(index, strength), alone ? undefined : `strength ${index}`);
 }
@@ -166,7 +146,7 @@ function select(index) {
 }
 
 function setFrame(frame) {
-  change(withFace({ frame }), "frame", FRAME_WAIT);
+  change(withFace(state, { frame }), "frame", FRAME_WAIT);
 }
 
 // ---- photos --------------------------------------------------------------------------------------
@@ -193,7 +173,7 @@ function take(file) {
 
 // Undo does not go back behind a photo: several large ones would fill the memory.
 async function setPhoto(photo) {
-  state = newState(photo);
+  state = newState(photo, description);
   history.clear(state);
   if (photo.code) resultView = "result";
   showView(photo.code ? resultView : "frame");
@@ -213,7 +193,7 @@ async function findFaces(photo) {
   say(LOOKING);
   const boxes = await finder.find(photo);
   if (state !== begun) return;
-  if (boxes.length) state = newState(photo, boxes.map(frameOf));
+  if (boxes.length) state = newState(photo, description, boxes.map(frameOf));
   history.clear(state);
   present();
   say([NOT_FOUND, ONE_FOUND][boxes.length] ?? found(boxes.length));
@@ -223,7 +203,7 @@ function surprise() {
   receive(faceEditor.sample(), "Making up a face.", (photo) => {
     resultView = "result";
     showView(resultView);
-    change(newState(photo));
+    change(newState(photo, description));
     say(RANDOM);
   });
 }
@@ -236,7 +216,7 @@ function present() {
   if (photo !== shown.photo) showPhoto(photo);
   shown.photo = photo;
   placeFrames(state, select);
-  sliders?.show(selectedFace().strengths);
+  sliders?.show(selectedFace(state).strengths);
   enable();
 }
 
@@ -259,28 +239,22 @@ function choose(index) {
 
 async function drawResult() {
   const { photo, faces } = state;
-  const face = selectedFace();
+  const face = selectedFace(state);
   const { frame, strengths } = face;
+  const { attributes } = description;
   const detail = $("detail").checked;
   const { input } = await faceEditor.encode(photo, frame);
   if (resultView === "whole") {
     const before = new ImageData(photo.data, photo.width);
     const after = await faceEditor.editAll(photo, faces, detail);
-    showImages({ before, after }, "the photo", inWords());
+    showImages({ before, after }, "the photo", facesInWords(attributes, faces));
   } else {
     const images = await faceEditor.edit(photo, face, detail);
-    showImages(images, "the framed face", wordsOf(strengths));
+    showImages(images, "the framed face", inWords(attributes, strengths));
   }
   if (shown.frame !== frame) hideStrip();
   Object.assign(shown, { frame, input });
   enable();
-}
-
-// "face 1: Smiling +0.50; face 2: Bangs −1.00", without the numbers if there is only one face.
-function inWords() {
-  const edits = state.faces.map(({ strengths }) => wordsOf(strengths));
-  if (edits.length === 1) return edits[0];
-  return edits.flatMap((edit, index) => (edit ? `face ${index + 1}: ${edit}` : [])).join("; ");
 }
 
 // The complete photo with its edited faces, in the file's own size if the device can; of a face that
@@ -296,15 +270,6 @@ async function editedCanvas() {
   return canvas;
 }
 
-// "Smiling +0.50, Bangs −1.00"
-function wordsOf(strengths) {
-  return description.attributes
-    .map((name, index) => [name, strengths[index]])
-    .filter(([, strength]) => strength)
-    .map(([name, strength]) => `${words(name)} ${signed(strength)}`)
-    .join(", ");
-}
-
 async function idle() {
   while (newest || !queue.idle) {
     await (queue.working ?? new Promise((resolve) => setTimeout(resolve, 5)));
@@ -315,7 +280,7 @@ async function idle() {
 async function makeStrip() {
   await idle();
   const index = current;
-  const { frame, strengths } = selectedFace();
+  const { frame, strengths } = selectedFace(state);
   const images = [];
   for (const strength of STRENGTHS) {
     const face = { frame, strengths: strengths.with(index, strength) };
@@ -330,7 +295,7 @@ async function makeStrip() {
 
 // ---- the controls --------------------------------------------------------------------------------
 
-const movable = () => ({ frame: selectedFace().frame, photo: state.photo });
+const movable = () => ({ frame: selectedFace(state).frame, photo: state.photo });
 makeMovable($("frame"), $("stage"), $("corner"), movable, setFrame);
 makeDivider($("compare"), $("divider"));
 listenForPhotos(take, (photo) => receive(Promise.resolve(photo), "", setPhoto));
@@ -354,7 +319,7 @@ $("undo").addEventListener("click", undo);
 $("redo").addEventListener("click", redo);
 listenForShortcuts(undo, redo);
 $("reset").addEventListener("click", () => {
-  const { strengths } = selectedFace();
+  const { strengths } = selectedFace(state);
   if (strengths.some(Boolean)) setStrengths(strengths.map(() => 0));
 });
 $("detail").addEventListener("change", () => queue.request());

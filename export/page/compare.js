@@ -14,8 +14,11 @@ export function makeDivider(stage, input) {
     show();
   }
 
+  let start; // the value when the pointer went down
+
   stage.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
+    start = input.value;
     stage.setPointerCapture(event.pointerId);
     input.focus({ preventScroll: true });
     event.preventDefault(); // keeps the focus
@@ -26,6 +29,10 @@ export function makeDivider(stage, input) {
       if (stage.hasPointerCapture(event.pointerId)) moveTo(event);
     });
   }
+  stage.addEventListener("pointercancel", () => {
+    input.value = start; // the page scrolls instead
+    show();
+  });
   input.addEventListener("input", show);
   show();
 }

@@ -15,8 +15,8 @@ const SMALL = [
   "icons/any-192.png", "icons/any-512.png", "icons/maskable-512.png", "app.js", "calls.js",
   "cascade.js", "compare.js", "editing.js", "face_crop.js", "face_detection.js", "face_finder.js",
   "face_worker.js", "frame.js", "gray.js", "history.js", "inputs.js", "model.js", "photo.js",
-  "pixels.js", "queue.js", "rules.js", "sample.js", "screen.js", "sliders.js", "storage.js",
-  "strip.js", "text.js", "worker.js",
+  "pixels.js", "queue.js", "rules.js", "sample.js", "screen.js", "sliders.js", "state.js",
+  "storage.js", "strip.js", "text.js", "worker.js",
 ];
 
 self.addEventListener("install", (event) => {

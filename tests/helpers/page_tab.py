@@ -51,6 +51,7 @@ FILES = [  # of the page
     "sample.js",
     "screen.js",
     "sliders.js",
+    "state.js",
     "storage.js",
     "strip.js",
     "style.css",

@@ -65,10 +65,18 @@ def shared_tab(chromium, server):
 def tab(shared_tab):
     """The page with `PHOTO` and no edit. The test must not cause errors in the page."""
     shared_tab.page.set_viewport_size({"width": 1280, "height": 900})
-    shared_tab.page.emulate_media(color_scheme="light")
+    shared_tab.page.emulate_media(color_scheme="light", reduced_motion="reduce")
     shared_tab.upload(PHOTO)
     shared_tab.page.uncheck("#detail")
     shared_tab.page.click("#reset")
     shared_tab.idle()
     yield shared_tab
     assert shared_tab.errors == []
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory):
+    """The script of the accessibility check."""
+    find("npm")
+    packages = browser.install(tmp_path_factory.mktemp("axe"), tests=True)
+    return (packages / "axe-core" / "axe.min.js").read_text()

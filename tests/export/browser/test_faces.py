@@ -98,6 +98,23 @@ def test_the_faces_are_found_and_framed(faces_tab, photo):
         assert close(images.to_uint8(tab.input()), crop)
 
 
+@pytest.mark.parametrize("size", [(1280, 900), (390, 844)])
+def test_axe_finds_no_violations_with_several_faces(faces_tab, axe, photo, size):
+    tab = faces_tab
+    before = tab.page.viewport_size
+    tab.page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+    tab.upload(encoded(photo))
+    tab.page.evaluate(axe)
+    for view in ("#view-frame", "#view-whole", "#view-result"):
+        tab.page.click(view)
+        tab.idle()
+        result = tab.page.evaluate("axe.run()")
+        found = [(entry["id"], entry["nodes"][0]["html"]) for entry in result["violations"]]
+        assert found == [] and len(result["passes"]) > 15
+    assert tab.page.evaluate("document.documentElement.scrollWidth") == size[0]
+    tab.page.set_viewport_size(before)
+
+
 @pytest.mark.parametrize("detail", [False, True])
 def test_three_edited_faces_are_pasted_back_as_translate_does(
     faces_tab, photo, aligned_model, tmp_path, detail
