@@ -102,6 +102,7 @@ def test_the_faces_are_found_and_framed(faces_tab, photo):
 def test_axe_finds_no_violations_with_several_faces(faces_tab, axe, photo, size):
     tab = faces_tab
     before = tab.page.viewport_size
+    tab.page.emulate_media(reduced_motion="reduce")  # colors do not fade
     tab.page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
     tab.upload(encoded(photo))
     tab.page.evaluate(axe)
