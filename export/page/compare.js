@@ -17,7 +17,7 @@ export function makeDivider(stage, input) {
   let start; // the value when the pointer went down
 
   stage.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || !event.isPrimary) return;
     start = input.value;
     stage.setPointerCapture(event.pointerId);
     input.focus({ preventScroll: true });
