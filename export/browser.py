@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cgan_tf.core.files import write_bytes
-from cgan_tf.export import litert
+from cgan_tf.editing.description import CELEBA_CROP
+from cgan_tf.export import face_rules, litert
 
 SOURCES = Path(__file__).parent / "page"
 STATIC = (
@@ -24,10 +25,17 @@ STATIC = (
     "icons/any-512.png",
     "icons/maskable-512.png",
     "app.js",
+    "calls.js",
+    "cascade.js",
     "compare.js",
     "editing.js",
     "example.js",
+    "face_crop.js",
+    "face_detection.js",
+    "face_finder.js",
+    "face_worker.js",
     "frame.js",
+    "gray.js",
     "history.js",
     "inputs.js",
     "model.js",
@@ -61,9 +69,12 @@ def files(
         example: a PNG of a face, which the page edits until a photo is chosen.
 
     Raises:
-        UserError: the archive of the runtime is damaged.
+        UserError: the archive of the runtime is damaged, or OpenCV's cascades are missing.
     """
     content = {name: (SOURCES / name).read_bytes() for name in STATIC}
+    content[face_rules.RULES] = face_rules.rules().encode()
+    if description["crop"] == CELEBA_CROP:  # no other model edits the faces that are found
+        content[face_rules.CASCADES] = face_rules.cascades().encode()
     content |= {f"litert/{name}": file for name, file in litert.files().items()}
     content["model.tflite"] = model
     description = description | {"variant": variant}

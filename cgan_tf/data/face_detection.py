@@ -6,6 +6,7 @@ the head.
 
 import dataclasses
 import math
+import pathlib
 import threading
 
 import numpy as np
@@ -28,7 +29,8 @@ MARGIN = 0.15
 # Tried in turn if no upright face is found: tilted heads, then photos on their side or upside down.
 TILTS = (-25.0, 25.0, -45.0, 45.0, 90.0, -90.0, 180.0)
 FRONTAL, EYE = "haarcascade_frontalface_alt2", "haarcascade_eye_tree_eyeglasses"
-MIN_NEIGHBORS = 2  # raw detections that must agree on a candidate
+MIN_NEIGHBORS = 2  # raw detections that must agree on a candidate; likewise on an eye
+SCALE, EYE_SCALE = 1.1, 1.05  # ratios of the successive sizes in which faces and eyes are searched
 # Minimum number of raw detections of a face, over all turns. CelebA's faces had 36 to 290, false
 # candidates at most 19 (python -m benchmarks.faces).
 MIN_DETECTIONS = 30
@@ -36,8 +38,15 @@ MAX_OVERLAP = 0.3  # intersection over union above which two squares are the sam
 # Each candidate is refined twice, on upright patches of PATCH px turned by these angles.
 TURNS = ((-30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0), (-10.0, 0.0, 10.0))
 PATCH = 140  # px
+PATCH_SIDE = 2.0  # of a patch, in sides of the cascade's square
+MIN_PATCH_SQUARE = 0.35  # side of a square in a patch, in sides of the patch
+MAX_PATCH_SHIFT = 0.2  # distance of a square's center from the patch's, likewise
 EYE_DISTANCE = 40 / 148  # in sides of CelebA's crop
+EYE_RATIO = 1.25  # maximum ratio of the eyes' distance and the candidate's, or its inverse
 MAX_EYE_TILT = 20.0  # degrees between the candidate and its eyes; beyond, one of them is not an eye
+# Where the eyes are searched, in sides of the patch: rows, and the left ends of the columns.
+EYE_TOP, EYE_BOTTOM, EYE_LEFTS, EYE_WIDTH = 0.36, 0.68, (0.2, 0.5), 0.3
+MIN_EYE = 0.1  # side of an eye's square, likewise
 
 
 def find_faces(pixels: np.ndarray) -> list[FaceBox]:
@@ -80,7 +89,7 @@ def _search(gray: np.ndarray, tilt: float) -> list[FaceBox]:
     around = FaceBox(width / 2, height / 2, side, tilt)
     found: list[FaceBox] = []
     image = upright(gray, around, round(side))
-    for x, y, square, _ in _detections(FRONTAL, image, MIN_SQUARE, MIN_NEIGHBORS, 1.1):
+    for x, y, square, _ in _detections(FRONTAL, image, MIN_SQUARE, MIN_NEIGHBORS, SCALE):
         face = _refined(gray, _in_photo(around, x, y, square, around.side))
         if face and not any(_overlap(face, other) > MAX_OVERLAP for other in found):
             found.append(face)
@@ -111,10 +120,12 @@ def _refined(gray: np.ndarray, face: FaceBox) -> FaceBox | None:
     for turns in TURNS:
         found, weights = [], []
         for turn in turns:
-            around = FaceBox(face.x, face.y, 2.0 * face.side / CROP_SIDE, face.angle + turn)
+            around = FaceBox(face.x, face.y, PATCH_SIDE * face.side / CROP_SIDE, face.angle + turn)
             patch = upright(gray, around, PATCH)
-            for x, y, square, count in _detections(FRONTAL, patch, 0.35 * PATCH, 1, 1.1):
-                if math.hypot(x - PATCH / 2, y - PATCH / 2) < PATCH / 5:
+            for x, y, square, count in _detections(
+                FRONTAL, patch, MIN_PATCH_SQUARE * PATCH, 1, SCALE
+            ):
+                if math.hypot(x - PATCH / 2, y - PATCH / 2) < MAX_PATCH_SHIFT * PATCH:
                     one = _in_photo(around, x, y, square, PATCH)
                     found.append((one.x, one.y, math.log(one.side), one.angle))
                     weights.append(count)
@@ -129,11 +140,11 @@ def _refined(gray: np.ndarray, face: FaceBox) -> FaceBox | None:
 def _eyes(gray: np.ndarray, face: FaceBox) -> FaceBox | None:
     """Corrects tilt and size with the eyes; None unless both are detected at plausible places."""
     crop = upright(gray, face, PATCH)
-    top, bottom = int(0.36 * PATCH), int(0.68 * PATCH)
+    top, bottom = int(EYE_TOP * PATCH), int(EYE_BOTTOM * PATCH)
     places = []
-    for left in (int(0.2 * PATCH), int(0.5 * PATCH)):
-        part = crop[top:bottom, left : left + int(0.3 * PATCH)]
-        eyes = _detections(EYE, part, 0.1 * PATCH, 2, 1.05)
+    for left in (int(share * PATCH) for share in EYE_LEFTS):
+        part = crop[top:bottom, left : left + int(EYE_WIDTH * PATCH)]
+        eyes = _detections(EYE, part, MIN_EYE * PATCH, MIN_NEIGHBORS, EYE_SCALE)
         if not eyes:
             return None
         x, y, _, _ = max(eyes, key=lambda eye: eye[3])
@@ -142,7 +153,7 @@ def _eyes(gray: np.ndarray, face: FaceBox) -> FaceBox | None:
     across = second - first
     tilt = math.degrees(math.atan2(across[1], across[0]))
     ratio = float(np.hypot(*across)) / PATCH / EYE_DISTANCE
-    if not (1 / 1.25 < ratio < 1.25 and abs(tilt) < MAX_EYE_TILT):
+    if not (1 / EYE_RATIO < ratio < EYE_RATIO and abs(tilt) < MAX_EYE_TILT):
         return None
     return dataclasses.replace(face, angle=face.angle + tilt, side=face.side * math.sqrt(ratio))
 
@@ -150,21 +161,29 @@ def _eyes(gray: np.ndarray, face: FaceBox) -> FaceBox | None:
 _local = threading.local()  # a cascade keeps the image it works on, so each thread has its own
 
 
+def cascade_file(name: str) -> pathlib.Path:
+    """The file of one of OpenCV's cascades.
+
+    Raises:
+        UserError: OpenCV is missing, or has no cascades.
+    """
+    cv2 = opencv()
+    if hasattr(cv2, "CascadeClassifier"):  # removed from the main modules in OpenCV 5
+        file = pathlib.Path(cv2.data.haarcascades, f"{name}.xml")
+        if file.is_file():
+            return file
+    raise UserError(
+        f"OpenCV {cv2.__version__} has no face cascades, which find faces in photos; "
+        'pip install "opencv-python-headless<5"'
+    )
+
+
 def _cascade(name: str):
     """The cv2.CascadeClassifier of this thread."""
     cascades = vars(_local).setdefault("cascades", {})
     if name not in cascades:
-        cv2 = opencv()
-        try:
-            cascade = cv2.CascadeClassifier(f"{cv2.data.haarcascades}{name}.xml")
-        except AttributeError:  # removed from the main modules in OpenCV 5
-            cascade = None
-        if cascade is None or cascade.empty():
-            raise UserError(
-                f"OpenCV {cv2.__version__} has no face cascades, which find faces in photos; "
-                'pip install "opencv-python-headless<5"'
-            )
-        cascades[name] = cascade
+        file = cascade_file(name)
+        cascades[name] = opencv().CascadeClassifier(str(file))
     return cascades[name]
 
 

@@ -1,8 +1,8 @@
 // The page: turns the user's actions into the editor's state, and draws the edited images.
 //
-// inputs.js brings photos; frame.js and sliders.js ask for changes of the state (state.js), which
-// history.js keeps; editing.js makes the images of one face when queue.js asks for them; screen.js
-// shows all.
+// inputs.js brings photos, face_finder.js finds their faces; frame.js and sliders.js ask for changes of
+// the state (state.js), which history.js keeps; editing.js makes the images when queue.js asks for them;
+// screen.js shows all.
 //
 // For tests, benchmarks and embedding pages, window.editor has
 //   ready                    promise of the description (model.json), once the model is loaded
@@ -15,25 +15,31 @@
 import { makeDivider } from "./compare.js";
 import { FaceEditor } from "./editing.js";
 import { loadExample } from "./example.js";
-import { makeMovable, resized } from "./frame.js";
+import { frameOf, hasCelebaShape, makeMovable, resized } from "./frame.js";
 import { History } from "./history.js";
 import { listenForPhotos, listenForShortcuts } from "./inputs.js";
 import { loadModel } from "./model.js";
 import { readPhoto } from "./photo.js";
 import { Queue } from "./queue.js";
 import { canSample } from "./sample.js";
-import { hideStrip, placeFrame, showImages, showPhoto, showStrip, showView } from "./screen.js";
+import {
+  hideStrip, placeFrames, showImages, showPhoto, showStrip, showView, VIEWS,
+} from "./screen.js";
 import { Sliders } from "./sliders.js";
-import { EMPTY, newState, selectedFace, withFace } from "./state.js";
+import { afterStep, EMPTY, newState, selectedFace, withFace } from "./state.js";
 import { keepOffline, offlineWords } from "./storage.js";
 import { download, drawStrip, STRENGTHS } from "./strip.js";
-import { inWords, say, sayError, words } from "./text.js";
+import { facesInWords, inWords, say, sayError, words } from "./text.js";
 
 const FRAME_WAIT = 120; // ms without a move of the frame before its square is encoded
 
 const LOADING = "Loading the model: about 10 MB, only the first time.";
 const EXAMPLE = "This is an example: move the sliders, or choose a photo.";
 const FRAME_IT = "Frame the face, then move the sliders.";
+const LOOKING = "Looking for faces.";
+const NOT_FOUND = "No face found. Move the frame over the face, then move the sliders.";
+const ONE_FOUND = "One face found. Move the sliders, or correct its frame.";
+const found = (count) => `${count} faces found. Tap one, then move its sliders.`;
 const COMPARE = "Drag the divider to compare before and after.";
 const RANDOM = "A random face, which nobody has. Move the sliders.";
 
@@ -41,10 +47,12 @@ const $ = (id) => document.getElementById(id);
 
 let description; // model.json
 let model;
+let finder; // of faces; undefined if the model has no use for it
 let faceEditor;
 let sliders;
 let state = EMPTY;
 let shown = {}; // what the canvases show: {photo, frame, input}
+let resultView = "result"; // the view that an edit opens; or "whole"
 let current = 0; // index of the attribute whose slider was used last
 const history = new History(state);
 const queue = new Queue(drawResult, () => faceEditor && state.photo);
@@ -59,7 +67,7 @@ async function start() {
   const kept = await keepOffline();
   const loaded = await loadModel();
   $("offline").textContent = await offlineWords(kept);
-  ({ model, description } = loaded);
+  ({ model, description, finder } = loaded);
   faceEditor = new FaceEditor(model, description);
   $("about").textContent =
     `Model: ${description.variant === "none" ? "float32" : description.variant}, ` +
@@ -72,7 +80,7 @@ async function start() {
   $("aligned-help").hidden = description.crop !== "celeba";
   $("surprise").hidden = !canSample(description);
   enable();
-  if (state.photo) setPhoto(state.photo);
+  if (state.photo) await setPhoto(state.photo);
   else await showExample();
   return description;
 }
@@ -86,7 +94,7 @@ async function showExample() {
     say("Ready. Choose a photo.");
     return;
   }
-  setPhoto(photo);
+  await setPhoto(photo);
   showView("result");
   say(example ? EXAMPLE : "Ready. Edit this random face, or choose a photo.");
   await idle();
@@ -103,10 +111,12 @@ function change(next, control, wait) {
 }
 
 function goTo(next, text) {
-  const { photo, faces, selected } = state;
-  state = next;
+  const { photo, faces } = state;
+  state = afterStep(state, next);
+  const { selected } = state;
   const moved = photo === state.photo && faces[selected].frame !== selectedFace(state).frame;
-  showView(moved ? "frame" : "result");
+  if (state.photo.code) resultView = "result";
+  showView(moved ? "frame" : resultView);
   present();
   queue.request();
   say(text);
@@ -122,7 +132,7 @@ function redo() {
 
 function setStrengths(strengths, control) {
   if ($("compare").hidden) say(COMPARE);
-  showView("result");
+  showView(resultView);
   change(withFace(state, { strengths }), control);
 }
 
@@ -131,6 +141,15 @@ function moveSlider(index, strength, alone) {
   const { strengths } = selectedFace(state);
   if (strengths[index] === strength) return;
   setStrengths(strengths.with(index, strength), alone ? undefined : `strength ${index}`);
+}
+
+// Not a step that can be undone.
+function select(index) {
+  state = { ...state, selected: index };
+  history.endRun();
+  present();
+  $("frame").focus({ preventScroll: true });
+  queue.request();
 }
 
 function setFrame(frame) {
@@ -146,7 +165,7 @@ async function receive(reading, text, set) {
   say(text);
   try {
     const photo = await reading;
-    if (reading === newest) set(photo);
+    if (reading === newest) await set(photo);
   } catch (error) {
     if (reading === newest) sayError(error);
   } finally {
@@ -160,18 +179,37 @@ function take(file) {
 }
 
 // Undo does not go back behind a photo: several large ones would fill the memory.
-function setPhoto(photo) {
+async function setPhoto(photo) {
   state = newState(photo, description);
   history.clear(state);
-  showView(photo.code ? "result" : "frame");
+  if (photo.code) resultView = "result";
+  showView(photo.code ? resultView : "frame");
   present();
   say(model ? FRAME_IT : LOADING);
-  queue.request();
+  // A photo in CelebA's proportions is taken for an aligned one, as by cgan translate.
+  try {
+    if (finder && !photo.code && !hasCelebaShape(photo)) await findFaces(photo);
+  } finally {
+    queue.request();
+  }
+}
+
+// Frames the faces in the photo, unless the user meanwhile does so, or chooses another photo.
+async function findFaces(photo) {
+  const begun = state;
+  say(LOOKING);
+  const boxes = await finder.find(photo);
+  if (state !== begun) return;
+  if (boxes.length) state = newState(photo, description, boxes.map(frameOf));
+  history.clear(state);
+  present();
+  say([NOT_FOUND, ONE_FOUND][boxes.length] ?? found(boxes.length));
 }
 
 function surprise() {
   receive(faceEditor.sample(), "Making up a face.", (photo) => {
-    showView("result");
+    resultView = "result";
+    showView(resultView);
     change(newState(photo, description));
     say(RANDOM);
   });
@@ -182,11 +220,10 @@ function surprise() {
 // Shows the state, except for the images that the model makes.
 function present() {
   const { photo } = state;
-  const { frame, strengths } = selectedFace(state);
   if (photo !== shown.photo) showPhoto(photo);
   shown.photo = photo;
-  placeFrame(frame, photo);
-  sliders?.show(strengths);
+  placeFrames(state, select);
+  sliders?.show(selectedFace(state).strengths);
   enable();
 }
 
@@ -208,14 +245,36 @@ function choose(index) {
 // ---- the images ----------------------------------------------------------------------------------
 
 async function drawResult() {
-  const { photo } = state;
-  const { frame, strengths } = selectedFace(state);
+  const { photo, faces } = state;
+  const face = selectedFace(state);
+  const { frame, strengths } = face;
+  const { attributes } = description;
+  const detail = $("detail").checked;
   const { input } = await faceEditor.encode(photo, frame);
-  const images = await faceEditor.edit(photo, frame, strengths, $("detail").checked);
+  if (resultView === "whole") {
+    const before = new ImageData(photo.data, photo.width);
+    const after = await faceEditor.editAll(photo, faces, detail);
+    showImages({ before, after }, "the photo", facesInWords(attributes, faces));
+  } else {
+    const images = await faceEditor.edit(photo, face, detail);
+    showImages(images, "the framed face", inWords(attributes, strengths));
+  }
   if (shown.frame !== frame) hideStrip();
   Object.assign(shown, { frame, input });
-  showImages(images, inWords(description.attributes, strengths));
   enable();
+}
+
+// The complete photo with its edited faces, in the file's own size if the device can; of a face that
+// the model made up the image itself.
+async function editedCanvas() {
+  const { photo, faces } = state;
+  if (photo.code) return $("after");
+  const full = photo.file ? await readPhoto(photo.file, Infinity).catch(() => photo) : photo;
+  const image = await faceEditor.editAll(photo, faces, $("detail").checked, full);
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.width, image.height];
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
 }
 
 async function idle() {
@@ -231,8 +290,8 @@ async function makeStrip() {
   const { frame, strengths } = selectedFace(state);
   const images = [];
   for (const strength of STRENGTHS) {
-    const values = strengths.with(index, strength);
-    const { after } = await faceEditor.edit(state.photo, frame, values, $("detail").checked);
+    const face = { frame, strengths: strengths.with(index, strength) };
+    const { after } = await faceEditor.edit(state.photo, face, $("detail").checked);
     images.push(after);
   }
   const name = description.attributes[index];
@@ -246,7 +305,7 @@ async function makeStrip() {
 const movable = () => ({ frame: selectedFace(state).frame, photo: state.photo });
 makeMovable($("frame"), $("stage"), $("corner"), movable, setFrame);
 makeDivider($("compare"), $("divider"));
-listenForPhotos(take, setPhoto);
+listenForPhotos(take, (photo) => receive(Promise.resolve(photo), "", setPhoto));
 for (const id of ["frame", "zoom"]) {
   $(id).addEventListener("pointerdown", () => history.endRun());
 }
@@ -255,8 +314,12 @@ $("zoom").addEventListener("input", () => {
   const side = (Number($("zoom").value) / 100) * Math.min(photo.width, photo.height);
   setFrame(resized(frame, side, photo));
 });
-for (const name of ["result", "frame"]) {
-  $(`view-${name}`).addEventListener("click", () => showView(name));
+for (const name of VIEWS) {
+  $(`view-${name}`).addEventListener("click", () => {
+    if (name !== "frame") resultView = name;
+    showView(name);
+    queue.request();
+  });
 }
 $("surprise").addEventListener("click", surprise);
 $("undo").addEventListener("click", undo);
@@ -269,7 +332,11 @@ $("reset").addEventListener("click", () => {
 $("detail").addEventListener("change", () => queue.request());
 $("download").addEventListener("click", async () => {
   await idle();
-  download($("after"), "edited.png");
+  try {
+    download(await editedCanvas(), "edited.png");
+  } catch (error) {
+    sayError(error);
+  }
 });
 $("download-strip").addEventListener("click", () => download($("strip"), "strip.png"));
 $("draw-strip").addEventListener("click", () => makeStrip().catch(sayError));

@@ -1,8 +1,11 @@
 // The square of the photo that the model sees; moved by mouse, touch and keyboard.
 //
-// A frame is {left, top, side} in the photo's px; it never leaves the photo.
+// A frame is {left, top, side} in the photo's px, and of a face that was found also {angle}: the
+// clockwise tilt of the head in degrees, about the frame's center. A frame without one never leaves
+// the photo, the center of one with an angle does not.
 
-const [CELEBA_WIDTH, CELEBA_HEIGHT, CELEBA_SQUARE] = [178, 218, 148];
+import { CELEBA_HEIGHT, CELEBA_SQUARE, CELEBA_WIDTH } from "./rules.js";
+
 const SMALLEST = 1 / 12; // minimum side, as a fraction of the photo's shorter side
 const STEP = 0.01; // move per arrow key, as a fraction of the shorter side; five times with Shift
 const FACTOR = 1.04; // scale per + or - key and per notch of the wheel
@@ -10,18 +13,40 @@ const [NOTCH, LINE] = [100, 33]; // px that a wheel reports per notch, and px pe
 
 // The same crop as data.portraits.crop_photo: CelebA's for a photo in exactly its proportions, if
 // the model was trained on those; else the largest centered square.
-export function initialFrame({ width, height }, crop) {
-  const aligned = crop === "celeba" && width * CELEBA_HEIGHT === height * CELEBA_WIDTH;
+export function initialFrame(photo, crop) {
+  const { width, height } = photo;
+  const aligned = crop === "celeba" && hasCelebaShape(photo);
   const side = aligned ? (CELEBA_SQUARE * width) / CELEBA_WIDTH : Math.min(width, height);
   return { left: (width - side) / 2, top: (height - side) / 2, side };
+}
+
+/** Whether a photo has exactly the proportions of CelebA's aligned photos. */
+export function hasCelebaShape({ width, height }) {
+  return width * CELEBA_HEIGHT === height * CELEBA_WIDTH;
+}
+
+/** The frame of a face that was found. */
+export function frameOf({ x, y, side, angle }) {
+  return { left: x - side / 2, top: y - side / 2, side, angle };
+}
+
+/** A frame as a box, see face_crop.js. */
+export function boxOf({ left, top, side, angle = 0 }) {
+  return { x: left + side / 2, y: top + side / 2, side, angle };
 }
 
 function clamp(value, low, high) {
   return Math.min(Math.max(value, low), high);
 }
 
-function inside({ left, top, side }, { width, height }) {
-  return { left: clamp(left, 0, width - side), top: clamp(top, 0, height - side), side };
+function inside(frame, { width, height }) {
+  const { left, top, side, angle } = frame;
+  const beyond = angle === undefined ? 0 : side / 2;
+  return {
+    ...frame,
+    left: clamp(left, -beyond, width - side + beyond),
+    top: clamp(top, -beyond, height - side + beyond),
+  };
 }
 
 export function moved(frame, across, down, photo) {
@@ -31,9 +56,12 @@ export function moved(frame, across, down, photo) {
 // Scaled about its center to a given side.
 export function resized(frame, side, photo) {
   const shorter = Math.min(photo.width, photo.height);
-  const next = clamp(side, shorter * SMALLEST, shorter);
+  // A face that was found may be smaller or larger.
+  const low = Math.min(shorter * SMALLEST, frame.side);
+  const next = clamp(side, low, Math.max(shorter, frame.side));
   const shift = (frame.side - next) / 2;
-  return inside({ left: frame.left + shift, top: frame.top + shift, side: next }, photo);
+  const [left, top] = [frame.left + shift, frame.top + shift];
+  return inside({ ...frame, left, top, side: next }, photo);
 }
 
 // Lets the user move the frame, which element shows over the photo.

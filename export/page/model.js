@@ -1,9 +1,12 @@
 // The page's interface to the model, which runs in a worker.
 
+import { Calls } from "./calls.js";
+import { FaceFinder } from "./face_finder.js";
 import { supportsFeature } from "./litert/index.js";
 
-// Loads the folder's model: {model, description, size}; the description is model.json, the size in
-// bytes. Rejects with a one-line message.
+// Loads the folder's model: {model, description, size, finder}; the description is model.json, the
+// size in bytes. finder: finds faces, if the model has been trained on faces in CelebA's framing.
+// Rejects with a one-line message.
 export async function loadModel() {
   const description = await readDescription();
   const bytes = new Uint8Array(await (await get("model.tflite")).arrayBuffer());
@@ -13,11 +16,23 @@ export async function loadModel() {
       "model.tflite is damaged or not a TFLite model; export the page again with cgan export",
     );
   }
-  return { model: await startModel(description, bytes), description, size };
+  const cascades = description.crop === "celeba" ? await readJson("cascades.json") : undefined;
+  const model = await startModel(description, bytes);
+  return { model, description, size, finder: cascades && new FaceFinder(cascades) };
+}
+
+// The content of one of the page's own files.
+async function readJson(name) {
+  try {
+    return await (await get(name)).json();
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new Error(`${name} is damaged; export the page again with cgan export`);
+  }
 }
 
 async function readDescription() {
-  const given = await (await get("model.json")).json().catch(() => undefined);
+  const given = await readJson("model.json");
   const { attributes, latent_shape: latent, features_shape: features, resolution } = given ?? {};
   if (![attributes, latent, features].every(Array.isArray) || !Number.isInteger(resolution)) {
     throw new Error("model.json is damaged; export the page again with cgan export");
@@ -72,39 +87,14 @@ function folder() {
   return new URL("./", import.meta.url).href;
 }
 
-class Model {
+class Model extends Calls {
   constructor() {
-    // A worker loaded from a file has the content policy of that file's headers, which is none. One
-    // loaded from a blob inherits the page's, so the worker, which sees the photo, cannot connect.
-    const script = `importScripts(${JSON.stringify(`${folder()}worker.js`)});`;
-    const address = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-    this.worker = new Worker(address);
-    this.waiting = new Map(); // by the request's id
-    this.count = 0;
-    this.worker.onmessage = ({ data: { id, outputs, error } }) => {
-      const { resolve, reject } = this.waiting.get(id);
-      this.waiting.delete(id);
-      if (error === undefined) resolve(outputs);
-      else reject(new Error(error));
-    };
-    this.worker.onerror = (event) => {
-      event.preventDefault();
-      const error = new Error(`the model stopped (${event.message ?? "no reason given"})`);
-      for (const { reject } of this.waiting.values()) reject(error);
-      this.waiting.clear();
-    };
+    // A classic worker, see worker.js.
+    super(`importScripts(${JSON.stringify(`${folder()}worker.js`)});`, {}, "the model");
   }
 
   // The outputs of a signature. Inputs and outputs: Float32Arrays by name, in C order, batch 1.
   run(signature, inputs) {
     return this.send({ signature, inputs });
-  }
-
-  send(message, transfer = []) {
-    return new Promise((resolve, reject) => {
-      const id = this.count++;
-      this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage({ id, ...message }, transfer);
-    });
   }
 }

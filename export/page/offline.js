@@ -11,11 +11,12 @@ const SCOPE = self.registration.scope; // other exports may be on the same host
 const NAME = `${SCOPE} ${VERSION}`;
 const FRESH = { cache: "no-cache" }; // revalidates files that the browser has from an older export
 const SMALL = [
-  "./", "manifest.webmanifest", "style.css", "icon.svg", "icons/any-192.png",
-  "icons/any-512.png", "icons/maskable-512.png", "app.js", "compare.js", "editing.js",
-  "example.js", "frame.js", "history.js", "inputs.js", "model.js", "photo.js", "pixels.js",
-  "queue.js", "sample.js", "screen.js", "sliders.js", "state.js", "storage.js", "strip.js",
-  "text.js", "worker.js", "litert/LICENSE.txt", "model.json",
+  "./", "style.css", "icon.svg", "model.json", "litert/LICENSE.txt", "manifest.webmanifest",
+  "icons/any-192.png", "icons/any-512.png", "icons/maskable-512.png", "app.js", "calls.js",
+  "cascade.js", "compare.js", "editing.js", "example.js", "face_crop.js", "face_detection.js",
+  "face_finder.js", "face_worker.js", "frame.js", "gray.js", "history.js", "inputs.js",
+  "model.js", "photo.js", "pixels.js", "queue.js", "rules.js", "sample.js", "screen.js",
+  "sliders.js", "state.js", "storage.js", "strip.js", "text.js", "worker.js",
 ];
 
 self.addEventListener("install", (event) => {

@@ -1,12 +1,14 @@
 // Photos from files and from the camera.
 
-const MAX_PIXELS = 64e6; // as in cgan_tf.data.images
-const LONGEST = 2048; // maximum px of the longer side; larger photos are reduced
+import { MAX_PIXELS } from "./rules.js";
 
-// Reads a file into {canvas, data, width, height}: upright, on white, data with 4 bytes per pixel.
+const LONGEST = 2048; // px of the longer side to which larger photos are reduced
+
+// Reads a file into {canvas, data, width, height}: upright, on white, data with 4 bytes per pixel;
+// and {file}, if the photo had to be reduced to `longest` px.
 //
 // Rejects with a one-line message that names the file.
-export async function readPhoto(file) {
+export async function readPhoto(file, longest = LONGEST) {
   const name = file.name || "the photo";
   if (!file.size) throw new Error(`${name} is empty; choose another photo`);
   const [width, height] = await uprightSize(file, name);
@@ -16,7 +18,7 @@ export async function readPhoto(file) {
         "pixels; reduce it first",
     );
   }
-  const scale = Math.min(1, LONGEST / Math.max(width, height));
+  const scale = Math.min(1, longest / Math.max(width, height));
   const [wide, high] = [width, height].map((side) => Math.max(1, Math.round(side * scale)));
   let bitmap;
   try {
@@ -28,7 +30,7 @@ export async function readPhoto(file) {
     throw new Error(`${name} is damaged, or too large for this device; choose another photo`);
   }
   try {
-    return draw(bitmap, wide, high);
+    return { ...draw(bitmap, wide, high), ...(scale < 1 && { file }) };
   } finally {
     bitmap.close();
   }
@@ -61,6 +63,7 @@ export function draw(source, width, height) {
   context.fillRect(0, 0, width, height);
   context.drawImage(source, 0, 0, width, height);
   const { data } = context.getImageData(0, 0, width, height);
+  if (data[3] !== 255) throw new Error("the photo is too large for this device"); // nothing was drawn
   return { canvas, data, width, height };
 }
 

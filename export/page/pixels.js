@@ -3,12 +3,9 @@
 // The same as in cgan_tf.data (images, portraits, face_crop), so that the page and the commands
 // give the same results.
 
+import { LARGE_CHANGE, REACH, SMALL_CHANGE, SOLID_DIFFERENCE } from "./rules.js";
+
 const LOBES = 3; // of the Lanczos filter
-const SOLID = 0.85; // fraction of the way to the edge within which an edit's difference is not attenuated
-// Where an edit changes the image, in [-1, 1], by less than the first, the photo's detail stays; by more
-// than the second, none of it does.
-const [SMALL_CHANGE, LARGE_CHANGE] = [0.05, 0.15];
-const REACH = 1 / 16; // radius of the neighborhood that the change is averaged over, fraction of the side
 
 // A square of a photo, resampled as Pillow does with LANCZOS and a box: antialiased, two passes with
 // rounding between them. photo is {data, width, height} with 4 bytes per pixel; the square may start
@@ -122,14 +119,16 @@ export function keepDetail(crop, edited, before, resolution, mask) {
 }
 
 // The levels that an edit adds to the photo, and as a fourth channel the share of the photo's levels
-// that it takes away: 4 floats per pixel.
-function layerOf(edited, before, resolution) {
-  const shares = replacedShare(edited, before, resolution);
+// that it takes away: 4 floats per pixel. Without `before` the edited image replaces the photo.
+export function layerOf(edited, before, resolution) {
+  const replacing = new Float32Array(resolution * resolution).fill(1);
+  const shares = before ? replacedShare(edited, before, resolution) : replacing;
   const layer = new Float32Array(shares.length * 4);
   for (let pixel = 0; pixel < shares.length; pixel++) {
     const share = shares[pixel];
     for (let c = 0; c < 3; c++) {
-      const [after, old] = [edited[pixel * 3 + c], before[pixel * 3 + c]];
+      const after = edited[pixel * 3 + c];
+      const old = before ? before[pixel * 3 + c] : after;
       layer[pixel * 4 + c] = (after - old + share * (old + 1)) * 127.5;
     }
     layer[pixel * 4 + 3] = share;
@@ -183,14 +182,14 @@ function between(side, resolution) {
   });
 }
 
-// 1 in the middle of a square, falling smoothly to 0 at its edge: side * side floats.
-export function softMask(side) {
+// 1 up to `solid` of the way to the edge of a square, falling smoothly to 0 there: side * side floats.
+export function softMask(side, solid = SOLID_DIFFERENCE) {
   const mask = new Float32Array(side * side);
+  const powers = Float64Array.from({ length: side }, (_, x) => (((x + 0.5) / side) * 2 - 1) ** 4);
   for (let y = 0; y < side; y++) {
     for (let x = 0; x < side; x++) {
-      const [across, down] = [((x + 0.5) / side) * 2 - 1, ((y + 0.5) / side) * 2 - 1];
-      const far = (across ** 4 + down ** 4) ** 0.25; // between a circle and a square
-      mask[y * side + x] = smoothstep((1 - far) / (1 - SOLID));
+      const far = Math.sqrt(Math.sqrt(powers[x] + powers[y])); // between a circle and a square
+      mask[y * side + x] = smoothstep((1 - far) / (1 - solid));
     }
   }
   return mask;

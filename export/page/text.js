@@ -24,6 +24,13 @@ export function signed(value) {
   return Number(text) === 0 ? "0.00" : `${value < 0 ? "−" : "+"}${text}`;
 }
 
+// "face 1: Smiling +0.50; face 3: Bangs −1.00"; if there is only one face, without its number.
+export function facesInWords(attributes, faces) {
+  const edits = faces.map(({ strengths }) => inWords(attributes, strengths));
+  if (edits.length === 1) return edits[0];
+  return edits.flatMap((edit, index) => (edit ? `face ${index + 1}: ${edit}` : [])).join("; ");
+}
+
 // ["Smiling", "Bangs"], [0.5, -1] -> "Smiling +0.50, Bangs −1.00"; attributes at 0 are left out.
 export function inWords(attributes, strengths) {
   return attributes

@@ -7,7 +7,7 @@ import pytest
 from page_tab import PHOTO, Server, Tab
 from programs import find
 
-from cgan_tf.export import browser
+from cgan_tf.export import browser, litert
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +71,11 @@ def tab(shared_tab):
     shared_tab.idle()
     yield shared_tab
     assert shared_tab.errors == []
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory):
+    """The script of the accessibility check."""
+    find("npm")
+    packages = litert.install(tmp_path_factory.mktemp("axe"))
+    return (packages / "axe-core" / "axe.min.js").read_text()

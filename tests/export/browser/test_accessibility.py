@@ -5,21 +5,10 @@ import numpy as np
 import pytest
 from page_tab import PHOTO, Tab
 from PIL import Image
-from programs import find
-
-from cgan_tf.export import litert
 
 pytestmark = pytest.mark.slow
 ATTRIBUTES = list(fake_run.ATTRIBUTES)
 WIDTHS = ((1280, 900), (390, 844))
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory):
-    """The script of the accessibility check."""
-    find("npm")
-    packages = litert.install(tmp_path_factory.mktemp("axe"))
-    return (packages / "axe-core" / "axe.min.js").read_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,6 +7,7 @@ from page_tab import PHOTO, PIXELS, SIDE, close, encoded, generate_in_python, ma
 from PIL import Image
 
 from cgan_tf.data import images
+from cgan_tf.editing.editor import load_editor
 
 pytestmark = pytest.mark.slow
 ATTRIBUTES = list(fake_run.ATTRIBUTES)
@@ -128,15 +129,29 @@ def test_reset_all_sets_every_slider_to_0(tab):
     assert values == ["0", "0", "0"]
 
 
-def test_the_download_is_the_canvas(tab):
-    for detail in (False, True):
-        tab.page.set_checked("#detail", detail)
-        tab.move("Smiling", -1.0)
-        with tab.page.expect_download() as started:
-            tab.page.click("#download")
-        assert started.value.suggested_filename == "edited.png"
-        pixels = np.asarray(Image.open(started.value.path()).convert("RGBA"))
-        assert np.array_equal(pixels, tab.canvas("after"))
+@pytest.mark.parametrize("detail", [False, True])
+def test_the_download_is_the_complete_photo(tab, model, tmp_path, detail):
+    tab.page.set_checked("#detail", detail)
+    tab.move("Smiling", -1.0)
+    with tab.page.expect_download() as started:
+        tab.page.click("#download")
+    assert started.value.suggested_filename == "edited.png"
+    pixels = np.asarray(Image.open(started.value.path()).convert("RGB"))
+    (tmp_path / "model.tflite").write_bytes(model[0])
+    editor = load_editor(tmp_path / "model.tflite")
+    expected = editor.edit(PIXELS, Smiling=-1.0, keep_detail=detail)
+    assert close(pixels, expected, 2) and not close(pixels, PIXELS, 8)
+    assert np.array_equal(pixels[:, :20], PIXELS[:, :20]), "beside the frame"
+
+
+def test_the_download_of_a_random_face_is_the_canvas(tab):
+    tab.page.click("#surprise")
+    tab.idle()
+    tab.move("Smiling", -1.0)
+    with tab.page.expect_download() as started:
+        tab.page.click("#download")
+    pixels = np.asarray(Image.open(started.value.path()).convert("RGBA"))
+    assert np.array_equal(pixels, tab.canvas("after"))
 
 
 def test_the_strip_shows_the_attribute_used_last(tab, model):

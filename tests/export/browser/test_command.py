@@ -45,6 +45,8 @@ def test_an_example_is_edited_until_a_photo_is_chosen(chromium, folder, model):
         tab = Tab(chromium, url).ready()
         tab.idle()
         assert tab.status() == "This is an example: move the sliders, or choose a photo."
+        tab.page.uncheck("#detail")
+        tab.idle()
         face = images.center_square_resize(PIXELS, SIDE)
         assert close(np.rint((tab.input() + 1) * 127.5), face)
         unedited = tab.canvas("after")[..., :3]
@@ -72,5 +74,5 @@ def test_a_damaged_example_is_left_out(chromium, folder):
     (folder / "face.png").write_bytes(b"no picture")
     with served(folder) as (_, url):
         tab = Tab(chromium, url).ready()
-        assert tab.status() == "Ready. Choose a photo."
+        assert tab.status() == "Ready. Edit this random face, or choose a photo."
         tab.context.close()
