@@ -17,10 +17,11 @@ from cgan_tf.core.files import NO_HOME
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.core.saved_models import GRAPH_NAME, numbered_versions, without_wildcards
-from cgan_tf.editing import description
-from cgan_tf.editing.description import ASSETS, CELEBA_CROP, DESCRIPTION_NAME, REMEDY
+from cgan_tf.editing import description, tflite_file
+from cgan_tf.editing.description import ASSETS, CELEBA_CROP, DESCRIPTION_NAME
 from cgan_tf.editing.errors import EditorError
 from cgan_tf.editing.network import EditingNetwork
+from cgan_tf.editing.tflite_file import REMEDY
 
 
 class Backend(abc.ABC):
@@ -127,6 +128,7 @@ class TFLiteBackend(Backend):
                 content = path.read_bytes()
             except OSError as error:
                 raise UserError(f"{path}: {error.strerror}") from None
+        tflite_file.check(path, content)
         try:
             with native_stderr_held():  # the runtime logs the delegate that it creates
                 self._interpreter = Interpreter(model_content=content)

@@ -17,6 +17,7 @@ from cgan_tf.core.run_folder import RunFolder, versions
 from cgan_tf.data import framing
 from cgan_tf.editing.models import read_directions
 from cgan_tf.editing.network import EditingNetwork
+from cgan_tf.editing.tflite_file import REMEDY
 
 DESCRIPTION_FORMAT = 2  # of model.json
 DESCRIPTION_NAME = "model.json"  # of the file, of the asset and of the TFLite metadata
@@ -66,8 +67,6 @@ def psnr_p5(run: RunFolder) -> float | None:
 
 
 # ---- reading -----------------------------------------------------------------------------------
-
-REMEDY = "export it with cgan export"  # end of the messages about damaged or outdated exports
 
 
 def read_description(path: Path, owner: Path) -> dict[str, Any]:

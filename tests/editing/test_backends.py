@@ -1,12 +1,13 @@
 """The three forms of a model: finding, loading, and what is refused."""
 
 import shutil
+from pathlib import Path
 
 import fake_run
 import pytest
 
 from cgan_tf.core.errors import UserError
-from cgan_tf.editing import backends
+from cgan_tf.editing import backends, tflite_file
 
 NAMES = fake_run.ATTRIBUTES
 
@@ -60,6 +61,48 @@ def test_a_damaged_tflite_file(forms, tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+def test_a_tflite_file_with_another_byte_is_refused(forms, tmp_path):
+    """LiteRT would run it, with another weight."""
+    content = bytearray(forms["float32"].read_bytes())
+    content[len(content) // 2] ^= 1
+    path = tmp_path / "changed.tflite"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"changed.tflite: damaged \(its checksum does not fit\)"):
+        backends.open_backend(str(path))
+
+
+@pytest.mark.slow
+def test_a_tflite_file_of_an_earlier_version_is_tried_first(forms, tmp_path):
+    content = forms["float32"].read_bytes()
+    plain = content[: -len(tflite_file.sealed(b""))]
+    assert tflite_file.sealed(plain) == content, "the checksum is at the end of an export"
+    path = tmp_path / "old.tflite"
+    path.write_bytes(plain)
+    assert backends.open_backend(path).attributes == NAMES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "end, message",
+    [
+        ("print('no such operator')\n    raise SystemExit(1)", r"\(no such operator\)"),
+        ("import os; os.kill(os.getpid(), 11)", r"\(the runtime crashed: SIGSEGV\)"),
+        ("import time; time.sleep(60)", r"\(it did not answer within 1 s\)"),
+    ],
+)
+def test_a_trial_that_fails(tmp_path, monkeypatch, end, message):
+    """The process that tries a file finds, in the place of LiteRT, a module that fails."""
+    (tmp_path / "ai_edge_litert").mkdir()
+    (tmp_path / "ai_edge_litert" / "__init__.py").touch()
+    (tmp_path / "ai_edge_litert" / "interpreter.py").write_text(
+        f"def Interpreter(model_content):\n    assert len(model_content) == 8\n    {end}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(tflite_file, "_TRIAL_S", 1 if "sleep" in end else 60)
+    with pytest.raises(UserError, match=f"x.tflite: damaged, or not a TFLite model {message}; "):
+        tflite_file.check(Path("x.tflite"), b"1234TFL3")
+
+
 def without_metadata(path):
     from ai_edge_litert import schema_py_generated as schema
 
@@ -67,7 +110,7 @@ def without_metadata(path):
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
     model.metadata = None
-    return tflite.pack(model)
+    return tflite_file.sealed(tflite.pack(model))
 
 
 def test_a_tflite_file_without_metadata_needs_its_json_file(forms, tmp_path):
