@@ -151,7 +151,8 @@ def _read_any_attributes(
         return read_attributes(path)
     table = read_table(path)
     check_names(table.names, str(path))
-    return table.names, tuple(table.rows), np.array(list(table.rows.values()), np.float32)
+    labels = np.array(list(table.rows.values()), np.float32).reshape(-1, len(table.names))
+    return table.names, tuple(table.rows), labels
 
 
 def read_attributes(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:

@@ -150,9 +150,12 @@ def read_image(
 
 
 def frame_count(path: str | os.PathLike) -> int:
-    """Number of frames in a file; `decode_file` returns the first."""
-    with _quiet, Image.open(path, formats=formats()) as image:
-        return getattr(image, "n_frames", 1)
+    """Number of frames in a file that `decode_file` reads; 1 if those behind it are damaged."""
+    try:
+        with _quiet, Image.open(path, formats=formats()) as image:
+            return getattr(image, "n_frames", 1)
+    except Exception:  # the plugins raise all kinds of errors
+        return 1
 
 
 def decode_bytes(encoded: bytes, name: str) -> np.ndarray:

@@ -5,7 +5,7 @@ signatures of all forms and compares the outputs.
 """
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,36 @@ class Backend(abc.ABC):
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The outputs of a signature (`description.signatures`) for inputs of any batch size."""
 
+    def _check_signatures(
+        self,
+        path: Path,
+        form: str,
+        names: Collection[str],
+        inputs: Mapping[tuple[str, str], tuple[int | None, ...]],
+    ) -> None:
+        """Checks that an exported model has the signatures of an editor and fits its description.
+
+        Args:
+            path: of the model, for the error.
+            form: of the model, for the error.
+            names: of its signatures.
+            inputs: their shapes, by signature and name.
+
+        Raises:
+            UserError: a signature is missing, or takes other shapes.
+        """
+        for name in ("translate", "encode", "generate"):
+            if name not in names:
+                raise UserError(f"{path}: a {form} without the signature {name}; {REMEDY}")
+        image = (self.resolution, self.resolution, 3)
+        strengths = (len(self.attributes),)
+        for name in ("translate", "generate"):
+            if inputs.get((name, "strengths"), ())[1:] != strengths:
+                raise UserError(f"{path}: its attribute names belong to another model; {REMEDY}")
+        for name in ("translate", "encode"):
+            if inputs.get((name, "image"), ())[1:] != image:
+                raise UserError(f"{path}: its description belongs to another model; {REMEDY}")
+
     def translate(self, image: np.ndarray, strengths: np.ndarray) -> np.ndarray:
         """The edited images for strengths `[N, K]`."""
         return self.run("translate", image=image, strengths=strengths)["image"]
@@ -105,17 +135,30 @@ class SavedModelBackend(Backend):
                 self._model = tf.saved_model.load(path)
         except Exception as error:  # a damaged file makes TensorFlow raise errors of many types
             raise UserError(f"{folder}: damaged SavedModel ({_first_line(error)})") from None
+        self._folder = folder
         self._functions = self._model.signatures
         self.signatures = tuple(self._functions)
-        if "translate" not in self.signatures:
-            raise UserError(f"{folder}: a SavedModel without the signature translate; {REMEDY}")
+        inputs = {
+            (name, key): tuple(spec.shape)
+            for name, function in self._functions.items()
+            for key, spec in function.structured_input_signature[1].items()
+        }
+        self._check_signatures(folder, "SavedModel", self.signatures, inputs)
+        z_shape = inputs.get(("sample", "z"))
+        if z_shape is not None and z_shape[1:] != (self.description.get("z_dim"),):
+            raise UserError(f"{folder}: its description belongs to another model; {REMEDY}")
         if "attributes" in self.signatures:
             self.score_names = tuple(self.description.get("scores", ()))
 
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         with tf.device("CPU:0"):
             tensors = {name: tf.constant(value, tf.float32) for name, value in inputs.items()}
-            outputs = self._functions[signature](**tensors)
+            try:
+                outputs = self._functions[signature](**tensors)
+            except tf.errors.OpError as error:
+                raise UserError(
+                    f"{self._folder}: {signature} failed ({_first_line(error)}); {REMEDY}"
+                ) from None
             return {name: value.numpy() for name, value in outputs.items()}
 
 
@@ -142,11 +185,12 @@ class TFLiteBackend(Backend):
                 f"{path}: damaged, or not a TFLite model ({_first_line(error)})"
             ) from None
         super().__init__(*description.facts(description.tflite_description(path, content), path))
-        if "translate" not in self._runners:
-            raise UserError(f"{path}: a TFLite model without the signature translate; {REMEDY}")
-        strengths = self._runners["translate"].get_input_details().get("strengths")
-        if strengths is None or strengths["shape"][-1] != len(self.attributes):
-            raise UserError(f"{path}: its attribute names belong to another model; {REMEDY}")
+        inputs = {
+            (name, key): tuple(details["shape"])
+            for name, runner in self._runners.items()
+            for key, details in runner.get_input_details().items()
+        }
+        self._check_signatures(path, "TFLite model", self._runners, inputs)
 
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         rows = []

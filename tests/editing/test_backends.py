@@ -1,5 +1,6 @@
 """The three forms of a model: finding, loading, and what is refused."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -148,6 +149,36 @@ def test_a_bad_description(forms, tmp_path, content, message):
     (tmp_path / "plain.json").write_text(content)
     with pytest.raises(UserError, match=message):
         backends.open_backend(str(path))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"resolution": 64}, "its description belongs to another model"),
+        ({"z_dim": 23}, "its description belongs to another model"),
+        ({"attributes": ["A"]}, "its attribute names belong to another model"),
+        ({"resolution": True}, "damaged description"),
+        ({"scores": "Smiling"}, "damaged description"),
+        ({"psnr_p5": [1]}, "damaged description"),
+        ({"psnr_p5": float("nan")}, "damaged description"),
+        ({"crop": []}, "damaged description"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(forms, tmp_path, change, message):
+    """Of a SavedModel; the first ones also of a TFLite file without one in its metadata."""
+    good = json.loads(forms["float32"].with_suffix(".json").read_bytes())
+    if message.startswith("damaged") or "z_dim" in change:
+        folder = tmp_path / "model"
+        shutil.copytree(forms["saved_model"] / "1", folder)
+        (folder / "assets.extra" / "model.json").write_text(json.dumps(good | change))
+        with pytest.raises(UserError, match=message):
+            backends.SavedModelBackend(folder)
+        return
+    path = tmp_path / "plain.tflite"
+    path.write_bytes(without_metadata(forms["float32"]))
+    path.with_suffix(".json").write_text(json.dumps(good | change))
+    with pytest.raises(UserError, match=message):
+        backends.TFLiteBackend(path)
 
 
 def test_a_damaged_saved_model(forms, tmp_path):

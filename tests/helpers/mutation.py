@@ -1,5 +1,6 @@
 """Damaged and strange content for the fuzz tests, a function of a seed."""
 
+import copy
 import json
 import random
 import struct
@@ -85,7 +86,7 @@ def changed_json(draw: random.Random, value: Any) -> Any:
 
 def _changed(draw: random.Random, value: Any) -> Any:
     if not isinstance(value, dict | list) or not value or draw.random() < 0.1:
-        return draw.choice(STRANGE)
+        return copy.deepcopy(draw.choice(STRANGE))
     keys = list(value) if isinstance(value, dict) else range(len(value))
     key = draw.choice(keys)
     kind = draw.randrange(8)
@@ -95,9 +96,9 @@ def _changed(draw: random.Random, value: Any) -> Any:
         other = draw.choice(keys)
         value[key], value[other] = value[other], value[key]
     elif kind == 2 and isinstance(value, dict):
-        value[draw.choice(("", "format", "new", "\u00e9"))] = value[key]
+        value[draw.choice(("", "format", "new", "\u00e9"))] = copy.deepcopy(value[key])
     elif kind == 2:
-        value.append(value[key])
+        value.append(copy.deepcopy(value[key]))
     else:
         value[key] = _changed(draw, value[key])
     return value
