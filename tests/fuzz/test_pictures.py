@@ -1,6 +1,7 @@
 """Damaged pictures of every format: read and edited, or refused, and never changed."""
 
 import contextlib
+import faulthandler
 import random
 
 import fuzzing
@@ -41,10 +42,10 @@ def pictures():
     found["group4.tif"] = encode(gray.convert("1"), "TIFF", compression="group4")
     metadata = {"exif": oriented(6).tobytes(), "icc_profile": display_p3()}
     for form in image_formats.formats():
-        if form != "HEIF":  # its encoder is not part of every pillow-heif
-            found[f"plain.{form}"] = encode(color, form)
-        if form in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF"):
-            found[f"metadata.{form}"] = encode(color, form, **metadata)
+        options = {"speed": 10} if form == "AVIF" else {}
+        found[f"plain.{form}"] = encode(color, form, **options)
+        if form in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF"):
+            found[f"metadata.{form}"] = encode(color, form, **metadata, **options)
     return found
 
 
@@ -73,8 +74,6 @@ def test_a_damaged_picture_is_edited_or_refused(count, pictures, tmp_path):
 @contextlib.contextmanager
 def stopped():
     """Ends the test process with a stack trace if the block hangs in a decoder."""
-    import faulthandler
-
     faulthandler.dump_traceback_later(LONGEST_S, exit=True)
     try:
         yield
