@@ -1,16 +1,20 @@
 """From photos of any framing to edits in such photos: align, train on the squares, translate."""
 
 import csv
+import json
 import shutil
 
 import command_flags
+import evaluated_run
 import numpy as np
 import pytest
 import tiny
 from face_pictures import DETECTABLE, photo_with_faces
 from train_command import tiny_flags
 
+from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
+from cgan_tf.report import page
 
 PHOTOS = 30
 PLACES = ((130, 150, 150), (310, 260, 170))  # center x, y and side of the two faces, px
@@ -54,3 +58,29 @@ def test_a_model_of_aligned_photos_finds_the_faces_in_others(command, tmp_path, 
         assert changed[part].mean() > 0.3
         outside[part] = False
     assert not changed[outside].any()
+    check_figures(command, run, flags)
+
+
+def check_figures(command, run, flags):
+    """With a single attribute there is no leakage: None in both reports, and a page that shows it.
+
+    JSON has no NaN, so `json.loads` refuses one here.
+    """
+    measured = [f"--{name}={value}" for name, value in evaluated_run.OPTIONS.items()]
+    with evaluated_run.small_networks():
+        for stage in ("evaluate", "export"):
+            more = [*measured, "--export_formats=tflite", "--export_quantize=none"]
+            code, _, error = command(f"--stage={stage}", f"--run_dir={run}", *flags, *more)
+            assert code == 0, error
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} in a report")
+
+    reports = {
+        stage: json.loads((run / stage / "report.json").read_text(), parse_constant=refuse)
+        for stage in ("evaluate", "export")
+    }
+    assert reports["evaluate"]["edits"]["learned"]["Smiling"]["leakage"] is None
+    exported = reports["export"]["variants"]["translator_float32"]
+    assert exported["passed"] and exported["edits"]["attributes"]["Smiling"]["leakage"] is None
+    assert "Smiling" in page.render(RunFolder(run))
