@@ -13,7 +13,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import NO_HOME
+from cgan_tf.core.files import NO_HOME, impossible
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.core.saved_models import GRAPH_NAME, numbered_versions, without_wildcards
@@ -258,6 +258,8 @@ def find_model(path: str | Path) -> tuple[str, Path]:
         place = Path(path).expanduser()
     except RuntimeError:
         raise EditorError("model", NO_HOME, path) from None
+    if reason := impossible(place):
+        raise EditorError("model", f"{reason}; give another path", str(path)[:100])
     if not place.exists():
         reason = "no such file or folder; give a run folder, a SavedModel folder or a .tflite file"
     elif place.is_file():

@@ -51,7 +51,7 @@ def test_the_summary_of_nothing_is_one_line(tmp_path, folder):
 @pytest.mark.parametrize("content", ['{"version": 4, "generation": [1]}', "{"])
 def test_a_damaged_report_is_one_line(folder, name, content):
     (folder.stage("evaluate").path / name).write_text(content)
-    with pytest.raises(UserError, match="/evaluate/.*damaged; run .* (evaluate|restart)"):
+    with pytest.raises(UserError, match="/evaluate/.*damaged; run .* (evaluate --|--restart)"):
         evaluate.summary(folder.path)
 
 

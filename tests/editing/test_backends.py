@@ -24,6 +24,8 @@ def test_no_model(tmp_path):
         backends.open_backend(str(tmp_path / "gone"))
     with pytest.raises(UserError, match="contains neither config.json .* nor saved_model.pb"):
         backends.open_backend(str(tmp_path))
+    with pytest.raises(UserError, match=f"^{'x' * 100}: File name too long; give another path"):
+        backends.open_backend("x" * 300)
     (tmp_path / "model.h5").touch()
     with pytest.raises(UserError, match="a file must be a .tflite"):
         backends.open_backend(str(tmp_path / "model.h5"))
