@@ -19,6 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.quiet import native_stderr_held
+from cgan_tf.editing import tflite_file
 from cgan_tf.editing.description import DESCRIPTION_NAME
 from cgan_tf.export import quantization
 from cgan_tf.export.device_files import IDENTIFIER
@@ -46,7 +47,7 @@ def convert(
     samples: Callable[[], Iterator[tuple[str, dict[str, np.ndarray]]]] | None = None,
     signatures: Sequence[str] = DEVICE_SIGNATURES,
 ) -> bytes:
-    """A .tflite file with the signatures, and with the description in its metadata.
+    """A .tflite file with the signatures, the description in its metadata, and a checksum.
 
     Args:
         saved_model: a SavedModel with a static batch of 1.
@@ -80,7 +81,7 @@ def convert(
         except Exception as error:  # an unsupported graph can raise any exception
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"cannot be converted: {reason}") from None
-    return add_metadata(content, DESCRIPTION_NAME, description.encode())
+    return tflite_file.sealed(add_metadata(content, DESCRIPTION_NAME, description.encode()))
 
 
 def add_metadata(content: bytes, name: str, data: bytes) -> bytes:

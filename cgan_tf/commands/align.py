@@ -38,6 +38,7 @@ from cgan_tf.data import images
 from cgan_tf.data.face_crop import FaceBox, crop_face
 from cgan_tf.data.framing import FRAMING, write_framing
 from cgan_tf.data.label_table import LABELS, LabelTable, find_table, match_names, read_table
+from cgan_tf.data.portraits import ALIGN_TABLE as TABLE
 from cgan_tf.data.portraits import (
     ALL,
     CENTER,
@@ -50,7 +51,6 @@ from cgan_tf.data.portraits import (
 )
 from cgan_tf.data.source import list_images, load_all, match_rows
 
-TABLE = "align.csv"
 COLUMNS = (
     "file",
     "status",

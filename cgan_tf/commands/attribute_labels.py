@@ -71,8 +71,9 @@ def _trained_attributes(run: RunFolder) -> list[str]:
     """The attributes that the run's regressor was trained with; none without a regressor."""
     try:
         content = json.loads((run.stage("regressor").model / "config.json").read_text())
-        return content["arguments"]["attribute_names"]
-    except (FileNotFoundError, ValueError, KeyError):  # reported when it is loaded
+        names = content["arguments"]["attribute_names"]
+        return names if isinstance(names, list) else []
+    except (FileNotFoundError, KeyError, TypeError, ValueError):  # reported when it is loaded
         return []
 
 

@@ -54,9 +54,15 @@ def summary(run_dir: Path) -> str:
     """
     folder = RunFolder(run_dir)
     config, stage = folder.load_config(), folder.stage("evaluate")
-    measured = figures.from_report(report.read_report(stage), report.read_comparisons(stage))
+    measured, comparisons = report.read_report(stage), report.read_comparisons(stage)
     title = f"{run_dir}: {config.data}, {config.resolution} px, seed {config.seed}"
-    return f"{title}\n{figures.table(measured)}"
+    try:
+        return f"{title}\n{figures.table(figures.from_report(measured, comparisons))}"
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        raise UserError(
+            f"{stage.path / report.FILE}, or a comparison next to it, is damaged; run python "
+            f"train_main.py --stage=evaluate --run_dir={run_dir} --restart"
+        ) from None
 
 
 def compare(run_dir: Path, generator_run: Path, data_dir: str | None = None) -> "Numbers":

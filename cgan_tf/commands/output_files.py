@@ -12,9 +12,9 @@ from cgan_tf.core import cli
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import expand, name_key, write_bytes
 from cgan_tf.data.face_crop import FaceBox
+from cgan_tf.data.portraits import TRANSLATE_TABLE as TABLE
 from cgan_tf.data.source import IMAGE_SUFFIXES
 
-TABLE = "translate.csv"  # next to the results of a folder
 PLACE_COLUMNS = ("x", "y", "side", "angle", "in_photo")  # of a face, see `place_columns`
 
 

@@ -287,14 +287,24 @@ def grouped(photos: Iterator[Photo], faces: int) -> Iterator[list[Photo]]:
 
 
 def edit_group(group: list[Photo], editor: FaceEditor, table: Table) -> None:
-    """Edits photos whose codes are found together, saves and reports each."""
+    """Edits photos whose codes are found together, saves and reports each.
+
+    Raises:
+        UserError: the format of the result cannot hold a single photo; one of a folder is skipped.
+    """
     results = editor.edit([(photo.file.pixels, photo.portraits) for photo in group])
     for photo, (pixels, faces) in zip(group, results, strict=True):
         notes = [f"the first of its {photo.frames} frames"] if photo.frames > 1 else []
         if editor.renderer.faces_alone:
             images.save_png(photo.target, pixels)
         else:
-            notes += photo.file.save(photo.target, photo.file.edited(pixels))
+            try:
+                notes += photo.file.save(photo.target, photo.file.edited(pixels))
+            except UserError as error:
+                if table.path is None:
+                    raise
+                table.skip(photo.path, str(error))
+                continue
         if notes:
             tqdm.write(f"{photo.path}: {'; '.join(notes)}", file=sys.stderr)
         for one in faces:

@@ -13,6 +13,7 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import sync_folder, write_json
 
 Model = TypeVar("Model", bound=keras.Model)
+_LARGEST_SIZE = 2**16  # of anything in a network's config: resolutions, widths, lengths of latents
 
 
 def save_model(model: keras.Model, folder: str | Path) -> None:
@@ -61,7 +62,7 @@ def load_model(
     """
     folder = Path(folder)
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(), parse_int=_size)
         known = {c.__name__: c for c in (cls if isinstance(cls, tuple) else (cls,))}
         if config["class"] not in known:
             raise UserError(f"{folder}: contains a {config['class']}, not a {' or '.join(known)}")
@@ -70,7 +71,9 @@ def load_model(
             values = {name: file[name][()] for name in _named(model)}
     except FileNotFoundError:
         raise UserError(f"{folder}: no model there; {_remedy(folder)}") from None
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # Keras, TensorFlow and HDF5 raise errors of many types
         raise UserError(f"{folder}: damaged model ({error}); {_remedy(folder)}") from None
     for variable, value in zip(model.weights, values.values(), strict=True):
         if tuple(variable.shape) != value.shape:
@@ -80,6 +83,14 @@ def load_model(
             )
         variable.assign(value)
     return model
+
+
+def _size(digits: str) -> int:
+    """An integer of a network's config, which is refused before it takes all memory."""
+    value = int(digits)
+    if abs(value) > _LARGEST_SIZE:
+        raise ValueError(f"a size of {digits[:20]}")
+    return value
 
 
 def _remedy(folder: Path) -> str:

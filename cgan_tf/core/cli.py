@@ -123,7 +123,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _environment_error(error: Exception) -> str | None:
-    """The line for a full disk or a missing permission; None for any other error, a bug."""
+    """The line for what the system refuses; None for any other error, a bug."""
     number = getattr(error, "errno", None)
     where = getattr(error, "filename", None)
     where = f" ({os.fsdecode(where)})" if isinstance(where, str | bytes | os.PathLike) else ""
@@ -132,6 +132,8 @@ def _environment_error(error: Exception) -> str | None:
         return f"the disk is full{where}: free some space and run the same command again"
     if isinstance(error, OSError) and number in _DENIED:
         return f"{os.strerror(number)}{where}: choose a folder that you may write to"
+    if isinstance(error, OSError) and number == errno.ENAMETOOLONG:
+        return f"{os.strerror(number)}{where}: choose a shorter name"
     return None
 
 

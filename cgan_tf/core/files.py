@@ -1,6 +1,7 @@
 """Paths of flags, and atomic file operations: a file is written completely or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO
 
 from cgan_tf.core.errors import UserError
 
+_LONGEST_SHOWN = 100  # letters of a path in an error
 NO_HOME = "the home folder that ~ stands for is unknown; give the complete path"
 
 
@@ -28,12 +30,30 @@ def expand(path: str | os.PathLike[str], option: str) -> Path:
         option: the flag, for the error.
 
     Raises:
-        UserError: no such home is known, as in a container without HOME and an account.
+        UserError: no file can have this path, or no such home is known, as in a container without
+            HOME and an account.
     """
     try:
-        return Path(path).expanduser()
+        place = Path(path).expanduser()
     except RuntimeError:
         raise UserError(f"{option}={os.fspath(path)}: {NO_HOME}") from None
+    if reason := impossible(place):
+        given = os.fspath(path)
+        given = given if len(given) < _LONGEST_SHOWN else f"{given[:_LONGEST_SHOWN]}..."
+        raise UserError(f"{option}={given}: {reason}; give another path")
+    return place
+
+
+def impossible(path: Path) -> str:
+    """Why no file can have this path, such as a name that is too long; "" if one can."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return os.strerror(error.errno)
+    except ValueError:
+        return "a path cannot contain a zero byte"
+    return ""
 
 
 @contextlib.contextmanager
@@ -41,7 +61,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Opens a temporary file that replaces `path` when the block ends without an error.
 
     After an error `path` is unchanged.
+
+    Raises:
+        UserError: `path` is a device or a pipe, such as /dev/null, which would be lost.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path} is no ordinary file; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:

@@ -35,7 +35,8 @@ from cgan_tf.core.files import expand, file_hash, move_aside, write_json, write_
 from cgan_tf.core.version import __version__
 
 FORMAT = 2  # of the run folder; a folder of another format is refused
-METADATA = {"stage", "options", "data", "parents"}  # keys that every metadata.json has
+# Keys that every metadata.json has, and their types.
+METADATA = {"stage": str, "options": dict, "data": str, "parents": dict}
 CUSTOM = "custom_attributes"  # the folder, and the key in config.json and metadata.json
 INIT_FROM = "init_from"  # the key in a stage's metadata.json: the networks that it began with
 CUSTOM_NEEDS = ("gan", "regressor", "inversion")  # stages that custom attributes are made from
@@ -88,7 +89,9 @@ class StageFolder:
         """
         try:
             content = json.loads((self.path / "metadata.json").read_text())
-            if not isinstance(content, dict) or not METADATA <= set(content):
+            if not isinstance(content, dict) or not all(
+                isinstance(content.get(key), kind) for key, kind in METADATA.items()
+            ):
                 raise ValueError("not written by begin()")
             return content
         except FileNotFoundError:
@@ -103,10 +106,10 @@ class StageFolder:
         """The lines of stats.jsonl, up to the first incomplete one."""
         lines = []
         try:
-            for line in (self.path / "stats.jsonl").read_text().splitlines():
+            for line in (self.path / "stats.jsonl").read_bytes().splitlines():
                 try:
                     lines.append(json.loads(line))
-                except json.JSONDecodeError:
+                except ValueError:  # incomplete, or not UTF-8
                     break
         except FileNotFoundError:
             pass

@@ -2,6 +2,9 @@
 
 `celeba_dir` reads the official files, or Kaggle's copy of them, from a folder, `celeba` uses
 TensorFlow Datasets. All give the same pixels: the aligned photos, cropped to the face.
+
+    img_align_celeba/  list_attr_celeba.txt  list_eval_partition.txt       in one folder, or
+    Img/img_align_celeba/  Anno/list_attr_celeba.txt  Eval/list_eval_partition.txt   as downloaded
 """
 
 import pathlib
@@ -29,6 +32,8 @@ from cgan_tf.data.splits import labelled_split
 PHOTOS = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba.txt"
 PARTITION = "list_eval_partition.txt"
+# The folders of the download in which these are; "" for files that were moved together.
+_PLACES = {PHOTOS: ("", "Img"), ATTRIBUTES: ("", "Anno"), PARTITION: ("", "Eval")}
 CROP = "celeba-148-of-178x218"
 Table = TypeVar("Table", bound=tuple)
 _DOWNLOAD_SITE = "https://drive.google.com"  # where TFDS fetches the photos
@@ -38,7 +43,7 @@ _DOWNLOAD_SITE = "https://drive.google.com"  # where TFDS fetches the photos
 
 
 def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None]) -> Source:
-    """The official layout: img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt.
+    """The official files, in one folder or in those of the download (Img/, Anno/, Eval/).
 
     Also Kaggle's: the tables end in .csv, and the photos are in img_align_celeba/img_align_celeba/.
     Without the partition file, the split is a fixed random one; `say` reports it.
@@ -48,22 +53,18 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
             or folders of photos that differ.
     """
     folder = check_folder(data_dir, "celeba_dir")
-    if not (folder / PHOTOS).is_dir():
-        raise UserError(
-            f"--data_dir={data_dir} has no folder {PHOTOS}/; put the photos there, or "
-            "use --data=folder for images in another layout"
-        )
+    outer = _photo_folder(folder, data_dir)
     if not (table := _tables(folder, ATTRIBUTES)):
         raise UserError(
             f"--data_dir={data_dir} has no labels; put {ATTRIBUTES} there, or use "
             "--data=folder for images without labels"
         )
-    photos, found = _find_photos(folder)
+    photos, found = _find_photos(outer)
     names, files, labels = _one_of(table, _read_any_attributes)
     match_rows(files, found, table[0].name, f"{photos.relative_to(folder)}/")
     partition = _tables(folder, PARTITION)
     kaggle = [path.name for path in (*table[:1], *partition[:1]) if path.suffix == ".csv"]
-    kaggle += [f"{PHOTOS}/{PHOTOS}/"] if photos != folder / PHOTOS else []
+    kaggle += [f"{PHOTOS}/{PHOTOS}/"] if photos != outer else []
     note = f"{', '.join(kaggle)}: read as Kaggle's copy of CelebA" if kaggle else ""
     if note:
         say(f"data: {note}")
@@ -89,9 +90,26 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
     )
 
 
-def _find_photos(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, tuple[int, int, int]]]:
+def _photo_folder(folder: pathlib.Path, data_dir: str | None) -> pathlib.Path:
+    """The folder img_align_celeba/ in --data_dir; UserError if there is none, or two."""
+    found = [place for inner in _PLACES[PHOTOS] if (place := folder / inner / PHOTOS).is_dir()]
+    if len(found) > 1:
+        raise UserError(
+            f"--data_dir={data_dir} has {found[0]}/ and {found[1]}/; keep only one of them"
+        )
+    if found:
+        return found[0]
+    for archive in (folder / inner / f"{PHOTOS}.zip" for inner in _PLACES[PHOTOS]):
+        if archive.is_file():
+            raise UserError(f"--data_dir={data_dir}: {archive} is not unpacked; unpack it there")
+    raise UserError(
+        f"--data_dir={data_dir} has no folder {PHOTOS}/; put the photos there, or "
+        "use --data=folder for images in another layout"
+    )
+
+
+def _find_photos(photos: pathlib.Path) -> tuple[pathlib.Path, dict[str, tuple[int, int, int]]]:
     """The folder of the photos, img_align_celeba/ or the one in it, and the photos."""
-    photos = folder / PHOTOS
     found = list_images(photos)
     if not found:
         raise UserError(f"{photos} contains no images; put CelebA's aligned photos there")
@@ -111,8 +129,9 @@ def _find_photos(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, tuple[in
 
 def _tables(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
     """The existing forms of a table, the official one first."""
-    path = folder / name
-    return [form for form in (path, path.with_suffix(".csv")) if form.is_file()]
+    paths = [folder / inner / name for inner in _PLACES[name]]
+    forms = [form for path in paths for form in (path, path.with_suffix(".csv"))]
+    return [form for form in forms if form.is_file()]
 
 
 def _one_of(paths: list[pathlib.Path], read: Callable[[pathlib.Path], Table]) -> Table:
@@ -120,7 +139,7 @@ def _one_of(paths: list[pathlib.Path], read: Callable[[pathlib.Path], Table]) ->
     contents = [read(path) for path in paths]
     for path, content in zip(paths[1:], contents[1:], strict=True):
         if not all(map(np.array_equal, content, contents[0])):
-            raise UserError(f"{path} and {paths[0].name} differ; keep only one of them")
+            raise UserError(f"{path} and {paths[0]} differ; keep only one of them")
     return contents[0]
 
 
@@ -132,7 +151,8 @@ def _read_any_attributes(
         return read_attributes(path)
     table = read_table(path)
     check_names(table.names, str(path))
-    return table.names, tuple(table.rows), np.array(list(table.rows.values()), np.float32)
+    labels = np.array(list(table.rows.values()), np.float32).reshape(-1, len(table.names))
+    return table.names, tuple(table.rows), labels
 
 
 def read_attributes(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:

@@ -75,7 +75,7 @@ class _Quiet:
                 self._filters.__exit__(*error)
 
 
-_quiet = _Quiet()
+quiet = _Quiet()
 _T = TypeVar("_T")
 
 
@@ -142,7 +142,7 @@ def read_image(
     image: BinaryIO | Image.Image, name: str, read: Callable[[Image.Image, str], _T]
 ) -> _T:
     """As read_file, for an open binary file or a PIL image; the UserError has only the reason."""
-    with _quiet, _decoding_errors():
+    with quiet, _decoding_errors():
         if isinstance(image, Image.Image):
             return read(image, name)
         with Image.open(image, formats=formats()) as opened:
@@ -150,9 +150,12 @@ def read_image(
 
 
 def frame_count(path: str | os.PathLike) -> int:
-    """Number of frames in a file; `decode_file` returns the first."""
-    with _quiet, Image.open(path, formats=formats()) as image:
-        return getattr(image, "n_frames", 1)
+    """Number of frames in a file that `decode_file` reads; 1 if those behind it are damaged."""
+    try:
+        with quiet, Image.open(path, formats=formats()) as image:
+            return getattr(image, "n_frames", 1)
+    except Exception:  # the plugins raise all kinds of errors
+        return 1
 
 
 def decode_bytes(encoded: bytes, name: str) -> np.ndarray:
@@ -332,7 +335,7 @@ def note_enlarged(
     sides = []
     for path in paths[:100]:
         with contextlib.suppress(OSError, UserError), open(path, "rb") as file:
-            with _quiet, _decoding_errors(), Image.open(file, formats=formats()) as image:
+            with quiet, _decoding_errors(), Image.open(file, formats=formats()) as image:
                 sides.append(side(*image.size))
     small = [value for value in sides if value < resolution]
     if small:

@@ -180,9 +180,14 @@ def _rows(
     first: dict[str, int] = {}  # line by way of writing a value
     repeated = 0
     for number, cells in lines:
-        file, *cells = cells[column:]
+        file, *cells = cells[column:] or [""]  # of a row that ends with its index
         if not file:
             raise UserError(f"{path}, line {number}: the file has no name; give its name")
+        if "\0" in file:
+            raise UserError(
+                f"{path}, line {number}: the file's name contains a zero byte; save the table as "
+                "UTF-8 CSV"
+            )
         if len(cells) != count:
             raise UserError(
                 f"{path}, line {number}: expected {count} value(s), got {len(cells)}; every row "

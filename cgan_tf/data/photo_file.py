@@ -123,6 +123,15 @@ class PhotoFile:
             UserError: the format cannot hold the image.
         """
         form = FORMATS[path.suffix.lower()]
+        with images.quiet:
+            encoded, notes = self._encode(path, image, form)
+        write_bytes(path, encoded)
+        if self.form not in FORMATS.values():
+            notes.insert(0, f"{self.form} is not written, so the result is {form}")
+        return [*self.notes, *notes]
+
+    def _encode(self, path: Path, image: Image.Image, form: str) -> tuple[bytes, list[str]]:
+        """The bytes of the file that `save` writes, and what they do not have of the photo."""
         image, options, notes = _fit(image, form)
         if form == "TIFF":
             exif = _photo_tags(_exif(options.pop("exif", b"")))
@@ -141,10 +150,7 @@ class PhotoFile:
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise UserError(f"{path}: {form} cannot hold this photo ({reason})") from None
-        write_bytes(path, encoded.getvalue())
-        if self.form not in FORMATS.values():
-            notes.insert(0, f"{self.form} is not written, so the result is {form}")
-        return [*self.notes, *notes]
+        return encoded.getvalue(), notes
 
 
 def read_file(path: str | os.PathLike) -> PhotoFile:

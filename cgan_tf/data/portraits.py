@@ -4,6 +4,7 @@ Used by the commands that take photos of any size and format: translate, label, 
 """
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from cgan_tf.data.image_formats import IMAGE_SUFFIXES
 from cgan_tf.data.source import list_images
 
 ALL, CENTER = "all", "center"  # values of --face, besides a number
+# The tables next to the results of a folder. Their first line tells them from a user's files.
+TRANSLATE_TABLE, ALIGN_TABLE = "translate.csv", "align.csv"
+_RESULT_HEADER = b"file,status,"
 CUT = 0.98  # a face is called cut if a smaller fraction of its square lies in the photo
 
 
@@ -29,6 +33,8 @@ def find_photos(image: str, leave_out: Path | None = None) -> list[Path]:
     """The photo, or the photos in the folder and its sub-folders, sorted by name.
 
     Hidden files and folders are skipped. Photos in a format that is not read are named on stderr.
+    So are sub-folders with results of an earlier command, which are left out, unless there are no
+    other photos.
 
     Args:
         image: value of --image.
@@ -43,11 +49,54 @@ def find_photos(image: str, leave_out: Path | None = None) -> list[Path]:
         raise UserError(f"--image={image}: no such file or folder; give a photo or a folder")
     if not path.is_dir():
         return [path]
-    photos = [path / name for name in list_images(path, leave_out)]
-    if not photos:
+    names = _without_results(path, list(list_images(path, leave_out)))
+    if not names:
         suffixes = " ".join(IMAGE_SUFFIXES)
         raise UserError(f"--image={image}: no photos in this folder; their names end in {suffixes}")
+    if leave_out is not None and leave_out.is_dir():
+        inside = path.resolve() in leave_out.resolve().parents
+        if inside and (count := len(list_images(leave_out))):
+            _say_left_out(leave_out, count, "it is the folder of the results")
+    return [path / name for name in names]
+
+
+def _without_results(folder: Path, names: list[str]) -> list[str]:
+    """The photos that are not in a sub-folder of results; all of them if there are no others."""
+    tables: dict[str, str] = {}  # name of its table, by folder; "" for a folder without one
+    photos, results = [], {}
+    for name in names:
+        parts = name.split("/")[:-1]
+        for place in ("/".join(parts[: depth + 1]) for depth in range(len(parts))):
+            if place not in tables:
+                tables[place] = _result_table(folder / place)
+            if tables[place]:
+                results[place] = results.get(place, 0) + 1
+                break
+        else:
+            photos.append(name)
+    if not photos:
+        return names
+    for place, count in results.items():
+        why = f"results of an earlier command ({tables[place]})"
+        _say_left_out(folder / place, count, f"{why}; name this folder to read them")
     return photos
+
+
+def _result_table(folder: Path) -> str:
+    """The name of the table of results in a folder; "" if there is none."""
+    for name in (TRANSLATE_TABLE, ALIGN_TABLE):
+        try:
+            with open(folder / name, "rb") as file:
+                if file.read(len(_RESULT_HEADER)) == _RESULT_HEADER:
+                    return name
+        except OSError:  # no such file, or none that can be read
+            continue
+    return ""
+
+
+def _say_left_out(folder: Path, count: int, why: str) -> None:
+    photos = "1 photo" if count == 1 else f"{count:,} photos"
+    print(f"note: {photos} in {folder} left out: {why}", file=sys.stderr)
 
 
 def photo_name(photo: Path, folder: Path | None) -> str:

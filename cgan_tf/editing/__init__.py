@@ -7,7 +7,8 @@
 - `faces`: the edit of the faces in a photo; `detail`: the edit that keeps the photo's detail.
 - `request`: what to edit, checked against a model; `strengths`: the search for a target prediction.
 - `projection`, `tuning`: inversion by optimization, and pivotal tuning of the generator.
-- `description`: model.json, which describes an exported editor.
+- `description`: model.json, which describes an exported editor; `tflite_file`: whether a .tflite
+  file may be loaded.
 
 Here belongs what edits a photo with finished models, for the commands, `evaluation` and `export`
 alike. Training the models does not (`stages`), nor measuring them (`evaluation`), nor writing them

@@ -5,22 +5,22 @@ signatures of all forms and compares the outputs.
 """
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import NO_HOME
+from cgan_tf.core.files import NO_HOME, impossible
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.core.saved_models import GRAPH_NAME, numbered_versions, without_wildcards
 from cgan_tf.editing import description, named_models
-from cgan_tf.editing.description import ASSETS, CELEBA_CROP, DESCRIPTION_NAME, REMEDY
+from cgan_tf.editing.description import ASSETS, CELEBA_CROP, DESCRIPTION_NAME
 from cgan_tf.editing.errors import EditorError
 from cgan_tf.editing.network import EditingNetwork
-from cgan_tf.editing.tflite_file import TFLiteFile, first_line, read_bytes
+from cgan_tf.editing.tflite_file import REMEDY, TFLiteFile, first_line, read_bytes
 
 
 class Backend(abc.ABC):
@@ -54,6 +54,36 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The outputs of a signature (`description.signatures`) for inputs of any batch size."""
+
+    def _check_signatures(
+        self,
+        path: Path,
+        form: str,
+        names: Collection[str],
+        inputs: Mapping[tuple[str, str], tuple[int | None, ...]],
+    ) -> None:
+        """Checks that an exported model has the signatures of an editor and fits its description.
+
+        Args:
+            path: of the model, for the error.
+            form: of the model, for the error.
+            names: of its signatures.
+            inputs: their shapes, by signature and name.
+
+        Raises:
+            UserError: a signature is missing, or takes other shapes.
+        """
+        for name in ("translate", "encode", "generate"):
+            if name not in names:
+                raise UserError(f"{path}: a {form} without the signature {name}; {REMEDY}")
+        image = (self.resolution, self.resolution, 3)
+        strengths = (len(self.attributes),)
+        for name in ("translate", "generate"):
+            if inputs.get((name, "strengths"), ())[1:] != strengths:
+                raise UserError(f"{path}: its attribute names belong to another model; {REMEDY}")
+        for name in ("translate", "encode"):
+            if inputs.get((name, "image"), ())[1:] != image:
+                raise UserError(f"{path}: its description belongs to another model; {REMEDY}")
 
     def translate(self, image: np.ndarray, strengths: np.ndarray) -> np.ndarray:
         """The edited images for strengths `[N, K]`."""
@@ -104,17 +134,30 @@ class SavedModelBackend(Backend):
                 self._model = tf.saved_model.load(path)
         except Exception as error:  # a damaged file makes TensorFlow raise errors of many types
             raise UserError(f"{folder}: damaged SavedModel ({first_line(error)})") from None
+        self._folder = folder
         self._functions = self._model.signatures
         self.signatures = tuple(self._functions)
-        if "translate" not in self.signatures:
-            raise UserError(f"{folder}: a SavedModel without the signature translate; {REMEDY}")
+        inputs = {
+            (name, key): tuple(spec.shape)
+            for name, function in self._functions.items()
+            for key, spec in function.structured_input_signature[1].items()
+        }
+        self._check_signatures(folder, "SavedModel", self.signatures, inputs)
+        z_shape = inputs.get(("sample", "z"))
+        if z_shape is not None and z_shape[1:] != (self.description.get("z_dim"),):
+            raise UserError(f"{folder}: its description belongs to another model; {REMEDY}")
         if "attributes" in self.signatures:
             self.score_names = tuple(self.description.get("scores", ()))
 
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         with tf.device("CPU:0"):
             tensors = {name: tf.constant(value, tf.float32) for name, value in inputs.items()}
-            outputs = self._functions[signature](**tensors)
+            try:
+                outputs = self._functions[signature](**tensors)
+            except tf.errors.OpError as error:
+                raise UserError(
+                    f"{self._folder}: {signature} failed ({first_line(error)}); {REMEDY}"
+                ) from None
             return {name: value.numpy() for name, value in outputs.items()}
 
 
@@ -131,10 +174,7 @@ class TFLiteBackend(Backend):
         self._file = TFLiteFile(path, content)
         self.description = description.tflite_description(path, content)
         super().__init__(*description.facts(self.description, path))
-        if "translate" not in self._file.signatures:
-            raise UserError(f"{path}: a TFLite model without the signature translate; {REMEDY}")
-        if self._file.input_width("translate", "strengths") != len(self.attributes):
-            raise UserError(f"{path}: its attribute names belong to another model; {REMEDY}")
+        self._check_signatures(path, "TFLite model", self._file.signatures, self._file.inputs)
 
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         return self._file.run(signature, **inputs)
@@ -222,6 +262,8 @@ def find_model(path: str | Path) -> tuple[str, Path]:
         place = Path(path).expanduser()
     except RuntimeError:
         raise EditorError("model", NO_HOME, path) from None
+    if reason := impossible(place):
+        raise EditorError("model", f"{reason}; give another path", str(path)[:100])
     named = named_models.folder_of(place)
     if named is not None:
         return "named", named

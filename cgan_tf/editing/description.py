@@ -4,6 +4,7 @@ A SavedModel has it in assets.extra/, a .tflite file in its metadata or as a .js
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,7 @@ from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import RunFolder, versions
+from cgan_tf.editing.tflite_file import REMEDY
 
 if TYPE_CHECKING:  # reading a description needs no TensorFlow, whose import takes seconds
     from cgan_tf.editing.network import EditingNetwork
@@ -68,8 +70,6 @@ def psnr_p5(run: RunFolder) -> float | None:
 
 
 # ---- reading -----------------------------------------------------------------------------------
-
-REMEDY = "export it with cgan export"  # end of the messages about damaged or outdated exports
 
 
 def read_description(path: Path, owner: Path) -> dict[str, Any]:
@@ -152,20 +152,36 @@ def facts(description: dict[str, Any], path: Path) -> Facts:
     Raises:
         UserError: an entry is missing or makes no sense.
     """
-    try:
-        names, resolution = description["attributes"], description["resolution"]
-        crop = description["crop"]
-    except KeyError as error:
-        raise UserError(f"{path}: its description lacks {error}; {REMEDY}") from None
-    if not (
-        isinstance(names, list)
-        and names
-        and all(isinstance(name, str) for name in names)
-        and isinstance(resolution, int)
-        and crop in (CELEBA_CROP, SQUARE_CROP)
-    ):
+    for key in ("attributes", "resolution", "crop"):
+        if key not in description:
+            raise UserError(f"{path}: its description lacks {key!r}; {REMEDY}")
+    if not all(fits(description[key]) for key, fits in _ENTRIES.items() if key in description):
         raise UserError(f"{path}: damaged description of the model; {REMEDY}")
+    names, resolution, crop = (description[key] for key in ("attributes", "resolution", "crop"))
     return Facts(tuple(names), resolution, crop, description.get("psnr_p5"))
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 < value <= _LARGEST_SIZE
+
+
+# What the entries that are read here must be.
+_LARGEST_SIZE = 2**14
+_ENTRIES: dict[str, Callable[[Any], bool]] = {
+    "attributes": _are_names,
+    "scores": _are_names,
+    "resolution": _is_size,
+    "z_dim": _is_size,
+    "crop": lambda value: value in (CELEBA_CROP, SQUARE_CROP),
+    "prior": lambda value: value in ("normal", "uniform"),
+    "psnr_p5": lambda value: (
+        value is None or (type(value) in (int, float) and abs(value) < _LARGEST_SIZE)
+    ),
+}
 
 
 # ---- writing ------------------------------------------------------------------------------------

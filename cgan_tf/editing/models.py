@@ -167,9 +167,10 @@ def load_regressor(run: RunFolder, custom: Iterable[str] = (), dtype: str = "flo
         path = run.custom_path(name)
         entry = _read_entry(path, _CUSTOM_REMEDY)
         try:
-            kernel = np.asarray(entry["head"]["kernel"], np.float32)
+            with np.errstate(over="ignore"):  # becomes infinity, which is refused below
+                kernel = np.asarray(entry["head"]["kernel"], np.float32)
             bias, owner = float(entry["head"]["bias"]), entry["regressor"]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, TypeError, ValueError):
             raise UserError(f"{path} is damaged; {_CUSTOM_REMEDY}") from None
         if owner != weights:
             raise UserError(
@@ -212,8 +213,9 @@ def read_directions(
     for name, (path, remedy) in files.items():
         directions[name] = entry = _read_entry(path, remedy)
         try:
-            vector, owner = np.asarray(entry["vector"], np.float32), entry["generator"]
-        except (ValueError, KeyError, TypeError):
+            with np.errstate(over="ignore"):  # becomes infinity, which is refused below
+                vector, owner = np.asarray(entry["vector"], np.float32), entry["generator"]
+        except (KeyError, OverflowError, TypeError, ValueError):
             raise UserError(f"{path} is damaged; {remedy}") from None
         if owner != generator:
             raise UserError(f"{path} belongs to another generator than {run.path}/gan; {remedy}")

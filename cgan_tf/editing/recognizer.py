@@ -15,7 +15,7 @@ from PIL import Image
 
 from cgan_tf.core.cli import closest
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import file_hash
+from cgan_tf.core.files import expand, file_hash
 from cgan_tf.data.images import to_uint8
 
 if TYPE_CHECKING:  # an optional package
@@ -199,7 +199,7 @@ def load(path: str, flag: str) -> Recognizer:
         UserError: a file is missing or unusable, the network does not fit its description, or
             onnxruntime is not installed.
     """
-    file = Path(path).expanduser()
+    file = expand(path, f"--{flag}")
     described, given = file.with_suffix(".json"), f"--{flag}={path}"
     if not file.is_file():
         raise UserError(f"{given}: no such file; give a face recognizer as an ONNX file")

@@ -49,8 +49,17 @@ def write_comparison(stage: StageFolder, generator_run: Path, comparison: dict[s
 
 
 def read_comparisons(stage: StageFolder) -> dict[str, dict[str, Any]]:
-    """All comparisons of an evaluate stage, by the name of the other run's folder."""
-    return {
-        path.stem.removeprefix(COMPARISON): json.loads(path.read_text())
-        for path in sorted(stage.path.glob(f"{COMPARISON}*.json"))
-    }
+    """All comparisons of an evaluate stage, by the name of the other run's folder.
+
+    Raises:
+        UserError: one is damaged.
+    """
+    found = {}
+    for path in sorted(stage.path.glob(f"{COMPARISON}*.json")):
+        try:
+            found[path.stem.removeprefix(COMPARISON)] = json.loads(path.read_text())
+        except ValueError:
+            raise UserError(
+                f"{path}: the file is damaged; run cgan evaluate --generator_run again"
+            ) from None
+    return found

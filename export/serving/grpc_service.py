@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf import message
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -41,6 +42,10 @@ def _call(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]
         metrics.received("grpc")
         code, details = grpc.StatusCode.CANCELLED, ""  # unless it finishes
         try:
+            if request is None:
+                raise RequestError(
+                    grpc.StatusCode.INTERNAL, "the request is damaged: not a message of this call"
+                )
             answer = await method(self, request, context)
             code = grpc.StatusCode.OK
         except RequestError as error:
@@ -64,6 +69,31 @@ def _unimplemented(name: str, remedy: str) -> Callable[..., Awaitable[Any]]:
 
     method.__name__ = name
     return _call(method)
+
+
+class DamagedMessages(grpc.aio.ServerInterceptor):
+    """Turns requests that are no messages into None, which `_call` answers.
+
+    gRPC would log a traceback for each of them.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        handler = await continuation(handler_call_details)
+        if handler is None:  # no such method
+            return None
+        parse = handler.request_deserializer
+
+        def parse_or_none(content: bytes) -> message.Message | None:
+            try:
+                return parse(content)
+            except message.DecodeError:
+                return None
+
+        return handler._replace(request_deserializer=parse_or_none)
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):

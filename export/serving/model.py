@@ -226,7 +226,7 @@ def serving_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
     try:
         saved.ParseFromString((folder / GRAPH_NAME).read_bytes())
         return next(g for g in saved.meta_graphs if list(g.meta_info_def.tags) == ["serve"])
-    except (StopIteration, message.DecodeError):
+    except (OSError, StopIteration, message.DecodeError):
         raise UserError(
             f"{folder}: damaged SavedModel, or not one for serving; {_REMEDY}"
         ) from None

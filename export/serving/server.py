@@ -18,7 +18,11 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 from cgan_tf.core.errors import UserError
 from cgan_tf.export.serving.batching import Batcher
 from cgan_tf.export.serving.engine import Engine
-from cgan_tf.export.serving.grpc_service import ModelService, PredictionService
+from cgan_tf.export.serving.grpc_service import (
+    DamagedMessages,
+    ModelService,
+    PredictionService,
+)
 from cgan_tf.export.serving.metrics import Metrics
 from cgan_tf.export.serving.model import ServedModel
 from cgan_tf.export.serving.rest import RestService
@@ -146,11 +150,12 @@ def _rpc_server(
 ) -> tuple[grpc.aio.Server, int]:
     """The gRPC server, not started, and its port."""
     server = grpc.aio.server(
+        interceptors=[DamagedMessages()],
         options=[
             ("grpc.so_reuseport", 0),  # a second server would take half of the calls
             ("grpc.max_receive_message_length", options.max_request_mb * 2**20),
             ("grpc.max_send_message_length", -1),
-        ]
+        ],
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(status, server)

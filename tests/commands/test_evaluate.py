@@ -47,6 +47,14 @@ def test_the_summary_of_nothing_is_one_line(tmp_path, folder):
         evaluate.summary(folder.path)
 
 
+@pytest.mark.parametrize("name", ["report.json", "comparison_with_other.json"])
+@pytest.mark.parametrize("content", ['{"version": 4, "generation": [1]}', "{"])
+def test_a_damaged_report_is_one_line(folder, name, content):
+    (folder.stage("evaluate").path / name).write_text(content)
+    with pytest.raises(UserError, match="/evaluate/.*damaged; run .* (evaluate --|--restart)"):
+        evaluate.summary(folder.path)
+
+
 def test_both_generators_are_measured_alike(folder, tmp_path):
     other = other_run(tmp_path / "other")
     stage = other.stage("gan")

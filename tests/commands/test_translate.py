@@ -191,6 +191,31 @@ def test_a_folder_with_a_bad_photo_among_them(forms, photo, tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+def test_a_photo_that_its_format_cannot_hold_is_skipped(tmp_path, capsys):
+    """A PNG whose name ends in .webp; the photo after it is edited."""
+    photo = Image.fromarray(gray(90, 8, 16_400))
+    photo.save(tmp_path / "a.webp", "PNG")
+    save_photo(tmp_path / "b.png")
+    out = tmp_path / "out"
+    backend = ShiftBackend()
+    targets = [out / "a.webp", out / "b.png"]
+    table = translate.Table(out / TABLE)
+    request = edit_flags.parse("Light=0.1", None)
+    editor = faces.FaceEditor(request, faces.FaceRenderer(backend), faces.Inverter(backend))
+    paths = [tmp_path / "a.webp", tmp_path / "b.png"]
+    for group in translate.grouped(
+        translate.read_photos(paths, targets, backend, "center", table), 1
+    ):
+        translate.edit_group(group, editor, table)
+    assert [row["status"] for row in table.rows] == ["skipped", "edited"]
+    assert f"skipped: {out / 'a.webp'}: WEBP cannot hold this photo" in capsys.readouterr().err
+    assert os.listdir(out) == ["b.png"]
+    table = translate.Table(None)  # a single photo
+    (group,) = translate.read_photos(paths[:1], targets[:1], backend, "center", table)
+    with pytest.raises(UserError, match="a.webp: WEBP cannot hold this photo"):
+        translate.edit_group([group], editor, table)
+
+
 def rows_of(path):
     """The rows of a CSV file."""
     with open(path, newline="") as file:

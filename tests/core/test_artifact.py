@@ -194,6 +194,18 @@ def other_argument(folder):
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def huge_argument(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["arguments"]["z_dim"] = 10**6
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def argument_of_another_type(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["arguments"]["resolution"] = float("inf")
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def binary_config(folder):
     (folder / "config.json").write_bytes(b"\xff\xfe")
 
@@ -209,6 +221,8 @@ def binary_config(folder):
         empty_config,
         list_config,
         other_argument,
+        huge_argument,
+        argument_of_another_type,
         binary_config,
     ],
 )

@@ -91,6 +91,11 @@ def test_help_lists_own_flags_only(tmp_path):
             "the disk is full: free some space and run the same command again",
         ),
         (
+            "raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), '/a/b')",
+            2,
+            "File name too long (/a/b): choose a shorter name",
+        ),
+        (
             "raise PermissionError(errno.EACCES, 'Permission denied', '/a/b')",
             2,
             "Permission denied (/a/b): choose a folder that you may write to",

@@ -27,6 +27,28 @@ def test_a_home_is_expanded_or_refused(tmp_path, monkeypatch):
     )
 
 
+def test_paths_that_no_file_can_have_are_refused(tmp_path):
+    with pytest.raises(UserError) as refusal:
+        expand("x" * 300, "--output")
+    assert str(refusal.value) == (f"--output={'x' * 100}...: File name too long; give another path")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match="Too many levels of symbolic links; give another path"):
+        expand(tmp_path / "loop" / "a", "--output")
+    with pytest.raises(UserError, match="cannot contain a zero byte; give another path"):
+        expand("a\0b", "--output")
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for path in (pipe, tmp_path / "link"):
+        with pytest.raises(UserError, match=f"{path} is no ordinary file; choose another name"):
+            write_bytes(path, b"x")
+    assert pipe.is_fifo() and (tmp_path / "link").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
 def test_writes_replace_the_file_and_leave_nothing_else(tmp_path):
     path = tmp_path / "new" / "file"
     for content in (b"first", b"second, longer", b""):

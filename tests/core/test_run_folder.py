@@ -78,9 +78,11 @@ def test_stats_are_read_back_and_a_torn_last_line_is_left_out(folder):
     lines = [{"kimg": 0.1, "g_loss": 1.5}, {"kimg": 0.2, "g_loss": 1.25}]
     for line in lines:
         stage.append_stats(line)
-    with open(stage.path / "stats.jsonl", "a") as file:
-        file.write('{"kimg": 0.3, "g_lo')
-    assert stage.read_stats() == lines
+    for torn in (b'{"kimg": 0.3, "g_lo', b'\xb6\n{"kimg": 0.4}\n'):
+        text = (stage.path / "stats.jsonl").read_bytes()
+        (stage.path / "stats.jsonl").write_bytes(text + torn)
+        assert stage.read_stats() == lines
+        (stage.path / "stats.jsonl").write_bytes(text)
 
 
 def test_rewinding_drops_the_lines_past_the_checkpoint(folder):
@@ -238,7 +240,12 @@ def test_lists_are_named_as_flags_are_written(folder):
     assert "--attributes=Male,Smiling (was Smiling,Eyeglasses)" in line
 
 
-@pytest.mark.parametrize("content", ["{", "", "[1]", '"text"', "\udcff", '{"stage": "gan"}'])
+_TYPES = '{"stage": "gan", "options": [], "data": "d", "parents": {}}'
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "", "[1]", '"text"', "\udcff", '{"stage": "gan"}', _TYPES]
+)
 def test_damaged_metadata_names_the_remedy(folder, content):
     finish(folder, "gan")
     path = folder.stage("gan").path / "metadata.json"

@@ -268,6 +268,8 @@ def test_tables_with_a_byte_order_mark(tmp_path, encoding):
         ),
         (["file,A", "{0},nan", "{1},0", "{2},1"], "not 'nan'$"),
         (["file,A", "{0},1", ",0", "{2},1"], "line 3: the file has no name"),
+        ([",file,A", "0,{0},1", "1", "2,{2},0"], "line 3: the file has no name"),
+        (["file,A", "x\0,1", "{1},1", "{2},0"], "name contains a zero byte|line contains NUL"),
         (["file,A", "{0},1", "{1},1", "./{1},0", "{2},0"], "image01.bmp and ./image01.bmp are one"),
         (
             ["file,A", "{0},1", "{1},1", "/x/{2},0"],

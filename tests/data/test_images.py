@@ -418,6 +418,20 @@ def test_resizing_does_not_shift_the_image():
 # ---- arrays -> files ---------------------------------------------------------------------------
 
 
+def test_damaged_frames_behind_the_first_are_not_counted(tmp_path):
+    """Pillow reads the size of each frame of a TIFF when it counts them."""
+    frame = Image.new("RGB", (5, 4), (9, 9, 9))
+    path = tmp_path / "frames.tif"
+    frame.save(path, save_all=True, append_images=[frame])
+    assert images.frame_count(path) == 2
+    content = bytearray(path.read_bytes())
+    width = content.rindex(b"\x00\x01\x04\x00\x01\x00\x00\x00\x05")  # the tag of the last
+    content[width + 1] = 0x80
+    path.write_bytes(content)
+    assert images.frame_count(path) == 1
+    assert images.decode_file(path).shape == (4, 5, 3)
+
+
 def test_save_png_round_trip_leaves_no_other_files(tmp_path):
     path = tmp_path / "a.png"
     images.save_png(path, corners(8, 6))

@@ -298,6 +298,14 @@ def test_damaged_exif_is_left_out(tmp_path):
     assert "exif" not in result.info
 
 
+def test_nothing_is_printed_about_damaged_exif(tmp_path, recwarn):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "a maker of cameras"
+    random_image("RGB").save(tmp_path / "a.jpg", exif=exif.tobytes()[:-9])
+    edited(tmp_path / "a.jpg", tmp_path / "b.tif")
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_metadata_too_long_for_a_jpeg_are_left_out_and_that_is_said(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.ImageDescription] = "x" * 70_000

@@ -35,6 +35,46 @@ def test_photos_of_a_tree_without_hidden_folders_and_the_results(tmp_path):
     assert len(everything) == 4, "results next to the photos are photos, as before"
 
 
+TREE = ("a.png", "edited/a.png", "edited/s/b.png", "faces/a.png", "mine/c.png", "new/d.png")
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Photos, what `cgan translate` and `cgan align` made of some, and a table of the user's."""
+    for name in TREE:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "edited" / "translate.csv").write_text("file,status,output,face\na.png,edited,")
+    (tmp_path / "faces" / "align.csv").write_text("file,status,face,faces\n")
+    (tmp_path / "mine" / "translate.csv").write_text("word,Wort\n")
+    return tmp_path
+
+
+def listed(found, folder):
+    return [portraits.photo_name(path, folder) for path in found]
+
+
+def test_the_results_of_earlier_commands_are_no_photos(tree, capsys):
+    found = portraits.find_photos(str(tree), leave_out=tree / "new")
+    assert listed(found, tree) == ["a.png", "mine/c.png"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"note: 2 photos in {tree}/edited left out: results of an earlier command (translate.csv); "
+        "name this folder to read them",
+        f"note: 1 photo in {tree}/faces left out: results of an earlier command (align.csv); name "
+        "this folder to read them",
+        f"note: 1 photo in {tree}/new left out: it is the folder of the results",
+    ]
+
+
+def test_results_are_read_where_they_are_named(tree, capsys):
+    for place, names in (("edited", ["a.png", "s/b.png"]), ("faces", ["a.png"])):
+        assert listed(portraits.find_photos(str(tree / place)), tree / place) == names
+    for name in ("a.png", "mine/c.png", "new/d.png"):
+        (tree / name).unlink()
+    assert listed(portraits.find_photos(str(tree)), tree) == list(TREE[1:4])
+    assert capsys.readouterr().err == ""
+
+
 def test_crop_photo():
     draw = np.random.default_rng(0)
     wide = draw.integers(0, 256, (40, 60, 3), np.uint8)

@@ -143,6 +143,8 @@ def test_the_regressor_is_only_needed_for_scores(copied_run):
         ({"vector": [1.0] * 23}, r"Smiling.json is damaged \(not 24 finite numbers\)"),
         ({"vector": [1e999] + [1.0] * 23}, "Smiling.json is damaged"),
         ({"vector": "many"}, "Smiling.json is damaged"),
+        ({"vector": [10**400] + [1.0] * 23}, "Smiling.json is damaged"),
+        ({"vector": [1e300] + [1.0] * 23}, "Smiling.json is damaged"),
     ],
 )
 def test_directions_that_do_not_fit_are_refused(copied_run, changes, message):

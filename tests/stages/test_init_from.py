@@ -172,7 +172,10 @@ def test_stages_without_networks_to_start_from_are_noted(cache, faces, tmp_path,
     ):
         stage = folder.stage(name)
         stage.path.mkdir()
-        write_text(stage.path / "metadata.json", json.dumps(dict.fromkeys(METADATA, {})))
+        write_text(
+            stage.path / "metadata.json",
+            json.dumps({key: kind() for key, kind in METADATA.items()}),
+        )
         start = init_from.begin(config, stage)
         assert start == init_from.Start({}) and "init_from" not in stage.read_metadata()
         line = f"--init_from={parent.path} {note}"

@@ -164,6 +164,17 @@ def test_refused_grpc_requests(predict, inputs, what):
 
 
 @ours
+def test_bytes_that_are_no_message(channel):
+    """gRPC's answer would be UNKNOWN, with a traceback in the log for each of them."""
+    for path in ("PredictionService/Predict", "ModelService/GetModelStatus"):
+        call = channel.unary_unary(f"/tensorflow.serving.{path}")
+        with pytest.raises(grpc.RpcError) as error:
+            call(b"\xff" * 9, timeout=60)
+        assert error.value.code() == grpc.StatusCode.INTERNAL
+        assert error.value.details() == "the request is damaged: not a message of this call"
+
+
+@ours
 def test_calls_that_are_not_served(channel):
     prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     service = model_service_pb2_grpc.ModelServiceStub(channel)
