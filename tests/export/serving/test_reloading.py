@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 import time
+import weakref
 
 import grpc
 import numpy as np
@@ -22,6 +23,7 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.export.serving import reloading
 from cgan_tf.export.serving.engine import Engine
 from cgan_tf.export.serving.metrics import Metrics
+from cgan_tf.export.serving.model import ServedModel
 
 X = np.float32([[1.5, -2.0]])
 
@@ -169,9 +171,19 @@ def states(server):
 
 
 @pytest.mark.slow
-def test_concurrent_requests_are_answered_by_the_old_or_the_new_version(server, folder):
+def test_concurrent_requests_are_answered_by_the_old_or_the_new_version(
+    server, folder, monkeypatch
+):
     """Each gRPC answer names its version, and has exactly that version's values."""
     versions, faults, stop = [], [], threading.Event()
+    loaded = []  # what TensorFlow has loaded of each new version
+
+    def load(*arguments):
+        model = ServedModel(*arguments)
+        loaded.append(weakref.ref(model.signatures["serving_default"].owner))
+        return model
+
+    monkeypatch.setattr(reloading, "ServedModel", load)
 
     def client():
         with grpc.insecure_channel(server.addresses.grpc) as channel:
@@ -201,6 +213,8 @@ def test_concurrent_requests_are_answered_by_the_old_or_the_new_version(server, 
     assert answer(server) == (200, {"predictions": [(3 * X[0]).tolist()]})
     assert states(server) == [("3", "AVAILABLE", "")]
     assert metric(server.addresses, "serving_model_version") == 3
+    until(lambda: loaded[0]() is None)  # version 2 is freed
+    assert loaded[1]() is not None
     server.stop(
         "serving translator version 2, instead of 1", "serving translator version 3, instead of 2"
     )
