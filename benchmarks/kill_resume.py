@@ -26,7 +26,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from cgan_tf.core import cli, run_folder
+from cgan_tf.core import cli, quiet, run_folder
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.core.run_folder import RunFolder, StageFolder
@@ -213,19 +213,27 @@ def _artifacts(stage: StageFolder) -> dict[str, bytes]:
     content = {
         str(path.relative_to(stage.path)): path.read_bytes()
         for path in files
-        if path.parent.name in ("model", "discriminator", "judge", "variables")
-        or path.suffix == ".tflite"
+        if path.parent.name in ("model", "discriminator", "judge") or path.suffix == ".tflite"
     }
     if stage.name == "evaluate":
         report = json.loads((stage.path / "report.json").read_text())
         content["report.json"] = json.dumps(_without_times(report)).encode()
     if stage.name == "export":
-        return content
+        return content | _tensors(stage.path / "saved_model" / "1")
     with np.load(max(stage.checkpoints.glob("step-*.npz"))) as arrays:
         for key in arrays.files:
             if key != "facts":  # contains the elapsed seconds
                 content[f"checkpoints/{key}"] = arrays[key].tobytes()
     return content
+
+
+def _tensors(saved_model: Path) -> dict[str, bytes]:
+    """The variables of a SavedModel; its graph is written in another order each time."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(str(saved_model / "variables" / "variables"))
+    names = reader.get_variable_to_shape_map().keys() - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
+    return {f"variables/{name}": reader.get_tensor(name).tobytes() for name in names}
 
 
 def _without_times(report: Any) -> Any:
@@ -377,6 +385,7 @@ def table(result: dict) -> str:
 
 def main() -> int:
     """Runs the benchmark; returns the exit code."""
+    quiet.import_tensorflow()
     if FLAGS.work_dir:
         Path(FLAGS.work_dir).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kill_resume-", dir=FLAGS.work_dir) as parent:

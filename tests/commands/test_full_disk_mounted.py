@@ -62,9 +62,12 @@ def fill(disk, left):
 
 
 def contents(disk):
-    """The hash of each file that a command must not lose, hidden ones aside; by hash, since
-    `--restart` moves files."""
-    return {file_hash(path) for path in disk.rglob("[!.]*") if path.is_file()}
+    """The hash of each file that a command must not lose: `--restart` only moves them.
+
+    A train command writes the run's config.json again.
+    """
+    files = [path for path in disk.rglob("[!.]*") if path.is_file()]
+    return {file_hash(path) for path in files if path.name != "config.json"}
 
 
 def cgan(*arguments):
