@@ -228,12 +228,13 @@ def _artifacts(stage: StageFolder) -> dict[str, bytes]:
 
 
 def _tensors(saved_model: Path) -> dict[str, bytes]:
-    """The variables of a SavedModel; its graph is written in another order each time."""
+    """The variables of a SavedModel, sorted: Keras numbers them in another order each time."""
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(str(saved_model / "variables" / "variables"))
     names = reader.get_variable_to_shape_map().keys() - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
-    return {f"variables/{name}": reader.get_tensor(name).tobytes() for name in names}
+    values = sorted(np.asarray(reader.get_tensor(name)).tobytes() for name in names)
+    return {f"variables/{number}": value for number, value in enumerate(values)}
 
 
 def _without_times(report: Any) -> Any:
