@@ -2,8 +2,8 @@
 
 Each file is one command, `python -m benchmarks.NAME`, that prints one table and writes one JSON
 file (`--output`). What a user of the package needs belongs in `cgan_tf`; a check that must hold
-after every change belongs in `tests`. Shared helpers: `memory`, `own_step`, `subprocesses` and
-`torch_step`.
+after every change belongs in `tests`. Shared helpers: `memory`, `own_step`, `service_load`,
+`subprocesses` and `torch_step`.
 
 `results/` holds the figures that are kept: one JSON file for each measurement, with its commit,
 date, hardware, seed and command. `python -m benchmarks.results` writes docs/results.md from them.

@@ -13,12 +13,7 @@ their own processes; on few cores their cost, the same in both cases, hides some
 batching.
 """
 
-import http.client
 import random
-import re
-import signal
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +21,17 @@ from pathlib import Path
 
 from absl import flags
 
-from benchmarks.service_load import Case, ClientProcesses, invalid_cases, valid_cases
+from benchmarks.service_load import (
+    Case,
+    ClientProcesses,
+    Server,
+    growth,
+    invalid_cases,
+    shuffled,
+    stop_under_load,
+    summary,
+    valid_cases,
+)
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
@@ -34,7 +39,6 @@ from cgan_tf.core.files import write_json
 MIN_SPEEDUP = 3.0  # throughput of all clients / of one request at a time
 MAX_GROWTH = 1.02  # memory in the last quarter / in the second
 POOL = 32  # different photos
-ROOT = Path(__file__).parents[1]
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run_dir", None, "Run folder whose stages up to directions are finished.")
@@ -48,67 +52,7 @@ flags.DEFINE_integer("seed", 1, "Seed of the photos, strengths and order of requ
 flags.DEFINE_string("output", "runs/serve.json", "JSON file of the figures.")
 
 
-# ---- the server --------------------------------------------------------------------------------
-
-
-class Server:
-    """`cgan serve` on free ports.
-
-    Args:
-        model: folder of the SavedModel's versions.
-
-    Raises:
-        UserError: the server does not start.
-    """
-
-    def __init__(self, model: Path) -> None:
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "cgan_tf",
-                "serve",
-                f"--model={model}",
-                "--rest_port=0",
-                "--grpc_port=0",
-                "--max_request_mb=64",
-            ],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        line = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+) and grpc 127\.0\.0\.1:(\d+)", line)
-        if not found:
-            self.process.kill()
-            raise UserError(f"cgan serve did not start: {line!r}")
-        self.rest_port, self.grpc_port = map(int, found.groups())
-
-    def metric(self, name: str) -> float:
-        """The sum of a metric over its labels."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=60)
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-        connection.close()
-        return sum(float(v) for v in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
-
-    def memory(self) -> float:
-        """Resident memory, MiB."""
-        return self.metric("process_resident_memory_bytes") / 2**20
-
-
 # ---- the experiment ----------------------------------------------------------------------------
-
-
-def shuffled(cases: list[Case], count: int, draw: random.Random) -> list[int]:
-    """`count` shuffled case numbers, with the requested fraction of invalid ones."""
-    bad = [n for n, case in enumerate(cases) if isinstance(case.expected, str)]
-    good = [n for n, case in enumerate(cases) if not isinstance(case.expected, str)]
-    broken = round(count * FLAGS.broken)
-    numbers = [good[n % len(good)] for n in range(count - broken)]
-    numbers += [bad[n % len(bad)] for n in range(broken)]
-    draw.shuffle(numbers)
-    return numbers
 
 
 def send(processes: ClientProcesses, numbers: list[int], clients: int, server: Server) -> dict:
@@ -122,53 +66,6 @@ def send(processes: ClientProcesses, numbers: list[int], clients: int, server: S
     # Includes the wait for the last answer.
     seconds = time.perf_counter() - start
     return summary(results, seconds) | {"clients": clients, "memory_mib": memory}
-
-
-def summary(results: list[tuple[str, float, str | None]], seconds: float) -> dict:
-    """Throughput, latencies by kind, and faults."""
-    kinds = {}
-    for kind in sorted({kind for kind, *_ in results}):
-        times = sorted(1000 * taken for one, taken, _ in results if one == kind)
-        kinds[kind] = {
-            "n": len(times),
-            "median_ms": statistics.median(times),
-            "p95_ms": times[int(0.95 * (len(times) - 1))],
-        }
-    faults = [f"{kind}: {fault}" for kind, _, fault in results if fault]
-    return {
-        "n": len(results),
-        "seconds": seconds,
-        "per_second": len(results) / seconds,
-        "faults": len(faults),
-        "first_faults": faults[:5],
-        "kinds": kinds,
-    }
-
-
-def stop_under_load(server: Server, processes: ClientProcesses, numbers: list[int]) -> dict:
-    """Sends SIGTERM while all clients wait; the number of answers, and the exit code."""
-    processes.start([[number] for number in numbers])
-    all_waiting = False
-    while processes.busy() and not all_waiting:
-        # The request for the metric counts too.
-        all_waiting = server.metric("serving_in_flight_requests") > len(numbers)
-    server.process.send_signal(signal.SIGTERM)
-    results = processes.results()
-    code = server.process.wait(timeout=120)
-    faults = [fault for *_, fault in results if fault]
-    return {
-        "all_in_flight": all_waiting,
-        "sent": len(results),
-        "answered": len(results) - len(faults),
-        "first_faults": faults[:5],
-        "exit_code": code,
-    }
-
-
-def growth(memory: list[float]) -> float:
-    """Ratio of the median memory in the last quarter to that in the second quarter."""
-    quarter = max(1, len(memory) // 4)
-    return statistics.median(memory[-quarter:]) / statistics.median(memory[quarter : 2 * quarter])
 
 
 def prepare(parent: Path) -> tuple[list[Case], list[Case]]:
@@ -204,9 +101,16 @@ def measure(parent: Path) -> dict:
         processes = ClientProcesses(
             min(FLAGS.processes, FLAGS.clients), cases + large, server.rest_port, server.grpc_port
         )
-        warm = send(processes, shuffled(cases, 20 * FLAGS.clients, draw), FLAGS.clients, server)
-        one = send(processes, shuffled(cases, FLAGS.single, draw), 1, server)
-        many = send(processes, shuffled(cases, FLAGS.requests, draw), FLAGS.clients, server)
+        warm = send(
+            processes,
+            shuffled(cases, 20 * FLAGS.clients, FLAGS.broken, draw),
+            FLAGS.clients,
+            server,
+        )
+        one = send(processes, shuffled(cases, FLAGS.single, FLAGS.broken, draw), 1, server)
+        many = send(
+            processes, shuffled(cases, FLAGS.requests, FLAGS.broken, draw), FLAGS.clients, server
+        )
         numbers = [len(cases) + n % len(large) for n in range(FLAGS.clients)]
         end = stop_under_load(server, processes, numbers)
         processes.close()

@@ -1,4 +1,7 @@
-"""Requests, clients and client processes that load the service for `benchmarks.serve`."""
+"""The service's process, requests, clients and client processes.
+
+For `benchmarks.serve` and `benchmarks.service_faults`.
+"""
 
 import base64
 import dataclasses
@@ -6,13 +9,22 @@ import gc
 import http.client
 import io
 import multiprocessing
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 from cgan_tf.core import quiet
+from cgan_tf.core.errors import UserError
 
 FLOATS = 1e-4  # maximum difference from Keras, images in [-1, 1]
 LEVELS = 1  # maximum difference in a PNG, of 255, due to rounding
+ROOT = Path(__file__).parents[1]
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 
@@ -23,6 +35,58 @@ class Case:
     kind: str  # such as grpc_translate
     payload: bytes
     expected: object  # an array, or an error code
+    even: object = None  # the array of versions with an even number, if it is another one
+
+
+# ---- the server --------------------------------------------------------------------------------
+
+
+class Server:
+    """`cgan serve` on free ports.
+
+    Args:
+        model: folder of the SavedModel's versions.
+        flags: further flags of the command.
+
+    Raises:
+        UserError: the server does not start.
+    """
+
+    def __init__(self, model: Path, *flags: str) -> None:
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "cgan_tf",
+                "serve",
+                f"--model={model}",
+                "--rest_port=0",
+                "--grpc_port=0",
+                "--max_request_mb=64",
+                *flags,
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        line = self.process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+) and grpc 127\.0\.0\.1:(\d+)", line)
+        if not found:
+            self.process.kill()
+            raise UserError(f"cgan serve did not start: {line!r}")
+        self.rest_port, self.grpc_port = map(int, found.groups())
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=60)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return sum(float(v) for v in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+    def memory(self) -> float:
+        """Resident memory, MiB."""
+        return self.metric("process_resident_memory_bytes") / 2**20
 
 
 # ---- requests ----------------------------------------------------------------------------------
@@ -143,6 +207,17 @@ def invalid_cases(network, signatures) -> list[Case]:
     return cases
 
 
+def shuffled(cases: list[Case], count: int, broken_share: float, draw: random.Random) -> list[int]:
+    """`count` shuffled case numbers, of which `broken_share` are invalid."""
+    bad = [n for n, case in enumerate(cases) if isinstance(case.expected, str)]
+    good = [n for n, case in enumerate(cases) if not isinstance(case.expected, str)]
+    broken = round(count * broken_share)
+    numbers = [good[n % len(good)] for n in range(count - broken)]
+    numbers += [bad[n % len(bad)] for n in range(broken)]
+    draw.shuffle(numbers)
+    return numbers
+
+
 # ---- clients -----------------------------------------------------------------------------------
 
 
@@ -185,26 +260,30 @@ class Client:
 
 
 def difference(case: Case, answer: bytes) -> str | None:
-    """None if the answer equals Keras's, else the difference in words."""
+    """None if the answer equals Keras's, of the version that it names, else what differs."""
     import numpy as np
     import orjson
     import tensorflow as tf
     from PIL import Image
     from tensorflow_serving.apis import predict_pb2
 
+    allowed = [case.expected] if case.even is None else [case.expected, case.even]
     if case.kind.startswith("grpc"):
-        (proto,) = predict_pb2.PredictResponse.FromString(answer).outputs.values()
+        response = predict_pb2.PredictResponse.FromString(answer)
+        (proto,) = response.outputs.values()
         values = tf.make_ndarray(proto)
-    else:
+        if case.even is not None:
+            allowed = [case.expected if response.model_spec.version.value % 2 else case.even]
+    else:  # an answer over HTTP does not name its version
         values = orjson.loads(answer)["predictions"]
     if case.kind.endswith("bytes"):
         files = [v if isinstance(v, bytes) else base64.b64decode(v["b64"]) for v in values]
         values = [np.asarray(Image.open(io.BytesIO(content))) for content in files]
     bound = LEVELS if case.kind.endswith("bytes") else FLOATS
     values = np.asarray(values, np.float64)
-    if values.shape != case.expected.shape:
+    if values.shape != allowed[0].shape:
         return f"shape {values.shape}"
-    worst = np.abs(values - case.expected).max()
+    worst = min(np.abs(values - one).max() for one in allowed)
     return None if worst <= bound else f"differs by {worst:.3g}"
 
 
@@ -283,3 +362,53 @@ class ClientProcesses:
             pipe.send(None)
         for process in self._processes:
             process.join()
+
+
+# ---- figures ----------------------------------------------------------------------------------
+
+
+def summary(results: list[tuple[str, float, str | None]], seconds: float) -> dict:
+    """Throughput, latencies by kind, and faults."""
+    kinds = {}
+    for kind in sorted({kind for kind, *_ in results}):
+        times = sorted(1000 * taken for one, taken, _ in results if one == kind)
+        kinds[kind] = {
+            "n": len(times),
+            "median_ms": statistics.median(times),
+            "p95_ms": times[int(0.95 * (len(times) - 1))],
+        }
+    faults = [f"{kind}: {fault}" for kind, _, fault in results if fault]
+    return {
+        "n": len(results),
+        "seconds": seconds,
+        "per_second": len(results) / seconds,
+        "faults": len(faults),
+        "first_faults": faults[:5],
+        "kinds": kinds,
+    }
+
+
+def stop_under_load(server: Server, processes: ClientProcesses, numbers: list[int]) -> dict:
+    """Sends SIGTERM while all clients wait; the number of answers, and the exit code."""
+    processes.start([[number] for number in numbers])
+    all_waiting = False
+    while processes.busy() and not all_waiting:
+        # The request for the metric counts too.
+        all_waiting = server.metric("serving_in_flight_requests") > len(numbers)
+    server.process.send_signal(signal.SIGTERM)
+    results = processes.results()
+    code = server.process.wait(timeout=120)
+    faults = [fault for *_, fault in results if fault]
+    return {
+        "all_in_flight": all_waiting,
+        "sent": len(results),
+        "answered": len(results) - len(faults),
+        "first_faults": faults[:5],
+        "exit_code": code,
+    }
+
+
+def growth(memory: list[float]) -> float:
+    """Ratio of the median memory in the last quarter to that in the second quarter."""
+    quarter = max(1, len(memory) // 4)
+    return statistics.median(memory[-quarter:]) / statistics.median(memory[quarter : 2 * quarter])

@@ -24,7 +24,13 @@ from cgan_tf import data
 from cgan_tf.core import run_folder
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import move_aside, sync_folder, write_json
+from cgan_tf.core.files import (
+    disk_full,
+    move_aside,
+    names_full_disk,
+    sync_folder,
+    write_json,
+)
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing.description import DESCRIPTION_NAME, model_hashes
 from cgan_tf.editing.models import finished_stage
@@ -57,9 +63,11 @@ def run(
         say(f"export: the unfinished export is now {move_aside(stage.path)}")
     if not stage.begin(config, dataset.digest, say):
         return
-    building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=stage.path))
+    with names_full_disk(stage.path):
+        building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=stage.path))
     try:
-        report = build(config, folder, dataset, building, say)
+        with names_full_disk(stage.path):
+            report = build(config, folder, dataset, building, say)
         # The report comes last: it marks the export as complete.
         for entry in sorted(building.iterdir(), key=lambda entry: entry.name == REPORT):
             os.replace(entry, stage.path / entry.name)
@@ -92,13 +100,22 @@ def export_to(
     require_finished(folder)
     if not _make_room(config, folder, output, restart, say):
         return
+    prefix = f".{output.name}{_BUILDING}"
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{output.name}{_BUILDING}", dir=output.parent))
+        for leftover in output.parent.iterdir():
+            if leftover.name.startswith(prefix):  # of a process that was killed
+                shutil.rmtree(leftover, ignore_errors=True)
+        with names_full_disk(output):
+            building = Path(tempfile.mkdtemp(prefix=prefix, dir=output.parent))
     except OSError as error:
+        if disk_full(error):
+            raise
         raise UserError(f"--output={output}: {error.strerror}; choose another folder") from None
     try:
-        report = build(config, folder, data.open_data(config, say), building, say)
+        dataset = data.open_data(config, say)
+        with names_full_disk(output):
+            report = build(config, folder, dataset, building, say)
         building.chmod(0o755)  # mkdtemp makes it private
         os.replace(building, output)
         sync_folder(output.parent)

@@ -18,6 +18,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import disk_full
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.editing import tflite_file
 from cgan_tf.editing.description import DESCRIPTION_NAME
@@ -79,6 +80,8 @@ def convert(
             if quantize in ("dynamic", "weight_int8"):
                 content = quantization.quantize_weights(content, quantize)
         except Exception as error:  # an unsupported graph can raise any exception
+            if disk_full(error):  # of temporary files
+                raise
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"cannot be converted: {reason}") from None
     return tflite_file.sealed(add_metadata(content, DESCRIPTION_NAME, description.encode()))

@@ -15,7 +15,7 @@ from typing import Any
 
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import write_bytes, write_text
+from cgan_tf.core.files import names_full_disk, write_bytes, write_text
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import ImageData, images
 from cgan_tf.editing.backends import KerasBackend, SavedModelBackend, TFLiteBackend
@@ -114,7 +114,8 @@ def build_tflite(source: Source, kinds: Sequence[str], output: Path) -> Iterator
     with tempfile.TemporaryDirectory(prefix="cgan_tf_export_") as temporary:
         batch1 = Path(temporary) / "batch1"
         network = device_generator.for_device(source.network)
-        saved_model.write(network, batch1, saved_model.DEVICE_SIGNATURES, batch=1)
+        with names_full_disk(batch1):
+            saved_model.write(network, batch1, saved_model.DEVICE_SIGNATURES, batch=1)
         for quantize in dict.fromkeys(kinds):
             entry = _build_tflite(source, network, batch1, quantize, output)
             yield device_files.NAMES[quantize], entry

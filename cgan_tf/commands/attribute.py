@@ -36,7 +36,7 @@ from cgan_tf.core import cli, quiet
 from cgan_tf.core import config as config_module
 from cgan_tf.core.config import OPTIONS, Config
 from cgan_tf.core.errors import Interrupted, UserError
-from cgan_tf.core.files import backup_path, file_hash, write_json
+from cgan_tf.core.files import backup_path, file_hash, names_full_disk, write_json
 from cgan_tf.core.options import absolute, make, parse
 from cgan_tf.core.run_folder import CUSTOM, RunFolder
 from cgan_tf.data import images
@@ -239,7 +239,9 @@ def publish(
         figure = path.with_suffix(".png")
         for old in (path, figure):
             if name in run.custom_attributes() and old.exists():
-                shutil.copy2(old, backup_path(old))
+                backup = backup_path(old)
+                with names_full_disk(backup):
+                    shutil.copy2(old, backup)
         head = heads[name]
         facts[name] = head.facts | {"table": labels.path.name, "sha256": file_hash(labels.path)}
         if labels.notes:

@@ -4,8 +4,9 @@
         [--rest_port=8501] [--grpc_port=8500] [--model_name=translator]
 
 It stands in for TensorFlow Serving: requests, answers and error codes are the same, so a client
-that works here works there. It serves the highest version in the folder, on the CPU. For production
-use TensorFlow Serving itself, which takes the same folder:
+that works here works there. It serves the highest version in the folder, on the CPU; a higher one
+that appears there replaces it, and no request is lost. For production use TensorFlow Serving
+itself, which takes the same folder:
 
     docker run -p 8500:8500 -p 8501:8501 -v "$PWD/runs/faces/export/saved_model:/models/translator"
         tensorflow/serving:2.21.0 --model_name=translator --model_base_path=/models/translator
@@ -21,6 +22,7 @@ from absl import flags
 
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
+from cgan_tf.core.files import expand
 
 
 def define_flags() -> None:
@@ -54,6 +56,13 @@ def define_flags() -> None:
         30,
         "maximum time for one request, seconds (DEADLINE_EXCEEDED, 504)",
         lower_bound=0.001,
+    )
+    flags.DEFINE_float(
+        "file_system_poll_wait_seconds",
+        1,
+        "seconds between two looks into the folder for a new version, which then replaces the "
+        "served one; 0: never (TensorFlow Serving has the same flag)",
+        lower_bound=0,
     )
     flags.DEFINE_string(
         "cors_origin",
@@ -96,6 +105,8 @@ def main() -> int:
         ) from None
 
     folder, version = model.find_version(options.model)
+    one_version = folder == expand(options.model, "--model")
+    polled = options.file_system_poll_wait_seconds > 0 and not one_version
     with server.listen("--rest_port", options.host, options.rest_port) as rest_socket:
         # Found out before the model is loaded, which takes seconds.
         server.listen("--grpc_port", options.host, options.grpc_port).close()
@@ -112,6 +123,8 @@ def main() -> int:
                 timeout_s=options.timeout_s,
                 grace_s=options.grace_s,
                 cors_origin=options.cors_origin,
+                versions=folder.parent if polled else None,
+                poll_s=options.file_system_poll_wait_seconds,
             ),
             rest_socket,
             say=lambda line: print(line, flush=True),

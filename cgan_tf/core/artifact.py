@@ -10,7 +10,7 @@ import h5py
 import keras
 
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import sync_folder, write_json
+from cgan_tf.core.files import names_full_disk, sync_folder, write_json
 
 Model = TypeVar("Model", bound=keras.Model)
 _LARGEST_SIZE = 2**16  # of anything in a network's config: resolutions, widths, lengths of latents
@@ -28,6 +28,12 @@ def save_model(model: keras.Model, folder: str | Path) -> None:
     stale = folder.with_name(f".{folder.name}.stale")
     for leftover in (building, stale):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
+    with names_full_disk(folder):
+        _write(model, folder, building, stale)
+    shutil.rmtree(stale, ignore_errors=True)
+
+
+def _write(model: keras.Model, folder: Path, building: Path, stale: Path) -> None:
     building.mkdir(parents=True)
     try:
         config = {"class": type(model).__name__, "arguments": model.get_config()}
@@ -44,7 +50,6 @@ def save_model(model: keras.Model, folder: str | Path) -> None:
         sync_folder(folder.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    shutil.rmtree(stale, ignore_errors=True)
 
 
 def load_model(

@@ -17,10 +17,10 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from cgan_tf.core.errors import Interrupted, UserError
+from cgan_tf.core.files import disk_full
 
 USER_ERROR_CODE = 2
 HELP = ("--help", "-help", "-h", "--h", "--helpshort", "--helpfull")
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -127,8 +127,7 @@ def _environment_error(error: Exception) -> str | None:
     number = getattr(error, "errno", None)
     where = getattr(error, "filename", None)
     where = f" ({os.fsdecode(where)})" if isinstance(where, str | bytes | os.PathLike) else ""
-    # TensorFlow and HDF5 report a full disk by other exceptions, with the system's message.
-    if number in _DISK_FULL or os.strerror(errno.ENOSPC) in str(error):
+    if disk_full(error):
         return f"the disk is full{where}: free some space and run the same command again"
     if isinstance(error, OSError) and number in _DENIED:
         return f"{os.strerror(number)}{where}: choose a folder that you may write to"

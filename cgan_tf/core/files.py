@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO
 from cgan_tf.core.errors import UserError
 
 _LONGEST_SHOWN = 100  # letters of a path in an error
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_HOME = "the home folder that ~ stands for is unknown; give the complete path"
 
 
@@ -56,6 +58,43 @@ def impossible(path: Path) -> str:
     return ""
 
 
+def disk_full(error: BaseException) -> bool:
+    """Whether an error says that a disk is full, or a quota is used up.
+
+    TensorFlow and HDF5 raise other exceptions, with the system's message.
+    """
+    return getattr(error, "errno", None) in _DISK_FULL or os.strerror(errno.ENOSPC) in str(error)
+
+
+@contextlib.contextmanager
+def names_full_disk(path: Path) -> Iterator[None]:
+    """If the disk is full in the block, the error is an OSError that names `path`.
+
+    The system gives no path for a write, and a temporary one would tell the user nothing. An error
+    that names a path elsewhere keeps it.
+    """
+    try:
+        yield
+    except Exception as error:
+        where = getattr(error, "filename", None)
+        if not disk_full(error) or (where and path.parent not in Path(where).parents):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path)) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what `replacing` and `artifact.save_model` left in a folder tree when killed.
+
+    Args:
+        folder: nobody else may write to it now.
+    """
+    for leftover in [*folder.rglob(".*.tmp"), *folder.rglob(".*.stale")]:
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Opens a temporary file that replaces `path` when the block ends without an error.
@@ -67,18 +106,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError(f"{path} is no ordinary file; choose another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):  # the block's own error is the one to report
-            temporary.unlink()
-    sync_folder(path.parent)
+    with names_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):  # the block's own error is the one to report
+                temporary.unlink()
+        sync_folder(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

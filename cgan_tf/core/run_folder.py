@@ -15,7 +15,6 @@ Every write is atomic: to a temporary file in the same folder, then fsync, then 
 """
 
 import datetime
-import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -31,7 +30,16 @@ from cgan_tf.core import config as config_module
 from cgan_tf.core import presets, rules
 from cgan_tf.core.config import NEEDS, OPTIONS, SECTIONS, Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import expand, file_hash, move_aside, write_json, write_text
+from cgan_tf.core.files import (
+    disk_full,
+    expand,
+    file_hash,
+    move_aside,
+    names_full_disk,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 from cgan_tf.core.version import __version__
 
 FORMAT = 2  # of the run folder; a folder of another format is refused
@@ -117,7 +125,8 @@ class StageFolder:
 
     def append_stats(self, line: dict[str, Any]) -> None:
         """Appends a line to stats.jsonl."""
-        with open(self.path / "stats.jsonl", "a") as file:
+        path = self.path / "stats.jsonl"
+        with names_full_disk(path), open(path, "a") as file:
             file.write(json.dumps(line) + "\n")
 
     def rewind_stats(self, kimg: float) -> None:
@@ -271,6 +280,8 @@ class RunFolder:
     def lock(self) -> None:
         """Locks the folder until this process ends; creates it if necessary.
 
+        Deletes the temporary files of a process that was killed.
+
         Raises:
             UserError: another process has the lock, or the folder cannot be created.
         """
@@ -278,7 +289,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / ".lock", "w")  # noqa: SIM115 - open until the process ends
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if disk_full(error):
                 raise
             raise self._unusable(error) from None
         weakref.finalize(self, file.close)
@@ -289,6 +300,7 @@ class RunFolder:
                 f"--run_dir={self.path}: another process is working in it; wait for it, or use "
                 "another folder"
             ) from None
+        remove_leftovers(self.path)
 
     # config.json
 

@@ -4,6 +4,8 @@ A cache is one .npy file of uint8 [N, R, R, 3] and one .json file: a hash of the
 the images that cannot be decoded (their pixels are zeros and are never read).
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -28,6 +30,7 @@ FORMAT = 2
 MAX_UNDECODABLE = 0.01
 FEW_UNDECODABLE = 3
 
+_BUILDING, _UNFINISHED = ".building-", "pixels"  # temporary folders and the file in them
 _NAMED = 20  # undecodable files that are listed by name; the others are only counted
 
 
@@ -140,9 +143,11 @@ class DecodedImages:
         hashes = load_all(content_hash, self._source.paths)
         # A temporary name in the same folder makes the rename atomic. Writing, unlike a memory map,
         # turns a full disk into an error that can be caught, not a signal that kills the process.
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=report.parent) as building:
-            unfinished = pathlib.Path(building) / "pixels"
+        _remove_abandoned(report.parent)
+        with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=report.parent) as building:
+            unfinished = pathlib.Path(building) / _UNFINISHED
             with open(unfinished, "wb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
                 if pixels is not None:
                     shape = (count, *self._shape)
                     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -190,6 +195,14 @@ class DecodedImages:
                 raise _damaged(path)
             self._descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._descriptor)
+
+
+def _remove_abandoned(folder: pathlib.Path) -> None:
+    """Deletes what processes that were killed have built; that of others is locked by them."""
+    for unfinished in folder.glob(f"{_BUILDING}*/{_UNFINISHED}"):
+        with contextlib.suppress(OSError), open(unfinished, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(unfinished.parent, ignore_errors=True)
 
 
 def _key(source: Source, resolution: int) -> str:

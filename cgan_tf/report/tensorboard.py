@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cgan_tf.core.files import names_full_disk
+
 
 class TensorBoardWriter:
     """Writes events to STAGE_FOLDER/tensorboard; steps count the training images seen."""
@@ -26,10 +28,11 @@ class TensorBoardWriter:
         import tensorflow as tf
 
         self._tf = tf
-        path = folder / "tensorboard"
-        for file in sorted(path.glob("events.out.tfevents.*")):
-            self._rewind(file, resume_step)
-        self._writer = tf.summary.create_file_writer(str(path))
+        self._path = folder / "tensorboard"
+        with names_full_disk(self._path):
+            for file in sorted(self._path.glob("events.out.tfevents.*")):
+                self._rewind(file, resume_step)
+            self._writer = tf.summary.create_file_writer(str(self._path))
 
     def _rewind(self, path: Path, step: int) -> None:
         """Replaces an event file by its events up to `step`; a damaged end is dropped, too."""
@@ -48,16 +51,16 @@ class TensorBoardWriter:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes one value of each curve."""
-        with self._writer.as_default(step):
+        with names_full_disk(self._path), self._writer.as_default(step):
             for name, value in values.items():
                 self._tf.summary.scalar(name, value)
-        self._writer.flush()
+            self._writer.flush()
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes one image, uint8 `[H, W, 3]`."""
-        with self._writer.as_default(step):
+        with names_full_disk(self._path), self._writer.as_default(step):
             self._tf.summary.image(name, image[None])
-        self._writer.flush()
+            self._writer.flush()
 
     def close(self) -> None:
         """Completes the event file."""

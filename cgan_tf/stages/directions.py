@@ -18,7 +18,7 @@ import tensorflow as tf
 from cgan_tf.core import artifact, replicas, rules
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import sync_folder, write_json
+from cgan_tf.core.files import names_full_disk, sync_folder, write_json
 from cgan_tf.core.run_folder import RunFolder, StageFolder
 from cgan_tf.data import ImageData, images, pipeline
 from cgan_tf.editing import models
@@ -235,8 +235,9 @@ def save_directions(folder: Path, entries: dict[str, dict]) -> None:
     """Writes NAME.json for each entry into `folder`, all of them or none."""
     building = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
-    for name, entry in entries.items():
-        write_json(building / f"{name}.json", entry)
+    with names_full_disk(folder):
+        for name, entry in entries.items():
+            write_json(building / f"{name}.json", entry)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(building, folder)
     sync_folder(folder.parent)

@@ -8,11 +8,12 @@
     rest_format    its JSON
     errors         gRPC codes and their HTTP status
     metrics        the Prometheus counters
+    reloading      a new version in the model's folder replaces the served one
     server         both ports, from start to graceful stop
 
 Requests, answers and error codes are TensorFlow Serving's, so that a client that works here works
-there. It serves one version of one model, on the CPU. For production use TensorFlow Serving itself;
-`kubernetes.yaml` here is an example.
+there. It serves one version of one model, the highest in its folder, on the CPU. For production use
+TensorFlow Serving itself; `kubernetes.yaml` here is an example.
 
 Nothing here knows what an image or an attribute is: any SavedModel can be served. What is specific
 to the editor belongs in `export`, command-line flags in `cgan_tf.commands.serve`.

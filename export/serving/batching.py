@@ -93,17 +93,18 @@ class Batcher:
         self._wait_s = 0.0
         self._changed.set()
 
-    async def close(self) -> None:
-        """Answers the running batch, refuses the waiting requests (UNAVAILABLE), ends the thread.
-
-        So does `predict` from now on.
-        """
+    def refuse(self) -> None:
+        """Refuses the waiting requests (UNAVAILABLE), and all further ones."""
         self._closed = True
         for request in self._queue:
             if not request.answer.done():
                 request.answer.set_exception(_stopped())
         self._queue.clear()
         self._queue_changed()
+
+    async def close(self) -> None:
+        """Answers the running batch, refuses all other requests, ends the thread."""
+        self.refuse()
         await self._worker
         self._thread.shutdown()
 

@@ -134,8 +134,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         request: get_model_metadata_pb2.GetModelMetadataRequest,
         context: grpc.aio.ServicerContext,
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        _check_spec(self._engine.model, request.model_spec)
-        return metadata(self._engine.model, list(request.metadata_field))
+        model = self._engine.model
+        _check_spec(model, request.model_spec)
+        return metadata(model, list(request.metadata_field))
 
     Classify = _unimplemented("Classify", "call Predict with the signature attributes")
     Regress = _unimplemented("Regress", "call Predict")
@@ -143,7 +144,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """Gives the state of the model, which is always available."""
+    """Gives the state of the model's versions."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -154,11 +155,13 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         request: get_model_status_pb2.GetModelStatusRequest,
         context: grpc.aio.ServicerContext,
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        _check_spec(self._engine.model, request.model_spec)
-        return status(self._engine.model)
+        spec = request.model_spec
+        version = spec.version.value if spec.HasField("version") else None
+        return status(self._engine, spec.name, version, spec.version_label)
 
     HandleReloadConfigRequest = _unimplemented(
-        "HandleReloadConfigRequest", "restart the server with another --model"
+        "HandleReloadConfigRequest",
+        "add a version to the model's folder, or restart the server with another --model",
     )
 
 
@@ -189,14 +192,46 @@ def to_array(
         ) from None
 
 
-def status(model: ServedModel) -> get_model_status_pb2.GetModelStatusResponse:
-    """The state of the model's one version: available."""
-    response = get_model_status_pb2.GetModelStatusResponse()
-    version = response.model_version_status.add()
-    version.version = model.version
-    version.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
-    version.status.error_code = 0  # OK; set explicitly, so that it appears in the JSON too
-    return response
+def status(
+    engine: Engine, name: str, version: int | None, label: str | None
+) -> get_model_status_pb2.GetModelStatusResponse:
+    """The states of all versions, or of one, the highest number first.
+
+    Args:
+        engine: knows the served version, and those that are being loaded or could not be.
+        name, version, label: as in `ServedModel.check_spec`.
+
+    Raises:
+        RequestError: there is no such model or version.
+    """
+    model = engine.model
+    model.check_spec(name, None if version in engine.others else version, label)
+    states = engine.others | {
+        model.version: version_status(
+            model.version, get_model_status_pb2.ModelVersionStatus.AVAILABLE
+        )
+    }
+    chosen = sorted(states, reverse=True) if version is None else [version]
+    return get_model_status_pb2.GetModelStatusResponse(
+        model_version_status=[states[one] for one in chosen]
+    )
+
+
+def version_status(
+    version: int, state: int, error: str = ""
+) -> get_model_status_pb2.ModelVersionStatus:
+    """The state of one version.
+
+    Args:
+        version: its number.
+        state: such as LOADING.
+        error: why it could not be loaded.
+    """
+    result = get_model_status_pb2.ModelVersionStatus(version=version, state=state)
+    # 0 is OK; set explicitly, so that it appears in the JSON too.
+    result.status.error_code = grpc.StatusCode.UNKNOWN.value[0] if error else 0
+    result.status.error_message = error
+    return result
 
 
 def metadata(

@@ -38,6 +38,14 @@ class Metrics:
             "serving_queue_requests", "Requests waiting for the model", registry=self._registry
         )
 
+        self._version = Gauge(
+            "serving_model_version", "Number of the served version", registry=self._registry
+        )
+
+    def version(self, number: int) -> None:
+        """This version is served from now on."""
+        self._version.set(number)
+
     def received(self, protocol: str) -> None:
         """A request has arrived; `answered` follows."""
         self._in_flight.labels(protocol).inc()

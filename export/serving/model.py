@@ -7,6 +7,7 @@ nothing here knows about images or attributes.
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -77,6 +78,7 @@ class Signature:
         outputs: shape and dtype of each output, by name.
         max_rows: maximum number of rows in one request.
         function: the concrete function; takes and returns tensors by name.
+        owner: keeps the variables of the function, which does not keep them itself.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Signature:
     outputs: dict[str, tf.TensorSpec]
     max_rows: int
     function: Callable[..., dict[str, tf.Tensor]]
+    owner: Any = None
 
     @property
     def batched(self) -> bool:
@@ -161,7 +164,7 @@ class ServedModel:
         self.signature_defs = dict(serving_graph(folder).signature_def)
         try:
             with native_stderr_held(), tf.device("CPU:0"), without_wildcards(folder) as path:
-                self._model = tf.saved_model.load(path, tags=["serve"])
+                loaded = tf.saved_model.load(path, tags=["serve"])
         except Exception as error:  # a damaged file can raise any exception
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
             raise UserError(f"{folder}: damaged SavedModel ({reason})") from None
@@ -172,8 +175,9 @@ class ServedModel:
                 _specs(self.signature_defs[key].outputs),
                 max_rows,
                 function,
+                loaded,
             )
-            for key, function in self._model.signatures.items()
+            for key, function in loaded.signatures.items()
         }
         if not self.signatures:
             raise UserError(f"{folder}: a SavedModel without signatures; {_REMEDY}")
@@ -250,6 +254,32 @@ def run(signature: Signature, inputs: Mapping[str, np.ndarray]) -> dict[str, np.
         raise from_tensorflow(
             error.error_code, f"{signature.name}: {_graph_reason(error)}"
         ) from None
+
+
+def warm_up(model: ServedModel) -> None:
+    """Runs each signature once, since a first run takes several times as long.
+
+    A signature may refuse the row of zeros and empty strings that it is given.
+
+    Raises:
+        RequestError: it fails for another reason.
+    """
+    for signature in model.signatures.values():
+        inputs = {
+            name: np.zeros(
+                [size or 1 for size in spec.shape] if spec.shape.rank else (),
+                spec.dtype.as_numpy_dtype,
+            )
+            for name, spec in signature.inputs.items()
+        }
+        for value in inputs.values():
+            if value.dtype == object:
+                value.fill(b"")
+        try:
+            run(signature, inputs)
+        except RequestError as error:
+            if error.code != grpc.StatusCode.INVALID_ARGUMENT:
+                raise
 
 
 def check_finite(signature: Signature, outputs: Mapping[str, np.ndarray]) -> None:

@@ -18,6 +18,7 @@ from google.protobuf import json_format, message
 from cgan_tf.export.serving import grpc_service, rest_format
 from cgan_tf.export.serving.engine import Engine
 from cgan_tf.export.serving.errors import RequestError
+from cgan_tf.export.serving.model import ServedModel
 
 _MODEL_PATH = re.compile(
     r"/v1/models/(?P<name>[^/:]+)"
@@ -25,6 +26,9 @@ _MODEL_PATH = re.compile(
     r"(?:/(?P<resource>metadata)|:(?P<verb>predict|classify|regress))?"
 )
 _LINGER_S = 5.0  # how long a refused upload is still read, so that its sender sees the answer
+# How long a connection may be without a complete request: one that says nothing, one whose headers
+# never end, or an idle one.
+_IDLE_S = 60.0
 _JSON = "application/json"
 
 # aiohttp would log everything that it cannot parse as HTTP. Internal errors are logged below.
@@ -69,6 +73,7 @@ class RestService:
             handle_signals=False,
             handler_cancellation=True,  # the request of a client that has gone need not run
             shutdown_timeout=grace_s,
+            keepalive_timeout=_IDLE_S,
             lingering_time=_LINGER_S,
         )
 
@@ -101,7 +106,18 @@ class RestService:
             seconds = time.perf_counter() - start
             self._engine.metrics.answered("rest", request.method, str(code), seconds)
         response.headers.update(self._cors)
+        await self._send(request, response)
         return response
+
+    async def _send(self, request: web.Request, response: web.Response) -> None:
+        """Sends the answer; a client that does not read it loses its connection."""
+        transport = request.transport
+        try:
+            await response.prepare(request)
+            await asyncio.wait_for(response.write_eof(), self._engine.timeout_s)
+        except asyncio.TimeoutError:
+            if transport is not None:
+                transport.abort()
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -127,24 +143,27 @@ class RestService:
                 f"{self._engine.model.name}",
             )
         version = int(parts["version"]) if parts["version"] else None
-        self._engine.model.check_spec(parts["name"], version, parts["label"])
+        model = self._engine.model
+        if not (parts["verb"] or parts["resource"]):
+            return _message(
+                grpc_service.status(self._engine, parts["name"], version, parts["label"])
+            )
+        model.check_spec(parts["name"], version, parts["label"])
         if parts["verb"] == "predict":
-            return await self._predict(request)
+            return await self._predict(request, model)
         if parts["verb"]:
             raise RequestError(
                 grpc.StatusCode.UNIMPLEMENTED, f":{parts['verb']} is not served here; use :predict"
             )
-        if parts["resource"]:
-            return _message(grpc_service.metadata(self._engine.model, ["signature_def"]))
-        return _message(grpc_service.status(self._engine.model))
+        return _message(grpc_service.metadata(model, ["signature_def"]))
 
-    async def _predict(self, request: web.Request) -> web.Response:
+    async def _predict(self, request: web.Request, model: ServedModel) -> web.Response:
         engine, loop = self._engine, asyncio.get_running_loop()
         signature, inputs, by_rows = await loop.run_in_executor(
             self._json,
             rest_format.decode,
             await self._body(request),
-            lambda name: engine.model.signature(name, grpc.StatusCode.INVALID_ARGUMENT),
+            lambda name: model.signature(name, grpc.StatusCode.INVALID_ARGUMENT),
         )
         outputs = await engine.batcher.predict(signature, inputs, engine.timeout_s)
         body = await loop.run_in_executor(

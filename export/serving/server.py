@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import grpc
 from aiohttp import web
@@ -25,9 +26,11 @@ from cgan_tf.export.serving.grpc_service import (
 )
 from cgan_tf.export.serving.metrics import Metrics
 from cgan_tf.export.serving.model import ServedModel
+from cgan_tf.export.serving.reloading import Reloader
 from cgan_tf.export.serving.rest import RestService
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_HANDSHAKE_S = 20.0  # how long a connection to the gRPC port may say nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Options:
     timeout_s: float
     grace_s: float
     cors_origin: str = ""
+    versions: Path | None = None  # folder that is polled for new versions
+    poll_s: float = 1.0  # seconds between two polls
 
 
 def listen(option: str, host: str, port: int) -> socket.socket:
@@ -125,6 +130,7 @@ async def serve(
         options.max_batch_size, options.batch_timeout_ms / 1000, options.max_queue, metrics
     )
     engine = Engine(model, batcher, metrics, options.timeout_s, options.max_request_mb * 2**20)
+    metrics.version(model.version)
     rest = RestService(engine, options.cors_origin)
     runner = rest.runner(options.grace_s)
     rpc, rpc_port = _rpc_server(options, PredictionService(engine), ModelService(engine))
@@ -137,12 +143,29 @@ async def serve(
         f"http://{host}:{rest_socket.getsockname()[1]} and grpc {host}:{rpc_port} "
         "(for development; TensorFlow Serving is for production, see --help)"
     )
-    await stop.wait()
+    await _until(stop, engine, options, say)
     rest.ready = False
     batcher.drain()
+    # aiohttp would wait as long again for requests that wait for the model.
+    end = asyncio.get_running_loop().call_later(options.grace_s, batcher.refuse)
     await asyncio.gather(rpc.stop(options.grace_s), runner.cleanup())
+    end.cancel()
     await batcher.close()
     say("stopped")
+
+
+async def _until(
+    stop: asyncio.Event, engine: Engine, options: Options, say: Callable[[str], None]
+) -> None:
+    """Waits for `stop`, and serves the new versions that appear meanwhile."""
+    if options.versions is None:
+        await stop.wait()
+        return
+    reloader = Reloader(engine, options.versions, options.max_batch_size, say)
+    polls = asyncio.create_task(reloader.run(options.poll_s))
+    await stop.wait()
+    polls.cancel()
+    reloader.close()
 
 
 def _rpc_server(
@@ -155,6 +178,7 @@ def _rpc_server(
             ("grpc.so_reuseport", 0),  # a second server would take half of the calls
             ("grpc.max_receive_message_length", options.max_request_mb * 2**20),
             ("grpc.max_send_message_length", -1),
+            ("grpc.server_handshake_timeout_ms", int(1000 * _HANDSHAKE_S)),
         ],
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)

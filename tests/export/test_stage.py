@@ -221,6 +221,21 @@ def test_an_interrupted_export_leaves_nothing(tmp_path, fake_build):
     assert listing(tmp_path) == []
 
 
+def test_what_a_killed_export_has_left_is_deleted(tmp_path, fake_build):
+    for name in (".out.building-abc", ".other.building-abc"):
+        (tmp_path / name / "saved_model").mkdir(parents=True)
+    export_to(tmp_path / "out")
+    assert listing(tmp_path) == [".other.building-abc", "out"]
+
+
+def test_a_full_disk_names_the_folder(tmp_path, fake_build):
+    """TensorFlow's own exceptions give the system's message only."""
+    fake_build["error"] = RuntimeError("No space left on device; [Op:SaveV2]")
+    with pytest.raises(OSError) as error:
+        export_to(tmp_path / "out")
+    assert error.value.filename == str(tmp_path / "out") and listing(tmp_path) == []
+
+
 def test_the_missing_stage_is_named(tmp_path, copied_run):
     shutil.rmtree(copied_run.stage("directions").path)
     with pytest.raises(UserError, match="run python train_main.py --stage=directions"):

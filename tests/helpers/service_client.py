@@ -94,20 +94,26 @@ class ServerProcess:
 class ServerThread(logging.Handler):
     """The same service on an event loop in a thread: it starts in a fraction of the time.
 
+    Args:
+        model: folder of the model's versions; version 1 is served.
+        options: further ones of the server.
+
     Attributes:
         addresses: of the server.
+        lines: what it has printed.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, **options):
         super().__init__()
-        self._records, self._lines = [], []
+        self._options = options
+        self._records, self.lines = [], []
         self._started = threading.Event()
         self._model = served.ServedModel(model / "1", MODEL, 1, 32)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         logging.getLogger().addHandler(self)
         self._thread.start()
         assert self._started.wait(60)
-        self.addresses = Addresses(*LINE.fullmatch(self._lines[0]).groups())
+        self.addresses = Addresses(*LINE.fullmatch(self.lines[0]).groups())
 
     def emit(self, record):
         self._records.append(record.getMessage())
@@ -123,19 +129,20 @@ class ServerThread(logging.Handler):
             max_request_mb=LIMIT // MIB,
             timeout_s=30,
             grace_s=30,
+            **self._options,
         )
         with service.listen("--rest_port", options.host, 0) as rest:
             await service.serve(self._model, options, rest, self._say, self._stop)
 
     def _say(self, line):
-        self._lines.append(line)
+        self.lines.append(line)
         self._started.set()
 
-    def stop(self):
-        """It ends with one line, and has logged nothing."""
+    def stop(self, *said):
+        """It has printed these lines, ends with one line, and has logged nothing."""
         self.kill()
         self._thread.join(60)
-        assert (self._lines[1:], self._records) == (["stopped"], [])
+        assert (self.lines[1:], self._records) == ([*said, "stopped"], [])
 
     def kill(self):
         logging.getLogger().removeHandler(self)

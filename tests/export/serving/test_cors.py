@@ -16,7 +16,7 @@ ALLOWED = "Access-Control-Allow-Origin"
 def ask(cors_origin, method, path):
     """The status and the headers of a service without a model."""
     metrics = types.SimpleNamespace(received=lambda *_: None, answered=lambda *_: None)
-    engine = types.SimpleNamespace(metrics=metrics, max_bytes=1000)
+    engine = types.SimpleNamespace(metrics=metrics, max_bytes=1000, timeout_s=30)
 
     async def request():
         app = RestService(engine, cors_origin).runner(0.1).app

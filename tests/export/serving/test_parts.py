@@ -1,6 +1,7 @@
 """The service's parts without a server process: model folder, ports, signatures, time limits."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 from service_graph import Graph, make_signature
 
@@ -241,3 +243,108 @@ def test_not_ready_while_stopping():
         assert (response.status, await response.text()) == (503, "stopping\n")
 
     by_http(work, 30)
+
+
+def test_a_request_in_flight_is_answered_by_the_version_that_it_began_with():
+    async def work(client, graph, service):
+        graph.free.clear()
+        first = asyncio.create_task(client.post(PREDICT, json={"instances": [5]}))
+        await asyncio.to_thread(graph.begun.wait, 30)
+        new = Graph()
+        service._engine.model = Model(new)
+        second = asyncio.create_task(client.post(PREDICT, json={"instances": [7]}))
+        graph.free.set()
+        assert await (await first).json() == {"predictions": [10]}
+        assert await (await second).json() == {"predictions": [14]}
+        assert (graph.runs, new.runs) == ([[5]], [[7]])
+
+    by_http(work, 30)
+
+
+# ---- slow clients over HTTP --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: "], ids=["nothing", "endless headers"]
+)
+def test_a_connection_without_a_complete_request_is_closed(monkeypatch, sent):
+    monkeypatch.setattr(rest, "_IDLE_S", 0.05)
+
+    async def everything():
+        service = rest.RestService(Engine(Model(Graph()), None, Metrics(), 30, 1000))
+        runner = service.runner(1)
+        await runner.setup()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            await web.SockSite(runner, listening).start()
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.write(sent)
+            assert await asyncio.wait_for(reader.read(), 30) == b""
+            writer.close()
+            await runner.cleanup()
+
+    asyncio.run(everything())
+
+
+def test_a_client_that_does_not_read_its_answer_loses_its_connection():
+    """It would otherwise keep the answer in memory, and the server from stopping."""
+    large = 30 * 2**20  # bytes of the answer; the system's buffers take less
+
+    async def everything():
+        service = rest.RestService(Engine(Model(Graph()), None, Metrics(), 0.05, 1000))
+        service._engine.metrics.text = lambda: bytes(large)
+        async with TestServer(service.runner(1).app) as server:
+            with socket.create_connection((server.host, server.port), timeout=30) as client:
+                client.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(client, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                await asyncio.sleep(0.2)
+                received = 0
+                with contextlib.suppress(ConnectionResetError):
+                    while part := await loop.sock_recv(client, 2**20):
+                        received += len(part)
+                assert received < large
+
+    asyncio.run(everything())
+
+
+# ---- the end -----------------------------------------------------------------------------------
+
+
+def test_requests_that_wait_for_the_model_are_refused_when_the_grace_period_ends():
+    async def everything():
+        graph, stop, said = Graph(), asyncio.Event(), []
+        graph.free.clear()
+        options = server.Options(
+            host="127.0.0.1",
+            grpc_port=0,
+            max_batch_size=1,
+            batch_timeout_ms=0,
+            max_queue=10,
+            max_request_mb=1,
+            timeout_s=30,
+            grace_s=0.2,
+        )
+        with server.listen("--rest_port", "127.0.0.1", 0) as listening:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}{PREDICT}"
+            serving = asyncio.create_task(
+                server.serve(Model(graph), options, listening, said.append, stop)
+            )
+            async with ClientSession() as client:
+                first = asyncio.create_task(client.post(url, json={"instances": [1]}))
+                await asyncio.to_thread(graph.begun.wait, 30)
+                second = asyncio.create_task(client.post(url, json={"instances": [2]}))
+                while (
+                    "serving_queue_requests 1.0"
+                    not in await (await client.get(url.replace(PREDICT, "/metrics"))).text()
+                ):
+                    pass
+                stop.set()
+                response = await second  # while the model still runs
+                assert response.status == 503
+                assert await response.json() == {"error": "the server is stopping; try again later"}
+                graph.free.set()
+                await asyncio.wait([first])
+                await serving
+        assert (graph.runs, said[1:]) == ([[1.0]], ["stopped"])
+
+    asyncio.run(everything())
