@@ -167,8 +167,7 @@ class RegressorConfig:
     )
     vgg_weights: str = option(
         AUTO,
-        "initial VGG16 weights: imagenet, a file, none, or narrow (none, with a quarter of VGG16's "
-        "channels: for small models); auto: imagenet if available, else none",
+        "initial VGG16 weights: imagenet, none, narrow or a file; auto: imagenet if available",
     )
 
 

@@ -38,8 +38,6 @@ PRESETS: dict[str, dict[str, Any]] = {
             "Smiling",
             "Eyeglasses",
             "Bangs",
-            "Blond_Hair",
-            "Black_Hair",
             "Pale_Skin",
             "Bushy_Eyebrows",
             "Wearing_Lipstick",

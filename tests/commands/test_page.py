@@ -64,9 +64,10 @@ def test_an_unknown_model_is_one_line(tmp_path, capsys):
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(page.device_files, "find", lambda model: model)
     monkeypatch.setattr(page.device_files, "page_files", lambda model: FILES)
-    output = tmp_path / ("a" * 300)
+    output = tmp_path / "file" / "page"
+    output.parent.write_text("mine")
     assert command_flags.run_line("page", "--model=m", "--port=0", f"--output={output}") == 2
-    line = f"error: --output={output}: File name too long; choose another folder\n"
+    line = f"error: --output={output}: {output.parent} is a file; choose another folder\n"
     assert capsys.readouterr() == ("", line)
 
 

@@ -178,7 +178,8 @@ def test_a_full_disk_is_one_line_and_the_old_files_stay(
         code, _, error = command("--stage=gan", f"--run_dir={run.path}")
     assert (code, error) == (
         2,
-        "error: the disk is full: free some space and run the same command again",
+        f"error: the disk is full ({stage.checkpoints}/step-000000008.npz): free some space and "
+        "run the same command again",
     )
     after = tiny.snapshot(run.path)
     # Nothing is lost and nothing is left half-written; only the checkpoint is missing.

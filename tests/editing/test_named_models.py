@@ -155,13 +155,18 @@ def test_a_complete_model(tmp_path):
         {"files": dict.fromkeys(named_models.FILES, 1)},
         {"files": dict.fromkeys(named_models.FILES, {"bytes": "many", "sha256": "0"})},
         {"files": dict.fromkeys(named_models.FILES, {"bytes": 1, "sha256": None})},
-        {"scores": None},
-        {"scores": [1]},
     ],
 )
 def test_a_damaged_description(tmp_path, changes):
     folder = named_folder.make(tmp_path / "face", **changes)
     assert message(named_models.read, folder) == f"{folder / 'model.json'}: damaged; {REMEDY}"
+
+
+@pytest.mark.parametrize("scores", [None, [1]])
+def test_damaged_names_of_scores(tmp_path, scores):
+    folder = named_folder.make(tmp_path / "face", scores=scores)
+    line = f"{folder}: damaged description of the model; export it with cgan export"
+    assert message(named_models.read, folder) == line
 
 
 def test_a_description_of_another_kind(tmp_path):

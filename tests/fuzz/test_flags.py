@@ -26,6 +26,8 @@ GOOD = {
     "evaluate": {"run_dir": "{tmp}/run"},
     "export": {"run_dir": "{tmp}/run"},
     "label": {"model": "{tmp}/run", "image": "{tmp}/photos", "output": "{tmp}/out.csv"},
+    "models": {},
+    "page": {"model": "{tmp}/run"},
     "report": {"run_dir": "{tmp}/run"},
     "serve": {"model": "{tmp}/run"},
     "train": {"stage": "all", "run_dir": "{tmp}/new", "dry_run": "true"},
@@ -50,9 +52,9 @@ VALUES = (
 def place(tmp_path, monkeypatch, slim_forms):
     """A user's photos and run, a stand-in for the model, and refusals of what takes long."""
     from cgan_tf import data
-    from cgan_tf.commands import label
+    from cgan_tf.commands import label, page
     from cgan_tf.editing import backends
-    from cgan_tf.export import stage
+    from cgan_tf.export import install, stage
     from cgan_tf.export.serving import server
     from cgan_tf.stages import speed
     from cgan_tf.training import cluster
@@ -63,8 +65,10 @@ def place(tmp_path, monkeypatch, slim_forms):
     for module, name in (
         (cluster, "start"),
         (data, "open_data"),
+        (page, "PageServer"),
         (server, "listen"),
         (speed, "costs"),
+        (install, "install"),
         (stage, "export_to"),
         (stage, "run"),
     ):
