@@ -23,11 +23,14 @@ from absl import flags
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import expand
+from cgan_tf.editing import named_models
 
 
 def define_flags() -> None:
     """The command's flags."""
-    flags.DEFINE_string("model", None, "folder of version folders (1/, 2/, ...), or one of them")
+    flags.DEFINE_string(
+        "model", None, "folder of version folders (1/, 2/, ...), one of them, or name of a model"
+    )
     flags.DEFINE_string("model_name", "translator", "the model's name in requests")
     flags.DEFINE_string("host", "127.0.0.1", "address to listen on; 0.0.0.0 for all, ::1 for IPv6")
     for name, port in (("rest_port", 8501), ("grpc_port", 8500)):
@@ -95,7 +98,7 @@ def main() -> int:
     check_origin(options.cors_origin)
     quiet.import_tensorflow()
     try:
-        from cgan_tf.export.serving import model, server
+        from cgan_tf.export.serving import model, named, server
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("cgan_tf"):
             raise
@@ -104,13 +107,18 @@ def main() -> int:
             'pip install "cgan_tf[serve]"'
         ) from None
 
-    folder, version = model.find_version(options.model)
-    one_version = folder == expand(options.model, "--model")
-    polled = options.file_system_poll_wait_seconds > 0 and not one_version
+    place = expand(options.model, "--model")
+    installed = named_models.folder_of(place)
+    folder, version = (installed, 1) if installed else model.find_version(options.model)
+    polled = options.file_system_poll_wait_seconds > 0 and folder not in (place, installed)
     with server.listen("--rest_port", options.host, options.rest_port) as rest_socket:
         # Found out before the model is loaded, which takes seconds.
         server.listen("--grpc_port", options.host, options.grpc_port).close()
-        served = model.ServedModel(folder, options.model_name, version, options.max_batch_size)
+        identity, rows = options.model_name, options.max_batch_size
+        if installed:
+            served = named.NamedServedModel(folder, identity, rows)
+        else:
+            served = model.ServedModel(folder, identity, version, rows)
         server.run(
             served,
             server.Options(

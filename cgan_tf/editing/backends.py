@@ -195,6 +195,17 @@ class NamedBackend(TFLiteBackend):
             )
         self.score_names = tuple(model.description["scores"])
 
+    def shapes(self) -> dict[str, tuple[dict[str, tuple], dict[str, tuple]]]:
+        """Shapes of the inputs and of the outputs of each signature, by name; batches of 1."""
+        names = dict.fromkeys(self._file.signatures, self._file) | {"attributes": self._scores}
+        return {
+            name: tuple(
+                {key: shape for (owner, key), shape in shapes.items() if owner == name}
+                for shapes in (file.inputs, file.outputs)
+            )
+            for name, file in names.items()
+        }
+
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         file = self._scores if signature == "attributes" else self._file
         return file.run(signature, **inputs)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, SignatureRunner
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.quiet import native_stderr_held
@@ -35,7 +35,8 @@ class TFLiteFile:
 
     Attributes:
         signatures: names of its signatures.
-        inputs: shapes of their inputs, by signature and name.
+        inputs: shapes of their inputs, by signature and name; batches of 1.
+        outputs: shapes of their outputs.
 
     Raises:
         UserError: it cannot be read, is damaged, or is not a TFLite model.
@@ -58,11 +59,14 @@ class TFLiteFile:
                 f"{path}: damaged, or not a TFLite model ({first_line(error)})"
             ) from None
 
-        self.inputs = {
-            (name, key): tuple(details["shape"])
-            for name, runner in self._runners.items()
-            for key, details in runner.get_input_details().items()
-        }
+        self.inputs, self.outputs = (
+            {
+                (name, key): tuple(map(int, details["shape"]))
+                for name, runner in self._runners.items()
+                for key, details in get(runner).items()
+            }
+            for get in (SignatureRunner.get_input_details, SignatureRunner.get_output_details)
+        )
 
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The outputs of a signature for inputs with any number of rows, run one by one."""

@@ -28,7 +28,7 @@ from cgan_tf.editing import named_models
 from cgan_tf.export.serving.errors import RequestError, from_tensorflow, invalid
 
 DEFAULT_SIGNATURE = "serving_default"
-_REMEDY = "give the saved_model folder that cgan export wrote"
+_REMEDY = "give the saved_model folder that cgan export wrote, or the name of a model"
 
 
 def find_version(path: str) -> tuple[Path, int]:
@@ -42,12 +42,9 @@ def find_version(path: str) -> tuple[Path, int]:
         UserError: it is neither, or the highest version is incomplete.
     """
     base = expand(path, "--model")
-    if named_models.folder_of(base):
-        raise UserError(
-            f"--model={path}: a named model, which has no SavedModel to serve; {_REMEDY}"
-        )
     if not base.is_dir():
-        raise UserError(f"--model={path}: no such folder; {_REMEDY}")
+        hint = named_models.others(path) if named_models.is_name(path) else ""
+        raise UserError(f"--model={path}: no such folder; {_REMEDY}{hint}")
     if (base / GRAPH_NAME).is_file():
         name = base.resolve().name
         return base, int(name) if is_version(name) else 1
@@ -168,6 +165,17 @@ class ServedModel:
         except Exception as error:  # a damaged file can raise any exception
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
             raise UserError(f"{folder}: damaged SavedModel ({reason})") from None
+        self.add_signatures(loaded.signatures, loaded, max_rows)
+        if not self.signatures:
+            raise UserError(f"{folder}: a SavedModel without signatures; {_REMEDY}")
+
+    def add_signatures(
+        self,
+        functions: Mapping[str, Callable[..., dict[str, tf.Tensor]]],
+        owner: Any,
+        max_rows: int,
+    ) -> None:
+        """Sets `signatures` from `signature_defs`; the arguments are those of `Signature`."""
         self.signatures = {
             key: Signature(
                 key,
@@ -175,12 +183,10 @@ class ServedModel:
                 _specs(self.signature_defs[key].outputs),
                 max_rows,
                 function,
-                loaded,
+                owner,
             )
-            for key, function in loaded.signatures.items()
+            for key, function in functions.items()
         }
-        if not self.signatures:
-            raise UserError(f"{folder}: a SavedModel without signatures; {_REMEDY}")
 
     def check_spec(self, name: str, version: int | None, label: str | None) -> None:
         """Raises a RequestError unless this model is the requested one.

@@ -128,11 +128,11 @@ def test_without_a_home_only_the_shipped_are_known(places, monkeypatch):
     )
 
 
-def test_the_service_needs_a_saved_model(places):
+def test_the_service_lists_the_names(places):
     named_folder.make(places[0] / "face")
-    assert message(find_version, "face") == (
-        "--model=face: a named model, which has no SavedModel to serve; give the saved_model "
-        "folder that cgan export wrote"
+    assert message(find_version, "fase") == (
+        "--model=fase: no such folder; give the saved_model folder that cgan export wrote, or the "
+        "name of a model (did you mean face?); the named models are face"
     )
 
 

@@ -24,6 +24,8 @@ from cgan_tf.editing import backends, named_models
 from cgan_tf.editing.description import CELEBA_CROP, SQUARE_CROP
 from cgan_tf.evaluation import figures
 from cgan_tf.export import install, variants
+from cgan_tf.export.serving import model, named
+from cgan_tf.export.serving.errors import RequestError
 
 # ---- parts -------------------------------------------------------------------------------------
 
@@ -184,6 +186,37 @@ def test_the_figures_are_those_that_evaluate_prints(installed, elsewhere):
         person = printed[f"{name}, same person at 0.1 %"]
         assert one["same_person_at_0.1"] == person.value
         assert quality["inversion"]["same_person_at_0.1_floor"] == person.floor
+
+
+@pytest.mark.slow
+def test_the_service_by_name(installed, elsewhere):
+    served = named.NamedServedModel(elsewhere, "faces", 8)
+    model.warm_up(served)
+    assert sorted(served.signatures) == [
+        "attributes",
+        "encode",
+        "generate",
+        "serving_default",
+        "translate",
+    ]
+    assert all(one.batched for one in served.signatures.values())
+    backend = backends.open_backend("tiny", scores=True)
+    draw = np.random.default_rng(0)
+    inputs = {
+        "image": draw.uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32),
+        "strengths": np.eye(3, len(backend.attributes), dtype=np.float32),
+    }
+    for name in ("serving_default", "translate"):
+        signature = served.signatures[name]
+        assert signature.check(inputs) == 3
+        image = model.run(signature, inputs)["image"]
+        np.testing.assert_array_equal(image, backend.translate(**inputs))
+    scores = model.run(served.signatures["attributes"], {"image": inputs["image"]})["scores"]
+    np.testing.assert_array_equal(
+        scores, backend.run("attributes", image=inputs["image"])["scores"]
+    )
+    with pytest.raises(RequestError, match="strengths must have shape"):
+        served.signatures["translate"].check(inputs | {"strengths": np.zeros((3, 9), np.float32)})
 
 
 @pytest.mark.slow
