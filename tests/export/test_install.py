@@ -24,7 +24,8 @@ from cgan_tf.editing import backends, named_models
 from cgan_tf.editing.description import CELEBA_CROP, SQUARE_CROP
 from cgan_tf.evaluation import figures
 from cgan_tf.export import install, variants
-from cgan_tf.export.serving import model, named
+from cgan_tf.export.serving import model as served_model
+from cgan_tf.export.serving import named
 from cgan_tf.export.serving.errors import RequestError
 
 # ---- parts -------------------------------------------------------------------------------------
@@ -191,7 +192,7 @@ def test_the_figures_are_those_that_evaluate_prints(installed, elsewhere):
 @pytest.mark.slow
 def test_the_service_by_name(installed, elsewhere):
     served = named.NamedServedModel(elsewhere, "faces", 8)
-    model.warm_up(served)
+    served_model.warm_up(served)
     assert sorted(served.signatures) == [
         "attributes",
         "encode",
@@ -209,9 +210,9 @@ def test_the_service_by_name(installed, elsewhere):
     for name in ("serving_default", "translate"):
         signature = served.signatures[name]
         assert signature.check(inputs) == 3
-        image = model.run(signature, inputs)["image"]
+        image = served_model.run(signature, inputs)["image"]
         np.testing.assert_array_equal(image, backend.translate(**inputs))
-    scores = model.run(served.signatures["attributes"], {"image": inputs["image"]})["scores"]
+    scores = served_model.run(served.signatures["attributes"], {"image": inputs["image"]})["scores"]
     np.testing.assert_array_equal(
         scores, backend.run("attributes", image=inputs["image"])["scores"]
     )
