@@ -7,6 +7,7 @@ from page_tab import PHOTO, PIXELS, SIDE, Server, Tab, close, encoded
 from PIL import Image
 
 from cgan_tf.data import face_crop, face_detection, images
+from cgan_tf.editing import tflite_file
 from cgan_tf.editing.editor import load_editor
 from cgan_tf.export import browser
 
@@ -28,7 +29,8 @@ def aligned_model(model):
     content, description = model
     square, celeba = b'"crop": "center_square"', b'"crop": "celeba"'
     assert content.count(square) == 1
-    return content.replace(square, celeba.ljust(len(square))), description | {"crop": "celeba"}
+    body = content[: content.rindex(b"cgan_tf sha-256")].replace(square, celeba.ljust(len(square)))
+    return tflite_file.sealed(body), description | {"crop": "celeba"}
 
 
 @pytest.fixture(scope="module")
