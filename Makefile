@@ -9,17 +9,17 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-compile
 INSTALLED := $(VENV)/installed$(if $(filter-out 0,$(GPU)),-gpu)
 DEMO := runs/demo
-SHIPPED := cgan_tf/shipped/synthetic64
+SHIPPED := synthetic64
 TRY := runs/try
-EDIT := $(VENV)/bin/cgan translate --model=$(SHIPPED)/model.tflite --edit=Eyeglasses=+1,Bangs=+1 \
-    --strip --overwrite
+EDIT := $(VENV)/bin/cgan translate --model=$(SHIPPED) --edit=Eyeglasses=+1,Wearing_Lipstick=+1 \
+    --keep_detail --strip --overwrite
 
 .PHONY: try demo test test-slow
 .DELETE_ON_ERROR:
 
 try: $(INSTALLED)
 	mkdir -p $(TRY)
-	$(EDIT) --image=$(SHIPPED)/face.png --output=$(TRY)/strip.png
+	$(EDIT) --image=cgan_tf/shipped/$(SHIPPED)/face.png --output=$(TRY)/strip.png
 	$(if $(PHOTO),$(EDIT) --image="$$PHOTO" --output=$(TRY)/photo.png)
 	@echo "edited: $(CURDIR)/$(TRY)/strip.png $(if $(PHOTO),$(CURDIR)/$(TRY)/photo.png)"
 	$(VENV)/bin/cgan page --model=$(SHIPPED) --port=0 --open
