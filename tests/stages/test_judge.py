@@ -152,6 +152,7 @@ def test_the_judge_is_trained_once(trained):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_with_the_same_weights(tmp_path, trained, monkeypatch):
     config, dataset, _, uninterrupted = trained
     stage = new_stage(tmp_path / "resumed")

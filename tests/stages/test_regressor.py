@@ -329,6 +329,7 @@ def test_photos_without_labels_are_one_line(chain, tmp_path):
     assert tiny.listing(folder.path) == ["config.json"]
 
 
+@pytest.mark.slow
 def test_the_real_vgg16_repeats_a_step_bit_for_bit(cache, faces, tmp_path):
     # By default Grappler sums gradients in order of arrival: half of these repetitions would then
     # differ in every moment of the optimizer.
