@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import expand
-from cgan_tf.editing import description, named_models
+from cgan_tf.editing import description, named_models, tflite_file
 from cgan_tf.editing.errors import EditorError
 from cgan_tf.export import browser
 
@@ -64,6 +64,7 @@ def find(model: str) -> DeviceModel:
         hint = named_models.others(model) if named_models.is_name(model) else ""
         raise EditorError("model", f"{error.strerror}; {_FORMS}{hint}", model) from None
     if named is not None:
+        named_models.read(named).check_hashes()
         return DeviceModel(named / named_models.MODEL, named / named_models.FACE)
     if place.is_file():
         return DeviceModel(place)
@@ -96,6 +97,7 @@ def page_files(model: DeviceModel) -> dict[str, bytes]:
         raise UserError(f"{error.filename}: {error.strerror}") from None
     if content[4:8] != IDENTIFIER:
         raise EditorError("model", "not a TFLite model", str(path))
+    tflite_file.has_checksum(path, content)
     try:
         described = description.tflite_description(path, content)
     except UserError:

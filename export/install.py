@@ -203,7 +203,7 @@ def command(run: RunFolder, name: str) -> str:
     values |= {"seed": str(config.seed)}
     values.pop("cache_dir", None)
     words = [
-        f"--{flag}={Path(value).name if value.startswith(('/', '~')) else value}"
+        f"--{flag}={Path(value).name if '/' in value and flag != 'run_dir' else value}"
         for flag, value in values.items()
     ]
     return shlex.join(["cgan", "train", "--stage=all", *words])

@@ -14,6 +14,7 @@ from cgan_tf.core.errors import UserError
 from cgan_tf.export import browser
 
 _HOST = "127.0.0.1"
+_NAMES = (_HOST, "localhost")  # of this machine, in requests
 # Not the module mimetypes, which takes .js for text/plain on some machines: browsers refuse that.
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -60,7 +61,7 @@ class PageServer(socketserver.ThreadingTCPServer):
             ) from None
         self.folder = f"/{browser.digest(content)[:12]}/"
         self.content = content
-        self.url = f"http://localhost:{self.server_address[1]}{self.folder}"
+        self.url = f"http://{_HOST}:{self.server_address[1]}{self.folder}"
 
     def run(self, say: Callable[[str], None] = print) -> None:
         """Serves until Ctrl-C, which is confirmed in one line."""
@@ -90,6 +91,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _head(self) -> bytes | None:
         """Sends the answer's head; returns the file, or None if the answer is complete."""
+        if self.headers.get("Host", "").rpartition(":")[0] not in _NAMES:
+            self.send_error(421)  # another site, by a name of its own for this machine
+            return None
         folder = self.server.folder
         path = self.path.split("?")[0]
         if path == "/":

@@ -68,6 +68,8 @@ def table() -> str:
                 rows.append(_row(named_models.read(path), _where(folder) + hidden))
             except UserError as error:
                 damaged.append(f"{path.name}: damaged: {error}")
+            except (AttributeError, LookupError, TypeError, ValueError):
+                damaged.append(f"{path.name}: damaged: {path}: its model.json has other types")
     lines = _aligned([HEAD, *rows]) if rows else []
     if not names:
         lines.append("there are no named models")

@@ -31,7 +31,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "model",
         None,
-        "run folder with an exported .tflite file, folder of an export, or .tflite file",
+        "run folder with an exported .tflite file, folder of an export, .tflite file, or name",
     )
     flags.DEFINE_integer(
         "port", 8080, "TCP port; 0 for any free one", lower_bound=0, upper_bound=65535
@@ -72,7 +72,8 @@ def write(content: Mapping[str, bytes], output: Path) -> None:
         raise UserError(f"--output={output}: is a file; give a folder")
     if output.exists() and any(output.iterdir()):
         if not _contains(output, content):
-            raise UserError(f"--output={output}: contains other files; choose another folder")
+            reason = "contains another page or other files; choose another folder"
+            raise UserError(f"--output={output}: {reason}")
         return
     target = output.resolve()  # of a link, and of the folder "."
     cli.require_writable(f"--output={output}", target.parent)

@@ -112,7 +112,7 @@ def folder_of(model: Path) -> Path | None:
     A path that exists is taken as a path, and a bare name is looked up.
     """
     if model.exists():
-        return model if (model / MODEL).is_file() else None
+        return model if (model / MODEL).is_file() and (model / SCORES).is_file() else None
     return next(iter(locate(str(model))), None)
 
 
@@ -172,10 +172,12 @@ def read(folder: Path) -> NamedModel:
     facts(description, folder)
     try:
         files = {name: description["files"][name] for name in FILES}
-        sizes = {name: int(entry["bytes"]) for name, entry in files.items()}
+        sizes = {name: entry["bytes"] for name, entry in files.items()}
         texts = [*description["scores"], *(entry["sha256"] for entry in files.values())]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("names and hashes are texts")
+        if not all(isinstance(size, int) for size in sizes.values()):
+            raise ValueError("sizes are whole numbers")
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path}: damaged; {REMEDY}") from None
     for name, size in sizes.items():

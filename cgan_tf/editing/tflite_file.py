@@ -7,7 +7,6 @@ or cut, is first tried in a process that may crash.
 """
 
 import hashlib
-import os
 import signal
 import subprocess
 import sys
@@ -92,25 +91,39 @@ def check(path: Path, content: bytes) -> None:
     Raises:
         UserError: the file is not what was exported, or its trial fails.
     """
-    end = content[-_LENGTH:]
+    if not has_checksum(path, content):
+        _try(path, content)
+
+
+def has_checksum(path: Path, content: bytes) -> bool:
+    """Whether a file ends with a checksum, which then fits.
+
+    Args:
+        path: for the error.
+        content: of the file.
+
+    Raises:
+        UserError: the file is no TFLite model, or not what was exported.
+    """
     if content[4:8] != _IDENTIFIER:
         raise UserError(f"{path}: damaged, or not a TFLite model (no {_IDENTIFIER.decode()})")
-    if not end.startswith(_MARK):
-        _try(path, content)
-    elif sealed(content[:-_LENGTH]) != content:
+    if not content[-_LENGTH:].startswith(_MARK):
+        return False
+    if sealed(content[:-_LENGTH]) != content:
         raise UserError(f"{path}: damaged (its checksum does not fit); {REMEDY}")
+    return True
 
 
 def _try(path: Path, content: bytes) -> None:
     """Runs every signature of a file in another process; UserError if that process fails."""
     root = str(Path(__file__).resolve().parents[2])  # the folder that contains cgan_tf
-    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    # With -c Python would also import modules from the current folder, which may be anybody's.
+    paths = f"import sys; sys.path[:] = [*filter(None, sys.path), {root!r}]"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", f"from {__name__} import run_trial; run_trial()"],
+            [sys.executable, "-c", f"{paths}; from {__name__} import run_trial; run_trial()"],
             input=content,
             capture_output=True,
-            env=os.environ | {"PYTHONPATH": paths},
             timeout=_TRIAL_S,
             check=False,
         )

@@ -250,7 +250,7 @@ def _read_regressor(config: Config, parent: RunFolder, attributes: Sequence[str]
     model = artifact.load_model(Regressor, stage.model)
     if model.width != width_of(weights):
         kind = "narrow" if model.width < width_of(weights) else "not narrow"
-        return Start({}, note=f"the regressor starts from scratch; that of {flag} is {kind}")
+        return Start({}, note=f"the regressor does not start from {flag}, whose is {kind}")
     common = [name for name in attributes if name in model.attribute_names]
     note = ""
     if len(common) < len(attributes):

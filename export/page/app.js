@@ -80,8 +80,12 @@ async function start() {
   $("aligned-help").hidden = description.crop !== "celeba";
   $("surprise").hidden = !canSample(description);
   enable();
-  if (state.photo) await setPhoto(state.photo);
-  else await showExample();
+  try {
+    if (state.photo) await setPhoto(state.photo);
+    else await showExample();
+  } catch (error) {
+    sayError(error); // another photo may do
+  }
   return description;
 }
 
@@ -210,7 +214,10 @@ function surprise() {
   receive(faceEditor.sample(), "Making up a face.", (photo) => {
     resultView = "result";
     showView(resultView);
+    const first = !state.photo;
     change(newState(photo, description));
+    if (first) history.clear(state); // nothing can be undone to an empty page
+    enable();
     say(RANDOM);
   });
 }

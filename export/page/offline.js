@@ -32,9 +32,13 @@ self.addEventListener("activate", (event) => {
   event.waitUntil(takeOver());
 });
 
+// `cgan page` serves each page in a folder named by its hash: the others are older.
+const HASHED = /^https?:\/\/[^/]+\/[0-9a-f]{12}\/ /;
+
 async function takeOver() {
   for (const name of await caches.keys()) {
-    if (name.startsWith(`${SCOPE} `) && name !== NAME) await caches.delete(name);
+    const older = name.startsWith(`${SCOPE} `) || (HASHED.test(NAME) && HASHED.test(name));
+    if (older && name !== NAME) await caches.delete(name);
   }
   await self.clients.claim();
 }

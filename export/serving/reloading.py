@@ -7,6 +7,7 @@ it a return to the one before. A version that cannot be loaded is said once, and
 
 import asyncio
 import concurrent.futures
+import contextlib
 import gc
 import logging
 import weakref
@@ -20,7 +21,6 @@ from cgan_tf.core.saved_models import GRAPH_NAME, numbered_versions
 from cgan_tf.export.serving import grpc_service
 from cgan_tf.export.serving import model as served
 from cgan_tf.export.serving.engine import Engine
-from cgan_tf.export.serving.errors import RequestError
 from cgan_tf.export.serving.model import ServedModel
 
 Content = frozenset[tuple[str, int, int]]  # path, size and time of each file
@@ -64,8 +64,8 @@ class Reloader:
         found = await self._in_thread(_contents, self._folder)
         settled = {version for version in found if found[version] == self._seen.get(version)}
         self._seen = found
-        for version in [one for one in self._said if one not in found]:  # removed
-            del self._said[version]
+        for version in {*self._said, *self._engine.others} - set(found):  # removed
+            self._said.pop(version, None)
             self._engine.others.pop(version, None)
         for version in sorted(found, reverse=True):
             if version == self._engine.model.version:
@@ -82,7 +82,7 @@ class Reloader:
         others[version] = grpc_service.version_status(version, ModelVersionStatus.LOADING)
         try:
             model = await self._in_thread(self._loaded, version)
-        except (UserError, RequestError, OSError) as error:
+        except Exception as error:  # a damaged version can raise any exception
             others[version] = grpc_service.version_status(
                 version, ModelVersionStatus.END, str(error)
             )
@@ -102,7 +102,7 @@ class Reloader:
         return True
 
     def _loaded(self, version: int) -> ServedModel:
-        folder = numbered_versions(self._folder)[version]
+        folder = numbered_versions(self._folder).get(version, self._folder / str(version))
         if not (folder / GRAPH_NAME).is_file():
             raise UserError(f"{folder}: incomplete, without {GRAPH_NAME}")
         model = ServedModel(folder, self._engine.model.name, version, self._max_rows)
@@ -133,11 +133,12 @@ def _contents(folder: Path) -> dict[int, Content]:
     """The files of each version folder; a folder that is being removed is left out."""
     found = {}
     for version, path in numbered_versions(folder).items():
-        try:
-            states = {str(file): file.stat() for file in path.rglob("*")}
-        except OSError:
-            continue
-        found[version] = frozenset(
-            (name, state.st_size, state.st_mtime_ns) for name, state in states.items()
-        )
+        states = {}
+        for file in path.rglob("*"):
+            with contextlib.suppress(OSError):  # a file that vanishes meanwhile
+                states[str(file)] = file.lstat()
+        if path.is_dir():
+            found[version] = frozenset(
+                (name, state.st_size, state.st_mtime_ns) for name, state in states.items()
+            )
     return found

@@ -8,6 +8,7 @@ import pytest
 from photos import save_photo
 
 from cgan_tf.core import cli
+from cgan_tf.editing import named_models
 
 INSTALL = "your own: cgan export --install=NAME --run_dir=RUN_DIR\n"
 
@@ -58,6 +59,23 @@ def test_the_list(places, capsys):
         "cgan export --install=NAME --overwrite",
         INSTALL.strip(),
     ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quality": [1]},
+        {"quality": {"fd": "small"}},
+        {"data": []},
+        {"files": dict.fromkeys(named_models.FILES, {"bytes": "10", "sha256": "0"})},
+    ],
+)
+def test_a_model_with_other_types_does_not_hide_the_list(places, capsys, changes):
+    named_folder.make(places[0] / "odd", **changes)
+    named_folder.make(places[1] / "sound")
+    assert command_flags.run_line("models") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("sound ") and lines[2].startswith("odd: damaged: ")
 
 
 def test_the_size_is_that_of_all_files(places, capsys):

@@ -35,7 +35,7 @@ def test_an_empty_folder_is_filled_by_any_of_its_names(tmp_path, monkeypatch):
 
 def test_nothing_of_the_users_is_overwritten(tmp_path):
     output = tmp_path / "page"
-    refused = f"--output={output}: contains other files; choose another folder"
+    refused = f"--output={output}: contains another page or other files; choose another folder"
     page.write(FILES, output)
     (output / "index.html").write_text("mine")
     assert refusal.message(page.write, FILES, output) == refused

@@ -301,6 +301,19 @@ def test_photos_of_one_stem_have_results_of_their_own(forms, tmp_path):
     assert outputs == dict(zip(("a.gif", "a.jpg", "a.png"), names, strict=True))
 
 
+def test_a_name_that_is_not_utf_8(forms, tmp_path, capsys):
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    folder.mkdir()
+    name = os.fsdecode(b"a\xff.png")
+    save_photo(folder / name, 40, 40)
+    arguments = [f"--model={forms['float32']}", f"--image={folder}", f"--output={out}"]
+    assert command_flags.run_line("translate", "--edit=Smiling=1", *arguments) == 0
+    assert sorted(os.listdir(os.fsencode(out))) == [b"a\xff.png", TABLE.encode()]
+    with open(out / TABLE, newline="", errors="surrogateescape") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == [name]
+    assert "a\\udcff.png" in capsys.readouterr().out
+
+
 def test_a_tree_of_folders_with_the_results_inside(forms, tmp_path, capsys):
     """A second command reads the same photos, not the results of the first."""
     photos = tmp_path / "photos"

@@ -3,10 +3,12 @@
 import json
 
 import flatbuffers
+import named_folder
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from cgan_tf.core.errors import UserError
+from cgan_tf.editing import tflite_file
 from cgan_tf.editing.errors import EditorError
 from cgan_tf.export import device_files, litert
 
@@ -45,7 +47,15 @@ def test_a_file_and_a_folder_with_a_model(tmp_path):
     path = tmp_path / "model.tflite"
     path.touch()
     assert device_files.find(str(path)) == (path, None)
-    assert device_files.find(str(tmp_path)) == (path, tmp_path / "face.png")
+    assert "no .tflite file that passed" in reason(tmp_path)  # e.g. a page's folder
+
+
+def test_a_named_model_is_checked(tmp_path):
+    folder = named_folder.make(tmp_path / "face")
+    assert device_files.find(str(folder)) == (folder / "model.tflite", folder / "face.png")
+    (folder / "model.tflite").write_bytes(b"translat0r")
+    with pytest.raises(UserError, match="not the file that model.json describes"):
+        device_files.find(str(folder))
 
 
 def test_a_run_without_an_export_names_the_command(tmp_path):
@@ -78,6 +88,11 @@ def test_a_file_that_is_no_usable_model(tmp_path):
         device_files.page_files(model)
     path.write_bytes(empty_model()[:9])
     with pytest.raises(UserError, match="a.tflite: damaged TFLite model; export it with"):
+        device_files.page_files(model)
+    sealed = bytearray(tflite_file.sealed(empty_model()))
+    sealed[12] ^= 1
+    path.write_bytes(sealed)
+    with pytest.raises(UserError, match="its checksum does not fit"):
         device_files.page_files(model)
     path.write_bytes(empty_model())
     with pytest.raises(UserError, match="no attribute names .*a.json is missing"):

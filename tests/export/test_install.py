@@ -53,9 +53,9 @@ def test_the_command_that_made_a_run(tmp_path):
         "cgan train --stage=all --run_dir=runs/mine --preset=celeba64 '--data_dir=my photos' "
         "--attributes=A,B --gan_kimg=70 --flip=false --features_side=auto --seed=12"
     )
-    run = save_config(tmp_path / "y", {"seed": 3, "gan_width": 8}, seed=3)
+    run = save_config(tmp_path / "y", {"seed": 3, "init_from": "../me/a", "gan_width": 8}, seed=3)
     assert install.command(run, "b") == (
-        "cgan train --stage=all --run_dir=runs/b --seed=3 --gan_width=8"
+        "cgan train --stage=all --run_dir=runs/b --seed=3 --init_from=a --gan_width=8"
     )
 
 

@@ -33,7 +33,16 @@ def ask(server, path, method="GET"):
 
 def test_it_listens_on_this_machine_only(server):
     assert server.server_address[0] == "127.0.0.1"
-    assert server.url == f"http://localhost:{server.server_address[1]}{server.folder}"
+    assert server.url == f"http://127.0.0.1:{server.server_address[1]}{server.folder}"
+
+
+def test_other_names_of_this_machine_are_refused(server):
+    """A web site may give its own name this address (DNS rebinding), and would read the page."""
+    host, port = server.server_address
+    for name, status in (("localhost", 200), ("evil.example", 421)):
+        with contextlib.closing(http.client.HTTPConnection(host, port, timeout=20)) as connection:
+            connection.request("GET", server.folder, headers={"Host": f"{name}:{port}"})
+            assert connection.getresponse().status == status
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_a_regressor_of_another_width_is_not_copied(slim_vgg, chain, tmp_path):
     start = init_from._read_regressor(config, chain.folder, chain.faces.attribute_names)
     flag = f"--init_from={chain.folder.path}"
     assert not start.networks
-    assert start.note == f"the regressor starts from scratch; that of {flag} is not narrow"
+    assert start.note == f"the regressor does not start from {flag}, whose is not narrow"
 
 
 def test_an_encoder_of_other_sizes_is_not_copied(chain, tmp_path):

@@ -34,7 +34,7 @@ def served(folder):
         words = process.stdout.readline().split()
         assert words[:4] == ["the", "page", "is", "at"], process.stderr.read()
         # The only host that this Chromium may reach.
-        yield process, words[4].replace("localhost", "127.0.0.1")
+        yield process, words[4]
     finally:
         process.kill()
         process.communicate()

@@ -35,8 +35,11 @@ class Loaded:
     """In the place of ServedModel; a version whose file says so is damaged."""
 
     def __init__(self, folder, name, version, max_rows):
-        if (folder / "saved_model.pb").read_text() == "damaged":
+        content = (folder / "saved_model.pb").read_text()
+        if content == "damaged":
             raise UserError(f"{folder}: damaged")
+        if content == "strange":
+            raise KeyError("strange")
         self.name, self.version, self.max_rows = name, version, max_rows
         self.graph = Graph()
         self.signatures = {"double": make_signature(self.graph)}
@@ -94,6 +97,20 @@ def test_a_version_is_loaded_when_it_no_longer_changes(versions):
     versions.remove(9)
     versions.remove(2)
     assert versions.poll() == 9  # there is no other
+
+
+def test_an_error_of_any_type_is_said_once_and_forgotten_with_the_folder(versions):
+    versions.write(3, "strange")
+    assert (versions.poll(4), len(versions.lines)) == (2, 1)
+    assert list(versions.engine.others) == [3]
+    versions.remove(3)
+    assert (versions.poll(1), versions.engine.others) == (2, {})
+
+
+def test_a_link_to_nowhere_does_not_hide_the_served_version(versions):
+    versions.write(1)
+    (versions.path / "2" / ".lock").symlink_to("gone")
+    assert (versions.poll(4), versions.lines) == (2, [])
 
 
 def test_what_cannot_be_loaded_is_said_once(versions):
