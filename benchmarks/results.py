@@ -44,6 +44,7 @@ ORDER = (
     "any_photo",
     "export",
     "serve",
+    "service_faults",
     "train_step",
     "gpu",
     "input_pipeline",
