@@ -75,12 +75,14 @@ def test_a_tflite_file_with_another_byte_is_refused(forms, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_tflite_file_of_an_earlier_version_is_tried_first(forms, tmp_path):
+def test_a_tflite_file_of_an_earlier_version_is_tried_first(forms, tmp_path, monkeypatch):
     content = forms["float32"].read_bytes()
     plain = content[: -len(tflite_file.sealed(b""))]
     assert tflite_file.sealed(plain) == content, "the checksum is at the end of an export"
     path = tmp_path / "old.tflite"
     path.write_bytes(plain)
+    (tmp_path / "hashlib.py").write_text("raise SystemExit(1)")  # not to be imported
+    monkeypatch.chdir(tmp_path)
     assert backends.open_backend(path).attributes == NAMES
 
 
@@ -98,6 +100,7 @@ def test_a_trial_that_fails(tmp_path, monkeypatch, end, message):
     (tmp_path / "ai_edge_litert").mkdir()
     (tmp_path / "ai_edge_litert" / "__init__.py").touch()
     (tmp_path / "ai_edge_litert" / "interpreter.py").write_text(
+        "class SignatureRunner:\n    pass\n\n\n"
         f"def Interpreter(model_content):\n    assert len(model_content) == 8\n    {end}\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

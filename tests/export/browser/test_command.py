@@ -29,7 +29,14 @@ def folder(tmp_path, model):
 def served(folder):
     """The command as a process, and the address that it prints."""
     arguments = [sys.executable, "-m", "cgan_tf", "page", f"--model={folder}", "--port=0"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs, such as these tests may be, ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         words = process.stdout.readline().split()
         assert words[:4] == ["the", "page", "is", "at"], process.stderr.read()
