@@ -1,11 +1,11 @@
 """`cgan page`, from the command to changed pixels in a headless Chromium."""
 
 import contextlib
-import json
 import signal
 import subprocess
 import sys
 
+import named_folder
 import numpy as np
 import pytest
 from page_tab import PHOTO, PIXELS, SIDE, Tab, close, generate_in_python
@@ -15,14 +15,11 @@ from cgan_tf.data import images
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def folder(tmp_path, model):
-    """The folder of a model with an example."""
+def make_folder(place, model, face):
+    """The folder of a named model with an example."""
     content, described = model
-    (tmp_path / "model.tflite").write_bytes(content)
-    (tmp_path / "model.json").write_text(json.dumps(described))
-    (tmp_path / "face.png").write_bytes(PHOTO)
-    return tmp_path
+    contents = {"model.tflite": content, "scores.tflite": b"scores", "face.png": face}
+    return named_folder.make(place / "face", contents, **described)
 
 
 @contextlib.contextmanager
@@ -47,8 +44,8 @@ def served(folder):
         process.communicate()
 
 
-def test_an_example_is_edited_until_a_photo_is_chosen(chromium, folder, model):
-    with served(folder) as (process, url):
+def test_an_example_is_edited_until_a_photo_is_chosen(chromium, tmp_path, model):
+    with served(make_folder(tmp_path, model, PHOTO)) as (process, url):
         tab = Tab(chromium, url).ready()
         tab.idle()
         assert tab.status() == "This is an example: move the sliders, or choose a photo."
@@ -77,9 +74,8 @@ def test_an_example_is_edited_until_a_photo_is_chosen(chromium, folder, model):
         tab.context.close()
 
 
-def test_a_damaged_example_is_left_out(chromium, folder):
-    (folder / "face.png").write_bytes(b"no picture")
-    with served(folder) as (_, url):
+def test_a_damaged_example_is_left_out(chromium, tmp_path, model):
+    with served(make_folder(tmp_path, model, b"no picture")) as (_, url):
         tab = Tab(chromium, url).ready()
         assert tab.status() == "Ready. Edit this random face, or choose a photo."
         tab.context.close()
