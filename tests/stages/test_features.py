@@ -218,6 +218,7 @@ def test_a_run_without_features_finishes_the_stage_at_once(chain, tmp_path, caps
     assert stage.artifact_hash()
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_bit_for_bit(chain, tmp_path, monkeypatch):
     folder, config = finished_before_features(chain, tmp_path)
     config = config_module.replace(config, checkpoint_minutes=1e-9)

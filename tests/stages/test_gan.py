@@ -117,6 +117,7 @@ def test_killed_between_the_training_and_the_artifact(chain, tmp_path, monkeypat
     assert len(stage.read_stats()) == 3
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights_and_tensorboard_events_are_optional(chain, tmp_path):
     folder = RunFolder(tmp_path / "run")
     config = tiny.make_config(chain.config.cache_dir, seed=4, tensorboard=True)
