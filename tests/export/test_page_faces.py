@@ -54,6 +54,7 @@ def enlarged(pixels, width, height):
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
 
 
+@pytest.mark.slow
 def test_the_page_finds_the_faces_that_python_finds(scripts, cascades):
     photo = photo_with_faces((1, 100, 110, 130, 0), (4, 280, 130, 150, 10), size=(220, 370))
     check_found(scripts, cascades, [photo], [2])  # enlarged for the search

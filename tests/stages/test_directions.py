@@ -389,6 +389,7 @@ def test_strengths_out_of_reach_are_recorded(chain):
         assert "does not reach --directions_calibrated_change=" in notes[f"calibration of {name}"]
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_training_ends_with_the_same_directions(
     chain, slim_vgg, tmp_path, monkeypatch
 ):

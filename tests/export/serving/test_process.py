@@ -17,6 +17,7 @@ from tensorflow_serving.apis import (
 
 
 @ours
+@pytest.mark.slow
 def test_sigterm_finishes_requests_in_flight(model_folder, inputs, expected):
     server = ServerProcess(model_folder, "--grace_s=60")
     try:
