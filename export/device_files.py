@@ -15,7 +15,6 @@ from cgan_tf.editing import description, named_models, tflite_file
 from cgan_tf.editing.errors import EditorError
 from cgan_tf.export import browser
 
-IDENTIFIER = b"TFL3"
 NAMES = {
     "none": "translator_float32",
     "float16": "translator_float16",
@@ -95,7 +94,7 @@ def page_files(model: DeviceModel) -> dict[str, bytes]:
         example = model.example.read_bytes() if has_example else None
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}") from None
-    if content[4:8] != IDENTIFIER:
+    if content[4:8] != tflite_file.IDENTIFIER:
         raise EditorError("model", "not a TFLite model", str(path))
     tflite_file.has_checksum(path, content)
     try:

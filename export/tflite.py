@@ -23,7 +23,6 @@ from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.editing import tflite_file
 from cgan_tf.editing.description import DESCRIPTION_NAME
 from cgan_tf.export import quantization
-from cgan_tf.export.device_files import IDENTIFIER
 from cgan_tf.export.saved_model import DEVICE_SIGNATURES
 
 # Bytes per stored weight of a kernel, by --quantize.
@@ -130,7 +129,7 @@ def pack(model: schema.ModelT) -> bytes:
                 written[key] = quantization
             tensor.quantization = written[key]
     builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    builder.Finish(model.Pack(builder), file_identifier=tflite_file.IDENTIFIER)
     return bytes(builder.Output())
 
 

@@ -1,4 +1,4 @@
-"""The exceptions that end a command early, without a traceback."""
+"""The exceptions that end a command early, without a traceback, and what their messages quote."""
 
 import signal
 
@@ -13,3 +13,9 @@ class Interrupted(Exception):
     def __init__(self, signum: int, saved: str) -> None:
         self.signum = signum
         super().__init__(f"{signal.Signals(signum).name}: {saved}")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message, cut to a length that fits one line."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:120]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from cgan_tf.core.errors import UserError
+from cgan_tf.core.errors import UserError, first_line
 from cgan_tf.core.files import NO_HOME, impossible
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.core.run_folder import RunFolder
@@ -20,7 +20,7 @@ from cgan_tf.editing import description, named_models
 from cgan_tf.editing.description import ASSETS, CELEBA_CROP, DESCRIPTION_NAME
 from cgan_tf.editing.errors import EditorError
 from cgan_tf.editing.network import EditingNetwork
-from cgan_tf.editing.tflite_file import REMEDY, TFLiteFile, first_line, read_bytes
+from cgan_tf.editing.tflite_file import REMEDY, TFLiteFile, read_bytes
 
 
 class Backend(abc.ABC):

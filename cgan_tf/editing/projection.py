@@ -11,9 +11,9 @@ The distance between a photo x and an image y is
 
 where o is the latent's offset from the mean latent. `hybrid` with detail features compares pixels
 only: the encoder has the face, the features lack its fine detail, and VGG16 would take ten times as
-long for a worse reconstruction. Adam minimizes it; the learning rate is
-constant for the first half of the steps and then follows a half cosine to 0. Each photo has its own
-Adam moments, best latent and early stopping, so its result does not depend on its batch.
+long for a worse reconstruction. Adam minimizes it; the learning rate is constant for the first half
+of the steps and then follows a half cosine to 0. Each photo has its own Adam moments, best latent
+and early stopping, so its result does not depend on its batch.
 """
 
 import dataclasses

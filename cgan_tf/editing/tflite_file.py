@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, SignatureRunner
 
-from cgan_tf.core.errors import UserError
+from cgan_tf.core.errors import UserError, first_line
 from cgan_tf.core.quiet import native_stderr_held
 
 REMEDY = "export it with cgan export"  # end of the messages about damaged or outdated exports
-_IDENTIFIER = b"TFL3"  # in bytes 4 to 8
+IDENTIFIER = b"TFL3"  # in bytes 4 to 8
 _MARK = b"cgan_tf sha-256\0"
 _LENGTH = len(_MARK) + hashlib.sha256().digest_size
 _TRIAL_S = 60  # after which a trial ends
@@ -105,8 +105,8 @@ def has_checksum(path: Path, content: bytes) -> bool:
     Raises:
         UserError: the file is no TFLite model, or not what was exported.
     """
-    if content[4:8] != _IDENTIFIER:
-        raise UserError(f"{path}: damaged, or not a TFLite model (no {_IDENTIFIER.decode()})")
+    if content[4:8] != IDENTIFIER:
+        raise UserError(f"{path}: damaged, or not a TFLite model (no {IDENTIFIER.decode()})")
     if not content[-_LENGTH:].startswith(_MARK):
         return False
     if sealed(content[:-_LENGTH]) != content:
@@ -163,9 +163,3 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a library's message, cut to a length that fits one line."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:120]

@@ -15,7 +15,7 @@ import tensorflow as tf
 from google.protobuf import message
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from cgan_tf.core.errors import UserError
+from cgan_tf.core.errors import UserError, first_line
 from cgan_tf.core.files import expand
 from cgan_tf.core.quiet import native_stderr_held
 from cgan_tf.core.saved_models import (
@@ -163,8 +163,7 @@ class ServedModel:
             with native_stderr_held(), tf.device("CPU:0"), without_wildcards(folder) as path:
                 loaded = tf.saved_model.load(path, tags=["serve"])
         except Exception as error:  # a damaged file can raise any exception
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-            raise UserError(f"{folder}: damaged SavedModel ({reason})") from None
+            raise UserError(f"{folder}: damaged SavedModel ({first_line(error)})") from None
         self.add_signatures(loaded.signatures, loaded, max_rows)
         if not self.signatures:
             raise UserError(f"{folder}: a SavedModel without signatures; {_REMEDY}")

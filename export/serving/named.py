@@ -12,6 +12,7 @@ from cgan_tf.editing.backends import NamedBackend
 from cgan_tf.export.serving.model import DEFAULT_SIGNATURE, ServedModel
 
 _METHOD = "tensorflow/serving/predict"
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 class NamedServedModel(ServedModel):
@@ -30,14 +31,11 @@ class NamedServedModel(ServedModel):
         self.name, self.version = name, 1
         backend = NamedBackend(folder)
         shapes = backend.shapes()
-        shapes[DEFAULT_SIGNATURE] = shapes["translate"]
+        functions = {key: _function(backend, key) for key in shapes}
+        for table in (shapes, functions):
+            table[DEFAULT_SIGNATURE] = table["translate"]
         self.signature_defs = {key: _signature_def(key, *both) for key, both in shapes.items()}
-        run = {key: _function(backend, key) for key in shapes}
-        run[DEFAULT_SIGNATURE] = run["translate"]
-        self.add_signatures(run, backend, max_rows)
-
-
-Shapes = Mapping[str, tuple[int, ...]]
+        self.add_signatures(functions, backend, max_rows)
 
 
 def _signature_def(signature: str, inputs: Shapes, outputs: Shapes) -> meta_graph_pb2.SignatureDef:

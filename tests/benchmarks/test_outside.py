@@ -1,7 +1,5 @@
 """The folders of images that other networks judge."""
 
-import importlib
-
 import command_flags
 import fake_run
 import numpy as np
@@ -18,9 +16,7 @@ pytestmark = pytest.mark.usefixtures("slim")
 
 @pytest.fixture(scope="module")
 def outside():
-    """The module, whose flags have the names of another benchmark's."""
-    with command_flags.no_flags():
-        return importlib.import_module("benchmarks.outside")
+    return command_flags.benchmark("outside")
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """The clips and the figure of `benchmarks.video`."""
 
-import importlib
-
 import command_flags
 import numpy as np
 import pytest
@@ -9,9 +7,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def video():
-    """The module, whose flags have the names of another benchmark's."""
-    with command_flags.no_flags():
-        return importlib.import_module("benchmarks.video")
+    return command_flags.benchmark("video")
 
 
 def test_a_moved_photo_is_shifted_by_a_pixel_after_eight_frames(video):

@@ -1,6 +1,8 @@
 """Runs several commands of the package in one process, each with only its own flags."""
 
 import contextlib
+import importlib
+import types
 from collections.abc import Callable, Iterator
 
 from absl import flags
@@ -24,6 +26,12 @@ def run_line(verb: str, *arguments: str) -> int:
         except SystemExit as exit:
             return exit.code
     raise AssertionError("a command always exits")
+
+
+def benchmark(name: str) -> types.ModuleType:
+    """The module `benchmarks.NAME`, whose flags may have the names of another benchmark's."""
+    with no_flags():
+        return importlib.import_module(f"benchmarks.{name}")
 
 
 @contextlib.contextmanager
