@@ -296,7 +296,7 @@ def run_interrupted(
                     seconds=delay,
                     kimg=last_kimg(stage),
                     checkpoint_kimg=checkpoint_kimg(stage),
-                    half_written=any(stage.path.rglob(".*")),
+                    half_written=bool(leftovers(folder)),
                 )
             )
             photos = edited_photos(stage)

@@ -6,7 +6,6 @@ The files are converted anew, and checked as those of an export are: the transla
 
 import os
 import shlex
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,8 @@ from cgan_tf import data
 from cgan_tf.core import presets, run_folder
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import file_hash, move_aside, sync_folder, write_bytes, write_json
+from cgan_tf.core.files import file_hash, move_aside, write_bytes, write_json
+from cgan_tf.core.folders import replacing_folder
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images, synthetic
 from cgan_tf.editing.backends import NamedBackend
@@ -52,26 +52,19 @@ def install(
         say: prints a line for the user.
 
     Raises:
-        UserError: a stage has not finished, no variant passed, or the folder cannot be written.
+        UserError: a stage has not finished, no variant passed, the folder cannot be written, or
+            another process is writing to it.
     """
     stage.require_finished(run)
     quality = measured(run, say)
-    source = variants.Source(config, run, dataset or data.open_data(config, say))
-    building = target.with_name(f".{target.name}.building")
-    try:
-        shutil.rmtree(building, ignore_errors=True)  # of a process that was killed
-        building.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{target.parent}: {error.strerror}; give --install_dir=DIR") from None
-    try:
-        _build(source, building, target.name, quality, say)
-        NamedBackend(building)
-        if os.path.lexists(target):
+    dataset = dataset or data.open_data(config, say)
+    old = os.path.lexists(target)
+    with replacing_folder(target, f"--install={target.name}: {target}") as new:
+        source = variants.Source(config, run, dataset)
+        _build(source, new, target.name, quality, say)
+        NamedBackend(new)
+        if old:  # one that has appeared meanwhile is kept
             say(f"install: the old model is now {move_aside(target)}")
-        os.replace(building, target)
-        sync_folder(target.parent)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _build(

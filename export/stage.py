@@ -14,30 +14,22 @@ the run's validation photos, and only then moved to its final place:
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cgan_tf import data
-from cgan_tf.core import run_folder
+from cgan_tf.core import cli, run_folder
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import (
-    disk_full,
-    move_aside,
-    names_full_disk,
-    sync_folder,
-    write_json,
-)
+from cgan_tf.core.files import move_aside, sync_folder, write_json
+from cgan_tf.core.folders import building, replacing_folder
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.editing.description import DESCRIPTION_NAME, model_hashes
 from cgan_tf.editing.models import finished_stage
 from cgan_tf.export import summary, variants
 
 REPORT = "report.json"
-_BUILDING = ".building-"
 
 
 def run(
@@ -63,17 +55,12 @@ def run(
         say(f"export: the unfinished export is now {move_aside(stage.path)}")
     if not stage.begin(config, dataset.digest, say):
         return
-    with names_full_disk(stage.path):
-        building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=stage.path))
-    try:
-        with names_full_disk(stage.path):
-            report = build(config, folder, dataset, building, say)
-        # The report comes last: it marks the export as complete.
-        for entry in sorted(building.iterdir(), key=lambda entry: entry.name == REPORT):
+    with building(stage.path.resolve(), str(stage.path)) as new:
+        report = build(config, folder, dataset, new, say)
+        # The stage's folder stays. The report comes last: it marks the export as complete.
+        for entry in sorted(new.iterdir(), key=lambda entry: entry.name == REPORT):
             os.replace(entry, stage.path / entry.name)
         sync_folder(stage.path)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     _refuse_failures(report, stage.path)
     stage.finish()
 
@@ -95,32 +82,21 @@ def export_to(
         say: prints a line for the user.
 
     Raises:
-        UserError: as `run`, or `output` contains something else.
+        UserError: as `run`, or `output` contains something else, or another process is writing to
+            it.
     """
     require_finished(folder)
-    if not _make_room(config, folder, output, restart, say):
+    state = _existing(config, folder, output, restart)
+    if state == "finished":
+        say(f"export: {output} is finished; nothing to do (--restart starts over)")
         return
-    prefix = f".{output.name}{_BUILDING}"
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in output.parent.iterdir():
-            if leftover.name.startswith(prefix):  # of a process that was killed
-                shutil.rmtree(leftover, ignore_errors=True)
-        with names_full_disk(output):
-            building = Path(tempfile.mkdtemp(prefix=prefix, dir=output.parent))
-    except OSError as error:
-        if disk_full(error):
-            raise
-        raise UserError(f"--output={output}: {error.strerror}; choose another folder") from None
-    try:
-        dataset = data.open_data(config, say)
-        with names_full_disk(output):
-            report = build(config, folder, dataset, building, say)
-        building.chmod(0o755)  # mkdtemp makes it private
-        os.replace(building, output)
-        sync_folder(output.parent)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    target = output.resolve()  # of a link, and of the folder "."
+    cli.require_writable(f"--output={output}", target.parent)
+    dataset = data.open_data(config, say)
+    with replacing_folder(target, f"--output={output}") as new:
+        report = build(config, folder, dataset, new, say)
+        if state == "old":  # one that has appeared meanwhile is kept
+            say(f"export: the old export is now {move_aside(target)}")
     _refuse_failures(report, output)
 
 
@@ -183,9 +159,6 @@ def _refuse_failures(report: dict[str, Any], folder: Path) -> None:
 
 def _has_content(folder: Path) -> bool:
     """Whether a stage folder contains more than the metadata of a stage that has only begun."""
-    for entry in folder.iterdir():
-        if entry.name.startswith(_BUILDING):  # left by a process that was killed
-            shutil.rmtree(entry)
     return any(entry.name != "metadata.json" for entry in folder.iterdir())
 
 
@@ -198,16 +171,18 @@ def _request(config: Config, folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def _make_room(
-    config: Config, folder: RunFolder, output: Path, restart: bool, say: Callable[[str], None]
-) -> bool:
-    """Whether there is anything to do; moves an old export aside where that is allowed."""
+def _existing(config: Config, folder: RunFolder, output: Path, restart: bool) -> str:
+    """What `output` is: "new", "finished", or an "old" export, which may be moved aside.
+
+    Raises:
+        UserError: `output` contains something else, or an export that must stay.
+    """
     if not output.exists():
-        return True
+        return "new"
     if not output.is_dir():
         raise UserError(f"--output={output}: is a file; give a folder")
     if not any(output.iterdir()):
-        return True
+        return "new"
     try:
         old = json.loads((output / REPORT).read_text())
         passed, request = old["passed"], old["request"]
@@ -217,11 +192,9 @@ def _make_room(
         ) from None
     if passed and not restart:
         if request == _request(config, folder):
-            say(f"export: {output} is finished; nothing to do (--restart starts over)")
-            return False
+            return "finished"
         raise UserError(
             f"--output={output}: contains an export of other models or formats; choose another "
             "folder, or add --restart, which moves the old one aside"
         )
-    say(f"export: the old export is now {move_aside(output)}")
-    return True
+    return "old"

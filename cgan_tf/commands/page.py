@@ -9,9 +9,7 @@ serve. Ctrl-C ends the command.
 
 import contextlib
 import os
-import shutil
 import sys
-import tempfile
 import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +19,8 @@ from absl import flags
 from cgan_tf.commands.flag_errors import flag_errors
 from cgan_tf.core import cli
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import expand, sync_folder
+from cgan_tf.core.files import expand
+from cgan_tf.core.folders import replacing_folder
 from cgan_tf.export import browser, device_files
 from cgan_tf.export.page_server import PageServer
 
@@ -66,7 +65,8 @@ def write(content: Mapping[str, bytes], output: Path) -> None:
     """Writes a page's files, completely or not at all; an equal page is left as it is.
 
     Raises:
-        UserError: `output` is a file, contains something else, or cannot be written.
+        UserError: `output` is a file, contains something else, cannot be written, or another
+            process is writing to it.
     """
     if output.exists() and not output.is_dir():
         raise UserError(f"--output={output}: is a file; give a folder")
@@ -77,15 +77,8 @@ def write(content: Mapping[str, bytes], output: Path) -> None:
         return
     target = output.resolve()  # of a link, and of the folder "."
     cli.require_writable(f"--output={output}", target.parent)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.building-", dir=target.parent))
-    try:
-        browser.write(content, building)
-        building.chmod(0o755)  # mkdtemp makes it private
-        os.replace(building, target)
-        sync_folder(target.parent)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with replacing_folder(target, f"--output={output}") as new:
+        browser.write(content, new)
 
 
 def open_browser(url: str) -> None:

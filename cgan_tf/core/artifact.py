@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +9,8 @@ import h5py
 import keras
 
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import names_full_disk, sync_folder, write_json
+from cgan_tf.core.files import write_json
+from cgan_tf.core.folders import replacing_folder
 
 Model = TypeVar("Model", bound=keras.Model)
 _LARGEST_SIZE = 2**16  # of anything in a network's config: resolutions, widths, lengths of latents
@@ -24,32 +24,14 @@ def save_model(model: keras.Model, folder: str | Path) -> None:
         folder: the artifact's folder.
     """
     folder = Path(folder)
-    building = folder.with_name(f".{folder.name}.tmp")
-    stale = folder.with_name(f".{folder.name}.stale")
-    for leftover in (building, stale):  # of a process that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    with names_full_disk(folder):
-        _write(model, folder, building, stale)
-    shutil.rmtree(stale, ignore_errors=True)
-
-
-def _write(model: keras.Model, folder: Path, building: Path, stale: Path) -> None:
-    building.mkdir(parents=True)
-    try:
+    with replacing_folder(folder, str(folder), overwrite=True) as new:
         config = {"class": type(model).__name__, "arguments": model.get_config()}
-        write_json(building / "config.json", config)
-        with h5py.File(building / "weights.h5", "w") as file:
+        write_json(new / "config.json", config)
+        with h5py.File(new / "weights.h5", "w") as file:
             for name, value in _named(model).items():
                 file.create_dataset(name, data=value)
-        with open(building / "weights.h5", "rb") as file:
+        with open(new / "weights.h5", "rb") as file:
             os.fsync(file.fileno())
-        sync_folder(building)
-        if folder.exists():
-            os.replace(folder, stale)
-        os.replace(building, folder)
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def load_model(

@@ -2,10 +2,10 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
-import shutil
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from cgan_tf.core.errors import UserError
 
 _LONGEST_SHOWN = 100  # letters of a path in an error
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system
 NO_HOME = "the home folder that ~ stands for is unknown; give the complete path"
 
 
@@ -82,27 +83,62 @@ def names_full_disk(path: Path) -> Iterator[None]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path)) from error
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Deletes what `replacing` and `artifact.save_model` left in a folder tree when killed.
+def open_locked(path: Path, wait: bool = False) -> BinaryIO:
+    """Opens a file for writing, with a lock that lasts until it is closed or the process ends.
+
+    Its content is kept, and it is created if it does not exist. On a file system without locks it
+    is not locked.
 
     Args:
-        folder: nobody else may write to it now.
+        path: the file.
+        wait: whether to wait while another process has the lock.
+
+    Raises:
+        BlockingIOError: another process has the lock.
+        OSError: the file cannot be opened.
     """
-    for leftover in [*folder.rglob(".*.tmp"), *folder.rglob(".*.stale")]:
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+    operation = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
+    while True:
+        file = open(path, "wb", opener=_open_kept)  # noqa: SIM115 - the caller closes it
+        try:
+            _lock(file, operation)
+            # Whoever had the lock before may have moved or deleted the file.
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _open_kept(path: str, flags: int) -> int:
+    """Opens a file without erasing what another process may be writing to it."""
+    return os.open(path, flags & ~os.O_TRUNC, 0o666)
+
+
+def _lock(file: BinaryIO, operation: int) -> None:
+    try:
+        fcntl.flock(file, operation)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, wait: bool = False) -> Iterator[BinaryIO]:
     """Opens a temporary file that replaces `path` when the block ends without an error.
 
     After an error `path` is unchanged.
 
+    Args:
+        path: the file.
+        wait: whether to wait while another process is writing to `path`.
+
     Raises:
-        UserError: `path` is a device or a pipe, such as /dev/null, which would be lost.
+        UserError: another process is writing to `path`, or it is a device or a pipe, such as
+            /dev/null, which would be lost.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError(f"{path} is no ordinary file; choose another name")
@@ -110,20 +146,30 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     with names_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "wb") as file:
+            locked = open_locked(temporary, wait)
+        except BlockingIOError:
+            reason = "another process is writing to it; wait for it, or choose another name"
+            raise UserError(f"{path}: {reason}") from None
+        with locked as file:
+            try:
+                file.truncate()  # of a process that was killed
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):  # the block's own error is the one to report
-                temporary.unlink()
+                os.replace(temporary, path)
+            except BaseException:
+                with contextlib.suppress(OSError):  # the block's own error is the one to report
+                    temporary.unlink()
+                raise
         sync_folder(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replaces the content of `path`, or leaves the file unchanged on an error."""
-    with replacing(path) as file:
+    """Replaces the content of `path`, or leaves the file unchanged on an error.
+
+    Waits for another process that is writing to it.
+    """
+    with replacing(path, wait=True) as file:
         file.write(content)
 
 

@@ -15,7 +15,6 @@ Every write is atomic: to a temporary file in the same folder, then fsync, then 
 """
 
 import datetime
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -36,10 +35,11 @@ from cgan_tf.core.files import (
     file_hash,
     move_aside,
     names_full_disk,
-    remove_leftovers,
+    open_locked,
     write_json,
     write_text,
 )
+from cgan_tf.core.folders import remove_leftovers
 from cgan_tf.core.version import __version__
 
 FORMAT = 2  # of the run folder; a folder of another format is refused
@@ -287,19 +287,17 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = open(self.path / ".lock", "w")  # noqa: SIM115 - open until the process ends
-        except OSError as error:
-            if disk_full(error):
-                raise
-            raise self._unusable(error) from None
-        weakref.finalize(self, file.close)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file = open_locked(self.path / ".lock")  # open until the process ends
         except BlockingIOError:
             raise UserError(
                 f"--run_dir={self.path}: another process is working in it; wait for it, or use "
                 "another folder"
             ) from None
+        except OSError as error:
+            if disk_full(error):
+                raise
+            raise self._unusable(error) from None
+        weakref.finalize(self, file.close)
         remove_leftovers(self.path)
 
     # config.json

@@ -6,8 +6,6 @@ content and the realism. The other families are in `families`. Directions of all
 projected (`--directions_condition`) and calibrated in the same way.
 """
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +16,8 @@ import tensorflow as tf
 from cgan_tf.core import artifact, replicas, rules
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.core.files import names_full_disk, sync_folder, write_json
+from cgan_tf.core.files import write_json
+from cgan_tf.core.folders import replacing_folder
 from cgan_tf.core.run_folder import RunFolder, StageFolder
 from cgan_tf.data import ImageData, images, pipeline
 from cgan_tf.editing import models
@@ -233,14 +232,9 @@ def load_networks(folder: RunFolder, config: Config, regressor: Regressor | None
 
 def save_directions(folder: Path, entries: dict[str, dict]) -> None:
     """Writes NAME.json for each entry into `folder`, all of them or none."""
-    building = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(building, ignore_errors=True)
-    with names_full_disk(folder):
+    with replacing_folder(folder, str(folder), overwrite=True) as new:
         for name, entry in entries.items():
-            write_json(building / f"{name}.json", entry)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(building, folder)
-    sync_folder(folder.parent)
+            write_json(new / f"{name}.json", entry)
 
 
 def start_directions(trainer: DirectionsTrainer, dataset: ImageData) -> None:

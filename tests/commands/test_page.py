@@ -52,6 +52,22 @@ def test_nothing_of_the_users_is_overwritten(tmp_path):
     assert "choose another folder" in refusal.message(page.write, FILES, below)
 
 
+def test_a_second_process_that_writes_the_page_is_refused(tmp_path, monkeypatch):
+    output, refusals, write = tmp_path / "page", [], page.browser.write
+
+    def meanwhile(content, folder):
+        refusals.append(refusal.message(page.write, FILES, output))
+        write(content, folder)
+
+    monkeypatch.setattr(page.browser, "write", meanwhile)
+    page.write(FILES, output)
+    assert refusals == [
+        f"--output={output}: another process is writing to it; wait for it, or choose another "
+        "folder"
+    ]
+    assert tiny.listing(tmp_path) == ["page/index.html", "page/litert/a.wasm"]
+
+
 def test_an_unknown_model_is_one_line(tmp_path, capsys):
     assert command_flags.run_line("page", f"--model={tmp_path}/none", "--port=0") == 2
     out, error = capsys.readouterr()

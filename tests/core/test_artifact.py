@@ -91,8 +91,8 @@ def test_saving_again_replaces_the_model(folder):
 
 
 def test_leftovers_of_a_killed_process_are_cleared(folder):
-    for name in (".model.tmp", ".model.stale"):
-        write_text(folder.parent / name / "weights.h5", "half")
+    for name in ("new", "old"):
+        write_text(folder.parent / ".model.tmp" / name / "weights.h5", "half")
     artifact.save_model(generator(seed=1), folder)
     assert tiny.same(tiny.artifact_weights(Generator, folder), tiny.values(generator(seed=1)))
     assert tiny.listing(folder.parent) == FILES
@@ -125,7 +125,7 @@ def test_the_weights_are_synced_before_the_folder_is_renamed(tmp_path, monkeypat
     monkeypatch.setattr(os, "fsync", record_fsync)
     monkeypatch.setattr(os, "replace", record_replace)
     artifact.save_model(generator(), tmp_path / "model")
-    assert calls[-4:] == ["weights.h5", ".model.tmp", "-> model", tmp_path.name]
+    assert calls[-4:] == ["weights.h5", "new", "-> model", tmp_path.name]
 
 
 def test_a_missing_model(folder, tmp_path):

@@ -121,7 +121,8 @@ def test_tensorboard_names_its_folder(tmp_path, monkeypatch):
 def test_what_a_killed_process_has_left_is_deleted(tmp_path):
     run = RunFolder(tmp_path / "run")
     kept = ["run/config.json", "run/gan/model/weights.h5", "run/notes.tmp"]
-    left = ["run/.config.json.tmp", "run/gan/.model.tmp/weights.h5", "run/gan/.model.stale/a"]
+    left = ["run/.config.json.tmp", "run/gan/.model.tmp/new/weights.h5"]
+    left += ["run/gan/.model.tmp/old/a", "run/gan/.model.tmp/lock"]
     left.append("run/gan/model/.config.json.tmp")
     for name in kept + left:
         files.write_text(tmp_path / name, "content")

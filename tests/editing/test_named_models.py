@@ -105,11 +105,11 @@ def test_a_name_that_no_model_has(places):
     named_folder.make(places[1] / "face64")
     named_folder.make(places[1] / "cat")
     (places[1] / "cat.old-001").mkdir()
-    (places[1] / ".cat.building").mkdir()
+    (places[1] / ".cat.tmp").mkdir()
     assert message(backends.find_model, "face46") == (
         f"face46: {NOTHING} (did you mean face64?); the named models are cat, face64"
     )
-    for path in ("sub/face64", "./gone.tflite", "cat.old-001", ".cat.building"):
+    for path in ("sub/face64", "./gone.tflite", "cat.old-001", ".cat.tmp"):
         assert message(backends.find_model, path) == f"{path}: {NOTHING}"
 
 

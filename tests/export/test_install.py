@@ -39,6 +39,51 @@ def save_config(path, requested, **options):
     return run
 
 
+@pytest.fixture
+def fake_build(monkeypatch):
+    """Replaces the slow parts of an installation by one file; what it calls before that."""
+    before = []
+
+    def build(source, output, name, quality, say):
+        for call in before:
+            call()
+        (output / "model.tflite").write_text("new")
+
+    monkeypatch.setattr(install.stage, "require_finished", lambda run: None)
+    monkeypatch.setattr(install, "measured", lambda run, say: None)
+    monkeypatch.setattr(install.variants, "Source", lambda *arguments: None)
+    monkeypatch.setattr(install, "_build", build)
+    monkeypatch.setattr(install, "NamedBackend", lambda folder: None)
+    return before
+
+
+def test_a_name_is_installed_by_one_process_at_a_time(tmp_path, fake_build):
+    target, refusals, lines = tmp_path / "face", [], []
+    installing = [None, None, target, "a data set", lines.append]
+    fake_build.append(lambda: refusals.append(message(install.install, *installing)))
+    install.install(*installing)
+    assert refusals == [
+        f"--install=face: {target}: another process is writing to it; wait for it, or choose "
+        "another folder"
+    ]
+    assert os.listdir(tmp_path) == ["face"] and os.listdir(target) == ["model.tflite"]
+    (target / "model.tflite").write_text("old")
+    install.install(*installing)
+    assert lines == [f"install: the old model is now {target}.old-001"]
+    assert (tmp_path / "face.old-001" / "model.tflite").read_text() == "old"
+    assert (target / "model.tflite").read_text() == "new"
+
+
+def test_a_model_that_appears_meanwhile_is_kept(tmp_path, fake_build):
+    target = tmp_path / "face"
+    fake_build.append(lambda: write_json(target / "model.json", {}))
+    assert message(install.install, None, None, target, "a data set", print) == (
+        f"--install=face: {target}: something else has been written there meanwhile; choose "
+        "another folder"
+    )
+    assert os.listdir(tmp_path) == ["face"] and os.listdir(target) == ["model.json"]
+
+
 def test_the_command_that_made_a_run(tmp_path):
     requested = {
         "data_dir": "/home/me/my photos",

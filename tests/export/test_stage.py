@@ -10,6 +10,7 @@ from pathlib import Path
 import command_flags
 import fake_run
 import pytest
+import refusal
 
 from cgan_tf import data, export
 from cgan_tf.commands import export as command
@@ -141,12 +142,13 @@ def test_model_json(exported):
 @pytest.fixture
 def fake_build(monkeypatch):
     """Replaces the slow build by one that writes a single file; returns its settings."""
-    settings = {"passed": True, "error": None, "count": 0}
+    settings = {"passed": True, "error": None, "count": 0, "meanwhile": lambda: None}
 
     def build(config, folder, dataset, output, say=print):
         settings["count"] += 1
         (output / "saved_model").mkdir()
         (output / "saved_model" / "saved_model.pb").write_text(str(settings["count"]))
+        settings["meanwhile"]()
         if settings["error"]:
             raise settings["error"]
         reason = None if settings["passed"] else "it is wrong"
@@ -222,10 +224,52 @@ def test_an_interrupted_export_leaves_nothing(tmp_path, fake_build):
 
 
 def test_what_a_killed_export_has_left_is_deleted(tmp_path, fake_build):
-    for name in (".out.building-abc", ".other.building-abc"):
-        (tmp_path / name / "saved_model").mkdir(parents=True)
+    for name in (".out.tmp", ".other.tmp"):
+        (tmp_path / name / "new" / "saved_model").mkdir(parents=True)
     export_to(tmp_path / "out")
-    assert listing(tmp_path) == [".other.building-abc", "out"]
+    assert listing(tmp_path) == [".other.tmp", "out"]
+
+
+def test_a_second_export_to_the_same_folder_is_refused(tmp_path, fake_build):
+    output, refusals = tmp_path / "out", []
+    fake_build["meanwhile"] = lambda: refusals.append(refusal.message(export_to, output))
+    export_to(output)
+    assert refusals == [
+        f"--output={output}: another process is writing to it; wait for it, or choose another "
+        "folder"
+    ]
+    assert listing(tmp_path) == ["out"] and listing(output) == ["report.json", "saved_model"]
+    assert fake_build["count"] == 1
+
+
+def test_what_appears_during_an_export_is_kept(tmp_path, fake_build):
+    output = tmp_path / "out"
+    fake_build["meanwhile"] = lambda: write_json(output / "mine", {})
+    assert refusal.message(export_to, output) == (
+        f"--output={output}: something else has been written there meanwhile; choose another folder"
+    )
+    assert listing(tmp_path) == ["out"] and listing(output) == ["mine"]
+
+
+def test_an_export_that_fails_leaves_the_old_one(tmp_path, fake_build):
+    output = tmp_path / "out"
+    export_to(output)
+    fake_build["error"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        export_to(output, restart=True)
+    assert listing(tmp_path) == ["out"]
+    assert (output / "saved_model" / "saved_model.pb").read_text() == "1"
+
+
+def test_a_link_and_the_working_folder_are_filled(tmp_path, fake_build, monkeypatch):
+    for name, given in (("here", Path(".")), ("behind", tmp_path / "link")):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(tmp_path / name)
+        export_to(given)
+        assert listing(tmp_path / name) == ["report.json", "saved_model"]
+    assert listing(tmp_path) == ["behind", "here", "link"]
 
 
 def test_a_full_disk_names_the_folder(tmp_path, fake_build):
@@ -251,11 +295,11 @@ def test_the_export_stage(copied_run, fake_build):
         export.run(config, copied_run, dataset, silent)
     assert listing(folder.path) == ["metadata.json"] and not folder.finished()
     # As left by a process that was killed while building or publishing.
-    (folder.path / ".building-x").mkdir()
+    (copied_run.path / ".export.tmp" / "new").mkdir(parents=True)
     fake_build.update(error=None, passed=False)
     with pytest.raises(UserError, match="export: not published"):
         export.run(config, copied_run, dataset, silent)
-    assert not folder.finished()
+    assert not folder.finished() and ".export.tmp" not in listing(copied_run.path)
     assert listing(folder.path) == ["metadata.json", "report.json", "saved_model"]
     fake_build["passed"] = True
     export.run(config, copied_run, dataset, silent)
