@@ -75,8 +75,10 @@ def test_places_that_cannot_be_written_to_are_one_line(tmp_path, monkeypatch):
     assert message(fill, tmp_path / "link", "new") == (
         f"--output={tmp_path / 'link'}: File exists; choose another folder"
     )
+    (tmp_path / ".note.tmp").symlink_to(tmp_path / "gone")
     remove_leftovers(tmp_path)
     assert (tmp_path / "elsewhere" / "file").read_text() == "mine"
+    assert sorted(os.listdir(tmp_path)) == [".link.tmp", ".note.tmp", "elsewhere", "file"]
     monkeypatch.setattr(Path, "is_mount", lambda path: True)
     assert message(fill, tmp_path / "out", "new") == (
         f"--output={tmp_path / 'out'}: is a mount point; choose a folder in it"
@@ -179,9 +181,11 @@ def test_a_lock_that_its_owner_deletes_is_not_taken(tmp_path, monkeypatch):
 
 def test_a_file_that_is_being_written_is_no_leftover(tmp_path):
     path = tmp_path / "report.html"
-    write_text(tmp_path / ".old.html.tmp", "half")
+    for name in (".old.html.tmp", ".report.html.tmp"):
+        write_text(tmp_path / name, "longer, but not complete")
     with replacing(path) as file:
         file.write(b"complete")
+        file.flush()
         remove_leftovers(tmp_path)
         assert sorted(os.listdir(tmp_path)) == [".report.html.tmp"]
         with pytest.raises(files.UserError) as refusal, replacing(path):
