@@ -63,7 +63,7 @@ def install(
         source = variants.Source(config, run, dataset)
         _build(source, new, target.name, quality, say)
         NamedBackend(new)
-        if old:  # one that has appeared meanwhile is kept
+        if old and os.path.lexists(target):  # one that has appeared meanwhile is kept
             say(f"install: the old model is now {move_aside(target)}")
 
 

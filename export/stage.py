@@ -95,7 +95,7 @@ def export_to(
     dataset = data.open_data(config, say)
     with replacing_folder(target, f"--output={output}") as new:
         report = build(config, folder, dataset, new, say)
-        if state == "old":  # one that has appeared meanwhile is kept
+        if state == "old" and target.exists():  # one that has appeared meanwhile is kept
             say(f"export: the old export is now {move_aside(target)}")
     _refuse_failures(report, output)
 

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import shutil
 
 import command_flags
 import evaluated_run
@@ -72,6 +73,9 @@ def test_a_name_is_installed_by_one_process_at_a_time(tmp_path, fake_build):
     assert lines == [f"install: the old model is now {target}.old-001"]
     assert (tmp_path / "face.old-001" / "model.tflite").read_text() == "old"
     assert (target / "model.tflite").read_text() == "new"
+    fake_build[:] = [lambda: shutil.rmtree(target)]
+    install.install(*installing)
+    assert sorted(os.listdir(tmp_path)) == ["face", "face.old-001"] and len(lines) == 1
 
 
 def test_a_model_that_appears_meanwhile_is_kept(tmp_path, fake_build):

@@ -242,13 +242,19 @@ def test_a_second_export_to_the_same_folder_is_refused(tmp_path, fake_build):
     assert fake_build["count"] == 1
 
 
-def test_what_appears_during_an_export_is_kept(tmp_path, fake_build):
+def test_what_appears_or_goes_during_an_export(tmp_path, fake_build):
     output = tmp_path / "out"
     fake_build["meanwhile"] = lambda: write_json(output / "mine", {})
     assert refusal.message(export_to, output) == (
         f"--output={output}: something else has been written there meanwhile; choose another folder"
     )
     assert listing(tmp_path) == ["out"] and listing(output) == ["mine"]
+    shutil.rmtree(output)
+    fake_build["meanwhile"] = lambda: None
+    export_to(output)
+    fake_build["meanwhile"] = lambda: shutil.rmtree(output)
+    assert export_to(output, restart=True) == []
+    assert listing(tmp_path) == ["out"] and listing(output) == ["report.json", "saved_model"]
 
 
 def test_an_export_that_fails_leaves_the_old_one(tmp_path, fake_build):
