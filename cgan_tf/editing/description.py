@@ -27,11 +27,13 @@ ASSETS = "assets.extra"  # folder of a SavedModel for files that its graph does 
 CELEBA_CROP = "celeba"  # the centered 148 px square of 178 x 218 px; in proportion at other sizes
 SQUARE_CROP = "center_square"  # the largest centered square
 
+_OWN_PHOTOS = "Trained on photos of the model's maker; ask the maker which uses they allow."
 LICENSE_NOTES = {
     "synthetic": "Trained on synthetic faces that cgan_tf renders; no third-party photo was used.",
     "celeba": "Trained on CelebA, which may be used for non-commercial research only. Whether that "
     "restricts this model is for its user to judge.",
-    "folder": "Trained on photos of the model's maker; ask the maker which uses they allow.",
+    "folder": _OWN_PHOTOS,
+    "photos": _OWN_PHOTOS,
 }
 
 

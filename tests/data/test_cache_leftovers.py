@@ -9,8 +9,8 @@ def test_only_what_nobody_builds_any_more_is_deleted(tmp_path):
     for name in (".building-dead", ".building-alive", ".building-begun", "other"):
         (tmp_path / name).mkdir()
     for name in (".building-dead", ".building-alive", "other"):
-        (tmp_path / name / "pixels").write_bytes(b"x")
-    with open(tmp_path / ".building-alive" / "pixels", "rb") as file:
+        (tmp_path / name / "lock").write_bytes(b"x")
+    with open(tmp_path / ".building-alive" / "lock", "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         cache._remove_abandoned(tmp_path)
         found = sorted(path.name for path in tmp_path.iterdir())
