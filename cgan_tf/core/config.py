@@ -329,7 +329,7 @@ class Config:
     tensorboard: bool = option(False, "also write scalars and sample grids to STAGE/tensorboard")
     data: str = option(
         "synthetic",
-        "data set; folder: aligned images; photos: aligned first, as cgan align does",
+        "data set; photos: a folder of photos, whose faces are aligned first (see cgan align)",
         stages=STAGES,
         choices=("synthetic", "celeba", "celeba_dir", "folder", "photos"),
     )
