@@ -17,3 +17,15 @@ def test_only_what_nobody_builds_any_more_is_deleted(tmp_path):
     assert found == [".building-alive", ".building-begun", "other"]
     cache._remove_abandoned(tmp_path)
     assert not (tmp_path / ".building-alive").exists()
+
+
+def test_what_is_being_built_is_locked(tmp_path):
+    dead = tmp_path / ".building-dead"
+    dead.mkdir()
+    (dead / "lock").touch()
+    with cache.building(tmp_path) as first:
+        assert list(tmp_path.iterdir()) == [first]
+        (first / "pixels").touch()
+        with cache.building(tmp_path) as second:
+            assert (first / "pixels").exists() and second != first
+    assert list(tmp_path.iterdir()) == []

@@ -201,7 +201,9 @@ def test_what_commands_wrote_in_the_folder_are_no_photos(photos, capsys):
     inside = str(photos / "cache")
     for _ in range(2):
         assert len(open_data(photos, cache_dir=inside).files) == 6
-    assert f"6 photos in {photos}/made left out: results of an earlier" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"6 photos in {photos}/made left out: results of an earlier" in said
+    assert inside not in said
 
 
 def test_refused(photos, tmp_path):
