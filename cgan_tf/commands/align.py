@@ -10,171 +10,38 @@ a model trained on DIR finds faces in photos and edits them in place. The photos
 carried over, without the rows of photos that have no face.
 """
 
-import csv
-import dataclasses
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from absl import flags
-from tqdm import tqdm
 
-from cgan_tf.commands.output_files import (
-    PLACE_COLUMNS,
-    count_of,
-    finally_written,
-    further_target,
-    path_key,
-    place_columns,
-    plan_outputs,
-    write_table,
-)
+from cgan_tf.commands.output_files import plan_outputs
 from cgan_tf.core import cli
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import expand
-from cgan_tf.data import images
-from cgan_tf.data.face_crop import FaceBox, crop_face
+from cgan_tf.data.alignment import (
+    LARGEST,
+    TABLE,
+    Results,
+    align_photos,
+    describe_rows,
+    read_results,
+)
 from cgan_tf.data.framing import FRAMING, write_framing
 from cgan_tf.data.label_table import LABELS, LabelTable, find_table, match_names, read_table
-from cgan_tf.data.portraits import ALIGN_TABLE as TABLE
 from cgan_tf.data.portraits import (
     ALL,
     CENTER,
-    describe_cut,
     describe_folders,
     find_photos,
     parse_face,
     photo_name,
-    requested_faces,
 )
-from cgan_tf.data.source import list_images, load_all, match_rows
+from cgan_tf.data.result_files import count_of, write_table
+from cgan_tf.data.source import list_images, match_rows
 
-COLUMNS = (
-    "file",
-    "status",
-    "face",
-    "faces",
-    *PLACE_COLUMNS,
-    "output",
-    "note",
-)
-LARGEST = 512  # px, default limit of a square's side: the largest model
 MIN_SIZE, MAX_SIZE = 32, 2048  # px, of --size
-
-
-# ---- faces -------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class AlignedFace:
-    """A face of a photo.
-
-    Attributes:
-        pixels: the square, upright, in CelebA's framing, uint8 `[S, S, 3]`.
-        enlarged: whether the face has fewer px in the photo.
-        columns: of its row in the table, but for those of the files.
-    """
-
-    pixels: np.ndarray
-    enlarged: bool
-    columns: dict[str, object]
-
-
-def align_photo(pixels: np.ndarray, which: str | int, size: int | None) -> list[AlignedFace]:
-    """The requested faces of a photo, largest first.
-
-    Args:
-        pixels: the decoded photo, uint8 `[H, W, 3]`.
-        which: `portraits.ALL` or a number, 1 is the largest face.
-        size: S, px; None for that of the face in the photo, at most `LARGEST`.
-
-    Raises:
-        UserError: no face was found, or fewer than the requested number; OpenCV is missing.
-    """
-    found, numbers = requested_faces(pixels, which)
-    return [_align(pixels, found, number, size) for number in numbers]
-
-
-def _align(
-    pixels: np.ndarray, found: Sequence[FaceBox], number: int, size: int | None
-) -> AlignedFace:
-    face = found[number - 1]
-    own = math.ceil(face.side)
-    side = min(own, LARGEST) if size is None else size
-    notes = [f"enlarged from {face.side:.0f} px"] if side > own else []
-    place = place_columns(face, *pixels.shape[:2])
-    notes.append(describe_cut(face, *pixels.shape[:2]))
-    columns = {"face": number, "faces": len(found), **place, "note": "; ".join(filter(None, notes))}
-    return AlignedFace(crop_face(pixels, face, side), side > own, columns)
-
-
-# ---- files -------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass
-class Results:
-    """What was made of the photos of a folder.
-
-    Attributes:
-        output: the folder of the results.
-        rows: of the table: one per face, or one for a photo that was skipped.
-        outputs: the first result of each photo that has one, relative to `output`, by the photo's
-            name.
-        enlarged: number of faces that are larger than in their photos.
-    """
-
-    output: Path
-    rows: list[dict[str, object]] = dataclasses.field(default_factory=list)
-    outputs: dict[str, str] = dataclasses.field(default_factory=dict)
-    enlarged: int = 0
-
-    @property
-    def files(self) -> list[str]:
-        """The results, relative to `output`."""
-        return [str(row["output"]) for row in self.rows if row["status"] == "aligned"]
-
-    def save(self, name: str, face: AlignedFace, target: Path) -> None:
-        """Writes a face, and adds its row; `name` is that of its photo."""
-        images.save_png(target, face.pixels)
-        written = photo_name(target, self.output)
-        self.outputs.setdefault(name, written)
-        self.enlarged += face.enlarged
-        self.rows.append({"file": name, "status": "aligned", "output": written, **face.columns})
-
-    def skip(self, name: str, reason: str) -> None:
-        """Adds the row of a photo without a result, and reports it."""
-        tqdm.write(f"skipped: {reason}", file=sys.stderr)  # above the progress bar
-        self.rows.append({"file": name, "status": "skipped", "note": reason})
-
-    def write(self) -> None:
-        """Writes the table, if there are results."""
-        if self.outputs:
-            write_table(self.output / TABLE, COLUMNS, self.rows)
-
-    def write_labels(self, table: LabelTable) -> str:
-        """Writes the labels of the photos that have a result; returns the counts, in words."""
-        rows = [
-            {"file": self.outputs[file]}
-            | {name: 1 if value else -1 for name, value in zip(table.names, values, strict=True)}
-            for file, values in table.rows.items()
-            if file in self.outputs
-        ]
-        write_table(self.output / LABELS, ("file", *table.names), rows)
-        without = len(table.rows) - len(rows)
-        return (
-            f"{LABELS}: {count_of(len(rows), 'row')} carried over, "
-            f"{count_of(without, 'row')} without a face left out"
-        )
-
-    def summary(self) -> str:
-        """The counts, in one line."""
-        skipped = sum(row["status"] == "skipped" for row in self.rows)
-        return (
-            f"{self.output / TABLE}: {count_of(len(self.files), 'face')} aligned in "
-            f"{count_of(len(self.outputs), 'photo')}, {count_of(skipped, 'photo')} skipped"
-        )
 
 
 def parse_faces(face: str) -> str | int:
@@ -249,10 +116,22 @@ def check_output(folder: Path, output: str, targets: Sequence[Path], overwrite: 
 def _earlier_results(output: Path) -> set[str]:
     """The files that the table in a folder lists as results; none without a readable table."""
     try:
-        text = (output / TABLE).read_text("utf-8", "surrogateescape")
-        return {row.get("output") or "" for row in csv.DictReader(text.splitlines())}
-    except (OSError, csv.Error):
+        return set(read_results(output).files)
+    except (OSError, ValueError):
         return set()
+
+
+def write_labels(results: Results, table: LabelTable) -> str:
+    """Writes the labels of the photos that have a result; returns the counts, in words."""
+    outputs = results.outputs
+    rows = [
+        {"file": outputs[file]}
+        | {name: 1 if value else -1 for name, value in zip(table.names, values, strict=True)}
+        for file, values in table.rows.items()
+        if file in outputs
+    ]
+    write_table(results.output / LABELS, ("file", *table.names), rows)
+    return describe_rows(len(rows), len(table.rows))
 
 
 # ---- the command -------------------------------------------------------------------------------
@@ -294,39 +173,14 @@ def main() -> int:
         print(f"--image={options.image}: {line}")
     if labels and labels.notes:
         print(f"labels: {labels.describe()}")
-
-    def load(photo: Path) -> list[AlignedFace]:
-        pixels = images.decode_file(photo)
-        try:
-            return align_photo(pixels, which, options.size)
-        except UserError as error:
-            raise UserError(f"{photo}: {error}") from None
-
-    results = Results(output)
-    taken = set(map(path_key, targets))
-    bar = tqdm(
-        load_all(load, photos),
-        total=len(photos),
-        unit=" photos",
-        desc="align",
-        dynamic_ncols=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with finally_written(results.write), bar:
-        for name, target, faces in zip(names, targets, bar, strict=True):
-            if isinstance(faces, UserError):
-                results.skip(name, str(faces))
-                continue
-            for number, face in enumerate(faces, 1):
-                place = target if number == 1 else further_target(target, number, taken)
-                results.save(name, face, place)
-    if not results.outputs:
+    results = align_photos(photos, folder, output, targets, which, options.size)
+    if not results.files:
         raise UserError(
             f"--image={options.image}: none of its {len(photos)} photos could be aligned"
         )
     lines = [results.summary()]
     if labels:
-        lines.append(results.write_labels(labels))
+        lines.append(write_labels(results, labels))
     write_framing(output)
     if results.enlarged:
         lines.append(f"{count_of(results.enlarged, 'face')} enlarged to --size={options.size}")

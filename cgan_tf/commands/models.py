@@ -27,6 +27,7 @@ DATA = {
     "celeba": "CelebA: research only",
     "celeba_dir": "CelebA: research only",
     "folder": "photos: ask the maker",
+    "photos": "photos: ask the maker",
 }
 INSTALL = "your own: cgan export --install=NAME --run_dir=RUN_DIR"
 NOT_MEASURED = "not measured"

@@ -31,15 +31,7 @@ from tqdm import tqdm
 
 from cgan_tf.commands import edit_flags
 from cgan_tf.commands.flag_errors import flag_errors
-from cgan_tf.commands.output_files import (
-    PLACE_COLUMNS,
-    TABLE,
-    count_of,
-    finally_written,
-    place_columns,
-    plan_outputs,
-    write_table,
-)
+from cgan_tf.commands.output_files import TABLE, plan_outputs
 from cgan_tf.core import cli, quiet
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import expand
@@ -52,6 +44,13 @@ from cgan_tf.data.portraits import (
     parse_face,
     photo_name,
     portraits,
+)
+from cgan_tf.data.result_files import (
+    PLACE_COLUMNS,
+    count_of,
+    finally_written,
+    place_columns,
+    write_table,
 )
 from cgan_tf.editing import named_models
 from cgan_tf.editing.faces import (

@@ -329,9 +329,9 @@ class Config:
     tensorboard: bool = option(False, "also write scalars and sample grids to STAGE/tensorboard")
     data: str = option(
         "synthetic",
-        "data set",
+        "data set; photos: a folder of photos, whose faces are aligned first (see cgan align)",
         stages=STAGES,
-        choices=("synthetic", "celeba", "celeba_dir", "folder"),
+        choices=("synthetic", "celeba", "celeba_dir", "folder", "photos"),
     )
     data_dir: str | None = option(
         None, "folder of the photos; of celeba: TensorFlow Datasets' folder"

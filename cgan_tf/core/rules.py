@@ -51,7 +51,7 @@ RULES: tuple[tuple[Condition, str], ...] = (
         f"--seed={{seed}}: from 0 to {2**32 - 1}",
     ),
     (
-        lambda c: c.data in ("celeba_dir", "folder") and not c.data_dir,
+        lambda c: c.data in ("celeba_dir", "folder", "photos") and not c.data_dir,
         "--data_dir: give the folder of the photos (--data={data} needs it)",
     ),
     (

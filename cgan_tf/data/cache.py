@@ -30,7 +30,7 @@ FORMAT = 2
 MAX_UNDECODABLE = 0.01
 FEW_UNDECODABLE = 3
 
-_BUILDING, _UNFINISHED = ".building-", "pixels"  # temporary folders and the file in them
+_BUILDING, _LOCK = ".building-", "lock"  # temporary folders and the file in them
 _NAMED = 20  # undecodable files that are listed by name; the others are only counted
 
 
@@ -78,17 +78,11 @@ class DecodedImages:
         stem = folder / f"{source.name}-{resolution}-{key[:16]}"
         pixels, report = stem.with_suffix(".npy"), stem.with_suffix(".json")
         keep = self._fits(cache_gib)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder, len(source.files) * self._bytes):
             if keep and not pixels.exists():
                 keep = self._enough_disk(folder, say)
             if not report.exists() or (keep and not pixels.exists()):
                 self._build(pixels if keep else None, report, say)
-        except OSError as error:
-            raise UserError(
-                f"--cache_dir={folder}: {error.strerror or error}; give a writable folder "
-                f"with {len(source.files) * self._bytes / 2**30:.2f} GiB of free space"
-            ) from None
         self.undecodable, self.content = _read_report(report)
         _report_undecodable(self.undecodable, source.files, say, report)
         if keep:
@@ -143,11 +137,9 @@ class DecodedImages:
         hashes = load_all(content_hash, self._source.paths)
         # A temporary name in the same folder makes the rename atomic. Writing, unlike a memory map,
         # turns a full disk into an error that can be caught, not a signal that kills the process.
-        _remove_abandoned(report.parent)
-        with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=report.parent) as building:
-            unfinished = pathlib.Path(building) / _UNFINISHED
+        with building(report.parent) as place:
+            unfinished = place / "pixels"
             with open(unfinished, "wb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
                 if pixels is not None:
                     shape = (count, *self._shape)
                     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -165,7 +157,7 @@ class DecodedImages:
             _check_undecodable(undecodable, self._source.files)
             if pixels is not None:
                 os.replace(unfinished, pixels)
-            listing = pathlib.Path(building) / "report"
+            listing = place / "report"
             with open(listing, "w") as file:
                 json.dump(
                     {
@@ -186,23 +178,55 @@ class DecodedImages:
                 np.lib.format.read_magic(file)
                 shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             except ValueError:
-                raise _damaged(path) from None
+                raise damaged(path) from None
             self._offset = file.tell()
             size = os.fstat(file.fileno()).st_size
             if (shape, dtype) != ((count, *self._shape), np.uint8) or (
                 size != self._offset + count * self._bytes
             ):
-                raise _damaged(path)
+                raise damaged(path)
             self._descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._descriptor)
 
 
+@contextlib.contextmanager
+def writing(folder: pathlib.Path, size: int) -> Iterator[None]:
+    """Creates the cache folder; an OSError in the block is a UserError with the remedy.
+
+    Args:
+        folder: of --cache_dir.
+        size: that the block may need, bytes.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--cache_dir={folder}: {error.strerror or error}; give a writable folder "
+            f"with {size / 2**30:.2f} GiB of free space"
+        ) from None
+
+
+@contextlib.contextmanager
+def building(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary folder in the cache folder; what is finished is renamed from it into the cache.
+
+    What processes that were killed have left is deleted before.
+    """
+    _remove_abandoned(folder)
+    with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=folder) as name:
+        place = pathlib.Path(name)
+        with open(place / _LOCK, "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield place
+
+
 def _remove_abandoned(folder: pathlib.Path) -> None:
     """Deletes what processes that were killed have built; that of others is locked by them."""
-    for unfinished in folder.glob(f"{_BUILDING}*/{_UNFINISHED}"):
-        with contextlib.suppress(OSError), open(unfinished, "rb") as file:
+    for lock in folder.glob(f"{_BUILDING}*/{_LOCK}"):
+        with contextlib.suppress(OSError), open(lock, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(unfinished.parent, ignore_errors=True)
+            shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def _key(source: Source, resolution: int) -> str:
@@ -220,10 +244,11 @@ def _read_report(path: pathlib.Path) -> tuple[dict[int, str], str]:
         report = json.loads(path.read_text())
         return {int(i): text for i, text in report["undecodable"].items()}, report["content"]
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise _damaged(path) from None
+        raise damaged(path) from None
 
 
-def _damaged(path: pathlib.Path) -> UserError:
+def damaged(path: pathlib.Path) -> UserError:
+    """The error for a file, or folder, of the cache that is not as it was written."""
     return UserError(f"the image cache {path} is damaged; delete it, and it is built again")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import celeba, folder, synthetic
+from cgan_tf.data import celeba, folder, photos, synthetic
 from cgan_tf.data.cache import DecodedImages
 from cgan_tf.data.framing import UNKNOWN
 from cgan_tf.data.source import SPLITS, Source, describe_splits
@@ -23,7 +23,7 @@ class ImageData:
     An image that cannot be decoded keeps its index but belongs to no split.
     """
 
-    name: str  # synthetic, celeba, celeba_dir or folder
+    name: str  # synthetic, celeba, celeba_dir, folder or photos
     resolution: int  # px
     attribute_names: tuple[str, ...]  # K; () without labels
     labels: np.ndarray  # float32 [N, K] in {0, 1}
@@ -106,7 +106,9 @@ def _open_source(config: Config, say: Callable[[str], None]) -> Source:
         return celeba.open_folder(config.data_dir, config.resolution, say)
     if config.data == "folder":
         return folder.open_folder(config.data_dir, config.resolution, say)
-    raise UserError(f"--data={config.data}: give synthetic, celeba, celeba_dir or folder")
+    if config.data == "photos":
+        return photos.open_photos(config.data_dir, config.cache_dir, config.resolution, say)
+    raise UserError(f"--data={config.data}: give synthetic, celeba, celeba_dir, folder or photos")
 
 
 def _digest(source: Source, resolution: int, content: str) -> str:

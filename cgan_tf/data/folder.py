@@ -7,7 +7,7 @@ A framing.json says that `cgan align` has written the images.
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -49,17 +49,13 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
     framing = read_framing(folder)
     if framing:
         say(f"data: {FRAMING}: its faces have CelebA's framing, so the model finds faces in photos")
-    names, labels, note = _read_labels(folder, files, str(data_dir))
+    names, labels, note = read_labels(folder, files, str(data_dir))
     if note:
         say(f"data: {note}")
     splits = labelled_split(labels)
     say(f"data: a fixed random split is used: {describe_splits(splits)}")
-    paths = [str(folder / file) for file in files]
+    paths = tuple(str(folder / file) for file in files)
     images.note_enlarged(paths, min, resolution, say)
-
-    def load(index: int) -> np.ndarray:
-        return images.center_square_resize(images.decode_file(paths[index]), resolution)
-
     return Source(
         name="folder",
         attribute_names=names,
@@ -69,17 +65,38 @@ def open_folder(data_dir: str | None, resolution: int, say: Callable[[str], None
         sizes=np.array([size for size, *_ in found.values()], np.int64),
         crop=CROP,
         version=stamp(folder, found),
-        paths=tuple(paths),
-        stream=lambda indices: load_all(load, indices),
+        paths=paths,
+        stream=stream_squares(paths, resolution),
         notes=(note,) if note else (),
         framing=framing,
     )
 
 
-def _read_labels(
+def stream_squares(
+    paths: Sequence[str], resolution: int
+) -> Callable[[np.ndarray], Iterator[np.ndarray | UserError]]:
+    """The `Source.stream` of the centered squares of image files."""
+
+    def load(index: int) -> np.ndarray:
+        return images.center_square_resize(images.decode_file(paths[index]), resolution)
+
+    return lambda indices: load_all(load, indices)
+
+
+def read_labels(
     folder: pathlib.Path, files: tuple[str, ...], data_dir: str
 ) -> tuple[tuple[str, ...], np.ndarray, str]:
-    """K attributes, labels float32 [N, K], and how they were read ("": as documented)."""
+    """K attributes, labels float32 [N, K], and how they were read ("": as documented).
+
+    Args:
+        folder: of the images, and of their table if there is one.
+        files: the N images, relative to the folder.
+        data_dir: value of the flag, for errors.
+
+    Raises:
+        UserError: a malformed table, rows and images that do not match, sub-folders that may or may
+            not be classes.
+    """
     path = find_table(folder)
     if path:
         table = read_table(path)

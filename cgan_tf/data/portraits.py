@@ -49,7 +49,7 @@ def find_photos(image: str, leave_out: Path | None = None) -> list[Path]:
         raise UserError(f"--image={image}: no such file or folder; give a photo or a folder")
     if not path.is_dir():
         return [path]
-    names = _without_results(path, list(list_images(path, leave_out)))
+    names = without_results(path, list(list_images(path, leave_out)))
     if not names:
         suffixes = " ".join(IMAGE_SUFFIXES)
         raise UserError(f"--image={image}: no photos in this folder; their names end in {suffixes}")
@@ -60,8 +60,15 @@ def find_photos(image: str, leave_out: Path | None = None) -> list[Path]:
     return [path / name for name in names]
 
 
-def _without_results(folder: Path, names: list[str]) -> list[str]:
-    """The photos that are not in a sub-folder of results; all of them if there are no others."""
+def without_results(folder: Path, names: list[str]) -> list[str]:
+    """The photos that are not in a sub-folder of results; all of them if there are no others.
+
+    Sub-folders that are left out are named on stderr.
+
+    Args:
+        folder: that was searched.
+        names: of the photos, relative to it.
+    """
     tables: dict[str, str] = {}  # name of its table, by folder; "" for a folder without one
     photos, results = [], {}
     for name in names:

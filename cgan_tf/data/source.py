@@ -1,6 +1,6 @@
 """`Source`: a data set before decoding (names, labels, splits, a stream of images), and helpers.
 
-Each of the four data sources (celeba, celeba_dir, folder, synthetic) returns a `Source`;
+Each of the five data sources (celeba, celeba_dir, folder, photos, synthetic) returns a `Source`;
 `open_data` turns it into the `ImageData` that the stages read.
 """
 

@@ -27,11 +27,17 @@ ASSETS = "assets.extra"  # folder of a SavedModel for files that its graph does 
 CELEBA_CROP = "celeba"  # the centered 148 px square of 178 x 218 px; in proportion at other sizes
 SQUARE_CROP = "center_square"  # the largest centered square
 
-LICENSE_NOTES = {
+_CELEBA_NOTE = (
+    "Trained on CelebA, which may be used for non-commercial research only. Whether that "
+    "restricts this model is for its user to judge."
+)
+_OWN_PHOTOS_NOTE = "Trained on photos of the model's maker; ask the maker which uses they allow."
+LICENSE_NOTES = {  # by --data
     "synthetic": "Trained on synthetic faces that cgan_tf renders; no third-party photo was used.",
-    "celeba": "Trained on CelebA, which may be used for non-commercial research only. Whether that "
-    "restricts this model is for its user to judge.",
-    "folder": "Trained on photos of the model's maker; ask the maker which uses they allow.",
+    "celeba": _CELEBA_NOTE,
+    "celeba_dir": _CELEBA_NOTE,
+    "folder": _OWN_PHOTOS_NOTE,
+    "photos": _OWN_PHOTOS_NOTE,
 }
 
 
@@ -199,7 +205,6 @@ def describe(run: RunFolder, config: Config, network: "EditingNetwork") -> dict[
 
     generator = network.generator
     directions = read_directions(run, generator.latent_shape, custom=True)
-    source = "celeba" if config.data.startswith("celeba") else config.data
     return {
         "format": DESCRIPTION_FORMAT,
         "attributes": list(network.attributes),
@@ -217,7 +222,7 @@ def describe(run: RunFolder, config: Config, network: "EditingNetwork") -> dict[
         "prior": generator.prior,
         "signatures": signatures(network.features is not None),
         "hashes": model_hashes(run),
-        "license": LICENSE_NOTES[source],
+        "license": LICENSE_NOTES[config.data],
         "data": config.data,
         "versions": versions(),
     }

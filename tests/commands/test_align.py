@@ -16,7 +16,7 @@ from cgan_tf.commands import align
 from cgan_tf.core import cli
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import UserError
-from cgan_tf.data import images, portraits
+from cgan_tf.data import alignment, images, portraits
 from cgan_tf.data.face_crop import FaceBox, crop_face
 
 ONE = (1, 450, 350, 300, 0)  # index, center x, y, side and clockwise tilt of a drawn face
@@ -78,7 +78,7 @@ def test_a_face_lands_where_translate_crops_it(photos, tmp_path, capsys):
     (portrait,) = portraits.portraits(pixels, 64, aligned=True, which=portraits.ALL)
     np.testing.assert_array_equal(images.decode_file(tmp_path / "out" / "a.png"), portrait.crop)
     (row,) = table(tmp_path / "out" / "align.csv")
-    assert list(row) == list(align.COLUMNS)
+    assert list(row) == list(alignment.COLUMNS)
     assert (row["file"], row["status"], row["output"]) == ("a.png", "aligned", "a.png")
     assert (row["face"], row["faces"], row["note"]) == ("1", "1", "")
     for name in ("x", "y", "side", "angle"):

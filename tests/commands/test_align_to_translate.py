@@ -14,21 +14,27 @@ from train_command import tiny_flags
 
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import images
+from cgan_tf.editing import description
 from cgan_tf.report import page
 
 PHOTOS = 30
 PLACES = ((130, 150, 150), (310, 260, 170))  # center x, y and side of the two faces, px
 
 
+def draw_photos(folder, count):
+    """Photos with one face each, and their labels."""
+    labels = ["file,Smiling"]
+    for index in range(count):
+        face = (DETECTABLE[index % 3], 170 + index, 160, 180, 0)
+        images.save_png(folder / f"{index:02d}.png", photo_with_faces(face, size=(320, 400)))
+        labels.append(f"{index:02d}.png,{1 if index % 2 else -1}")
+    (folder / "labels.csv").write_text("\n".join(labels))
+
+
 @pytest.mark.slow
 def test_a_model_of_aligned_photos_finds_the_faces_in_others(command, tmp_path, cache):
     photos, squares, run = tmp_path / "photos", tmp_path / "squares", tmp_path / "run"
-    labels = ["file,Smiling"]
-    for index in range(PHOTOS):
-        face = (DETECTABLE[index % 3], 170 + index, 160, 180, 0)
-        images.save_png(photos / f"{index:02d}.png", photo_with_faces(face, size=(320, 400)))
-        labels.append(f"{index:02d}.png,{1 if index % 2 else -1}")
-    (photos / "labels.csv").write_text("\n".join(labels))
+    draw_photos(photos, PHOTOS)
     code = command_flags.run_line("align", f"--image={photos}", f"--output={squares}")
     assert code == 0 and len(list(squares.glob("*.png"))) == PHOTOS
 
@@ -59,6 +65,32 @@ def test_a_model_of_aligned_photos_finds_the_faces_in_others(command, tmp_path, 
         outside[part] = False
     assert not changed[outside].any()
     check_figures(command, run, flags)
+
+
+@pytest.mark.slow
+def test_training_aligns_photos_and_resumes_without_its_cache(command, tmp_path):
+    photos, run, kept = tmp_path / "photos", RunFolder(tmp_path / "run"), tmp_path / "cache"
+    draw_photos(photos, 12)
+    data = {"data": "photos", "data_dir": str(photos), "attributes": ("Smiling",)}
+    line = [f"--run_dir={run.path}", *tiny_flags(kept, **data)]
+    for stage in ("gan", "regressor"):
+        code, out, error = command(f"--stage={stage}", *line)
+        assert code == 0, error
+        assert "12 faces aligned in 12 photos, 0 photos skipped" in out
+        assert "data: aligning the faces in 12 photos (" in out
+        shutil.rmtree(kept)
+    assert description.training_crop(run) == description.CELEBA_CROP
+    photos.rename(tmp_path / "moved")
+    code, _, error = command("--stage=gan", f"--run_dir={run.path}")
+    assert code == 2 and error == (
+        f"error: --data_dir={photos} is not a folder; give the one with the images"
+    )
+    moved = [f"--run_dir={run.path}", f"--data_dir={tmp_path / 'moved'}"]
+    code, out, _ = command("--stage=gan", *moved)
+    assert code == 0 and "gan: finished at" in out
+    images.save_png(tmp_path / "moved" / "00.png", photo_with_faces((1, 160, 160, 170, 0)))
+    code, _, error = command("--stage=gan", *moved)
+    assert code == 2 and "--data_dir (its photos or labels have changed)" in error
 
 
 def check_figures(command, run, flags):

@@ -7,8 +7,11 @@ import named_folder
 import pytest
 from photos import save_photo
 
+from cgan_tf.commands import models
 from cgan_tf.core import cli
+from cgan_tf.core.config import OPTIONS
 from cgan_tf.editing import named_models
+from cgan_tf.editing.description import LICENSE_NOTES
 
 INSTALL = "your own: cgan export --install=NAME --run_dir=RUN_DIR\n"
 
@@ -59,6 +62,11 @@ def test_the_list(places, capsys):
         "cgan export --install=NAME --overwrite",
         INSTALL.strip(),
     ]
+
+
+def test_every_data_set_says_what_its_license_allows():
+    choices = set(OPTIONS["data"].metadata["choices"])
+    assert choices == set(models.DATA) == set(LICENSE_NOTES)
 
 
 @pytest.mark.parametrize(

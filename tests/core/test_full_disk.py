@@ -13,10 +13,9 @@ import pytest
 import tiny
 from PIL import Image
 
-from cgan_tf.commands import output_files
 from cgan_tf.core import artifact, files
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.data import images, photo_file
+from cgan_tf.data import images, photo_file, result_files
 from cgan_tf.report import tensorboard
 from cgan_tf.stages import directions
 from cgan_tf.training import checkpoint
@@ -44,7 +43,7 @@ WRITERS = {
         path / "image.png", np.full((2, 2, 3), value, np.uint8)
     ),
     "edited.png": photo,
-    "table.csv": lambda path, value: output_files.write_table(
+    "table.csv": lambda path, value: result_files.write_table(
         path / "table.csv", ["a"], [{"a": value}]
     ),
     "model": lambda path, value: artifact.save_model(model(value), path / "model"),

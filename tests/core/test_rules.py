@@ -16,6 +16,7 @@ CASES = [
     ({"seed": -1}, "--seed=-1: from 0 to 4294967295"),
     ({"seed": 2**32}, "--seed=4294967296: from 0 to 4294967295"),
     ({"data": "folder"}, "--data_dir: give the folder of the photos (--data=folder needs it)"),
+    ({"data": "photos"}, "--data_dir: give the folder of the photos (--data=photos needs it)"),
     (
         {"data": "celeba_dir", "data_dir": ""},
         "--data_dir: give the folder of the photos (--data=celeba_dir needs it)",
@@ -170,7 +171,7 @@ OTHER_CASES = [
     ),
     (
         {"data": "zzz"},
-        "--data=zzz: unknown value; one of synthetic, celeba, celeba_dir, folder",
+        "--data=zzz: unknown value; one of synthetic, celeba, celeba_dir, folder, photos",
     ),
     (
         {"directions_family": "hyperplanes"},

@@ -90,7 +90,7 @@ def test_repr_is_one_short_line(photos):
 
 
 def test_unknown_source(tmp_path):
-    with pytest.raises(UserError, match="--data=imagenet: give synthetic, celeba, celeba_dir or"):
+    with pytest.raises(UserError, match="--data=imagenet: give synthetic, .*, folder or photos"):
         data.open_data(make_config(tmp_path, data="imagenet"), say=silent)
 
 

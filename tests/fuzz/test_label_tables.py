@@ -50,7 +50,7 @@ def test_a_table_is_read_or_refused(count, tmp_path):
         content = strange(random.Random(seed), TABLES)
         (tmp_path / "labels.csv").write_bytes(content)
         with contextlib.suppress(UserError):
-            names, labels, note = folder._read_labels(tmp_path, FILES, str(tmp_path))
+            names, labels, note = folder.read_labels(tmp_path, FILES, str(tmp_path))
             assert labels.shape == (len(FILES), len(names)) and names
             assert np.isin(labels, (0, 1)).all() and "\n" not in note
             note.encode()
