@@ -19,7 +19,7 @@ import { frameOf, hasCelebaShape, makeMovable, resized } from "./frame.js";
 import { History } from "./history.js";
 import { listenForPhotos, listenForShortcuts } from "./inputs.js";
 import { loadModel } from "./model.js";
-import { readPhoto } from "./photo.js";
+import { hidesPixels, readPhoto } from "./photo.js";
 import { Queue } from "./queue.js";
 import { canSample } from "./sample.js";
 import {
@@ -63,6 +63,12 @@ async function start() {
   say(LOADING);
   if (typeof WebAssembly !== "object") {
     throw new Error("this browser has no WebAssembly, which the model needs; use a newer one");
+  }
+  if (hidesPixels()) {
+    throw new Error(
+      "this browser does not let pages read pixels, which the model needs; allow this page to extract " +
+        "canvas data, or use another browser",
+    );
   }
   const kept = await keepOffline();
   const loaded = await loadModel();

@@ -49,6 +49,7 @@ function listenForCamera(set) {
     }
   });
   $("shutter").addEventListener("click", () => {
+    if (!video.videoWidth) return; // no picture yet
     const shot = shoot(video);
     dialog.close();
     set(shot);

@@ -230,6 +230,18 @@ def test_the_camera_takes_a_photo_and_is_switched_off(tab):
     tab.wait_until("tracks[0].readyState === 'ended'")
 
 
+def test_a_camera_without_a_picture_yet_takes_no_photo(tab):
+    photo = tab.canvas("photo")
+    tab.page.click("#camera")
+    tab.wait_until("document.getElementById('camera-dialog').open")
+    tab.page.evaluate("document.getElementById('video').srcObject = new MediaStream()")
+    tab.wait_until("document.getElementById('video').videoWidth === 0")
+    tab.page.click("#shutter")
+    assert tab.page.is_visible("#camera-dialog")
+    tab.page.keyboard.press("Escape")
+    assert np.array_equal(tab.canvas("photo"), photo)
+
+
 def test_a_refused_camera_is_one_clear_line(tab):
     tab.page.evaluate("""() => {
         navigator.mediaDevices.getUserMedia = async () => {
