@@ -6,7 +6,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 # --no-compile halves the installation: Python compiles what is imported, a small part of it.
-PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-compile
+# setuptools warns of folders named cgan_tf at every editable installation, and even a quiet pip shows
+# it. Its other way, a path to the checkout, would make tests/ and export/ importable everywhere.
+PIP := PYTHONWARNINGS="ignore:Editable installation" $(RUN) -m pip install --quiet --disable-pip-version-check --no-compile
 INSTALLED := $(VENV)/installed$(if $(filter-out 0,$(GPU)),-gpu)
 DEMO := runs/demo
 SHIPPED := synthetic64

@@ -297,6 +297,7 @@ def prepare_workers(
 
 def main() -> None:
     """Runs the stages of the command line."""
+    options.check_preset(FLAGS.preset)  # a mistyped name comes before a flag that is missing
     stages = requested_stages()
     if not FLAGS.run_dir:
         raise UserError("--run_dir: give the folder of the run, e.g. --run_dir=runs/faces")

@@ -64,6 +64,15 @@ def parse(flag: str, text: str) -> Any:
     return text
 
 
+def check_preset(preset: str | None) -> None:
+    """Raises a UserError, with the most similar name, if there is no such preset."""
+    if preset and preset not in presets.PRESETS:
+        raise UserError(
+            f"--preset={preset}: unknown preset{closest(preset, presets.PRESETS)}; "
+            f"one of {', '.join(presets.PRESETS)}"
+        )
+
+
 def make(
     preset: str | None,
     given: Mapping[str, Any],
@@ -82,11 +91,7 @@ def make(
     Raises:
         UserError: an unknown preset, not the preset of `stored`, or a value out of range.
     """
-    if preset and preset not in presets.PRESETS:
-        raise UserError(
-            f"--preset={preset}: unknown preset{closest(preset, presets.PRESETS)}; "
-            f"one of {', '.join(presets.PRESETS)}"
-        )
+    check_preset(preset)
     # What is measured later begins with the value that it has without `auto`.
     given = {flag: v for flag, v in given.items() if v is not None or flag not in MEASURED}
     if stored is None:

@@ -153,14 +153,14 @@ from cgan_tf.evaluation.report import write_report
 from cgan_tf.evaluation.statistics import Numbers
 from cgan_tf.networks.judge import Judge
 from cgan_tf.stages.judge import ensure_judge
-from cgan_tf.training import cluster, precision
+from cgan_tf.training import precision
 
 EDITED = 8  # photos in each edits_NAME.png, if they fit
 STRENGTHS = (-1.0, -0.5, 0.5, 1.0)  # in each edits_NAME.png
 
 
 def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
-    """Trains the judge and measures the run in `folder`/evaluate, unless that is done.
+    """Trains or keeps the judge and measures the run in `folder`/evaluate, unless that is done.
 
     Args:
         config: the resolved options.
@@ -170,13 +170,13 @@ def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     Raises:
         UserError: a stage is missing, or the data has no labels.
         Interrupted: a signal during the judge's training; it has been saved.
+        cluster.Done: the judge exists, on all workers but the chief.
     """
     stage = folder.stage("evaluate")
     if not stage.begin(config, dataset.digest):
         return
     precision.seed_everything(config)
     judge = ensure_judge(config, stage, dataset)
-    cluster.leave_to_chief()
     editor = network.EditingNetwork.from_run(folder.path, scores=True)
     directions = read_directions(folder, editor.codec.latent_shape)
     write_report(stage, measure_all(config, dataset, stage.path, judge, editor, directions))

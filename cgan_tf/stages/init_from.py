@@ -18,7 +18,7 @@ from cgan_tf.core.config import OPTIONS, Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
 from cgan_tf.core.run_folder import INIT_FROM, RunFolder, StageFolder
-from cgan_tf.editing import models
+from cgan_tf.editing import description, models
 from cgan_tf.networks.dcgan import level_widths
 from cgan_tf.networks.encoder import Encoder
 from cgan_tf.networks.vgg import FROM_SCRATCH, Regressor, width_of
@@ -102,6 +102,9 @@ def begin(config: Config, stage: StageFolder, attributes: Sequence[str] = ()) ->
         if start.record:
             stage.record(**{INIT_FROM: start.record})
             print(f"{stage.name}: starts from the networks of {config.init_from}")
+            note = _framing_note(config, stage.run)
+            if note:
+                print(f"note: {note}")
         networks = start.networks
         return start.record
 
@@ -272,6 +275,22 @@ def _read_encoder(config: Config, parent: RunFolder) -> Start:
             return Start({}, note=note)
     model = artifact.load_model(Encoder, stage.model)
     return Start(_record(config, parent, "inversion/model"), (model,))
+
+
+def _framing_note(config: Config, run: RunFolder) -> str:
+    """What to do if the other run's photos are framed in another way than this run's; else ""."""
+    old = description.training_crop(RunFolder(config.init_from, "--init_from"))
+    if old == description.training_crop(run):
+        return ""
+    if old == description.CELEBA_CROP:
+        return (
+            f"--init_from={config.init_from} has faces in CelebA's framing, --data={config.data} "
+            "has not; --data=photos aligns photos of faces"
+        )
+    return (
+        f"--data={config.data} has faces in CelebA's framing, --init_from={config.init_from} has "
+        "not; --data=folder takes the center squares of photos"
+    )
 
 
 def _options(stage: StageFolder) -> dict[str, Any]:

@@ -118,6 +118,10 @@ def test_help_shows_what_every_preset_sets():
             "--preset=celeba63: unknown preset (did you mean celeba64?); one of " + PRESETS,
         ),
         (
+            ["--preset=celeb128"],
+            "--preset=celeb128: unknown preset (did you mean celeba128?); one of " + PRESETS,
+        ),
+        (
             ["--stage=gan", "--run_dir=RUN", "--gan_kimg=much"],
             "--gan_kimg=much: give a number",
         ),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,9 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The built wheel; the checkout stays as it was."""
-    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+def source(tmp_path_factory):
+    """The files of the checkout, which stays as it was."""
+    source = tmp_path_factory.mktemp("source")
     files = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -30,6 +31,13 @@ def wheel(tmp_path_factory):
             os.symlink(os.readlink(ROOT / name), target)
         elif (ROOT / name).exists():
             os.link(ROOT / name, target)
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
+    """The built wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, source],
         check=True,
@@ -105,3 +113,21 @@ def test_a_new_user_trains_edits_and_imports(environment, tmp_path):
     )
     size, scores = json.loads(run("python", "-c", face).stdout)
     assert size == [64, 64] and 0 <= scores["Eyeglasses"] <= 1
+
+
+@pytest.mark.slow
+def test_make_installs_the_command_without_a_warning(source, tmp_path):
+    checkout, environment = tmp_path / "checkout", tmp_path / "environment"
+    shutil.copytree(source, checkout, symlinks=True)
+    (checkout / "requirements.txt").write_text("")  # the packages that it depends on print nothing
+    done = subprocess.run(
+        ["make", f"PYTHON={sys.executable}", f"VENV={environment}", environment / "installed"],
+        cwd=checkout,
+        env=os.environ | {"PIP_NO_DEPS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "BuildBackendWarning" not in done.stdout and "Editable installation." not in done.stdout
+    assert "cgan_tf.__main__" in (environment / "bin" / "cgan").read_text()

@@ -140,6 +140,20 @@ def test_stages_tell_state_time_and_length(full):
     assert "<span>90 kimg (judge)</span>" in boxes
 
 
+def test_a_run_without_detail_features_says_so(full):
+    """The stage has finished, in no time: there was nothing to do."""
+    folder, _ = full
+    options = config.replace(folder.load_config(), features_side="none")
+    folder.save_config(options, folder.read()["data"])
+    stage = folder.stage("features")
+    (stage.path / "stats.jsonl").unlink()
+    stage.record(ended=stage.read_metadata()["started"])
+    boxes = re.search(r'<ol class="stages".*?</ol>', page.render(folder), re.DOTALL)[0]
+    assert "<b>features</b><span>no detail features</span></li>" in boxes
+    stage.record(ended=None)
+    assert "<b>features</b><span>not finished</span></li>" in page.render(folder)
+
+
 def test_options_are_listed_by_section_and_changed_ones_are_bold(finished_page):
     names = ("All stages", *config.STAGES)
     tables = [rows_of(finished_page, f"{name}: those that differ")[1:] for name in names]

@@ -1,12 +1,16 @@
 """The evaluate stage: the layout of its report, its pictures, and that it repeats."""
 
 import json
+import shutil
 
 import fake_run
 import numpy as np
 import pytest
+import tiny
 from evaluated_run import evaluated_run, small_networks
 
+from cgan_tf.core import artifact
+from cgan_tf.core import config as config_module
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import RunFolder
 from cgan_tf.data import synthetic
@@ -14,6 +18,7 @@ from cgan_tf.data.images import decode_file
 from cgan_tf.editing import models
 from cgan_tf.evaluation import edits
 from cgan_tf.evaluation.report import VERSION
+from cgan_tf.networks.judge import Judge
 from cgan_tf.stages import evaluate
 
 NAMES = fake_run.ATTRIBUTES
@@ -255,6 +260,27 @@ def test_measuring_again_gives_the_same_figures(finished, tmp_path):
     for mode, block in finished.report["inversion"].items():
         for key in set(block) - timed:
             assert again["inversion"][mode][key] == block[key]
+
+
+@pytest.mark.slow
+def test_figures_by_a_kept_judge_are_those_of_a_new_one(finished, tmp_path, capsys):
+    """Other options of the measurements: once with the old judge, and once from scratch."""
+    config = config_module.replace(finished.config, evaluate_samples=100, evaluate_projections=0)
+    reports = {}
+    for name in ("kept", "new"):
+        run = RunFolder(tmp_path / name)
+        shutil.copytree(finished.folder.path, run.path)
+        run.restart("evaluate", say=lambda line: None)
+        if name == "new":
+            shutil.rmtree(run.path / "evaluate.old-001")
+        with small_networks():
+            evaluate.run(config, run, finished.dataset)
+        assert ("keeps the judge" in capsys.readouterr().out) == (name == "kept")
+        report = json.loads((run.path / "evaluate" / "report.json").read_text())
+        assert report.pop("seconds") and report["inversion"]["encoder"].pop("seconds_per_image")
+        reports[name] = report, tiny.values(artifact.load_model(Judge, run.path / "evaluate/judge"))
+    assert reports["kept"][0] == reports["new"][0]
+    assert tiny.same(reports["kept"][1], reports["new"][1])
 
 
 def test_a_missing_stage_is_named(tmp_path, finished):

@@ -53,6 +53,30 @@ def test_the_networks_of_the_same_resolution_are_copied(arch, cache, faces, tmp_
     assert out == f"gan: starts from the networks of {parent.path}\n"
 
 
+@pytest.mark.parametrize("old, new", [("celeba", ""), ("", "celeba"), ("celeba", "celeba")])
+def test_photos_that_are_framed_in_another_way_are_noted(old, new, cache, faces, tmp_path, capsys):
+    parent = make_parent(tmp_path / "parent", cache)
+    parent.save_config(parent.load_config(), {"framing": old})
+    config, folder = make_child(tmp_path / "run", parent, cache, faces)
+    folder.save_config(config, {"framing": new})
+    stage = folder.stage("gan")
+    assert stage.begin(config, "photos")
+    init_from.begin(config, stage)
+    first, *notes = capsys.readouterr().out.splitlines()
+    assert first == f"gan: starts from the networks of {parent.path}"
+    assert notes == {
+        ("celeba", ""): [
+            f"note: --init_from={parent.path} has faces in CelebA's framing, --data=synthetic has "
+            "not; --data=photos aligns photos of faces"
+        ],
+        ("", "celeba"): [
+            "note: --data=synthetic has faces in CelebA's framing, "
+            f"--init_from={parent.path} has not; --data=folder takes the center squares of photos"
+        ],
+    }.get((old, new), [])
+    assert folder.read()["substitutions"] == {}
+
+
 @pytest.fixture(scope="module")
 def child(tmp_path_factory, chain):
     """All stages of the tiny run, started from `chain`, which is not changed."""

@@ -1,14 +1,18 @@
 """The judge: shapes, cost, artifact, training and resuming."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny
 from fake_run import make_config
 from keras import layers
 
 from cgan_tf import data
 from cgan_tf.core import artifact, run_folder
 from cgan_tf.core import config as config_module
+from cgan_tf.core.files import write_json
 from cgan_tf.data import pipeline
 from cgan_tf.networks.judge import FEATURES, Judge
 from cgan_tf.networks.vgg import Regressor
@@ -150,6 +154,79 @@ def test_the_judge_is_trained_once(trained):
     assert (stage.path / "judge" / "weights.h5").stat().st_mtime_ns == written
     for one, two in zip(first.weights, again.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
+
+
+@pytest.fixture
+def restarted(trained, tmp_path):
+    """An evaluation with the trained judge that was moved aside, and a new stage without one."""
+    config, dataset, stage, _ = trained
+    new = new_stage(tmp_path / "run")
+    old = tmp_path / "run" / "evaluate.old-001"
+    shutil.copytree(stage.path, old)
+    options = config_module.stage_options(config, "evaluate")
+    record = {"stage": "evaluate", "options": options, "data": dataset.digest, "parents": {}}
+    write_json(old / "metadata.json", record)
+    return old, new
+
+
+def test_an_evaluation_that_starts_over_keeps_the_judge(trained, restarted, monkeypatch, capsys):
+    config, dataset, _, first = trained
+    old, stage = restarted
+    monkeypatch.setattr(judge.loop, "train", None)  # nothing is trained
+    changed = config_module.replace(
+        config,
+        attributes=("Eyeglasses",),
+        evaluate_samples=100,
+        evaluate_photos=10,
+        evaluate_projections=0,
+        evaluate_identity_model="face.onnx",
+    )
+    kept = judge.ensure_judge(changed, stage, dataset)
+    assert capsys.readouterr().out == (
+        f"evaluate: keeps the judge of {old}, whose data and options are the same\n"
+    )
+    for one, two in zip(first.weights, kept.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+    files = [name for name in tiny.listing(old) if name != "metadata.json"]
+    assert tiny.listing(stage.path) == files and len(files) == 4
+    assert all((stage.path / name).read_bytes() == (old / name).read_bytes() for name in files)
+    assert stage.has_progress()  # from now on other options are refused
+    judge.ensure_judge(changed, stage, dataset)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "flag, value",
+    [
+        ("evaluate_judge_kimg", 0.25),
+        ("seed", 8),
+        ("precision", "mixed_bfloat16"),
+        ("jit", "true"),
+        ("deterministic", False),
+    ],
+)
+def test_a_judge_of_other_options_is_not_kept(trained, restarted, flag, value):
+    config, dataset, *_ = trained
+    _, stage = restarted
+    changed = config_module.replace(config, **{flag: value})
+    assert not judge.keep_judge(changed, stage, dataset.digest)
+    assert tiny.listing(stage.path) == []
+
+
+def test_a_judge_of_other_photos_or_a_damaged_one_is_not_kept(trained, restarted):
+    config, dataset, *_ = trained
+    old, stage = restarted
+    assert not judge.keep_judge(config, stage, "other photos")
+    weights = old / "judge" / "weights.h5"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:2000])
+    assert not judge.keep_judge(config, stage, dataset.digest)
+    weights.unlink()  # its training did not end
+    assert not judge.keep_judge(config, stage, dataset.digest)
+    weights.write_bytes(content)
+    (old / "metadata.json").write_text("{")
+    assert not judge.keep_judge(config, stage, dataset.digest)
+    assert tiny.listing(stage.path) == []
 
 
 @pytest.mark.slow
