@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from cgan_tf.core import artifact, replicas
 from cgan_tf.core.config import JUDGE_BATCH_SIZE, Config
-from cgan_tf.core.errors import UserError
 from cgan_tf.core.run_folder import StageFolder
 from cgan_tf.data import ImageData, pipeline
 from cgan_tf.networks.judge import Judge
@@ -79,10 +78,7 @@ def ensure_judge(config: Config, stage: StageFolder, dataset: ImageData) -> Judg
     """
     folder = stage.path / FOLDER
     if not (folder / "weights.h5").exists():
-        if not dataset.attribute_names:
-            raise UserError(
-                f"--data={config.data}: the judge needs labels; add labels.csv to --data_dir"
-            )
+        dataset.require_labels("the judge")
         seed = config.seed + SEED_OFFSET
         keras.utils.set_random_seed(seed % 2**32)
         policy = precision.compute_policy(config)
