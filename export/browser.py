@@ -16,44 +16,11 @@ from cgan_tf.editing.description import CELEBA_CROP
 from cgan_tf.export import face_rules, litert
 
 SOURCES = Path(__file__).parent / "page"
-STATIC = (
-    "index.html",
-    "manifest.webmanifest",
-    "style.css",
-    "icon.svg",
-    "icons/any-192.png",
-    "icons/any-512.png",
-    "icons/maskable-512.png",
-    "app.js",
-    "calls.js",
-    "cascade.js",
-    "compare.js",
-    "editing.js",
-    "example.js",
-    "face_crop.js",
-    "face_detection.js",
-    "face_finder.js",
-    "face_worker.js",
-    "frame.js",
-    "gray.js",
-    "history.js",
-    "inputs.js",
-    "model.js",
-    "photo.js",
-    "pixels.js",
-    "queue.js",
-    "sample.js",
-    "screen.js",
-    "sliders.js",
-    "state.js",
-    "storage.js",
-    "strip.js",
-    "text.js",
-    "worker.js",
-    "litert/LICENSE.txt",
-)
+# What the page takes from there as it is, apart from its service worker.
+STATIC = ("*.html", "*.css", "*.js", "*.svg", "*.webmanifest", "icons/*.png", "litert/LICENSE.txt")
 SERVICE_WORKER = "offline.js"
-VERSION = '"VERSION"'  # its placeholder for the hash of all other files
+# Its placeholders: the hash of all other files, and the names of those that it stores at once.
+VERSION, SMALL = '"VERSION"', '"SMALL"'
 EXAMPLE = "face.png"
 
 
@@ -71,8 +38,11 @@ def files(
     Raises:
         UserError: the archive of the runtime is damaged, or OpenCV's cascades are missing.
     """
-    content = {name: (SOURCES / name).read_bytes() for name in STATIC}
+    sources = (path for pattern in STATIC for path in SOURCES.glob(pattern))
+    content = {path.relative_to(SOURCES).as_posix(): path.read_bytes() for path in sources}
+    script = content.pop(SERVICE_WORKER).decode()
     content[face_rules.RULES] = face_rules.rules().encode()
+    small = sorted({*content, "model.json", "./"} - {"index.html"})  # which is "./"
     if description["crop"] == CELEBA_CROP:  # no other model edits the faces that are found
         content[face_rules.CASCADES] = face_rules.cascades().encode()
     content |= {f"litert/{name}": file for name, file in litert.files().items()}
@@ -82,10 +52,11 @@ def files(
         content[EXAMPLE] = example
         description["example"] = EXAMPLE
     content["model.json"] = (json.dumps(description, indent=2, allow_nan=False) + "\n").encode()
-    script = (SOURCES / SERVICE_WORKER).read_text()
-    if script.count(VERSION) != 1:
-        raise ValueError(f"{SERVICE_WORKER} contains {VERSION} {script.count(VERSION)} times")
-    content[SERVICE_WORKER] = script.replace(VERSION, f'"{digest(content)}"').encode()
+    for placeholder, value in ((VERSION, digest(content)), (SMALL, small)):
+        if script.count(placeholder) != 1:
+            raise ValueError(f"{SERVICE_WORKER} does not contain {placeholder} exactly once")
+        script = script.replace(placeholder, json.dumps(value))
+    content[SERVICE_WORKER] = script.encode()
     return content
 
 

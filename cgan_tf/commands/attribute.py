@@ -69,12 +69,10 @@ def with_predictions(
         from_dataset: whether the labelled photos belong to the data set.
     """
     from cgan_tf.evaluation.scores import scorer
-    from cgan_tf.stages import class_differences
+    from cgan_tf.stages import directions
 
     names = regressor.attribute_names[len(dataset.attribute_names) :]
-    rows = np.concatenate(
-        [dataset.splits["train"][: class_differences.PHOTOS], dataset.splits["validation"]]
-    )
+    rows = np.concatenate(list(directions.compared_photos(dataset).values()))
     columns = np.full((len(dataset.files), len(names)), np.nan, np.float32)  # NaN: not predicted
     score = scorer(lambda photos, training: photos, regressor, BATCH)
     for start in range(0, len(rows), BATCH):
@@ -202,16 +200,18 @@ def find_directions(
 
 
 def check_predictions(known: "ImageData", labels: Labels) -> None:
-    """Raises a UserError if all validation photos are predicted to be of one class."""
-    rows = known.splits["validation"]
+    """Raises a UserError if all training or validation photos are predicted to be of one class."""
+    from cgan_tf.stages import directions
+
     for name in labels.names:
-        share = known.labels[rows, known.attribute_names.index(name)].mean()
-        if share in (0, 1):
-            raise UserError(
-                f"--labels={labels.path}: the classifier trained on them predicts {name} for "
-                f"{'all' if share else 'none'} of the {len(rows)} validation photos, so nothing "
-                "can be calibrated; give more labels"
-            )
+        for part, rows in directions.compared_photos(known).items():
+            share = known.labels[rows, known.attribute_names.index(name)].mean()
+            if share in (0, 1):
+                raise UserError(
+                    f"--labels={labels.path}: the classifier trained on them predicts {name} for "
+                    f"{'all' if share else 'none'} of the {len(rows)} {part} photos, and a "
+                    "direction takes both; give more labels"
+                )
 
 
 def publish(

@@ -41,6 +41,13 @@ class ImageData:
             f"{len(self.attribute_names)} attributes; {describe_splits(self.splits)})"
         )
 
+    def require_labels(self, user: str) -> None:
+        """Raises a UserError if there are no labels; `user` is what needs them."""
+        if not self.attribute_names:
+            raise UserError(
+                f"--data={self.name}: {user} needs labels; add labels.csv to --data_dir"
+            )
+
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """uint8 [n, R, R, 3] for n indices in 0..N-1, in any order, with or without repetitions.
 

@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from cgan_tf.core import replicas
 from cgan_tf.core.config import Config
-from cgan_tf.core.errors import UserError
 from cgan_tf.data import images
 from cgan_tf.data.dataset import ImageData
 from cgan_tf.training import feed
@@ -95,12 +94,7 @@ def training_batches(
         labels: yield (images, float32 [B, K] in {0, 1}).
         passes: number of smaller batches that are concatenated to one batch (gradient
             accumulation); each replica gets its rows of every one of them.
-
-    Raises:
-        UserError: `labels`, but the data has none.
     """
-    if labels:
-        _require_labels(data)
     plan = EpochPlan(data.splits[split], seed)
     total, own = replicas.shares()
     rows = batch_size // passes // total  # per pass and replica
@@ -135,14 +129,6 @@ def training_batches(
     return numbers.map(element).prefetch(4)
 
 
-def _require_labels(data: ImageData) -> None:
-    if not data.attribute_names:
-        raise UserError(
-            f"--data={data.name}: the images have no labels, and this stage needs them; "
-            "add labels.csv to --data_dir"
-        )
-
-
 class ResidentFeed:
     """`training_batches` from photos in the memory of each device.
 
@@ -172,8 +158,6 @@ class ResidentFeed:
         labels: bool = False,
         passes: int = 1,
     ) -> None:
-        if labels:
-            _require_labels(data)
         rows = data.splits[split]
         self._plan = EpochPlan(np.arange(len(rows)), seed)
         self._next, self._batch_size = start, batch_size

@@ -71,13 +71,9 @@ def check(config: Config, dataset: ImageData) -> None:
     Raises:
         UserError: all training or validation photos have an attribute, or none of them.
     """
-    parts = {
-        "training": dataset.splits["train"][:PHOTOS],
-        "validation": dataset.splits["validation"],
-    }
     for name in config.attributes if dataset.attribute_names else ():
         labels = dataset.labels[:, dataset.attribute_names.index(name)] > 0.5
-        for part, rows in parts.items():
+        for part, rows in compared_photos(dataset).items():
             if labels[rows].any() and not labels[rows].all():
                 continue
             missing = "lacks" if labels[rows].any() else "has"
@@ -86,6 +82,17 @@ def check(config: Config, dataset: ImageData) -> None:
                 f"all {len(labels):,} photos, {int(labels.sum()):,} have it); give more photos, or "
                 "leave it out"
             )
+
+
+def compared_photos(dataset: ImageData) -> dict[str, np.ndarray]:
+    """The rows of the photos that must be of both classes, by part of the data.
+
+    Directions start at the class differences of the first, and are calibrated on the second.
+    """
+    return {
+        "training": dataset.splits["train"][:PHOTOS],
+        "validation": dataset.splits["validation"],
+    }
 
 
 class DirectionsTrainer(loop.Trainer):
@@ -244,21 +251,14 @@ def start_directions(trainer: DirectionsTrainer, dataset: ImageData) -> None:
     whatever the final calibration is. With a shorter step the gradient of |alpha + eps - alpha'|
     vanishes where R is confident, and the direction would follow the other terms alone.
     """
-    differences, least = class_differences(trainer.codec.encoder, dataset)
-    rows, columns = dataset.splits["train"][:PHOTOS], trainer.columns.numpy()
-    for column in columns:
-        if not least[column]:
-            raise UserError(
-                f"--attributes={dataset.attribute_names[column]}: all of the first {len(rows)} "
-                "training photos have it, or none of them; it cannot be learned"
-            )
+    differences, _ = class_differences(trainer.codec.encoder, dataset)
     calibration = make_calibration(trainer, dataset, "train", STARTING_CALIBRATION)
     trainer.directions.assign(
         [
             calibration.scale(
                 calibration.photos(column, 0), differences[column], column, STARTING_CHANGE
             )
-            for column in columns
+            for column in trainer.columns.numpy()
         ]
     )
 

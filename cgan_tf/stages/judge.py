@@ -95,10 +95,7 @@ def ensure_judge(config: Config, stage: StageFolder, dataset: ImageData) -> Judg
     if not cluster.on_chief(
         lambda: (folder / "weights.h5").exists() or keep_judge(config, stage, dataset.digest)
     ):
-        if not dataset.attribute_names:
-            raise UserError(
-                f"--data={config.data}: the judge needs labels; add labels.csv to --data_dir"
-            )
+        dataset.require_labels("the judge")
         seed = config.seed + SEED_OFFSET
         keras.utils.set_random_seed(seed % 2**32)
         policy = precision.compute_policy(config)

@@ -153,22 +153,15 @@ def check(config: Config, dataset: ImageData, began: bool) -> None:
     Raises:
         UserError: the data has no labels, or the weights of --regressor_vgg_weights are missing.
     """
-    _require_labels(config, dataset)
+    dataset.require_labels("the regressor")
     if config.regressor.vgg_weights not in ("auto", *vgg.FROM_SCRATCH) and not began:
         source = config.regressor.vgg_weights
         vgg.load_weights(vgg.build_backbone(), source, "--regressor_vgg_weights")
 
 
-def _require_labels(config: Config, dataset: ImageData) -> None:
-    if not dataset.attribute_names:
-        raise UserError(
-            f"--data={config.data}: the regressor needs labels; add labels.csv to --data_dir"
-        )
-
-
 def run(config: Config, folder: RunFolder, dataset: ImageData) -> None:
     """Trains the regressor in `folder`/regressor; resumes if it was interrupted."""
-    _require_labels(config, dataset)
+    dataset.require_labels("the regressor")
     stage = folder.stage("regressor")
     if not stage.begin(config, dataset.digest):
         return

@@ -5,9 +5,11 @@ rounding (tests compare the two). The Keras classes that call them are in `netwo
 `networks.normalization` and `training.optimizers`.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 from cgan_tf.core import replicas
 
@@ -98,6 +100,21 @@ def _sum_windows(windows: tf.Tensor, half: int) -> tf.Tensor:
         return x, _windows
 
     return transpose(windows)
+
+
+@contextlib.contextmanager
+def gradients_forgotten() -> Iterator[None]:
+    """While a graph is traced that contains its gradients: nothing else keeps it alive afterwards.
+
+    TensorFlow registers each custom gradient in a graph under a new name, in case the graph is
+    differentiated again, and never removes it. The gradient refers to the graph, and so to the
+    trained variables: each training of a process would leave tens of MB.
+    """
+    registered = ops.gradient_registry
+    before = set(registered.list())
+    yield
+    for name in set(registered.list()) - before:
+        del registered._registry[name]
 
 
 def _kernel_matrix(kernel: tf.Tensor) -> tf.Tensor:

@@ -18,7 +18,7 @@ from cgan_tf.core import replicas
 from cgan_tf.core.config import Config
 from cgan_tf.core.errors import Interrupted, UserError
 from cgan_tf.core.run_folder import StageFolder
-from cgan_tf.training import checkpoint, cluster
+from cgan_tf.training import checkpoint, cluster, cpu_kernels
 from cgan_tf.training.feed import Feed
 from cgan_tf.training.progress import Checkpoints, Display, Snapshot, Snapshots, Ticks, Writer
 
@@ -107,13 +107,14 @@ class CompiledSteps:
                 values = tf.stack([tf.cast(value, tf.float64) for value in losses.values()])
                 return index + 1, sums + values
 
-            _, sums = tf.while_loop(
-                lambda index, _: index < count,
-                body,
-                (tf.constant(0), tf.zeros((), tf.float64)),
-                shape_invariants=(tf.TensorShape(()), tf.TensorShape(None)),
-                parallel_iterations=1,
-            )
+            with cpu_kernels.gradients_forgotten():
+                _, sums = tf.while_loop(
+                    lambda index, _: index < count,
+                    body,
+                    (tf.constant(0), tf.zeros((), tf.float64)),
+                    shape_invariants=(tf.TensorShape(()), tf.TensorShape(None)),
+                    parallel_iterations=1,
+                )
             sums = tf.ensure_shape(sums, (len(names),))
             return dict(zip(names, tf.unstack(sums), strict=True))
 

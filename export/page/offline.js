@@ -10,14 +10,7 @@ const VERSION = "VERSION"; // hash of all files; export/browser.py inserts it
 const SCOPE = self.registration.scope; // other exports may be on the same host
 const NAME = `${SCOPE} ${VERSION}`;
 const FRESH = { cache: "no-cache" }; // revalidates files that the browser has from an older export
-const SMALL = [
-  "./", "style.css", "icon.svg", "model.json", "litert/LICENSE.txt", "manifest.webmanifest",
-  "icons/any-192.png", "icons/any-512.png", "icons/maskable-512.png", "app.js", "calls.js",
-  "cascade.js", "compare.js", "editing.js", "example.js", "face_crop.js", "face_detection.js",
-  "face_finder.js", "face_worker.js", "frame.js", "gray.js", "history.js", "inputs.js",
-  "model.js", "photo.js", "pixels.js", "queue.js", "rules.js", "sample.js", "screen.js",
-  "sliders.js", "state.js", "storage.js", "strip.js", "text.js", "worker.js",
-];
+const SMALL = "SMALL"; // names of the small files; export/browser.py inserts them
 
 self.addEventListener("install", (event) => {
   event.waitUntil(keepSmall());

@@ -477,13 +477,22 @@ def test_photos_that_have_moved(copy, tmp_path, faces, monkeypatch):
         command(run_dir=copy.path, labels=path, data_dir="moved")
 
 
-def test_a_head_that_predicts_only_one_class(faces, slim_vgg):
-    column = np.ones((len(faces.files), 1), np.float32)
+@pytest.mark.parametrize(
+    "split, value, message",
+    [
+        ("train", 0, "predicts Bright for none of the 80 training photos, and a direction takes"),
+        ("train", 1, "predicts Bright for all of the 80 training photos"),
+        ("validation", 1, "predicts Bright for all of the 10 validation photos"),
+    ],
+)
+def test_a_head_that_predicts_only_one_class(faces, slim_vgg, split, value, message):
+    column = np.arange(len(faces.files), dtype=np.float32)[:, None] % 2
+    column[faces.splits[split]] = value
     known = dataclasses.replace(
         faces,
         attribute_names=(*faces.attribute_names, NAME),
         labels=np.concatenate([faces.labels, column], axis=1),
     )
     labels = attribute_labels.Labels("b.csv", (NAME,), (), np.zeros((0, 1)))
-    with pytest.raises(UserError, match="predicts Bright for all of the 10 validation photos"):
+    with pytest.raises(UserError, match=message):
         attribute.check_predictions(known, labels)

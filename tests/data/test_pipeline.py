@@ -10,7 +10,6 @@ from PIL import Image
 
 from cgan_tf import data
 from cgan_tf.core.config import Config
-from cgan_tf.core.errors import UserError
 from cgan_tf.data import pipeline
 from cgan_tf.training import feed
 
@@ -140,12 +139,6 @@ def test_a_batch_can_be_larger_than_an_epoch(photos):
     np.testing.assert_array_equal(np.sort(counts), [3, 3, 4])
 
 
-def test_labels_of_unlabeled_photos(photos):
-    bare = dataclasses.replace(photos, attribute_names=(), labels=np.zeros((COUNT, 0), np.float32))
-    with pytest.raises(UserError, match="--data=folder: the images have no labels"):
-        pipeline.training_batches(bare, "train", 4, seed=1, labels=True)
-
-
 def test_plan_is_pinned():
     """With another order, a resumed run would not continue with the batches it started with."""
     chosen, mirrored = pipeline.EpochPlan(np.arange(10, 16), seed=7)(4, 8)
@@ -236,9 +229,3 @@ def test_on_a_gpu_photos_are_resident_by_default(photos, monkeypatch):
     monkeypatch.setattr(pipeline.replicas, "on_gpu", lambda: True)
     made = pipeline.training_feed(photos, Config(seed=1), 8)(0)
     assert isinstance(made, pipeline.ResidentFeed)
-
-
-def test_a_resident_feed_of_unlabeled_photos(photos):
-    bare = dataclasses.replace(photos, attribute_names=(), labels=np.zeros((COUNT, 0), np.float32))
-    with pytest.raises(UserError, match="--data=folder: the images have no labels"):
-        pipeline.ResidentFeed(None, bare, "train", 4, 1, labels=True)

@@ -267,21 +267,6 @@ def test_the_regressors_feature_maps_are_its_perceptual_features(chain, slim_vgg
     np.testing.assert_allclose(shared, networks["perceptual"](x, y), rtol=1e-5)
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0])
-def test_an_attribute_of_all_or_no_photos_cannot_be_learned(faces, value):
-    labels = faces.labels.copy()
-    labels[:, 1] = value
-    name = faces.attribute_names[1]
-    encoder = types.SimpleNamespace(encoder=lambda batch, training: tf.zeros((len(batch), 2)))
-    trainer = types.SimpleNamespace(codec=encoder, columns=tf.constant([0, 1]))
-    with pytest.raises(UserError) as caught:
-        directions.start_directions(trainer, dataclasses.replace(faces, labels=labels))
-    assert str(caught.value) == (
-        f"--attributes={name}: all of the first 80 training photos have it, or none of them; it "
-        "cannot be learned"
-    )
-
-
 # Choosing the attributes.
 
 

@@ -1,5 +1,6 @@
 """The judge: shapes, cost, artifact, training and resuming."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from keras import layers
 from cgan_tf import data
 from cgan_tf.core import artifact, run_folder
 from cgan_tf.core import config as config_module
+from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_json
 from cgan_tf.data import pipeline
 from cgan_tf.networks.judge import FEATURES, Judge
@@ -137,6 +139,12 @@ def trained(tmp_path_factory):
         dataset = data.open_data(config, say=lambda line: None)
         stage = new_stage(tmp_path_factory.mktemp("judge") / "run")
         yield config, dataset, stage, judge.ensure_judge(config, stage, dataset)
+
+
+def test_photos_without_labels_are_one_line(faces, tmp_path):
+    bare = dataclasses.replace(faces, attribute_names=())
+    with pytest.raises(UserError, match="^--data=synthetic: the judge needs labels; add "):
+        judge.ensure_judge(config_module.Config(), new_stage(tmp_path / "run"), bare)
 
 
 def new_stage(path):

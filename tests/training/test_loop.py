@@ -1,10 +1,12 @@
 """cgan_tf.training.loop: statistics, snapshots; stopped in many ways and resumed."""
 
 import errno
+import gc
 import json
 import math
 import os
 import signal
+import weakref
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from toy_training import EVERY_STEP, STEPS, checkpoints, message, name, train
 
 from cgan_tf.core.errors import Interrupted, UserError
 from cgan_tf.core.run_folder import RunFolder
-from cgan_tf.training import cluster, loop, progress
+from cgan_tf.training import cluster, cpu_kernels, loop, progress
 
 # The loop.
 
@@ -92,6 +94,27 @@ def test_each_variant_of_a_step_is_traced_once_and_chosen_by_the_step(stage, mon
     assert trainer.traced == ["penalized", "plain"]
     expected = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0]
     assert [line["penalized"] for line in stage.read_stats()] == expected
+
+
+class Convolved(Toy):
+    """Its step contains custom gradients; `graph` refers to its graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = self.add_weight(shape=(4, 4, 1, 1), name="kernel")
+
+    def train_step(self, data):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(cpu_kernels.convolve(tf.ones((1, 8, 8, 1)), self.kernel))
+        self.kernel.assign_sub(tape.gradient(loss, self.kernel))
+        self.graph = weakref.ref(tf.compat.v1.get_default_graph())
+        return super().train_step(data)
+
+
+def test_nothing_keeps_the_graph_after_the_training(stage):
+    trainer = train(stage, Convolved(), steps=2)
+    gc.collect()
+    assert trainer.graph() is None
 
 
 # Several steps in one call.
