@@ -217,11 +217,10 @@ class StageFolder:
 
     def changed_options(self, config: Config) -> list[str]:
         """The options that changed since the stage made progress, as "--flag=new (was old)"."""
-        old = self.read_metadata().get("options")
-        if old is None or not self.has_progress():
+        metadata = self.read_metadata()
+        if metadata.get("options") is None or not self.has_progress():
             return []
-        # An option that an earlier version did not have was, in effect, its default.
-        old = config_module.stage_options(Config(), self.name) | old
+        old = recorded_options(self.name, metadata)
         return [
             f"--{flag}={presets.text(value)} (was {presets.text(old[flag])})"
             for flag, value in config_module.stage_options(config, self.name).items()
@@ -239,6 +238,11 @@ class StageFolder:
                 f"{', '.join(changed)}; use the old ones or another --run_dir, or give "
                 f"--stage={self.name} --restart, which moves the old stage aside"
             )
+
+
+def recorded_options(stage: str, metadata: dict[str, Any]) -> dict[str, Any]:
+    """The options in a stage's metadata; one that its version did not have was its default."""
+    return config_module.stage_options(Config(), stage) | metadata.get("options", {})
 
 
 def _changed_inputs(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from cgan_tf.core import config as config_module
 from cgan_tf.core.config import OPTIONS, Config
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import file_hash
-from cgan_tf.core.run_folder import INIT_FROM, RunFolder, StageFolder
+from cgan_tf.core.run_folder import INIT_FROM, RunFolder, StageFolder, recorded_options
 from cgan_tf.editing import description, models
 from cgan_tf.networks.dcgan import level_widths
 from cgan_tf.networks.encoder import Encoder
@@ -294,9 +294,8 @@ def _framing_note(config: Config, run: RunFolder) -> str:
 
 
 def _options(stage: StageFolder) -> dict[str, Any]:
-    """The options of a finished stage, by flag; one that it did not have yet was its default."""
-    defaults = config_module.stage_options(Config(), stage.name)
-    return defaults | stage.read_metadata()["options"]
+    """The options of a finished stage, by flag."""
+    return recorded_options(stage.name, stage.read_metadata())
 
 
 def _mismatch(config: Config, flag: str, old: Any, remedy: str) -> UserError:

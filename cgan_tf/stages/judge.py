@@ -15,7 +15,7 @@ from cgan_tf.core import artifact, replicas
 from cgan_tf.core.config import JUDGE_BATCH_SIZE, Config, stage_options
 from cgan_tf.core.errors import UserError
 from cgan_tf.core.files import write_bytes
-from cgan_tf.core.run_folder import StageFolder
+from cgan_tf.core.run_folder import StageFolder, recorded_options
 from cgan_tf.data import ImageData, pipeline
 from cgan_tf.networks.judge import Judge
 from cgan_tf.stages import tensorboard
@@ -137,8 +137,7 @@ def keep_judge(config: Config, stage: StageFolder, data_digest: str) -> bool:
         old = stage.run.stage(folder.name)
         try:
             metadata = old.read_metadata()
-            # An option that an earlier version did not have was, in effect, its default.
-            options = stage_options(Config(), stage.name) | metadata.get("options", {})
+            options = recorded_options(stage.name, metadata)
             if metadata.get("data") != data_digest or _training_options(options) != wanted:
                 continue
             artifact.load_model(Judge, folder / FOLDER)
