@@ -18,7 +18,7 @@ from absl import flags
 
 from cgan_tf.commands.output_files import plan_outputs
 from cgan_tf.core import cli
-from cgan_tf.core.errors import UserError
+from cgan_tf.core.errors import UserError, count_of
 from cgan_tf.core.files import expand
 from cgan_tf.data.alignment import (
     LARGEST,
@@ -38,7 +38,7 @@ from cgan_tf.data.portraits import (
     parse_face,
     photo_name,
 )
-from cgan_tf.data.result_files import count_of, write_table
+from cgan_tf.data.result_files import write_table
 from cgan_tf.data.source import list_images, match_rows
 
 MIN_SIZE, MAX_SIZE = 32, 2048  # px, of --size

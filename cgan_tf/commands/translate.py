@@ -33,7 +33,7 @@ from cgan_tf.commands import edit_flags
 from cgan_tf.commands.flag_errors import flag_errors
 from cgan_tf.commands.output_files import TABLE, plan_outputs
 from cgan_tf.core import cli, quiet
-from cgan_tf.core.errors import UserError
+from cgan_tf.core.errors import UserError, count_of
 from cgan_tf.core.files import expand
 from cgan_tf.data import images, photo_file
 from cgan_tf.data.portraits import (
@@ -47,7 +47,6 @@ from cgan_tf.data.portraits import (
 )
 from cgan_tf.data.result_files import (
     PLACE_COLUMNS,
-    count_of,
     finally_written,
     place_columns,
     write_table,

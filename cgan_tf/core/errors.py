@@ -19,3 +19,8 @@ def first_line(error: Exception) -> str:
     """The first line of a library's message, cut to a length that fits one line."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:120]
+
+
+def count_of(number: int, word: str) -> str:
+    """`1 face`, `2 faces`."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from cgan_tf.core.errors import UserError
+from cgan_tf.core.errors import UserError, count_of
 from cgan_tf.data import images
 from cgan_tf.data.face_crop import FaceBox, crop_face
 from cgan_tf.data.label_table import LABELS
@@ -24,7 +24,6 @@ from cgan_tf.data.portraits import ALIGN_TABLE as TABLE
 from cgan_tf.data.portraits import describe_cut, photo_name, requested_faces
 from cgan_tf.data.result_files import (
     PLACE_COLUMNS,
-    count_of,
     finally_written,
     further_target,
     path_key,

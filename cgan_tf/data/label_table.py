@@ -15,7 +15,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 
-from cgan_tf.core.errors import UserError
+from cgan_tf.core.errors import UserError, count_of
 from cgan_tf.core.files import name_key
 
 LABELS = "labels.csv"
@@ -216,7 +216,7 @@ def _rows(
                 "of them for absent"
             )
     notes = ["true and false are 1 and 0"] if _WORDS in first else []
-    return rows, notes + ([f"{repeated:,} row(s) are repeated"] if repeated else [])
+    return rows, notes + ([count_of(repeated, "repeated row")] if repeated else [])
 
 
 @functools.cache
@@ -288,7 +288,7 @@ def match_names(table: LabelTable, files: Iterable[str], folder: pathlib.Path | 
     if changed:
         # Names need not be UTF-8, and this one is printed.
         first = " ".join(changed[0].encode("utf-8", "backslashreplace").decode().split())
-        notes += (f"{len(changed):,} name(s) are written in another way ({first})",)
+        notes += (f"{count_of(len(changed), 'name')} written in another way ({first})",)
     return dataclasses.replace(table, rows=rows, notes=notes)
 
 

@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cgan_tf.core.errors import UserError
+from cgan_tf.core.errors import UserError, count_of
 from cgan_tf.core.files import expand, sync_folder
 from cgan_tf.data import alignment, cache, color_profile, face_crop, face_detection, images
 from cgan_tf.data.folder import read_labels, stream_squares
 from cgan_tf.data.framing import CELEBA, FRAMING, read_framing, write_framing
 from cgan_tf.data.label_table import find_table
 from cgan_tf.data.portraits import without_results
-from cgan_tf.data.result_files import count_of, tree_names
+from cgan_tf.data.result_files import tree_names
 from cgan_tf.data.source import Source, check_folder, describe_splits, list_images, stamp
 from cgan_tf.data.splits import labelled_split
 

@@ -113,8 +113,3 @@ def finally_written(write: Callable[[], object]) -> Iterator[None]:
             write()
         raise
     write()
-
-
-def count_of(number: int, word: str) -> str:
-    """`1 face`, `2 faces`."""
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

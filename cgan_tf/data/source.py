@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cgan_tf.core.errors import UserError
+from cgan_tf.core.errors import UserError, count_of
 from cgan_tf.core.files import expand
 from cgan_tf.data.framing import UNKNOWN
 from cgan_tf.data.image_formats import IMAGE_SUFFIXES, unreadable
@@ -67,7 +67,8 @@ def seeded_split(count: int) -> dict[str, np.ndarray]:
     """
     if count < len(SPLITS):
         raise UserError(
-            f"{count} image(s) cannot be split into train, validation and test; give at least 3"
+            f"--data_dir: {count_of(count, 'image')} cannot be split into train, validation and "
+            "test; give at least 3"
         )
     order = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(count)
     held_out = max(1, count // 10)
@@ -180,9 +181,11 @@ def match_rows(rows: Iterable[str], images: Iterable[str], table: str, place: st
     without_file, without_row = sorted(rows - images), sorted(images - rows)
     problems = []
     if without_file:
-        problems.append(f"{len(without_file):,} row(s) without an image (first: {without_file[0]})")
+        count = count_of(len(without_file), "row")
+        problems.append(f"{count} without an image (first: {without_file[0]})")
     if without_row:
-        problems.append(f"{len(without_row):,} image(s) without a row (first: {without_row[0]})")
+        count = count_of(len(without_row), "image")
+        problems.append(f"{count} without a row (first: {without_row[0]})")
     if problems:
         raise UserError(
             f"{table} does not match {place}: {' and '.join(problems)}; "

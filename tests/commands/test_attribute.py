@@ -317,7 +317,7 @@ def test_a_table_in_another_form_gives_the_same_head(
     entry, new = (json.loads(run.custom_path(NAME).read_text()) for run in (added[0], copy))
     assert new["head"] == entry["head"] and "notes" not in entry["labels"]
     notes = new["labels"]["notes"]
-    assert notes[0] == "tabs separate its columns" and notes[2].startswith("60 name(s) are written")
+    assert notes[0] == "tabs separate its columns" and notes[2].startswith("60 names written")
     assert f"labels: bright.tsv: {'; '.join(notes)}\n" in capsys.readouterr().out
 
 

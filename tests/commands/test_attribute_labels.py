@@ -22,7 +22,7 @@ def test_photos_are_named_as_they_exist(capsys):
     found = attribute_labels.find_files(labels(*written), FILES, "the photos", Path("/x"))
     assert found.files == tuple(FILES)
     np.testing.assert_array_equal(found.values, labels(*FILES).values)
-    line = "labels: labels.csv: 2 name(s) are written in another way (./0.png is 0.png)\n"
+    line = "labels: labels.csv: 2 names written in another way (./0.png is 0.png)\n"
     assert capsys.readouterr().out == line
     same = attribute_labels.find_files(labels(*FILES), FILES, "the photos", None)
     assert same.files == tuple(FILES) and capsys.readouterr().out == ""

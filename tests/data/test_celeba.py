@@ -162,7 +162,7 @@ def drop_line(number):
         (
             "list_eval_partition.txt",
             drop_line(2),
-            r"list_eval_partition.txt does not match list_attr_celeba.txt: 1 image\(s\) without a "
+            r"list_eval_partition.txt does not match list_attr_celeba.txt: 1 image without a "
             r"row \(first: 000003.jpg\)",
         ),
         (
@@ -197,8 +197,8 @@ def test_unmatched_photos_and_rows_are_counted_and_named(tmp_path):
     with pytest.raises(UserError) as caught:
         open_data(folder)
     assert str(caught.value) == (
-        "list_attr_celeba.txt does not match img_align_celeba/: 2 row(s) without an image (first: "
-        "000004.jpg) and 1 image(s) without a row (first: zz.jpg); delete those rows or images, "
+        "list_attr_celeba.txt does not match img_align_celeba/: 2 rows without an image (first: "
+        "000004.jpg) and 1 image without a row (first: zz.jpg); delete those rows or images, "
         "or add the missing ones"
     )
 
@@ -352,7 +352,7 @@ def test_photos_in_both_places_are_refused(tmp_path):
         (
             "list_attr_celeba.csv",
             drop_line(3),
-            r"list_attr_celeba.csv does not match img_align_celeba/img_align_celeba/: 1 image\(s\)",
+            r"list_attr_celeba.csv does not match img_align_celeba/img_align_celeba/: 1 image",
         ),
         ("list_eval_partition.csv", replace_line(3, "000003.jpg,3"), "line 4: expected a file"),
         ("list_eval_partition.csv", replace_line(3, "000003.jpg;0"), "line 4: expected a file"),
@@ -373,7 +373,7 @@ def test_malformed_tables_of_kaggles_copy(tmp_path, file, change, message):
 def test_fewer_photos_than_rows_of_kaggles_copy(tmp_path):
     folder = make_kaggle(make_folder(tmp_path / "celeba"))
     (folder / "img_align_celeba" / "img_align_celeba" / "000004.jpg").unlink()
-    with pytest.raises(UserError, match="1 row.s. without an image .first: 000004.jpg.; delete"):
+    with pytest.raises(UserError, match="1 row without an image .first: 000004.jpg.; delete"):
         open_data(folder)
 
 

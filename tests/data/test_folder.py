@@ -113,8 +113,8 @@ def test_labels(tmp_path, absent, newline, mark):
         (["file,A", "{0},1", "{1},0", "{2},-1"], r"mixes 0 \(line 3\) and -1 \(line 4\)"),
         (
             ["file,A", "{1},1", "{2},1", "other.png,1", "more.png,0"],
-            r"labels.csv does not match .*photos: 2 row\(s\) without an image \(first: more.png\) "
-            r"and 1 image\(s\) without a row \(first: deep/er/image00.png\); delete",
+            r"labels.csv does not match .*photos: 2 rows without an image \(first: more.png\) "
+            r"and 1 image without a row \(first: deep/er/image00.png\); delete",
         ),
     ],
 )
@@ -143,7 +143,7 @@ def test_missing_empty_and_tiny_folders(tmp_path):
     with pytest.raises(UserError, match="--data_dir=.*photos contains no images"):
         open_data(tmp_path / "photos")
     make_images(tmp_path / "photos", 2)
-    with pytest.raises(UserError, match=r"2 image\(s\) cannot be split"):
+    with pytest.raises(UserError, match="--data_dir: 2 images cannot be split"):
         open_data(tmp_path / "photos")
     make_images(tmp_path / "photos", 3)
     assert [len(part) for part in open_data(tmp_path / "photos").splits.values()] == [1, 1, 1]
@@ -212,14 +212,14 @@ NAMES = ("deep/er/image00.png", "image01.bmp", "image02.png")
         (["  file , A , B ", " {0} , 1 , 0 ", " {1} ,0, 1", ' "{2}" , 0 ,0'], None),
         (["image_id,A,B", "{0},1,0", "{1},0,1", "{2},0,0"], "column image_id names the files"),
         (["File,A,B", "{0},1,0", "{1},0,1", "{2},0,0"], "column File names the files"),
-        (["file,A,B", "{0},1,0", "{1},0,1", "{0},1,0", "{2},0,0"], "1 row(s) are repeated"),
+        (["file,A,B", "{0},1,0", "{1},0,1", "{0},1,0", "{2},0,0"], "1 repeated row"),
         (
             ["file,A,B", "./{0},1,0", ".\\{1},0,1", "deep/../{2},0,0"],
-            "3 name(s) are written in another way (./deep/er/image00.png is deep/er/image00.png)",
+            "3 names written in another way (./deep/er/image00.png is deep/er/image00.png)",
         ),
-        (["file,A,B", "deep\\er\\image00.png,1,0", "{1},0,1", "{2},0,0"], "1 name(s) are"),
+        (["file,A,B", "deep\\er\\image00.png,1,0", "{1},0,1", "{2},0,0"], "1 name written"),
         (["file,A,B", "{0},1,0", "{1},0,1", "Image02.PNG,0,0"], "Image02.PNG is image02.png"),
-        (["file,A,B", "{0},1,0", "./{1},0,1", "{1},0,1", "{2},0,0"], "1 name(s) are"),
+        (["file,A,B", "{0},1,0", "./{1},0,1", "{1},0,1", "{2},0,0"], "1 name written"),
         (["file,A,B", "photos/{0},1,0", "{1},0,1", "{2},0,0"], "(photos/deep/er/image00.png is d"),
     ],
 )
@@ -293,7 +293,7 @@ def test_absolute_paths_inside_the_folder(tmp_path):
     text = f"file,A\n{tmp_path}/photos/{{0}},1\n{tmp_path}/link/{{1}},0\n../photos/{{2}},0\n"
     opened, _ = label_table(tmp_path, text)
     np.testing.assert_array_equal(opened.labels[:, 0], [1, 0, 0])
-    assert opened.notes[0].startswith("labels.csv: 3 name(s) are written in another way (")
+    assert opened.notes[0].startswith("labels.csv: 3 names written in another way (")
     np.testing.assert_array_equal(open_data(tmp_path / "link").labels, opened.labels)
 
 
