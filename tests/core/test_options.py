@@ -271,10 +271,10 @@ def test_auto_follows_a_changed_option_of_a_stored_run(before, now, expected):
 
 
 def test_what_a_preset_sets_is_not_derived_again():
-    stored = resolve(make("demo", {}))
-    values = config_module.flat(resolve(make(None, {"resolution": 128}, stored)))
+    stored = resolve(make("celeba128", {"data_dir": "celeba"}))
+    values = config_module.flat(resolve(make(None, {"resolution": 256}, stored)))
     for flag in ("regressor_resolution", "inversion_perceptual_crop"):
-        assert values[flag] == presets.PRESETS["demo"][flag] != 128
+        assert values[flag] == presets.PRESETS["celeba128"][flag] != 128
 
 
 def test_an_unrelated_change_keeps_derived_values_of_an_earlier_version(monkeypatch):

@@ -21,7 +21,7 @@ NAMES = ("Smiling", "Eyeglasses", "Male")
 # Parameter counts of G, D, the regressor and the encoder: a change of a preset's networks must be
 # deliberate. FFHQ has no labels of its own; its regressor is counted with CelebA's attributes.
 SIZES = {
-    "demo": (1_215_875, 694_257, 14_842_698, 2_855_040),
+    "demo": (1_215_875, 694_257, 952_794, 2_855_040),
     "synthetic64": (1_215_875, 694_257, 952_794, 2_855_040),
     "celeba32": (371_075, 168_225, 15_226_728, 1_026_072),
     "celeba64": (2_339_907, 1_557_473, 15_226_728, 2_855_040),
