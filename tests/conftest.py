@@ -13,6 +13,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread per process, before Tensor
 import pytest
 import shared
 
+import cgan_tf  # noqa: F401  Before TensorFlow, whose environment it sets: as the commands do.
+
 
 def pytest_configure(config):
     """The workers inherit the place of the shared folders."""
