@@ -166,7 +166,8 @@ RULES: tuple[tuple[Condition, str], ...] = (
         lambda c: (
             c.features.side not in ("auto", "none") and int(c.features.side) > c.resolution // 2
         ),
-        "--features_side={features_side}: must be at most half of --resolution={resolution}",
+        "--features_side={features_side}: must be at most half of --resolution={resolution}; use "
+        "--features_side=auto",
     ),
     *(
         (

@@ -141,7 +141,7 @@ CASES = [
     ),
     (
         {"features_side": "64"},
-        "--features_side=64: must be at most half of --resolution=64",
+        "--features_side=64: must be at most half of --resolution=64; use --features_side=auto",
     ),
     *(
         (
