@@ -233,15 +233,13 @@ def test_auto_without_a_gpu_is_one_cpu_device():
 # Workers: processes on this machine.
 
 FLAGS = {
-    "preset": "demo",
+    "seed": 1,
     "synthetic_size": 100,
     "resolution": 32,
-    "features_side": "auto",
     "precision": "float32",
     "gan_batch_size": 8,
     "gan_width": 4,
     "gan_z_dim": 8,
-    "gan_objective": "non_saturating",
     "gan_kimg": 0.16,
     "gan_penalty_interval": 3,
     "gan_gamma": 10,
