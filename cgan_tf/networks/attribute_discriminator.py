@@ -1,4 +1,8 @@
-"""A discriminator with an attribute classifier on the same trunk (Odena et al. 2017, AC-GAN)."""
+"""A conditional discriminator with an attribute classifier on the same trunk.
+
+The classifier is AC-GAN's (Odena et al. 2017). The condition is an inner product with the coarsest
+maps (Miyato and Koyama 2018, "cGANs with Projection Discriminator"), of one attribute at a time.
+"""
 
 import keras
 from keras import layers
@@ -7,7 +11,7 @@ from cgan_tf.networks.dcgan import LOWEST
 
 
 class AttributeDiscriminator(keras.Model):
-    """One logit, and one logit per attribute, from the coarsest maps of a discriminator.
+    """Logits of realism, and of each attribute, from the coarsest maps of a discriminator.
 
     The discriminator's own head is replaced: its minibatch statistic compares samples with each
     other, and would set the size of the batches.
@@ -21,7 +25,9 @@ class AttributeDiscriminator(keras.Model):
         images: float32 `[N, R, R, 3]` in [-1, 1].
 
     Returns:
-        Raw logits, float32 `[N, 1]`, and attribute logits, float32 `[N, count]`.
+        Raw logits, float32 `[N, 1]`, attribute logits, float32 `[N, count]`, and conditions,
+        `[N, count]`, which start at 0: the logit of a real image with attribute k is logit +
+        condition k, of one without it logit - condition k.
     """
 
     def __init__(
@@ -34,4 +40,7 @@ class AttributeDiscriminator(keras.Model):
         maps = layers.Flatten(dtype=dtype)(discriminator.maps[LOWEST])
         logits = layers.Dense(1, dtype="float32", name="logits")(maps)
         attributes = layers.Dense(count, dtype="float32", name="attributes")(maps)
-        super().__init__(discriminator.input, [logits, attributes], name=name)
+        conditions = layers.Dense(
+            count, use_bias=False, kernel_initializer="zeros", dtype="float32", name="conditions"
+        )(maps)
+        super().__init__(discriminator.input, [logits, attributes, conditions], name=name)

@@ -28,15 +28,16 @@ from cgan_tf.stages.inversion import PERCENTILE, psnr_p5
 from cgan_tf.training import augment, loop, losses, optimizers, precision
 
 WIDTH = 64  # channels within both networks
-LEARNING_RATE, D_LEARNING_RATE = 5e-4, 3e-4  # Adam's peak; of the discriminator
+LEARNING_RATE, D_LEARNING_RATE = 1e-3, 3e-4  # Adam's peak; of the discriminator
 WARMUP = 0.02  # of the training: the learning rate rises linearly
 RECONSTRUCTION = 0.4  # share of the training before the edits begin
 # Weights of the losses; see `FeaturesTrainer`.
 RECONSTRUCTION_WEIGHT = 10.0
 PRESERVATION_WEIGHT = 20.0
-ADVERSARIAL_WEIGHT = 0.5
+ADVERSARIAL_WEIGHT = 2.0
 ATTRIBUTE_WEIGHT = 3.0
 CONTENT_WEIGHT = 6.0
+UNDO_WEIGHT = 3.0
 GRADIENT_WEIGHT = 3.0  # of the pixel differences' gradients in the content's distance
 CLASSIFICATION_WEIGHT = 4.0  # of the discriminator's attribute loss
 R1_GAMMA, PENALTY_INTERVAL = 0.1, 16
@@ -56,14 +57,16 @@ class FeaturesTrainer(loop.Trainer):
     latent so that the attribute changes sides. y is the reconstruction, x' the edited image:
 
     loss = reconstruction * d(x, y) + attribute * BCE(C_k(x'), (1 - u) C_k(x) + u (1 - a))
-         + preservation * mean_j!=k KL(C_j(x) | C_j(x')) + adversarial * softplus(D(y) - D(x'))
-         + content * c(x, x') + d(x, undone)
+         + preservation * mean_j!=k KL(C_j(x) | C_j(x')) + content * c(x, x') + undo * d(x, undone)
+         + adversarial * softplus(D(y, a) - D(x', a'))
 
-    d and c are L1 distances, see `distance` and `content_distance`; u is at most 1 in the target;
-    `undone`, for every other photo, is the opposite edit of the code of x'. D and the classifier C
-    share their layers (`AttributeDiscriminator`). C learns from photos alone, also before the edits
-    begin. D tells edited images from reconstructions, which have the same fine texture, so that it
-    sees the edits and nothing else; a D that is not trained along would be fooled.
+    d and c are L1 distances, see `distance` and `content_distance`; u is at most 1 in the target,
+    and in a' = (1 - u) a + u (1 - a); `undone`, for every other photo, is the opposite edit of the
+    code of x'. D and the classifier C share their layers (`AttributeDiscriminator`). C learns from
+    photos alone, also before the edits begin. D tells edited images from reconstructions, which
+    have the same fine texture, so that it sees the edits and nothing else, and compares them with
+    those whose label is like theirs: added glasses with glasses. A D that is not trained along
+    would be fooled.
 
     Args:
         codec: its detail features learn; encoder and generator are frozen.
@@ -141,14 +144,18 @@ class FeaturesTrainer(loop.Trainer):
         offset = _scaled(signed, tf.gather(self.steps, chosen))
         moved = codec.coarse(latent + offset)
         place = self._sample_shift()
+        own = 2.0 * value - 1.0  # the conditions are labels of -1 and 1
+        reached = own * (1.0 - 2.0 * tf.minimum(strength, 1.0))
         with tf.GradientTape(persistent=True) as tape:
             features = codec.predict(photos, state)
             reconstructed = codec.render(state, features)
             edited = codec.render_edited(state, features, moved)
             undone = self._edit(edited[::2], -offset[::2])
-            _, attributes = d(self._shift(photos, place), training=True)
-            logits, _ = d(self._shift(reconstructed, place), training=True)
-            edited_logits, edited_attributes = d(self._shift(edited, place), training=True)
+            _, attributes, _ = d(self._shift(photos, place), training=True)
+            logits, _ = self._discriminate(self._shift(reconstructed, place), chosen, own)
+            edited_logits, edited_attributes = self._discriminate(
+                self._shift(edited, place), chosen, reached
+            )
             terms = self._attribute_losses(
                 attributes, edited_attributes, chosen, value, strength
             ) | {
@@ -156,7 +163,7 @@ class FeaturesTrainer(loop.Trainer):
                 "adversarial": ADVERSARIAL_WEIGHT
                 * losses.rpgan_generator_loss(edited_logits, tf.stop_gradient(logits)),
                 "content": CONTENT_WEIGHT * content_distance(photos, edited),
-                "undo": distance(photos[::2], undone),
+                "undo": UNDO_WEIGHT * distance(photos[::2], undone),
             }
             loss = tf.add_n(list(terms.values()))
             d_loss = losses.rpgan_discriminator_loss(logits, edited_logits)
@@ -165,7 +172,8 @@ class FeaturesTrainer(loop.Trainer):
         self.optimizer.apply(tape.gradient(loss, variables), variables)
         gradients = tape.gradient(d_loss, d_variables)
         if penalized:
-            gradients = self._add_penalty(gradients, self._shift(reconstructed, place))
+            batch = self._shift(reconstructed, place)
+            gradients = self._add_penalty(gradients, batch, chosen, own)
         self.d_optimizer.apply(gradients, d_variables)
         return terms | {"d_loss": d_loss, "loss": loss}
 
@@ -176,7 +184,7 @@ class FeaturesTrainer(loop.Trainer):
         with tf.GradientTape(persistent=True) as tape:
             reconstructed = self.codec.render(state, self.codec.predict(photos, state))
             loss = RECONSTRUCTION_WEIGHT * distance(photos, reconstructed)
-            _, attributes = self.discriminator(self._shift(photos, place), training=True)
+            _, attributes, _ = self.discriminator(self._shift(photos, place), training=True)
             d_loss = CLASSIFICATION_WEIGHT * tf.reduce_mean(_cross_entropy(labels, attributes))
         for optimizer, target, network in (
             (self.optimizer, loss, self.features),
@@ -187,6 +195,17 @@ class FeaturesTrainer(loop.Trainer):
         names = ("attribute", "preservation", "adversarial", "content", "undo")
         zeros = dict.fromkeys(names, tf.zeros(()))
         return {"reconstruction": loss, "loss": loss, "d_loss": d_loss} | zeros
+
+    def _discriminate(
+        self, batch: tf.Tensor, chosen: tf.Tensor, label: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """D's logits `[N, 1]` and the attributes' `[N, K]` of images with a label `[N]` in [-1, 1].
+
+        The label is that of the attribute `chosen`, int32 `[N]`.
+        """
+        logits, attributes, conditions = self.discriminator(batch, training=True)
+        condition = tf.gather(conditions, chosen, axis=1, batch_dims=1)
+        return logits + (label * condition)[:, tf.newaxis], attributes
 
     def _edit(self, photos: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
         """The images of the photos' codes, moved by the offset."""
@@ -247,12 +266,21 @@ class FeaturesTrainer(loop.Trainer):
             "preservation": PRESERVATION_WEIGHT * tf.reduce_mean(others),
         }
 
-    def _add_penalty(self, gradients: list[tf.Tensor], batch: tf.Tensor) -> list[tf.Tensor]:
-        """The gradients of D with those of the lazy R1 penalty on the reconstructions."""
+    def _add_penalty(
+        self, gradients: list[tf.Tensor], batch: tf.Tensor, chosen: tf.Tensor, label: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """The gradients of D with those of the lazy R1 penalty on reconstructions.
+
+        Args:
+            gradients: of the discriminator's variables.
+            batch: the reconstructions.
+            chosen: see `_discriminate`.
+            label: likewise.
+        """
         batch = tf.stop_gradient(batch)
         with tf.GradientTape() as tape:
             penalty = losses.gradient_square_penalty(
-                lambda inputs: self.discriminator(inputs, training=True)[0], batch
+                lambda inputs: self._discriminate(inputs, chosen, label)[0], batch
             )
             loss = PENALTY_INTERVAL * 0.5 * R1_GAMMA * penalty
         added = _gradients(tape, loss, self.discriminator.trainable_variables)

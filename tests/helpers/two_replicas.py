@@ -117,9 +117,10 @@ def make_features(config: Config, faces: data.ImageData) -> loop.Trainer:
         weight.assign(weight.numpy() + 0.05)
     count = len(faces.attribute_names)
     steps = np.random.default_rng(0).normal(size=(count, 8))
-    return features.FeaturesTrainer(
-        codec, AttributeDiscriminator(discriminator, count), steps, range(count), [0, 1], config
-    )
+    discriminator = AttributeDiscriminator(discriminator, count)
+    (conditions,) = discriminator.get_layer("conditions").weights  # start at 0, too
+    conditions.assign(0.05 * np.random.default_rng(1).normal(size=conditions.shape))
+    return features.FeaturesTrainer(codec, discriminator, steps, range(count), [0, 1], config)
 
 
 STAGES = {

@@ -175,13 +175,17 @@ def test_detail_features_are_saved_and_loaded(tmp_path):
 
 
 @pytest.mark.parametrize("discriminator", [Discriminator, ResidualDiscriminator])
-def test_both_heads_of_an_attribute_discriminator_read_the_discriminators_maps(
+def test_the_heads_of_an_attribute_discriminator_read_the_discriminators_maps(
     discriminator, photos
 ):
     alone = shaken(discriminator(SIDE, WIDTH), seed=8)
-    both = AttributeDiscriminator(alone, 5)
+    network = AttributeDiscriminator(alone, 5)
+    *_, conditions = network(photos)
+    assert not conditions.numpy().any()  # they start at 0
+    shaken(network.get_layer("conditions"), seed=9)
     maps = keras.Model(alone.input, alone.maps[4])(photos).numpy().reshape(2, -1)
-    for found, name, count in zip(both(photos), ("logits", "attributes"), (1, 5), strict=True):
-        kernel, bias = both.get_layer(name).get_weights()
+    heads = {"logits": 1, "attributes": 5, "conditions": 5}
+    for found, (name, count) in zip(network(photos), heads.items(), strict=True):
+        kernel, *bias = network.get_layer(name).get_weights()
         assert found.shape == (2, count)
-        np.testing.assert_allclose(found, maps @ kernel + bias, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found, maps @ kernel + sum(bias), rtol=1e-4, atol=1e-4)

@@ -26,7 +26,8 @@ def trainer(chain):
     precision.seed_everything(config)
     trainer = features.build(config, chain.folder, chain.faces, side=8)
     draw = np.random.default_rng(1)
-    for weight in trainer.features.weights:
+    conditions = trainer.discriminator.get_layer("conditions")  # they start at 0, too
+    for weight in (*trainer.features.weights, *conditions.weights):
         weight.assign(weight.numpy() + 0.1 * draw.standard_normal(weight.shape))
     for weight in trainer.codec.generator.trainable_weights:  # its images are almost gray
         weight.assign(weight.numpy() * 3)
@@ -100,13 +101,19 @@ def test_the_terms_of_an_edit_step_are_those_of_the_formula(trainer, batch, monk
     offset = (strength.numpy() * (1 - 2 * value))[:, None] * trainer.steps.numpy()[chosen]
     reconstructed, edited = codec.generate(code), codec.generate(code, offset)
     undone = codec.generate(codec.encode(edited[::2]), -offset[::2])
-    logits, edited_logits = d(reconstructed)[0], d(edited)[0]
     scores, after = (tf.sigmoid(d(images)[1]).numpy() for images in (photos, edited))
 
     def entropy(p, q):
         return -(p * np.log(q) + (1 - p) * np.log(1 - q))
 
     rows, share = np.arange(PHOTOS), np.minimum(strength, 1)
+
+    def realism(images, label):  # of images with that label, 0 to 1
+        logits, _, conditions = (output.numpy() for output in d(images))
+        return logits + ((2 * label - 1) * conditions[rows, chosen])[:, None]
+
+    logits = realism(reconstructed, value)
+    edited_logits = realism(edited, (1 - share) * value + share * (1 - value))
     target = (1 - share) * scores[rows, chosen] + share * (1 - value)
     divergence = entropy(scores, after) - entropy(scores, scores)
     divergence[rows, chosen] = 0
@@ -119,7 +126,7 @@ def test_the_terms_of_an_edit_step_are_those_of_the_formula(trainer, batch, monk
         "adversarial": features.ADVERSARIAL_WEIGHT
         * losses.rpgan_generator_loss(edited_logits, logits),
         "content": features.CONTENT_WEIGHT * features.content_distance(photos, edited),
-        "undo": features.distance(photos[::2], undone),
+        "undo": features.UNDO_WEIGHT * features.distance(photos[::2], undone),
     }
     d_loss = losses.rpgan_discriminator_loss(logits, edited_logits)
     d_loss += 4 * entropy(labels.numpy(), scores).mean()
@@ -149,14 +156,16 @@ def test_the_discriminator_is_penalized_every_sixteenth_step_of_the_edits(chain)
     ]  # fmt: skip
 
 
-def test_the_penalty_is_r1_on_reconstructions(trainer, batch):
-    images = batch[0]
+def test_the_penalty_is_r1_on_reconstructions_with_their_labels(trainer, batch):
+    images, chosen, label = batch[0], tf.range(PHOTOS) % 3, tf.constant([-1.0, 1.0] * (PHOTOS // 2))
     gradients = [tf.zeros(v.shape) for v in trainer.discriminator.trainable_variables]
-    found = trainer._add_penalty(gradients, images)
+    found = trainer._add_penalty(gradients, images, chosen, label)
     with tf.GradientTape() as outer:
         with tf.GradientTape() as inner:
             inner.watch(images)
-            total = tf.reduce_sum(trainer.discriminator(images, training=True)[0])
+            logits, _, conditions = trainer.discriminator(images, training=True)
+            condition = tf.gather(conditions, chosen, axis=1, batch_dims=1)
+            total = tf.reduce_sum(logits[:, 0] + label * condition)
         squares = tf.reduce_sum(tf.square(inner.gradient(total, images)), axis=(1, 2, 3))
         penalty = 16 * 0.05 * tf.reduce_mean(squares)
     kernel = trainer.discriminator.trainable_variables[0]
