@@ -21,6 +21,7 @@ CALIBRATION_PHOTOS = 200  # maximum number of validation photos for each sign of
 WALK = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 # Tolerance as a fraction of the change, of which the choice of the photos makes some 2 %.
 SCALE_NARROWINGS, SCALE_TOLERANCE = 4, 5e-3
+ENOUGH = 0.75  # of the largest rise, where the change is out of reach
 TABLE = (-1.5, -1.0, -0.5, 0.5, 1.0, 1.5)  # multiples of the calibrated step in the table
 BATCH = 50  # photos per network evaluation
 
@@ -105,8 +106,9 @@ class Calibration:
     ) -> np.ndarray:
         """The vector at the length at which R's mean prediction rises by `target`.
 
-        If the target is out of reach: the shortest length tried that comes within 5 % of the
-        largest rise. If R's prediction never rises: the vector unchanged.
+        If the target is out of reach: the shortest length tried with `ENOUGH` of the largest rise;
+        beyond it a photo loses its person for little more. If R's prediction never rises: the
+        vector unchanged.
 
         Args:
             photos: `self.photos` without the attribute.
@@ -123,7 +125,7 @@ class Calibration:
         )
         factor = found.crossing
         if not found.reached:
-            enough = 0.95 * max(found.evaluated.values())
+            enough = ENOUGH * max(found.evaluated.values())
             factor = next(step for step, rise in found.evaluated.items() if rise >= enough) or 1.0
         return (vector * factor).astype(np.float32)
 
