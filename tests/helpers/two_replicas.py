@@ -111,15 +111,16 @@ def make_features(config: Config, faces: data.ImageData) -> loop.Trainer:
     features.RECONSTRUCTION = 0.0  # edits from the first step
     encoder, generator = Encoder(32, (8,), 4), Generator(32, 8, 4)
     discriminator = Discriminator(32, 4)
-    scale(4.0, encoder, generator, discriminator)
+    scale(1.5, encoder, generator, discriminator)
     codec = features.new_codec(Codec(encoder, generator), 8, "float32")
+    draw = np.random.default_rng(1)
     for weight in codec.features.weights:  # the last layers start at 0
-        weight.assign(weight.numpy() + 0.05)
+        weight.assign(weight.numpy() + 0.05 * draw.normal(size=weight.shape))
     count = len(faces.attribute_names)
     steps = np.random.default_rng(0).normal(size=(count, 8))
     discriminator = AttributeDiscriminator(discriminator, count)
     (conditions,) = discriminator.get_layer("conditions").weights  # start at 0, too
-    conditions.assign(0.05 * np.random.default_rng(1).normal(size=conditions.shape))
+    conditions.assign(0.05 * draw.normal(size=conditions.shape))
     return features.FeaturesTrainer(codec, discriminator, steps, range(count), [0, 1], config)
 
 
