@@ -140,19 +140,19 @@ class FeaturesTrainer(loop.Trainer):
         state = codec.coarse(latent)
         chosen, strength = self._sample_edits(photos.shape[0])
         value = tf.gather(labels, chosen, axis=1, batch_dims=1)  # [N], the label that changes
-        signed = strength * (1.0 - 2.0 * value)
-        offset = _scaled(signed, tf.gather(self.steps, chosen))
+        own = 2.0 * value - 1.0  # the conditions of D are labels of -1 and 1
+        reached = own * (1.0 - 2.0 * tf.minimum(strength, 1.0))
+        offset = _scaled(-strength * own, tf.gather(self.steps, chosen))
         moved = codec.coarse(latent + offset)
         place = self._sample_shift()
-        own = 2.0 * value - 1.0  # the conditions are labels of -1 and 1
-        reached = own * (1.0 - 2.0 * tf.minimum(strength, 1.0))
         with tf.GradientTape(persistent=True) as tape:
             features = codec.predict(photos, state)
             reconstructed = codec.render(state, features)
             edited = codec.render_edited(state, features, moved)
             undone = self._edit(edited[::2], -offset[::2])
             _, attributes, _ = d(self._shift(photos, place), training=True)
-            logits, _ = self._discriminate(self._shift(reconstructed, place), chosen, own)
+            reals = self._shift(reconstructed, place)
+            logits, _ = self._discriminate(reals, chosen, own)
             edited_logits, edited_attributes = self._discriminate(
                 self._shift(edited, place), chosen, reached
             )
@@ -172,8 +172,7 @@ class FeaturesTrainer(loop.Trainer):
         self.optimizer.apply(tape.gradient(loss, variables), variables)
         gradients = tape.gradient(d_loss, d_variables)
         if penalized:
-            batch = self._shift(reconstructed, place)
-            gradients = self._add_penalty(gradients, batch, chosen, own)
+            gradients = self._add_penalty(gradients, reals, chosen, own)
         self.d_optimizer.apply(gradients, d_variables)
         return terms | {"d_loss": d_loss, "loss": loss}
 
